@@ -1,0 +1,1 @@
+"""A folder of artefacts with an index."""

@@ -1,0 +1,1 @@
+"""Jobs in, results out: what they share is computed once, the rest is packed together."""

@@ -1,0 +1,71 @@
+"""What can go wrong, in one tree. Every message is one line: where, what, what to do.
+
+PromptgraftError
+├── UsageError        a name, option or combination that does not exist (exit status 2)
+├── TaskError         a data file or its task.toml
+├── ModelError        a backbone: unknown, unsupported, damaged, not downloadable
+├── ArtefactError     a tuned prompt on disk: damaged, of another backbone, of another shape
+├── BankError         a bank: missing, locked, a name that is taken
+├── RunError          a run that cannot be set up or went wrong (a loss that is not finite)
+└── MissingExtraError a feature whose optional packages are not installed
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class PromptgraftError(Exception):
+    """Base of all errors a user can cause; `str()` is the one line to print.
+
+    Args:
+        what: what is wrong, naming the offending value.
+        where: file, `file:line`, or the object's name; leads the line.
+        do: what to do about it; ends the line.
+    """
+
+    def __init__(self, what: str, *, where: str | Path | None = None, do: str | None = None) -> None:
+        self.what, self.where, self.do = what, where, do
+        line = f"{where}: {what}" if where is not None else what
+        super().__init__(f"{line}; {do}" if do else line)
+
+
+class UsageError(PromptgraftError):
+    """A name, option or combination that does not exist."""
+
+
+class TaskError(PromptgraftError):
+    """A data file, or the task.toml beside it, cannot be used as it is."""
+
+
+class ModelError(PromptgraftError):
+    """A backbone is unknown, unsupported, damaged, or could not be downloaded."""
+
+
+class ArtefactError(PromptgraftError):
+    """A tuned prompt on disk is damaged or does not fit what it is used with."""
+
+
+class BankError(PromptgraftError):
+    """A bank is missing, locked, or holds something else under that name."""
+
+
+class RunError(PromptgraftError):
+    """A run cannot be set up as asked, or its loss is no longer finite."""
+
+
+class MissingExtraError(PromptgraftError):
+    """A feature whose optional packages are not installed."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs the extra {extra!r}", do=f"pip install 'promptgraft[{extra}]'")
+
+
+def unknown(kind: str, name: str, known: Iterable[str], error: type[PromptgraftError] = UsageError) -> PromptgraftError:
+    """The error for a name that is not known, with the nearest known one."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    do = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names) or 'none'}"
+    return error(f"unknown {kind} {name!r}", do=do)

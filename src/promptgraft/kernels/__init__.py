@@ -1,0 +1,1 @@
+"""Packed attention and fused normalisation, behind functions that can be exchanged."""

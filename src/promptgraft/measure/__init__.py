@@ -1,0 +1,1 @@
+"""How well a source prompt should transfer to a target: one file a measure, behind one contract."""

@@ -1,0 +1,1 @@
+"""Ways to set up a run: one file a method, behind one contract."""

@@ -1,0 +1,1 @@
+"""The frozen backbone: catalog, tokens, and one file a model family."""

@@ -1,0 +1,102 @@
+"""Tokenised rows without padding: flat token ids and the offsets of sequences and rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """B rows of S sequences of T tokens, all end to end.
+
+    A row is one example. It is one sequence, except for a choice (one a choice) and a pair that is
+    encoded separately (two).
+
+    Attributes:
+        ids, types: token and segment ids.
+        starts: sequence s is tokens `starts[s]:starts[s + 1]`.
+        rows: row b is sequences `rows[b]:rows[b + 1]`.
+        words: for tagging, at the first token of a word the word's index in its row, else -1.
+        chars: for span, of each token of the context its first and one-past-last character, else -1.
+        cut: how many sequences were longer than allowed and were cut.
+    """
+
+    ids: Int[Tensor, "T"]
+    types: Int[Tensor, "T"]
+    starts: Int[Tensor, "S_plus_1"]
+    rows: Int[Tensor, "B_plus_1"]
+    words: Int[Tensor, "T"] | None = None
+    chars: Int[Tensor, "T 2"] | None = None
+    cut: int = 0
+
+    @property
+    def count(self) -> int:
+        """B."""
+        return len(self.rows) - 1
+
+    @property
+    def sequences(self) -> int:
+        """S."""
+        return len(self.starts) - 1
+
+    @cached_property
+    def lengths(self) -> Int[Tensor, "S"]:
+        """Tokens of each sequence."""
+        return self.starts.diff()
+
+    @cached_property
+    def row_tokens(self) -> Int[Tensor, "B_plus_1"]:
+        """Row b is tokens `row_tokens[b]:row_tokens[b + 1]`."""
+        return self.starts[self.rows]
+
+    @cached_property
+    def row_words(self) -> Int[Tensor, "B_plus_1"]:
+        """Row b has words `row_words[b]:row_words[b + 1]` of the flat list of words (tagging)."""
+        assert self.words is not None, "only tagging rows have words"
+        seen = torch.nn.functional.pad((self.words >= 0).long().cumsum(0), (1, 0))
+        return seen[self.row_tokens]
+
+    def select(self, index: Int[Tensor, "N"]) -> Tokens:
+        """The rows named by `index`, in that order."""
+        sequences, rows = gather(self.rows, index)
+        tokens, starts = gather(self.starts, sequences)
+        words = None if self.words is None else self.words[tokens]
+        chars = None if self.chars is None else self.chars[tokens]
+        return Tokens(self.ids[tokens], self.types[tokens], starts, rows, words, chars)
+
+
+def gather(starts: Int[Tensor, "M_plus_1"], index: Int[Tensor, "N"]) -> tuple[Int[Tensor, "R"], Int[Tensor, "N_plus_1"]]:
+    """Members of the ranges named by `index`, end to end, and where each range begins among them."""
+    lengths = starts.diff()[index]
+    offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
+    shift = (starts[index] - offsets[:-1]).repeat_interleave(lengths)
+    return torch.arange(int(offsets[-1])) + shift, offsets
+
+
+def concatenate(parts: Sequence[Tokens]) -> Tokens:
+    """Rows of several batches, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    words = [part.words for part in parts if part.words is not None]
+    chars = [part.chars for part in parts if part.chars is not None]
+    return Tokens(
+        torch.cat([part.ids for part in parts]),
+        torch.cat([part.types for part in parts]),
+        _chain([part.starts for part in parts]),
+        _chain([part.rows for part in parts]),
+        torch.cat(words) if len(words) == len(parts) else None,
+        torch.cat(chars) if len(chars) == len(parts) else None,
+        sum(part.cut for part in parts),
+    )
+
+
+def _chain(offsets: Sequence[Int[Tensor, "..."]]) -> Int[Tensor, "..."]:
+    """Offsets of concatenated lists: each shifted by the total before it."""
+    lengths = torch.cat([one.diff() for one in offsets])
+    return torch.nn.functional.pad(lengths.cumsum(0), (1, 0))

@@ -1,0 +1,1 @@
+"""From hidden states to predictions: one file a readout, behind one contract."""

@@ -1,0 +1,107 @@
+"""The contract of a readout, and the registry of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, Literal, Protocol, Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from promptgraft.errors import unknown
+from promptgraft.model.tokens import Tokens
+from promptgraft.task.task import Example, Kind, Label, Task
+
+Describe = Callable[[Sequence[str]], Float[Tensor, "C H"]]
+
+
+class Readout(Protocol):
+    """From hidden states to predictions.
+
+    Scores have one layout: `[U, ..., C]`, U units (rows, or words for tagging), and the last axis is what a
+    softmax goes over; a choice or a position that is not there scores -inf. Regression scores are `[U]`.
+    So a loss term can compare the scores of two models without knowing the readout.
+
+    Attributes:
+        name: registry name.
+        kinds: task kinds it can read.
+        reads: `pooled` (one vector a sequence) or `tokens` (one a token).
+        unit: what scores and gold labels are counted in.
+        pairs: whether it can read separately encoded pairs (features |u-v|, u*v).
+    """
+
+    name: ClassVar[str]
+    kinds: ClassVar[frozenset[Kind]]
+    reads: ClassVar[Literal["pooled", "tokens"]]
+    unit: ClassVar[Literal["row", "word"]]
+    pairs: ClassVar[bool]
+
+    @classmethod
+    def create(cls, task: Task, width: int, generator: torch.Generator, describe: Describe) -> Self:
+        """A fresh readout for a task.
+
+        Args:
+            width: of the features it will read (H, or what `features` makes of it).
+            describe: embeds label descriptions with the same frozen backbone and pooling, no prompt.
+        """
+        ...
+
+    @classmethod
+    def load(cls, state: Mapping[str, Tensor]) -> Self:
+        """From `state()`."""
+        ...
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Trainable leaf tensors by name."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """All that `load` needs, trainable or not, detached."""
+        ...
+
+    def gold(self, examples: Sequence[Example], tokens: Tokens, task: Task) -> Tensor:
+        """Labels as `[U, ...]`; -100 marks a unit without a label."""
+        ...
+
+    def scores(self, features: Float[Tensor, "N F"], tokens: Tokens) -> Float[Tensor, "..."]:
+        """Scores in the layout above."""
+        ...
+
+    def loss(self, scores: Float[Tensor, "..."], gold: Tensor) -> Float[Tensor, "U"]:
+        """Loss of each unit, 0 for a unit without a label."""
+        ...
+
+    def predict(
+        self, scores: Float[Tensor, "..."], tokens: Tokens, examples: Sequence[Example], task: Task
+    ) -> list[Label | str]:
+        """Label names, numbers, choices, tags or answer texts, one a row."""
+        ...
+
+    def carry(self, task: Task, describe: Describe, label_map: Mapping[str, str]) -> Self:
+        """The same readout for another task's labels.
+
+        Args:
+            label_map: target label -> source label it stands for; equal names need no entry.
+        Raises:
+            RunError: the readout cannot serve those labels, and why.
+        """
+        ...
+
+
+READOUTS: dict[str, type[Readout]] = {}
+
+
+def register(readout: type[Readout]) -> type[Readout]:
+    """Class decorator: make a readout known by its name."""
+    READOUTS[readout.name] = readout
+    return readout
+
+
+def find(name: str) -> type[Readout]:
+    """The readout of that name, or an error with the nearest name."""
+    import promptgraft.readout.all  # noqa: F401
+
+    if name not in READOUTS:
+        raise unknown("readout", name, READOUTS)
+    return READOUTS[name]

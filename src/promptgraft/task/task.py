@@ -1,0 +1,110 @@
+"""The task: examples, what kind they are, their labels and their metric, in splits."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+Kind = Literal["classification", "pair", "regression", "choice", "tagging", "span"]
+KINDS: tuple[Kind, ...] = ("classification", "pair", "regression", "choice", "tagging", "span")
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Gold answers of a span example: equal-length texts and their first characters in the context."""
+
+    texts: tuple[str, ...]
+    starts: tuple[int, ...]
+
+
+Label = str | float | tuple[str, ...] | Answers
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row of a task.
+
+    | kind           | text            | pair              | choices | tokens | label                     |
+    | classification | the text        |                   |         |        | label name                |
+    | pair           | first text      | second text       |         |        | label name                |
+    | regression     | (first) text    | second or None    |         |        | float                     |
+    | choice         | text + question |                   | options |        | the right option's text   |
+    | tagging        |                 |                   |         | words  | a tag a word              |
+    | span           | question        | context           |         |        | Answers                   |
+
+    `label` is None on rows that are to be predicted.
+    """
+
+    text: str = ""
+    pair: str | None = None
+    choices: tuple[str, ...] = ()
+    tokens: tuple[str, ...] = ()
+    label: Label | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """Examples + kind + labels + metric, in splits. Immutable; changes make a new task.
+
+    Attributes:
+        labels: label (or tag) name -> description, in the order of class indices;
+            empty for regression, choice and span. The description is the name where none was given.
+        positive: the class whose F1 is the metric, for `metric = "f1"` of one class.
+        splits: split name -> examples; `train` and `test` may be absent in a file to predict.
+        notes: what was inferred, cut, split off or dropped; printed once by the caller.
+    """
+
+    name: str
+    kind: Kind
+    metric: str
+    labels: Mapping[str, str]
+    splits: Mapping[str, tuple[Example, ...]]
+    positive: str | None = None
+    language: str | None = None
+    family: str | None = None
+    licence: str | None = None
+    source: str | None = None
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def train(self) -> tuple[Example, ...]:
+        return self.splits.get("train", ())
+
+    @property
+    def validation(self) -> tuple[Example, ...]:
+        return self.splits.get("validation", ())
+
+    @property
+    def test(self) -> tuple[Example, ...]:
+        return self.splits.get("test", ())
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Label names by class index."""
+        return tuple(self.labels)
+
+    def replace(self, **changes: object) -> Task:
+        """A copy with other values."""
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over kind, labels, metric and all examples: what results are keyed by."""
+        head = [self.kind, self.metric, self.positive or "", *(f"{n}\x1f{d}" for n, d in self.labels.items())]
+        rows = (f"{split}\x1e{row}" for split in SPLITS for row in self.splits.get(split, ()))
+        return content_hash([*head, *rows])
+
+
+def content_hash(parts: Iterable[str]) -> str:
+    """sha256 (hex) of strings, kept apart so that no two lists collide."""
+    digest = hashlib.sha256()
+    for part in parts:
+        raw = part.encode("utf-8", "surrogatepass")
+        digest.update(len(raw).to_bytes(8, "little"))
+        digest.update(raw)
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Runs, their recipes and loss terms, and the one loop that trains any number of them."""
