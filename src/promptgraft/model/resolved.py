@@ -1,0 +1,25 @@
+"""A model that was found: where it is, and how its makers mean it to be read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A model folder (config.json, model.safetensors, tokenizer) with what its files do not say.
+
+    Attributes:
+        name: catalog or hub name, else the folder; for people.
+        text_prefix: what its makers put before every text ("query: " of e5); empty for most.
+        pooling: what its makers declare; None where they declare nothing.
+        to_traditional: whether it knows Chinese in traditional characters only.
+    """
+
+    name: str
+    path: Path
+    text_prefix: str
+    pooling: Literal["cls", "mean", "pooler"] | None
+    to_traditional: bool
