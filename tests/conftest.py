@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
-import platformdirs
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,8 +44,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
     PROMPTGRAFT_TEST_MODELS names another folder of ready models (NAME/config.json, ...).
     """
-    user_home = Path(os.environ.get("PROMPTGRAFT_HOME") or platformdirs.user_cache_dir("promptgraft"))
-    models = Path(os.environ.get("PROMPTGRAFT_TEST_MODELS") or user_home / "models").resolve()
+    from promptgraft.model.home import models as user_models  # not above: shapes are checked from here on
+
+    models = Path(os.environ.get("PROMPTGRAFT_TEST_MODELS") or user_models()).resolve()
     models.mkdir(parents=True, exist_ok=True)
     path = tmp_path_factory.mktemp("home")
     (path / "models").symlink_to(models, target_is_directory=True)

@@ -1,0 +1,45 @@
+# make demo      the whole main job on sample data
+# make test      the fast tests, at most ten minutes on two cores
+# make test-all  every test
+# make lint      style, types, direction of imports
+# make bench     every benchmark; figures go to benchmarks/results
+# make clean     away with what was built, .venv included
+#
+# On Linux the package index serves torch for CUDA, some gigabytes. For the CPU build:
+#   make PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu" test
+
+PYTHON ?= python3
+PIP_FLAGS ?=
+PYTEST_FLAGS ?=
+BIN := .venv/bin
+
+.PHONY: demo test test-all lint bench venv clean
+
+demo: venv
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
+
+test: venv
+	$(BIN)/python -m pytest -n 2 -m "not slow" $(PYTEST_FLAGS)
+
+test-all: venv
+	$(BIN)/python -m pytest -n 2 $(PYTEST_FLAGS)
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+bench: venv
+	set -e; for script in benchmarks/*.py; do $(BIN)/python $$script; done
+
+venv: .venv/.ready
+
+.venv/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -c constraints.txt -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,78 @@
+"""What is installed is what was written, and the exact versions fit the stated ranges."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+STARTER_BANK_LIMIT = 10 * 2**20
+
+
+@pytest.fixture(scope="module")
+def wheel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)
+    return next(folder.glob("*.whl"))
+
+
+def test_the_wheel_holds_every_file_of_the_package(root: Path, wheel: Path) -> None:
+    source = root / "src"
+    written = {
+        path.relative_to(source).as_posix()
+        for path in (source / "promptgraft").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if name.startswith("promptgraft/")}
+    assert "promptgraft/py.typed" in packed
+    assert packed == written
+
+
+def test_the_starter_bank_stays_small(root: Path) -> None:
+    starter = root / "src" / "promptgraft" / "bank" / "starter"
+    assert sum(path.stat().st_size for path in starter.rglob("*") if path.is_file()) <= STARTER_BANK_LIMIT
+
+
+def test_the_wheel_carries_the_licence_and_the_command(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        entry_points = next(name for name in names if name.endswith("entry_points.txt"))
+        assert "promptgraft = promptgraft.cli.main:app" in archive.read(entry_points).decode()
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def requirements(root: Path) -> list[Requirement]:
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    for extra in ("convert", "hub", "zh"):
+        lines += project["optional-dependencies"][extra]
+    return [Requirement(line) for line in lines]
+
+
+def test_exact_versions_fit_the_ranges(root: Path) -> None:
+    lines = (root / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    pinned = {name.lower().replace("_", "-"): version for name, version in pinned.items()}
+    asked = [one for one in requirements(root) if one.name not in ("promptgraft", "pip")]
+    assert len(asked) > 20
+    missing = [one.name for one in asked if one.name.lower().replace("_", "-") not in pinned]
+    outside = [str(one) for one in asked if one.name not in missing and not fits(one, pinned)]
+    assert (missing, outside) == ([], [])
+
+
+def fits(requirement: Requirement, pinned: dict[str, str]) -> bool:
+    return requirement.specifier.contains(pinned[requirement.name.lower().replace("_", "-")])
+
+
+def test_no_path_of_one_machine_is_in_the_constraints(root: Path) -> None:
+    text = (root / "constraints.txt").read_text(encoding="utf-8")
+    assert "file:" not in text
+    assert "@" not in text
+    assert "+" not in "".join(line for line in text.splitlines() if not line.startswith("#"))
