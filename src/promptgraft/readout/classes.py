@@ -1,0 +1,99 @@
+"""What readouts share: class names as a tensor, gold indices, a safe cross entropy, labels matched between tasks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from promptgraft.errors import RunError, TaskError, unknown
+from promptgraft.task.task import KINDS, Kind, Label, Task
+
+UNLABELLED = -100
+
+
+def check_kind(readout: str, kinds: frozenset[Kind], task: Task) -> None:
+    """Raise a RunError unless a readout can read that task."""
+    if task.kind not in kinds:
+        can = ", ".join(kind for kind in KINDS if kind in kinds)
+        raise RunError(f"readout {readout!r} reads {can}, not {task.kind}", where=task.name)
+
+
+def encode_names(names: Sequence[str]) -> UInt8[Tensor, "N"]:
+    """Names as bytes, because a readout's state is tensors only."""
+    return torch.tensor(list(json.dumps(list(names)).encode("ascii")), dtype=torch.uint8)
+
+
+def decode_names(data: UInt8[Tensor, "N"]) -> tuple[str, ...]:
+    """Names from `encode_names`."""
+    return tuple(json.loads(bytes(data.tolist())))
+
+
+def class_indices(labels: Iterable[Label | None], task: Task) -> list[int]:
+    """Class index of each label; -100 where there is none.
+
+    Raises:
+        TaskError: a label that the task does not have.
+    """
+    index: dict[Label | None, int] = {name: place for place, name in enumerate(task.classes)}
+    index[None] = UNLABELLED
+    try:
+        return [index[label] for label in labels]
+    except KeyError as missing:
+        raise TaskError(
+            f"label {missing.args[0]!r} is not among the labels {', '.join(task.classes)}", where=task.name
+        ) from None
+
+
+def cross_entropy(scores: Float[Tensor, "*U C"], gold: Int[Tensor, "*U"]) -> Float[Tensor, "*U"]:
+    """-log softmax(scores)[gold]; 0, with a zero gradient, where gold is -100.
+
+    A unit without a label may score -inf everywhere (a context that was cut away); its scores are replaced
+    before the softmax, since a NaN times a zero gradient is a NaN.
+    """
+    labelled = gold != UNLABELLED
+    safe = torch.where(labelled[..., None], scores, torch.zeros_like(scores))
+    target = torch.where(labelled, gold, torch.zeros_like(gold))
+    loss = -safe.log_softmax(-1).gather(-1, target[..., None])[..., 0]
+    return torch.where(labelled, loss, torch.zeros_like(loss))
+
+
+def match_labels(source: Sequence[str], task: Task, label_map: Mapping[str, str]) -> dict[str, int]:
+    """Target label -> index of the source label it stands for, by the map, else by equal name.
+
+    Raises:
+        RunError: the map names a label that one of the two does not have.
+    """
+    for target_label, source_label in label_map.items():
+        if target_label not in task.labels:
+            raise unknown(f"label of {task.name}", target_label, task.classes, RunError)
+        if source_label not in source:
+            raise unknown("label of the source", source_label, source, RunError)
+    names = {name: label_map.get(name, name) for name in task.classes}
+    return {target: source.index(name) for target, name in names.items() if name in source}
+
+
+def source_rows(readout: str, source: Sequence[str], task: Task, label_map: Mapping[str, str]) -> Int[Tensor, "C"]:
+    """For each class of a task the source class it stands for.
+
+    Raises:
+        RunError: a label stands for no source label, naming all of those.
+    """
+    match = match_labels(source, task, label_map)
+    missing = [name for name in task.classes if name not in match]
+    if missing:
+        raise RunError(
+            f"readout {readout!r} cannot be carried: no source label for {', '.join(missing)}"
+            f" (the source has {', '.join(source)})",
+            where=task.name,
+            do="map every label to a source label, or use readout 'label-text' or 'new'",
+        )
+    return torch.tensor([match[name] for name in task.classes])
+
+
+def leaf(tensor: Tensor) -> Tensor:
+    """A trainable copy."""
+    return tensor.detach().clone().requires_grad_()

@@ -1,0 +1,37 @@
+"""From the hidden states that a backbone returns to the features that a readout reads."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from promptgraft.errors import RunError
+from promptgraft.model.backbone import Encoding
+from promptgraft.model.tokens import Tokens
+
+
+def features(hidden: Float[Tensor, "N H"], tokens: Tokens, encoding: Encoding) -> Float[Tensor, "M F"]:
+    """What a readout reads.
+
+    Args:
+        hidden: one vector a sequence, or one a token for readouts that read tokens.
+        encoding: `cross`: hidden states as they are (`[B, H]`; one a choice for choices; one a token for tokens);
+            `separate`: `[|u - v|, u * v]`, `[B, 2H]`; `cosine`: `cos(u, v)`, `[B, 1]`.
+
+    Raises:
+        RunError: `separate` or `cosine` where rows are not two sequences each.
+    """
+    if encoding == "cross":
+        return hidden
+    if tokens.sequences != 2 * tokens.count or len(hidden) != tokens.sequences:
+        raise RunError(f"encoding {encoding!r} reads two sequences a row", do="use encoding 'cross'")
+    first, second = hidden[0::2], hidden[1::2]
+    if encoding == "separate":
+        return torch.cat([(first - second).abs(), first * second], dim=-1)
+    return torch.nn.functional.cosine_similarity(first, second, dim=-1)[:, None]
+
+
+def feature_width(hidden: int, encoding: Encoding) -> int:
+    """F for a backbone of that width."""
+    return {"cross": hidden, "separate": 2 * hidden, "cosine": 1}[encoding]

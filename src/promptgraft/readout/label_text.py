@@ -1,0 +1,132 @@
+"""`label-text`: class scores as the cosine between a text and what its label means, in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from promptgraft.errors import RunError
+from promptgraft.model.tokens import Tokens
+from promptgraft.readout import classes
+from promptgraft.readout.readout import Describe, register
+from promptgraft.task.task import Example, Kind, Label, Task
+
+SCALE_START, SCALE_LEAST, SCALE_MOST = 20.0, 1.0, 100.0
+NEAR = 0.5
+
+
+@register
+@dataclass(frozen=True, eq=False)
+class LabelText:
+    """scores = scale * cos(f, e + delta) + b, e the embedding of the label's description, of length 1.
+
+    With delta = 0 and b = 0 it reads labels that it never saw, so it carries over to other labels.
+
+    Attributes:
+        embeddings: of the descriptions, by the same frozen backbone without a prompt, scaled to length 1 so
+            that one rate for delta serves every backbone.
+        raw_scale: scale = least * (most / least) ** sigmoid(raw_scale): near exp(raw_scale) in the middle, and
+            it never leaves 1 to 100.
+    """
+
+    name: ClassVar[str] = "label-text"
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"classification", "pair"})
+    reads: ClassVar[Literal["pooled", "tokens"]] = "pooled"
+    unit: ClassVar[Literal["row", "word"]] = "row"
+    pairs: ClassVar[bool] = False
+
+    labels: tuple[str, ...]
+    embeddings: Float[Tensor, "C H"]
+    delta: Float[Tensor, "C H"]
+    raw_scale: Float[Tensor, ""]
+    bias: Float[Tensor, "C"]
+
+    @classmethod
+    def create(cls, task: Task, width: int, generator: torch.Generator, describe: Describe) -> Self:
+        classes.check_kind(cls.name, cls.kinds, task)
+        embeddings = describe_labels(task, describe)
+        if embeddings.shape[1] != width:
+            raise RunError(
+                f"readout 'label-text' reads features as wide as a description's ({embeddings.shape[1]}, not {width})",
+                where=task.name,
+                do="use encoding 'cross', or readout 'linear'",
+            )
+        return cls(
+            task.classes,
+            embeddings,
+            classes.leaf(torch.zeros_like(embeddings)),
+            classes.leaf(embeddings.new_tensor(raw_from_scale(SCALE_START))),
+            classes.leaf(embeddings.new_zeros(len(embeddings))),
+        )
+
+    @classmethod
+    def load(cls, state: Mapping[str, Tensor]) -> Self:
+        return cls(
+            classes.decode_names(state["labels"]),
+            state["embeddings"].detach().clone(),
+            classes.leaf(state["delta"]),
+            classes.leaf(state["raw_scale"]),
+            classes.leaf(state["bias"]),
+        )
+
+    def parameters(self) -> dict[str, Tensor]:
+        return {"delta": self.delta, "raw_scale": self.raw_scale, "bias": self.bias}
+
+    def state(self) -> dict[str, Tensor]:
+        trained = {name: tensor.detach() for name, tensor in self.parameters().items()}
+        return {"labels": classes.encode_names(self.labels), "embeddings": self.embeddings, **trained}
+
+    def gold(self, examples: Sequence[Example], tokens: Tokens, task: Task) -> Int[Tensor, "B"]:
+        labels = classes.class_indices((example.label for example in examples), task)
+        return torch.tensor(labels, dtype=torch.long, device=tokens.ids.device)
+
+    def scores(self, features: Float[Tensor, "B H"], tokens: Tokens) -> Float[Tensor, "B C"]:
+        texts = torch.nn.functional.normalize(features.to(self.delta.dtype), dim=-1)
+        labels = torch.nn.functional.normalize(self.embeddings + self.delta, dim=-1)
+        return self.scale() * texts @ labels.T + self.bias
+
+    def scale(self) -> Float[Tensor, ""]:
+        """The factor of the cosine, between 1 and 100."""
+        return SCALE_LEAST * torch.exp(math.log(SCALE_MOST / SCALE_LEAST) * torch.sigmoid(self.raw_scale))
+
+    def loss(self, scores: Float[Tensor, "B C"], gold: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
+        return classes.cross_entropy(scores, gold)
+
+    def predict(
+        self, scores: Float[Tensor, "B C"], tokens: Tokens, examples: Sequence[Example], task: Task
+    ) -> list[Label | str]:
+        return [self.labels[best] for best in scores.argmax(-1).tolist()]
+
+    def carry(self, task: Task, describe: Describe, label_map: Mapping[str, str]) -> Self:
+        """The same scale over the new task's descriptions; delta and bias of labels that mean the same.
+
+        A label means the same as a source label when the map says so, or when its name is equal and the two
+        descriptions' cosine is at least 0.5: names such as `0` or `a` say nothing.
+        """
+        classes.check_kind(self.name, self.kinds, task)
+        embeddings = describe_labels(task, describe).to(self.embeddings)
+        delta, bias = torch.zeros_like(embeddings), embeddings.new_zeros(len(embeddings))
+        for target, source in classes.match_labels(self.labels, task, label_map).items():
+            place = task.classes.index(target)
+            if target in label_map or float(embeddings[place] @ self.embeddings[source]) >= NEAR:
+                delta[place], bias[place] = self.delta[source].detach(), self.bias[source].detach()
+        return type(self)(
+            task.classes, embeddings, classes.leaf(delta), classes.leaf(self.raw_scale), classes.leaf(bias)
+        )
+
+
+def describe_labels(task: Task, describe: Describe) -> Float[Tensor, "C H"]:
+    """Embeddings of a task's label descriptions, of length 1."""
+    return torch.nn.functional.normalize(describe(list(task.labels.values())).detach().float(), dim=-1)
+
+
+def raw_from_scale(scale: float) -> float:
+    """The raw scale at which `LabelText.scale` is `scale`."""
+    share = math.log(scale / SCALE_LEAST) / math.log(SCALE_MOST / SCALE_LEAST)
+    return math.log(share / (1 - share))

@@ -1,0 +1,99 @@
+"""`regression`: one number a row, learned in units of the training labels' spread."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from promptgraft.errors import TaskError
+from promptgraft.model.tokens import Tokens
+from promptgraft.readout import classes
+from promptgraft.readout.readout import Describe, register
+from promptgraft.task.task import Example, Kind, Label, Task
+
+INIT_SD = 0.02
+
+
+@register
+@dataclass(frozen=True, eq=False)
+class Regression:
+    """score = w . f + b, against labels standardised by the training labels' mean and standard deviation.
+
+    Attributes:
+        moments: mean and standard deviation of the training labels; predictions are `score * sd + mean`.
+    """
+
+    name: ClassVar[str] = "regression"
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"regression"})
+    reads: ClassVar[Literal["pooled", "tokens"]] = "pooled"
+    unit: ClassVar[Literal["row", "word"]] = "row"
+    pairs: ClassVar[bool] = True
+
+    weight: Float[Tensor, "F"]
+    bias: Float[Tensor, ""]
+    moments: Float[Tensor, "2"]
+
+    @classmethod
+    def create(cls, task: Task, width: int, generator: torch.Generator, describe: Describe) -> Self:
+        classes.check_kind(cls.name, cls.kinds, task)
+        weight = INIT_SD * torch.randn(width, generator=generator, device=generator.device)
+        moments = label_moments(task)
+        moments = torch.tensor([0.0, 1.0]) if moments is None else moments
+        return cls(classes.leaf(weight), classes.leaf(weight.new_zeros(())), moments.to(weight))
+
+    @classmethod
+    def load(cls, state: Mapping[str, Tensor]) -> Self:
+        return cls(classes.leaf(state["weight"]), classes.leaf(state["bias"]), state["moments"].detach().clone())
+
+    def parameters(self) -> dict[str, Tensor]:
+        return {"weight": self.weight, "bias": self.bias}
+
+    def state(self) -> dict[str, Tensor]:
+        return {"weight": self.weight.detach(), "bias": self.bias.detach(), "moments": self.moments}
+
+    def gold(self, examples: Sequence[Example], tokens: Tokens, task: Task) -> Float[Tensor, "B"]:
+        """Standardised labels; -100 standard deviations marks a row without one."""
+        mean, sd = self.moments.tolist()
+        numbers = [None if example.label is None else number(example.label, task) for example in examples]
+        standard = [classes.UNLABELLED if value is None else (value - mean) / sd for value in numbers]
+        return torch.tensor(standard, dtype=self.weight.dtype, device=tokens.ids.device)
+
+    def scores(self, features: Float[Tensor, "B F"], tokens: Tokens) -> Float[Tensor, "B"]:
+        return features.to(self.weight.dtype) @ self.weight + self.bias
+
+    def loss(self, scores: Float[Tensor, "B"], gold: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
+        return torch.where(gold == classes.UNLABELLED, torch.zeros_like(scores), (scores - gold) ** 2)
+
+    def predict(
+        self, scores: Float[Tensor, "B"], tokens: Tokens, examples: Sequence[Example], task: Task
+    ) -> list[Label | str]:
+        mean, sd = self.moments.tolist()
+        return [score * sd + mean for score in scores.tolist()]
+
+    def carry(self, task: Task, describe: Describe, label_map: Mapping[str, str]) -> Self:
+        """The same weights, in units of the new task's labels where it has training labels."""
+        classes.check_kind(self.name, self.kinds, task)
+        moments = label_moments(task)
+        return self.load(self.state() | ({} if moments is None else {"moments": moments.to(self.moments)}))
+
+
+def label_moments(task: Task) -> Float[Tensor, "2"] | None:
+    """Mean and standard deviation of the training labels (1 where all are equal); None without labels."""
+    labels = [number(example.label, task) for example in task.train if example.label is not None]
+    if not labels:
+        return None
+    values = torch.tensor(labels, dtype=torch.float64)
+    sd = float(values.std(correction=0))
+    return torch.tensor([float(values.mean()), sd if sd > 0 else 1.0])
+
+
+def number(label: Label, task: Task) -> float:
+    """The label as a number, or a TaskError."""
+    if not isinstance(label, int | float):
+        raise TaskError(f"label {label!r} is not a number", where=task.name)
+    return float(label)
