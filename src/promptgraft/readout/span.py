@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
@@ -84,7 +85,7 @@ def characters_of_rows(tokens: Tokens) -> list[list[list[int]]]:
     """For each row, for each token, its first and one-past-last character in the context, [-1, -1] outside it."""
     assert tokens.chars is not None, "only span rows have characters"
     ends, characters = tokens.row_tokens.tolist(), tokens.chars.tolist()
-    return [characters[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+    return [characters[start:end] for start, end in itertools.pairwise(ends)]
 
 
 def answer_tokens(example: Example, characters: list[list[int]], task: Task) -> tuple[int, int]:

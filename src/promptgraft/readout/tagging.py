@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -111,7 +112,7 @@ def words_of_rows(tokens: Tokens) -> list[list[int]]:
     assert tokens.words is not None, "only tagging rows have words"
     words = tokens.words[tokens.words >= 0].tolist()
     ends = tokens.row_words.tolist()
-    return [words[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+    return [words[start:end] for start, end in itertools.pairwise(ends)]
 
 
 def word_tag(example: Example, word: int, task: Task) -> str:
