@@ -1,0 +1,159 @@
+"""How a prompt's values are parameterised while they are trained; what is kept is always the values."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol, Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from promptgraft.errors import unknown
+from promptgraft.prompt.prompt import Prompt
+
+
+class Parameterisation(Protocol):
+    """From trainable tensors to a prompt's values.
+
+    At step 0 `values()` is the given prompt, bit for bit, so that an initialisation and a parameterisation
+    can be chosen apart from each other.
+    """
+
+    name: ClassVar[str]
+
+    @classmethod
+    def create(cls, start: Prompt, generator: torch.Generator) -> Self:
+        """Around the prompt a run starts from; random weights come from `generator`."""
+        ...
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Trainable leaf tensors by name; together with `start` they are all the state there is."""
+        ...
+
+    def values(self) -> Float[Tensor, "..."]:
+        """The prompt's values, `[P, E]` or `[L, 2, P, H]`, differentiable in the parameters."""
+        ...
+
+
+PARAMETERISATIONS: dict[str, type[Parameterisation]] = {}
+
+
+def register(kind: type[Parameterisation]) -> type[Parameterisation]:
+    """Class decorator: make a parameterisation known by its name."""
+    PARAMETERISATIONS[kind.name] = kind
+    return kind
+
+
+def parameterise(name: str, start: Prompt, generator: torch.Generator) -> Parameterisation:
+    """The parameterisation of that name around a prompt, or an error with the nearest name."""
+    if name not in PARAMETERISATIONS:
+        raise unknown("parameterisation", name, PARAMETERISATIONS)
+    return PARAMETERISATIONS[name].create(start, generator)
+
+
+@register
+class Direct:
+    """The values themselves are trained."""
+
+    name: ClassVar[str] = "direct"
+
+    def __init__(self, prompt: Float[Tensor, "..."]) -> None:
+        self._prompt = prompt
+
+    @classmethod
+    def create(cls, start: Prompt, generator: torch.Generator) -> Self:
+        return cls(_leaf(start.values))
+
+    def parameters(self) -> dict[str, Tensor]:
+        return {"prompt": self._prompt}
+
+    def values(self) -> Float[Tensor, "..."]:
+        return self._prompt
+
+
+@register
+class Mlp:
+    """A vector for each position goes through one two-layer network to all values of that position.
+
+    Source: Li & Liang 2021 (Prefix-Tuning), section 4.3. Differs: the network makes a change that is added to
+    the start, and its last layer starts at zero; inner width is the backbone's (the paper: 512 or 800).
+    """
+
+    name: ClassVar[str] = "mlp"
+
+    def __init__(self, start: Float[Tensor, "..."], parts: dict[str, Tensor]) -> None:
+        self._start = start
+        self._parts = parts
+
+    @classmethod
+    def create(cls, start: Prompt, generator: torch.Generator) -> Self:
+        width = start.values.shape[-1]
+        made = start.values.numel() // start.length
+        parts = {
+            "positions": _leaf(_random((start.length, width), 1, generator)),
+            "inner.weight": _leaf(_random((width, width), width, generator)),
+            "inner.bias": _leaf(torch.zeros(width)),
+            "outer.weight": _leaf(torch.zeros(made, width)),
+            "outer.bias": _leaf(torch.zeros(made)),
+        }
+        return cls(start.values.detach().clone(), parts)
+
+    def parameters(self) -> dict[str, Tensor]:
+        return self._parts
+
+    def values(self) -> Float[Tensor, "..."]:
+        part = self._parts
+        inner = torch.tanh(torch.nn.functional.linear(part["positions"], part["inner.weight"], part["inner.bias"]))
+        made = torch.nn.functional.linear(inner, part["outer.weight"], part["outer.bias"])
+        *layers, length, width = self._start.shape
+        return self._start + made.view(length, *layers, width).movedim(0, -2)
+
+
+@register
+class Residual:
+    """Each vector plus a shared bottleneck network of it: x + LN(up(relu(down(x)))).
+
+    Source: Razdaibiedina et al. 2023 (Residual Prompt Tuning), section 3; shared over positions (and, for deep
+    prompts, over layers, keys and values). Differs: the gain of the normalisation starts at zero, not one.
+    """
+
+    name: ClassVar[str] = "residual"
+
+    def __init__(self, parts: dict[str, Tensor]) -> None:
+        self._parts = parts
+
+    @classmethod
+    def create(cls, start: Prompt, generator: torch.Generator) -> Self:
+        width = start.values.shape[-1]
+        narrow = max(1, width // 4)
+        parts = {
+            "prompt": _leaf(start.values),
+            "down.weight": _leaf(_random((narrow, width), width, generator)),
+            "down.bias": _leaf(torch.zeros(narrow)),
+            "up.weight": _leaf(_random((width, narrow), narrow, generator)),
+            "up.bias": _leaf(torch.zeros(width)),
+            "norm.weight": _leaf(torch.zeros(width)),
+            "norm.bias": _leaf(torch.zeros(width)),
+        }
+        return cls(parts)
+
+    def parameters(self) -> dict[str, Tensor]:
+        return self._parts
+
+    def values(self) -> Float[Tensor, "..."]:
+        part = self._parts
+        prompt = part["prompt"]
+        down = torch.relu(torch.nn.functional.linear(prompt, part["down.weight"], part["down.bias"]))
+        up = torch.nn.functional.linear(down, part["up.weight"], part["up.bias"])
+        width = (prompt.shape[-1],)
+        return prompt + torch.nn.functional.layer_norm(up, width, part["norm.weight"], part["norm.bias"])
+
+
+def _leaf(values: Tensor) -> Tensor:
+    """A trainable copy."""
+    return values.detach().to(torch.float32, copy=True).requires_grad_()
+
+
+def _random(shape: tuple[int, ...], fan_in: int, generator: torch.Generator) -> Tensor:
+    """Gaussian with variance 1 / fan-in, so that activations keep their spread."""
+    return torch.randn(shape, generator=generator) * fan_in**-0.5
