@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from promptgraft.errors import ModelError, unknown
+from promptgraft.errors import ModelError, PromptgraftError, unknown
 from promptgraft.model.home import models
 from promptgraft.model.resolved import Resolved
 
@@ -29,7 +29,6 @@ class Package:
     converter: str
     folder: str
     files: tuple[str, ...]
-    lower_case: bool = False
     config: Mapping[str, Any] = field(default_factory=dict)
     tokenizer_config: Mapping[str, Any] = field(default_factory=dict)
 
@@ -49,6 +48,7 @@ class Entry:
     pooling: Pooling | None = None
     text_prefix: str = ""
     to_traditional: bool = False
+    lower_case: bool = False
     hub: str | None = None
     package: Package | None = None
 
@@ -115,11 +115,16 @@ def _from_folder(folder: Path, name: str) -> Resolved:
 
 def _origin(folder: Path) -> Entry | None:
     """The catalog entry that a folder was made from, by its source.json."""
-    source = _read_json(folder / "source.json")
+    source = source_of(folder)
     for entry in entries().values():
         if source.get("name") == entry.name or (entry.package and source.get("sha256") == entry.package.sha256):
             return entry
     return None
+
+
+def source_of(folder: Path) -> dict[str, Any]:
+    """What the folder's source.json says of where the model came from; empty where there is none."""
+    return _read_json(folder / "source.json")
 
 
 def _declared_pooling(folder: Path) -> Pooling | None:
@@ -153,10 +158,37 @@ def _hub_cached(name: str) -> Path | None:
         return None
 
 
-def _not_found(name: str) -> Exception:
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+def looks_like_hub(name: str) -> bool:
+    """Whether a name has the form OWNER/MODEL."""
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
+
+
+def _not_found(name: str) -> PromptgraftError:
+    if looks_like_hub(name):
         what = f"{name} is neither a folder nor in the local hub cache"
         return ModelError(what, do=f"promptgraft models pull {name}")
     if "/" in name:
         return ModelError("no such folder", where=name, do="promptgraft models list shows the models known by name")
     return unknown("model", name, entries(), ModelError)
+
+
+def check(name: str) -> str | None:
+    """What is wrong with the pulled model of this catalog name: nothing (None), not here yet, or damaged.
+
+    Opens every safetensors file, which finds truncated ones; reads no weights.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    entry = entries()[name]
+    if not entry.pulled:
+        return "not here yet"
+    files = sorted(entry.path.glob("*.safetensors"))
+    if not files:
+        return "model.safetensors is missing"
+    for path in files:
+        try:
+            with safe_open(path, framework="numpy"):
+                pass
+        except (OSError, SafetensorError) as error:
+            return f"{path.name} is damaged ({error})"
+    return None

