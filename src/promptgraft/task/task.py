@@ -57,6 +57,8 @@ class Task:
         positive: the class whose F1 is the metric, for `metric = "f1"` of one class.
         splits: split name -> examples; `train` and `test` may be absent in a file to predict.
         notes: what was inferred, cut, split off or dropped; printed once by the caller.
+        columns: role (text, pair, question, choices, label) -> column of the file it was read from, so that
+            a later file of the same shape is read alike.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Task:
     licence: str | None = None
     source: str | None = None
     notes: tuple[str, ...] = field(default=(), compare=False)
+    columns: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def train(self) -> tuple[Example, ...]:
@@ -87,6 +90,10 @@ class Task:
     def classes(self) -> tuple[str, ...]:
         """Label names by class index."""
         return tuple(self.labels)
+
+    def noted(self, *notes: str) -> Task:
+        """A copy with more notes."""
+        return dataclasses.replace(self, notes=(*self.notes, *notes))
 
     def replace(self, **changes: object) -> Task:
         """A copy with other values."""

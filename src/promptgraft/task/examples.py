@@ -1,0 +1,183 @@
+"""Rows to examples: one row of a file checked and turned into an Example, by kind."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from promptgraft.errors import TaskError
+from promptgraft.task.infer import missing, no_column
+from promptgraft.task.readers import Row
+from promptgraft.task.task import Answers, Example, Kind
+
+
+def make_examples(
+    kind: Kind, columns: Mapping[str, str], rows: Sequence[Row], where: str, labelled: bool
+) -> tuple[Example, ...]:
+    """An Example a row, in the rows' order.
+
+    Args:
+        columns: role -> column, as `Task.columns`.
+        where: the file; errors add the row's line.
+        labelled: whether a row without a label is an error; otherwise its label is None.
+    Raises: TaskError with file:line for the first row that does not fit the kind.
+    """
+    make = MAKERS[kind]
+    return tuple(make(Cells(row, columns, f"{where}:{line}", labelled)) for row, line in rows)
+
+
+class Cells:
+    """One row, read by role."""
+
+    def __init__(self, row: Mapping[str, Any], columns: Mapping[str, str], where: str, labelled: bool) -> None:
+        self.row, self.columns, self.where, self.labelled = row, columns, where, labelled
+
+    def value(self, role: str) -> Any:
+        """The raw value of a role's column."""
+        name = self.columns[role]
+        if name not in self.row:
+            raise no_column(name, self.row, self.where)
+        return self.row[name]
+
+    def text(self, role: str) -> str:
+        """A role's text; null is the empty text, a number is written out."""
+        value = self.value(role)
+        if isinstance(value, str):
+            return value
+        if value is None or value != value:
+            return ""
+        if isinstance(value, int | float):
+            return str(value)
+        raise self.error(f"column {self.columns[role]!r} holds a {type(value).__name__}, not a text", "give a text")
+
+    def words(self, role: str) -> tuple[str, ...]:
+        """A role's list of texts: a list, a JSON list in a text, or (tagging) words between spaces."""
+        value = self.value(role)
+        if isinstance(value, str):
+            value = self.json_list(value) if value.lstrip().startswith("[") or role == "choices" else value.split()
+        if not isinstance(value, list) or not all(isinstance(part, str | int | float) for part in value):
+            raise self.error(f"column {self.columns[role]!r} does not hold a list of texts", 'write ["a", "b"]')
+        return tuple(str(part) for part in value)
+
+    def json_list(self, text: str) -> Any:
+        """The JSON value of a text, None where it is not JSON."""
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError:
+            return None
+
+    def label(self) -> Any:
+        """The raw label; None on rows without one, which must then be allowed."""
+        name = self.columns.get("label")
+        if not self.labelled and (name is None or missing(self.row.get(name))):
+            return None
+        value = self.value("label")
+        if missing(value):
+            raise self.error(f"the label (column {name!r}) is empty or not a number", "label the row or take it out")
+        return value
+
+    def error(self, what: str, do: str) -> TaskError:
+        """An error at this row."""
+        return TaskError(what, where=self.where, do=do)
+
+
+def label_name(value: Any) -> str:
+    """A class label as its name: 1, 1.0 and "1" are the same class, true and false are names."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).strip()
+
+
+def classified(cells: Cells) -> Example:
+    """A text, or two, with a class."""
+    value = cells.label()
+    if isinstance(value, list | dict):
+        raise cells.error(f"the label is a {type(value).__name__}, not a name", "give every row one label")
+    pair = cells.text("pair") if "pair" in cells.columns else None
+    return Example(text=cells.text("text"), pair=pair, label=None if value is None else label_name(value))
+
+
+def rated(cells: Cells) -> Example:
+    """A text, or two, with a number."""
+    value = cells.label()
+    pair = cells.text("pair") if "pair" in cells.columns else None
+    return Example(text=cells.text("text"), pair=pair, label=None if value is None else number(value, cells))
+
+
+def number(value: Any, cells: Cells) -> float:
+    """A label as a finite number."""
+    try:
+        result = float(value)
+    except (TypeError, ValueError):
+        result = math.nan
+    if not math.isfinite(result) or isinstance(value, bool):
+        raise cells.error(f"the label {value!r} is not a number", "regression needs numbers; else give --kind")
+    return result
+
+
+def chosen(cells: Cells) -> Example:
+    """A text with options, one of them right."""
+    choices, value = cells.words("choices"), cells.label()
+    label = None if value is None else str(value)
+    if len(choices) < 2:
+        raise cells.error(f"{len(choices)} choices", "give two or more")
+    if label is not None and label not in choices:
+        listed = ", ".join(map(repr, choices))
+        raise cells.error(f"the label {label!r} is not among the choices ({listed})", "write the right choice's text")
+    question = cells.text("question") if "question" in cells.columns else ""
+    text = "\n".join(part for part in (cells.text("text"), question) if part)
+    return Example(text=text, choices=choices, label=label)
+
+
+def tagged(cells: Cells) -> Example:
+    """Words with a tag each."""
+    tokens = cells.words("text")
+    if cells.label() is None:
+        return Example(tokens=tokens)
+    tags = cells.words("label")
+    if len(tags) != len(tokens):
+        raise cells.error(f"{len(tokens)} tokens but {len(tags)} tags", "give every token one tag")
+    if any(missing(tag) for tag in tags):
+        raise cells.error("a tag is empty", "tag every token, with O where there is nothing")
+    return Example(tokens=tokens, label=tags)
+
+
+def spanned(cells: Cells) -> Example:
+    """A question and a context with the answers that stand in it."""
+    context, value = cells.text("pair"), cells.label()
+    label = None if value is None else answers(value, context, cells)
+    return Example(text=cells.text("text"), pair=context, label=label)
+
+
+def answers(value: Any, context: str, cells: Cells) -> Answers:
+    """{"text": [...], "answer_start": [...]} or a list of {"text", "answer_start"}, checked against the context."""
+    value = cells.json_list(value) if isinstance(value, str) else value
+    try:
+        if isinstance(value, list):
+            value = {key: [part[key] for part in value] for key in ("text", "answer_start")}
+        texts, starts = tuple(map(str, value["text"])), tuple(map(int, value["answer_start"]))
+    except (TypeError, KeyError, ValueError):
+        raise cells.error("the answers are not understood", 'write {"text": [...], "answer_start": [...]}') from None
+    if not texts or len(texts) != len(starts):
+        raise cells.error(
+            f"{len(texts)} answers with {len(starts)} starts", "give every question an answer and its start"
+        )
+    for text, start in zip(texts, starts, strict=True):
+        if not text or start < 0 or not context.startswith(text, start):
+            what = f"answer_start {start} does not point at the answer {text!r}"
+            raise cells.error(what, "count the context's characters, not bytes, from 0")
+    return Answers(texts, starts)
+
+
+MAKERS: dict[Kind, Callable[[Cells], Example]] = {
+    "classification": classified,
+    "pair": classified,
+    "regression": rated,
+    "choice": chosen,
+    "tagging": tagged,
+    "span": spanned,
+}

@@ -1,0 +1,74 @@
+"""Data sets of the Hugging Face hub, through `datasets` (extra `hub`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from promptgraft.errors import MissingExtraError, TaskError
+from promptgraft.task.readers import Row
+
+PREFIX = "hub:"
+SPLIT_NAMES = {
+    "train": ("train",),
+    "validation": ("validation", "valid", "dev", "validation_matched"),
+    "test": ("test", "test_matched"),
+}
+
+
+def read_hub(address: str) -> dict[str, list[Row]]:
+    """The labelled splits of `hub:NAME[/config]` by split name; class numbers become class names.
+
+    Raises: MissingExtraError without `datasets`; TaskError where it cannot be had (unknown, no network).
+    """
+    try:
+        import datasets
+    except ImportError:
+        raise MissingExtraError(f"{address}", "hub") from None
+    found = download(datasets, address)
+    splits = {split: next((found[n] for n in names if n in found), None) for split, names in SPLIT_NAMES.items()}
+    return {split: hub_rows(data) for split, data in splits.items() if data is not None}
+
+
+def download(datasets: Any, address: str) -> Any:
+    """The data set; NAME/x is tried as owner and name first, then as name and configuration."""
+    name = address.removeprefix(PREFIX)
+    head, _, config = name.rpartition("/")
+    attempts = [(name, None)] if name.count("/") < 2 else []
+    attempts += [(head, config)] if head else []
+    for last, (data, part) in enumerate(attempts, 1):
+        try:
+            return datasets.load_dataset(data, part)
+        except datasets.exceptions.DatasetNotFoundError as error:
+            failure: Exception = error
+            if last < len(attempts):
+                continue
+        except Exception as error:  # every layer below (requests, fsspec, pyarrow, datasets) has errors of its own
+            failure = error
+        raise unreachable(address, failure)
+    raise TaskError("no data set named", where=address, do="write hub:NAME or hub:NAME/config")
+
+
+def unreachable(address: str, failure: Exception) -> TaskError:
+    """One line for whatever went wrong below."""
+    reason = (str(failure).splitlines() or [type(failure).__name__])[0]
+    return TaskError(f"cannot be had from the hub ({reason})", where=address, do="check the name and the network")
+
+
+def hub_rows(data: Any) -> list[Row]:
+    """Rows with class names for class numbers; a hidden label (-1) becomes None."""
+    import datasets
+
+    rows = [dict(row) for row in data]
+    for column, feature in data.features.items():
+        inner = getattr(feature, "feature", feature)
+        if isinstance(inner, datasets.ClassLabel):
+            for row in rows:
+                row[column] = class_names(row[column], inner.names)
+    return [(row, n) for n, row in enumerate(rows, 1)]
+
+
+def class_names(value: Any, names: list[str]) -> Any:
+    """The name(s) of a class number, or of a list of them."""
+    if isinstance(value, list):
+        return [class_names(part, names) for part in value]
+    return None if value is None or value < 0 else names[value]

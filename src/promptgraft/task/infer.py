@@ -1,0 +1,231 @@
+"""What a file does not say about itself: its kind, which columns play which role, its labels and its metric."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from promptgraft.errors import TaskError
+from promptgraft.task.readers import Row
+from promptgraft.task.task import Kind
+from promptgraft.task.taskfile import Columns
+
+PAIRS = (
+    ("text_a", "text_b"),
+    ("sentence1", "sentence2"),
+    ("sentence_1", "sentence_2"),
+    ("sentence_a", "sentence_b"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("text1", "text2"),
+    ("question", "sentence"),
+    ("query", "document"),
+    ("question", "passage"),
+)
+TEXTS = ("text", "sentence", "content", "review", "comment", "body", "utterance", "query", "tweet", "message", "document",
+         "title", "question", "文本", "内容", "评论", "句子", "正文", "標題", "标题")  # fmt: skip
+LABELS = ("label", "labels", "class", "category", "target", "sentiment", "intent", "emotion", "topic", "score", "rating",
+          "stars", "标签", "標籤", "类别", "類別", "分类", "情感", "评分")  # fmt: skip
+WORDS = ("tokens", "words")
+TAGS = ("tags", "ner_tags", "pos_tags", "labels")
+CHOICES = ("choices", "options", "endings", "candidates")
+ANSWERS = ("answers", "answer")
+CONTEXTS = ("context", "passage", "paragraph", "document")
+IDS = ("", "id", "idx", "index", "guid", "uid", "qid", "编号", "序号")
+
+NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+NAN = ("nan", "NaN", "NAN")
+MOST_NUMBERED_CLASSES = 100
+DEFAULT_METRIC: dict[Kind, str] = {
+    "classification": "accuracy",
+    "pair": "accuracy",
+    "regression": "pearson_spearman",
+    "choice": "accuracy",
+    "tagging": "span_f1",
+    "span": "em_f1",
+}
+
+
+def missing(value: Any) -> bool:
+    """Whether a label is no label: None, empty, or not a number."""
+    return value is None or value != value or (isinstance(value, str) and (not value.strip() or value.strip() in NAN))
+
+
+def no_column(name: str, columns: Iterable[str], where: str) -> TaskError:
+    """The error for a column that is not there, with the nearest one that is."""
+    columns = list(columns)
+    near = difflib.get_close_matches(name, columns, n=1, cutoff=0.5)
+    do = f"did you mean {near[0]!r}?" if near else f"its columns: {', '.join(columns)}"
+    return TaskError(f"no column {name!r}", where=where, do=do)
+
+
+def infer_columns(given: Columns, kind: Kind | None, rows: Sequence[Row], where: str) -> tuple[Columns, list[str]]:
+    """The roles of a file's columns, as given or by their usual names and their values; with a note a guess.
+
+    Raises: TaskError where a given column is not in the first row, or a needed one cannot be told.
+    """
+    names = list(rows[0][0])
+    for name in given.named().values():
+        if name not in names:
+            raise no_column(name, names, f"{where}:{rows[0][1]}")
+    columns = FINDERS[kind or structure(given, rows)](given, rows, where)
+    guessed = {role: name for role, name in columns.named().items() if getattr(given, role) is None}
+    if not guessed:
+        return columns, []
+    note = f"columns inferred: {', '.join(f'{role} = {name!r}' for role, name in guessed.items())}"
+    unused = [name for name in names if name not in columns.named().values()]
+    return columns, [note + (f" (not used: {', '.join(map(repr, unused))})" if unused else "")]
+
+
+def structure(given: Columns, rows: Sequence[Row]) -> Kind:
+    """The kind a file has by the names and types of its columns; "classification" or "pair" also stand for regression."""
+    first = rows[0][0]
+    words = given.text or pick(WORDS, first)
+    if isinstance(first.get(words or ""), list) or (words and pick(WORDS, {words: ""}) and pick(TAGS, first)):
+        return "tagging"
+    if given.choices or nested(first.get(pick(CHOICES, first) or "")):
+        return "choice"
+    if (given.pair or pick(CONTEXTS, first)) and nested(first.get(given.label or pick(ANSWERS, first) or "")):
+        return "span"
+    if given.pair or (given.text is None and any(a in first and b in first for a, b in PAIRS)):
+        return "pair"
+    return "classification"
+
+
+def nested(value: Any) -> bool:
+    """Whether a value is a list or an object, or (in csv and tsv) JSON for one."""
+    return isinstance(value, list | dict) or (isinstance(value, str) and value.lstrip()[:1] in ("[", "{"))
+
+
+def infer_kind(columns: Columns, rows: Sequence[Row]) -> tuple[Kind, str]:
+    """The kind with the reason for it. Numbers are a regression unless they are few whole ones that come back."""
+    kind = structure(columns, rows)
+    if kind not in ("classification", "pair"):
+        return kind, f"kind inferred: {kind} (by the columns)"
+    values = [row[columns.label] for row, _ in rows if columns.label in row and not missing(row[columns.label])]
+    if values and all(is_number(value) for value in values):
+        distinct = {float(value) for value in values}
+        whole = all(value.is_integer() for value in distinct)
+        if not whole or len(distinct) > min(MOST_NUMBERED_CLASSES, len(values) // 2):
+            return "regression", f"kind inferred: regression (the labels are {len(distinct)} different numbers)"
+    return kind, f"kind inferred: {kind} ({len(set(map(str, values)))} different labels)"
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number, or a text that writes one; true and false are names."""
+    if isinstance(value, str):
+        return NUMBER.fullmatch(value.strip()) is not None
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def find_single(given: Columns, rows: Sequence[Row], where: str) -> Columns:
+    """Text and label of a classification or regression of one text (or of two, where a second is given)."""
+    label = given.label or find_label(rows, taken=(given.text, given.pair), where=where)
+    text = given.text or find_text(rows, taken=(label, given.pair), where=where)
+    return Columns(text=text, pair=given.pair, label=label)
+
+
+def find_pair(given: Columns, rows: Sequence[Row], where: str) -> Columns:
+    """Both texts and the label of a pair task."""
+    first = rows[0][0]
+    known = next(((a, b) for a, b in PAIRS if a in first and b in first), (None, None))
+    label = given.label or pick(LABELS, first)
+    text = given.text or (known[0] if known[0] != given.pair else known[1])
+    text = text or find_text(rows, taken=(label, given.pair), where=where)
+    pair = given.pair or (known[1] if known[1] != text else known[0])
+    pair = pair or find_text(rows, taken=(label, text), where=where)
+    return Columns(text=text, pair=pair, label=label or find_label(rows, taken=(text, pair), where=where))
+
+
+def find_regression(given: Columns, rows: Sequence[Row], where: str) -> Columns:
+    """One text or two, and a number."""
+    return (find_pair if structure(given, rows) == "pair" else find_single)(given, rows, where)
+
+
+def find_choice(given: Columns, rows: Sequence[Row], where: str) -> Columns:
+    """Text, options and the right one; a column `question` beside the text is taken as its second part."""
+    first = rows[0][0]
+    choices = given.choices or needed(CHOICES, first, "the options (a list)", where)
+    label = given.label or needed((*LABELS, *ANSWERS), first, "the right option", where)
+    text = given.text or find_text(rows, taken=(choices, label), where=where)
+    question = given.question or pick(("question",), {name: "" for name in first if name != text})
+    return Columns(text=text, question=question, choices=choices, label=label)
+
+
+def find_tagging(given: Columns, rows: Sequence[Row], where: str) -> Columns:
+    """Words and their tags."""
+    first = rows[0][0]
+    text = given.text or needed(WORDS, first, "the words", where)
+    return Columns(text=text, label=given.label or needed(TAGS, first, "the tags", where))
+
+
+def find_span(given: Columns, rows: Sequence[Row], where: str) -> Columns:
+    """Question, context and answers."""
+    first = rows[0][0]
+    pair = given.pair or needed(CONTEXTS, first, "the context", where)
+    text = given.text or needed(("question", "query"), first, "the question", where)
+    return Columns(text=text, pair=pair, label=given.label or needed(ANSWERS, first, "the answers", where))
+
+
+FINDERS: dict[Kind, Callable[[Columns, Sequence[Row], str], Columns]] = {
+    "classification": find_single,
+    "pair": find_pair,
+    "regression": find_regression,
+    "choice": find_choice,
+    "tagging": find_tagging,
+    "span": find_span,
+}
+
+
+def pick(names: Iterable[str], row: dict[str, Any]) -> str | None:
+    """The row's own spelling of the first of the names that it has, whatever the case."""
+    spelled = {column.strip().lower(): column for column in row}
+    return next((spelled[name] for name in names if name in spelled), None)
+
+
+def needed(names: Sequence[str], row: dict[str, Any], what: str, where: str) -> str:
+    """The column of a usual name. Raises: TaskError where there is none."""
+    column = pick(names, row)
+    if column is None:
+        raise undecided(what, f"usual names: {', '.join(names)}", row, where)
+    return column
+
+
+def undecided(what: str, why: str, row: dict[str, Any], where: str) -> TaskError:
+    """The error for a role that no column plainly plays."""
+    columns = ", ".join(map(repr, row))
+    do = "name it with --text, --pair or --label, or in task.toml"
+    return TaskError(f"cannot tell which column holds {what} ({why}; its columns: {columns})", where=where, do=do)
+
+
+def find_label(rows: Sequence[Row], taken: Sequence[str | None], where: str) -> str:
+    """The label's column: by its usual name, else the one column whose values come back most."""
+    first = {name: value for name, value in rows[0][0].items() if name not in taken}
+    named = pick(LABELS, first)
+    if named is not None:
+        return named
+    text = pick(TEXTS, first)
+    counts = {n: distinct(rows, n) for n in first if n != text and n.strip().lower() not in IDS}
+    repeated = sorted((count, name) for name, count in counts.items() if 1 < count <= len(rows) // 2)
+    if not repeated or (len(repeated) > 1 and repeated[0][0] == repeated[1][0]):
+        raise undecided("the label", "none, or more than one, has few values that come back", rows[0][0], where)
+    return repeated[0][1]
+
+
+def distinct(rows: Sequence[Row], column: str) -> int:
+    """How many different values a column has."""
+    return len({str(row.get(column)) for row, _ in rows})
+
+
+def find_text(rows: Sequence[Row], taken: Sequence[str | None], where: str) -> str:
+    """The text's column: by its usual name, else the one with the longest values on average."""
+    first = {name: value for name, value in rows[0][0].items() if name not in taken}
+    named = pick(TEXTS, first)
+    if named is not None:
+        return named
+    candidates = [n for n, v in first.items() if isinstance(v, str) and n.strip().lower() not in IDS]
+    if not candidates:
+        raise undecided("the text", "no other column holds text", rows[0][0], where)
+    return max(candidates, key=lambda name: sum(len(str(row.get(name) or "")) for row, _ in rows))

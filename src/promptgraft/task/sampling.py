@@ -1,0 +1,132 @@
+"""Fewer examples of a task, drawn by seed: few shots, a validation split, a cap."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from promptgraft.errors import UsageError
+from promptgraft.task.task import Example, Task
+
+ROWS_A_SHOT = 8
+
+
+def few_shot(task: Task, shots: int, seed: int) -> Task:
+    """The task with `shots` train rows a class, and a validation split of the same size; test stays whole.
+
+    The validation rows come from the task's validation split, else from the rest of train: the labels used are
+    2 x shots a class (the rule of Gao et al. 2021, LM-BFF), and a note says so. Kinds without classes (regression,
+    choice, tagging, span) get 8 x shots rows at random. A class with fewer rows gives all it has, with a note.
+    shots = 0 leaves train and validation empty. By one seed, the train rows of fewer shots are among those of more.
+
+    Raises: UsageError for negative shots.
+    """
+    if shots < 0:
+        raise UsageError(f"{shots} shots", do="give 0 or more")
+    own = bool(task.validation)
+    train, rest, short = draw(task, "train", shots, seed)
+    held = task.replace(splits={"validation": task.validation if own else rest})
+    validation, _, short_held = draw(held, "validation", shots, seed)
+    origin = "the validation split" if own else "the rest of train"
+    note = (
+        f"{shots} shots by seed {seed}: {len(train)} train rows, {len(validation)} validation rows from {origin}"
+        f" (labels used: 2 x {shots} a class, as in LM-BFF)"
+    )
+    splits = {**task.splits, "train": train, "validation": validation}
+    return task.replace(splits=splits).noted(note, *short, *short_held)
+
+
+def draw(task: Task, split: str, shots: int, seed: int) -> tuple[tuple[Example, ...], tuple[Example, ...], list[str]]:
+    """`shots` rows a class of a split, the rows left, and a note for each class that has too few."""
+    examples = task.splits.get(split, ())
+    groups = strata(examples)
+    wanted = shots if has_classes(task) else shots * ROWS_A_SHOT
+    names = task.classes if has_classes(task) else tuple(groups)
+    taken: set[int] = set()
+    notes = []
+    for name in names:
+        rows = groups.get(name, [])
+        taken.update(order(rows, seed, name)[:wanted])
+        if len(rows) < wanted:
+            notes.append(f"{split}: {f'class {name!r}' if name else 'the split'} has {len(rows)} of {wanted} rows")
+    return (*divide(examples, taken), notes)
+
+
+def split_validation(task: Task, share: float, seed: int) -> Task:
+    """The task with a share of train (class by class) as its validation split, where it has none; noted.
+
+    Raises: UsageError for a share that is not between 0 and 1.
+    """
+    if not 0 < share < 1:
+        raise UsageError(f"a validation share of {share}", do="give one between 0 and 1")
+    if task.validation or not task.train:
+        return task
+    train, validation = cut(task.train, share, seed)
+    note = f"no validation split: {len(validation)} of {len(task.train)} train rows are it, by seed {seed}"
+    return task.replace(splits={**task.splits, "train": train, "validation": validation}).noted(note)
+
+
+def cap(task: Task, split: str, rows: int, seed: int) -> Task:
+    """The task with at most `rows` rows in a split, classes in the proportion they had; noted where it cut.
+
+    Raises: UsageError for fewer than one row.
+    """
+    if rows < 1:
+        raise UsageError(f"a cap of {rows} rows", do="give 1 or more")
+    examples = task.splits.get(split, ())
+    if len(examples) <= rows:
+        return task
+    groups = strata(examples)
+    counts = proportions({name: len(group) for name, group in groups.items()}, rows)
+    taken = {row for name, group in groups.items() for row in order(group, seed, name)[: counts[name]]}
+    kept, _ = divide(examples, taken)
+    return task.replace(splits={**task.splits, split: kept}).noted(
+        f"{split}: {rows} of {len(examples)} rows, by seed {seed}"
+    )
+
+
+def cut(examples: Sequence[Example], share: float, seed: int) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+    """Examples in two parts, the second a share of each class (one row or more of a class that has three)."""
+    taken: set[int] = set()
+    for name, rows in strata(examples).items():
+        count = max(round(share * len(rows)), int(len(rows) >= 3))
+        taken.update(order(rows, seed, name)[:count])
+    part, rest = divide(examples, taken)
+    return rest, part
+
+
+def strata(examples: Sequence[Example]) -> dict[str, list[int]]:
+    """Row numbers by class, in order of first sight; all under "" where labels are no classes."""
+    groups: dict[str, list[int]] = {}
+    for n, example in enumerate(examples):
+        name = example.label if isinstance(example.label, str) and not example.choices else ""
+        groups.setdefault(name, []).append(n)
+    return groups
+
+
+def has_classes(task: Task) -> bool:
+    """Whether each example is of one class."""
+    return task.kind in ("classification", "pair")
+
+
+def order(rows: Sequence[int], seed: int, name: str) -> list[int]:
+    """The rows shuffled by seed and class, so that a class is drawn alike whatever the other classes are."""
+    return random.Random(f"{seed}/{name}").sample(rows, len(rows))
+
+
+def divide(examples: Sequence[Example], taken: set[int]) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+    """The examples taken and the others, each in file order."""
+    return (
+        tuple(example for n, example in enumerate(examples) if n in taken),
+        tuple(example for n, example in enumerate(examples) if n not in taken),
+    )
+
+
+def proportions(sizes: dict[str, int], rows: int) -> dict[str, int]:
+    """How many rows each class gets of `rows`: its share rounded down, the rest by largest remainder."""
+    total = sum(sizes.values())
+    counts = {name: size * rows // total for name, size in sizes.items()}
+    by_remainder = sorted(sizes, key=lambda name: -(sizes[name] * rows % total))
+    for name in by_remainder[: rows - sum(counts.values())]:
+        counts[name] += 1
+    return counts

@@ -1,0 +1,110 @@
+"""`task.toml`: what a folder of data says about itself."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from promptgraft.errors import TaskError, unknown
+from promptgraft.task.readers import decode, read_bytes
+
+FILE_NAME = "task.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which column of a file plays which role; None where there is none, or where it is still to be inferred.
+
+    | kind                             | text     | pair        | question | choices | label   |
+    | classification, pair, regression | text     | second text |          |         | label   |
+    | choice                           | text     |             | question | choices | label   |
+    | tagging                          | tokens   |             |          |         | tags    |
+    | span                             | question | context     |          |         | answers |
+    """
+
+    text: str | None = None
+    pair: str | None = None
+    question: str | None = None
+    choices: str | None = None
+    label: str | None = None
+
+    def named(self) -> dict[str, str]:
+        """Role -> column, for the roles there are."""
+        return {role: name for role in self.__slots__ if (name := getattr(self, role)) is not None}
+
+
+class Origin(BaseModel):
+    """[source]: where the data came from. Further keys are kept unread."""
+
+    model_config = ConfigDict(extra="allow")
+
+    repo: str | None = None
+    url: str | None = None
+    licence: str | None = None
+
+
+class TaskFile(BaseModel):
+    """The keys of task.toml. All may be left out; what is left out is inferred.
+
+    kind, metric, positive (the class whose F1 counts), language, family and name describe the task; text, text_a,
+    text_b, label, choices, question, context, answers, tokens and tags name columns; [labels] maps a label (or a tag,
+    or an entity type) to its description; [source] has repo, url and licence; [rows] has the rows of each split.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str | None = None
+    kind: str | None = None
+    language: str | None = None
+    family: str | None = None
+    metric: str | None = None
+    positive: str | None = None
+    text: str | None = None
+    text_a: str | None = None
+    text_b: str | None = None
+    label: str | None = None
+    choices: str | None = None
+    question: str | None = None
+    context: str | None = None
+    answers: str | None = None
+    tokens: str | None = None
+    tags: str | None = None
+    source_column: str | None = None
+    target_column: str | None = None
+    labels: dict[str, str] = {}
+    source: Origin = Origin()
+    rows: dict[str, int] = {}
+
+    @property
+    def columns(self) -> Columns:
+        """The named columns by role."""
+        if self.context is not None or self.answers is not None:
+            return Columns(text=self.question or self.text, pair=self.context, label=self.answers)
+        return Columns(
+            text=self.text or self.text_a or self.tokens,
+            pair=self.text_b,
+            question=self.question,
+            choices=self.choices,
+            label=self.label or self.tags,
+        )
+
+
+def read_task_file(path: Path) -> TaskFile:
+    """The task.toml at `path`. Raises: TaskError for broken TOML, an unknown key or a value of the wrong type."""
+    try:
+        content = tomllib.loads(decode(read_bytes(path), path))
+    except tomllib.TOMLDecodeError as error:
+        raise TaskError(f"broken TOML: {error}", where=path, do="repair the file") from None
+    for key in content:
+        if key not in TaskFile.model_fields:
+            error = unknown("key", key, TaskFile.model_fields, TaskError)
+            raise TaskError(error.what, where=path, do=error.do)
+    try:
+        return TaskFile.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise TaskError(f"{key}: {first['msg'].lower()}", where=path, do="repair the value") from None
