@@ -57,9 +57,8 @@ def repeats_within(split: str, inputs: Sequence[str], examples: Sequence[Example
         return ""
     labels = Counter(text for text, _ in {(text, str(e.label)) for text, e in zip(inputs, examples, strict=True)})
     torn = sum(count > 1 for count in labels.values())
-    return f"{split}: {repeated} rows repeat an earlier row" + (
-        f"; {torn} texts carry different labels" if torn else ""
-    )
+    note = f"{split}: {repeated} rows repeat an earlier row"
+    return f"{note}; {torn} texts carry different labels" if torn else note
 
 
 def repeats_between(a: str, b: str, in_a: Sequence[str], in_b: Sequence[str]) -> str:

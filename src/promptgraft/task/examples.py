@@ -153,8 +153,11 @@ def spanned(cells: Cells) -> Example:
     return Example(text=cells.text("text"), pair=context, label=label)
 
 
-def answers(value: Any, context: str, cells: Cells) -> Answers:
-    """{"text": [...], "answer_start": [...]} or a list of {"text", "answer_start"}, checked against the context."""
+def answers(value: Any, context: str, cells: Cells) -> Answers | None:
+    """{"text": [...], "answer_start": [...]} or a list of {"text", "answer_start"}, checked against the context.
+
+    None where no answer has a text: the question has no answer here.
+    """
     value = cells.json_list(value) if isinstance(value, str) else value
     try:
         if isinstance(value, list):
@@ -162,15 +165,15 @@ def answers(value: Any, context: str, cells: Cells) -> Answers:
         texts, starts = tuple(map(str, value["text"])), tuple(map(int, value["answer_start"]))
     except (TypeError, KeyError, ValueError):
         raise cells.error("the answers are not understood", 'write {"text": [...], "answer_start": [...]}') from None
-    if not texts or len(texts) != len(starts):
-        raise cells.error(
-            f"{len(texts)} answers with {len(starts)} starts", "give every question an answer and its start"
-        )
-    for text, start in zip(texts, starts, strict=True):
-        if not text or start < 0 or not context.startswith(text, start):
+    if len(texts) != len(starts):
+        what = f"{len(texts)} answers with {len(starts)} starts"
+        raise cells.error(what, "give every answer its start")
+    found = [(text, start) for text, start in zip(texts, starts, strict=True) if text]
+    for text, start in found:
+        if start < 0 or not context.startswith(text, start):
             what = f"answer_start {start} does not point at the answer {text!r}"
             raise cells.error(what, "count the context's characters, not bytes, from 0")
-    return Answers(texts, starts)
+    return Answers(tuple(text for text, _ in found), tuple(start for _, start in found)) if found else None
 
 
 MAKERS: dict[Kind, Callable[[Cells], Example]] = {

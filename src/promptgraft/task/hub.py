@@ -33,7 +33,7 @@ def download(datasets: Any, address: str) -> Any:
     """The data set; NAME/x is tried as owner and name first, then as name and configuration."""
     name = address.removeprefix(PREFIX)
     head, _, config = name.rpartition("/")
-    attempts = [(name, None)] if name.count("/") < 2 else []
+    attempts: list[tuple[str, str | None]] = [(name, None)] if name.count("/") < 2 else []
     attempts += [(head, config)] if head else []
     for last, (data, part) in enumerate(attempts, 1):
         try:

@@ -24,10 +24,10 @@ PAIRS = (
     ("query", "document"),
     ("question", "passage"),
 )
-TEXTS = ("text", "sentence", "content", "review", "comment", "body", "utterance", "query", "tweet", "message", "document",
-         "title", "question", "文本", "内容", "评论", "句子", "正文", "標題", "标题")  # fmt: skip
-LABELS = ("label", "labels", "class", "category", "target", "sentiment", "intent", "emotion", "topic", "score", "rating",
-          "stars", "标签", "標籤", "类别", "類別", "分类", "情感", "评分")  # fmt: skip
+TEXTS = ("text", "sentence", "content", "review", "comment", "body", "utterance", "query", "tweet", "message",
+         "document", "title", "question", "文本", "内容", "评论", "句子", "正文", "標題", "标题")  # fmt: skip
+LABELS = ("label", "labels", "class", "category", "target", "sentiment", "intent", "emotion", "topic", "score",
+          "rating", "stars", "标签", "標籤", "类别", "類別", "分类", "情感", "评分")  # fmt: skip
 WORDS = ("tokens", "words")
 TAGS = ("tags", "ner_tags", "pos_tags", "labels")
 CHOICES = ("choices", "options", "endings", "candidates")
@@ -80,7 +80,7 @@ def infer_columns(given: Columns, kind: Kind | None, rows: Sequence[Row], where:
 
 
 def structure(given: Columns, rows: Sequence[Row]) -> Kind:
-    """The kind a file has by the names and types of its columns; "classification" or "pair" also stand for regression."""
+    """The kind by the names and types of the columns; "classification" and "pair" also stand for regression."""
     first = rows[0][0]
     words = given.text or pick(WORDS, first)
     if isinstance(first.get(words or ""), list) or (words and pick(WORDS, {words: ""}) and pick(TAGS, first)):

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol
 
 from promptgraft.errors import TaskError, unknown
 from promptgraft.task.compare import repeat_notes
@@ -82,6 +82,7 @@ def load_task(
         notes.append(note)
     kept, dropped = labelled_tables(tables, columns)
     splits = {s: make_examples(settled, columns.named(), t.rows, t.where, True) for s, t in kept.items()}
+    splits, unanswered = answered(splits)
     labels, label_notes = settle_labels(settled, splits, {s: (t.where, t.rows) for s, t in kept.items()}, said.labels)
     chosen, metric_notes = settle_metric(metric or said.metric, settled, list(labels), address)
     splits, split_notes = complete(splits, seed)
@@ -96,7 +97,7 @@ def load_task(
         family=said.family,
         licence=said.source.licence,
         source=said.source.repo or said.source.url or (address if address.startswith(PREFIX) else None),
-        notes=(*notes, *label_notes, *metric_notes, *dropped, *count_notes(said, kept), *split_notes,
+        notes=(*notes, *label_notes, *metric_notes, *dropped, *unanswered, *count_notes(said, kept), *split_notes,
                *empty_notes(settled, kept, columns), *repeat_notes(splits)),
         columns=columns.named(),
     )  # fmt: skip
@@ -158,9 +159,8 @@ def split_tables(folder: Path) -> dict[str, Table]:
         if split is None or file_format(file) not in READERS:
             continue
         if split in found:
-            raise TaskError(
-                f"{found[split].name} and {file.name} are both {split}", where=folder, do="keep one of them"
-            )
+            what = f"{found[split].name} and {file.name} are both {split}"
+            raise TaskError(what, where=folder, do="keep one of them")
         found[split] = file
     return {split: Table(str(found[split]), read_rows(found[split])) for split in SPLITS if split in found}
 
@@ -187,7 +187,7 @@ def settle_kind(kind: str | None, other: str | None, where: str) -> Kind | None:
     if kind is not None and kind not in KINDS:
         error = unknown("kind", kind, KINDS)
         raise TaskError(error.what, where=where, do=error.do)
-    return cast(Kind | None, kind)
+    return kind
 
 
 def settle_metric(metric: str | None, kind: Kind, labels: Sequence[str], where: str) -> tuple[str, list[str]]:
@@ -217,9 +217,15 @@ def labelled_tables(tables: Mapping[str, Table], columns: Columns) -> tuple[dict
     """The tables without those (other than train) that have no label at all, with a note on each of them."""
     label = columns.label or ""
     hidden = [s for s, t in tables.items() if s != "train" and all(missing(row.get(label)) for row, _ in t.rows)]
-    return {s: t for s, t in tables.items() if s not in hidden}, [
-        f"{s}: no labels (column {label!r}), left out" for s in hidden
-    ]
+    notes = [f"{split}: no labels (column {label!r}), left out" for split in hidden]
+    return {split: table for split, table in tables.items() if split not in hidden}, notes
+
+
+def answered(splits: Mapping[str, Sequence[Example]]) -> tuple[dict[str, tuple[Example, ...]], list[str]]:
+    """The splits without questions that have no answer in their context, and notes on how many were left out."""
+    kept = {split: tuple(e for e in examples if e.label is not None) for split, examples in splits.items()}
+    left = {split: len(splits[split]) - len(kept[split]) for split in splits}
+    return kept, [f"{split}: {count} rows without an answer, left out" for split, count in left.items() if count]
 
 
 def count_notes(said: TaskFile, tables: Mapping[str, Table]) -> list[str]:

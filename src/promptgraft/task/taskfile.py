@@ -100,8 +100,8 @@ def read_task_file(path: Path) -> TaskFile:
         raise TaskError(f"broken TOML: {error}", where=path, do="repair the file") from None
     for key in content:
         if key not in TaskFile.model_fields:
-            error = unknown("key", key, TaskFile.model_fields, TaskError)
-            raise TaskError(error.what, where=path, do=error.do)
+            unread = unknown("key", key, TaskFile.model_fields)
+            raise TaskError(unread.what, where=path, do=unread.do)
     try:
         return TaskFile.model_validate(content)
     except ValidationError as error:
