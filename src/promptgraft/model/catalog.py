@@ -8,13 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from promptgraft.errors import ModelError, PromptgraftError, unknown
 from promptgraft.model.home import models
-from promptgraft.model.resolved import Resolved
-
-Pooling = Literal["cls", "mean", "pooler"]
+from promptgraft.model.resolved import Pooling, Resolved
 
 
 @dataclass(frozen=True)
@@ -173,16 +171,20 @@ def _not_found(name: str) -> PromptgraftError:
 
 
 def check(name: str) -> str | None:
-    """What is wrong with the pulled model of this catalog name: nothing (None), not here yet, or damaged.
+    """What is wrong with the model of this catalog name on this machine; None where it is ready."""
+    return problem(entries()[name].path)
+
+
+def problem(folder: Path) -> str | None:
+    """What is wrong with a model folder; None where it is ready.
 
     Opens every safetensors file, which finds truncated ones; reads no weights.
     """
     from safetensors import SafetensorError, safe_open
 
-    entry = entries()[name]
-    if not entry.pulled:
+    if not (folder / "config.json").is_file():
         return "not here yet"
-    files = sorted(entry.path.glob("*.safetensors"))
+    files = sorted(folder.glob("*.safetensors"))
     if not files:
         return "model.safetensors is missing"
     for path in files:

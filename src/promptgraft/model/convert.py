@@ -13,6 +13,7 @@ import shutil
 import struct
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ def _vocabulary(cursor: _Cursor, count: int, text_size: int) -> tuple[list[str],
     bounds = cursor.array("<u4", count + 1)
     scores = cursor.array("<f4", count).tolist()
     text = cursor.array("u1", text_size).tobytes()
-    return [text[start:end].decode() for start, end in zip(bounds, bounds[1:], strict=False)], scores
+    return [text[start:end].decode() for start, end in pairwise(bounds)], scores
 
 
 def _normalisation(cursor: _Cursor) -> dict[str, str]:
@@ -178,7 +179,9 @@ def _unpack4(packed: NDArray[np.uint8]) -> NDArray[np.float32]:
     blocks = packed.reshape(-1, 18)
     scale = blocks[:, :2].copy().view("<f2").astype(np.float32)
     levels = np.concatenate([blocks[:, 2:] & 15, blocks[:, 2:] >> 4], axis=1).astype(np.float32)
-    return np.asarray((levels - 8) * scale).reshape(-1)
+    levels -= 8
+    levels *= scale
+    return levels.reshape(-1)
 
 
 PACKED_MODULES = {

