@@ -1,0 +1,231 @@
+"""The engine on one machine: shares what jobs have in common, packs the rest, gives results as they come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from promptgraft.engine.keep import make_artefact
+from promptgraft.engine.result import Finished, Result
+from promptgraft.engine.share import Shared
+from promptgraft.engine.store import Store
+from promptgraft.engine.view import JobView
+from promptgraft.method.job import Job
+from promptgraft.method.method import check, find
+from promptgraft.model.backbone import Backbone
+from promptgraft.task.metrics import score as metric_score
+from promptgraft.task.sampling import cap, few_shot, split_validation
+from promptgraft.task.task import Task
+from promptgraft.train.loop import train
+from promptgraft.train.predict import answer_one, score
+from promptgraft.train.run import Fit, Run, Trained, Tuned
+
+# Runs trained together. More does not make a step cheaper once its tokens fill the cache (train.loop.STEP_TOKENS),
+# and results come later.
+PACK = 16
+VALIDATION_ROWS = 500
+HELD_OUT = 0.1
+
+
+@dataclass(frozen=True)
+class Event:
+    """Where the engine is: jobs done of all jobs, and steps done of those in training."""
+
+    done: int
+    jobs: int
+    label: str
+    step: int = 0
+    steps: int = 0
+    loss: float = 0.0
+
+
+class LocalEngine:
+    """Runs jobs over one backbone in this process.
+
+    Args:
+        store: keeps results and checkpoints, so that the same jobs go on where they were; None keeps nothing.
+        progress: told where the engine is.
+    """
+
+    def __init__(
+        self, backbone: Backbone, *, store: Store | None = None, progress: Callable[[Event], None] | None = None
+    ) -> None:
+        self.backbone = backbone
+        self.shared = Shared(backbone)
+        self.store = store
+        self.progress = progress
+        self._tasks: dict[tuple[str, int | None, int, int], Task] = {}
+        self._tuned: dict[str, Tuned] = {}
+        self._wanted = 0
+        self._done = 0
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[Finished]:
+        """Results of the jobs, each once, as they come; jobs they depend on are run too but not returned.
+
+        Raises:
+            UsageError, RunError: a job that cannot be set up; raised before anything is trained where possible.
+        """
+        asked = unique(jobs)
+        for job in asked:
+            check(job)
+        names = {job.id for job in asked}
+        levels = by_dependence(asked)
+        self._wanted, self._done = sum(map(len, levels)), 0
+        for level in levels:
+            for finished in self._level(level):
+                self._done += 1
+                if finished.job.id in names:
+                    yield finished
+
+    def view(self, job: Job) -> JobView:
+        """What a method sees of a job."""
+        return JobView(job, self.task(job), self.shared, lambda required: self._tuned[required.id])
+
+    def task(self, job: Job) -> Task:
+        """The job's task with its splits drawn; one object for all jobs that draw alike."""
+        key = (job.task.fingerprint, job.shots, job.seed if job.shots is not None else 0, hash(job.unlabelled))
+        if key not in self._tasks:
+            drawn = draw(job)
+            for kept in self._tasks.values():  # one test split for all seeds: its tokens are shared by identity
+                if kept.test == drawn.test:
+                    drawn = drawn.replace(splits={**drawn.splits, "test": kept.test})
+                    break
+            self._tasks[key] = drawn
+        return self._tasks[key]
+
+    def _level(self, jobs: Sequence[Job]) -> Iterator[Finished]:
+        """Jobs that wait for nothing: kept ones first, then fits, then runs in packs."""
+        open_jobs = []
+        for job in jobs:
+            kept = self.store.finished(job) if self.store is not None else None
+            if kept is None:
+                open_jobs.append(job)
+            else:
+                self._tuned[job.id] = kept.tuned
+                yield kept
+        for some in packs(open_jobs):
+            yield from self._pack(some)
+
+    def _pack(self, jobs: Sequence[Job]) -> Iterator[Finished]:
+        """Set up a few jobs, finish the fits, train the runs that can share a batch."""
+        groups: dict[tuple[object, ...], list[tuple[Job, JobView, Run, float]]] = {}
+        for job in jobs:
+            began = time.perf_counter()
+            view = self.view(job)
+            made = find(job.method).setup(job, view)
+            seconds = time.perf_counter() - began
+            if isinstance(made, Fit):
+                view.notes.extend(made.notes)
+                yield self._finish(job, view, Trained(job.id, made.tuned, (), 0, seconds, made.parameters))
+            else:
+                groups.setdefault(made.pack, []).append((job, view, made, seconds))
+        for members in groups.values():
+            yield from self._train(members)
+
+    def _train(self, members: Sequence[tuple[Job, JobView, Run, float]]) -> Iterator[Finished]:
+        checkpoints = self.store.checkpoints if self.store is not None else None
+        label = members[0][0].label if len(members) == 1 else f"{members[0][0].label} and {len(members) - 1} more"
+
+        def tell(step: int, steps: int, loss: float) -> None:
+            if self.progress is not None:
+                self.progress(Event(self._done, self._wanted, label, step, steps, loss))
+
+        trained = train(self.backbone, [run for _, _, run, _ in members], checkpoints=checkpoints, progress=tell)
+        for (job, view, _, seconds), one in zip(members, trained, strict=True):
+            yield self._finish(job, view, one, seconds)
+
+    def _finish(self, job: Job, view: JobView, trained: Trained, extra: float = 0.0) -> Finished:
+        """Score, keep, tell."""
+        scores, rows = self._scores(view, trained)
+        result = Result(
+            id=job.id,
+            task=job.task.name,
+            label=job.label,
+            method=job.method,
+            options=dict(job.options),
+            source=job.source.name if job.source else None,
+            shots=job.shots,
+            seed=job.seed,
+            metric=job.task.metric,
+            readout=type(trained.tuned.readout).name,
+            pooling=trained.tuned.pooling,
+            encoding=trained.tuned.encoding,
+            scores=scores,
+            rows=rows,
+            seconds=round(trained.seconds + extra, 3),
+            parameters=trained.parameters,
+            steps=len(trained.history),
+            best_step=trained.best_step,
+            notes=tuple(view.notes),
+        )
+        finished = Finished(job, result, trained.tuned, trained.history)
+        self._tuned[job.id] = trained.tuned
+        if self.store is not None:
+            self.store.save(finished, make_artefact(finished, view))
+        if self.progress is not None:
+            self.progress(Event(self._done + 1, self._wanted, job.label))
+        return finished
+
+    def _scores(self, view: JobView, trained: Trained) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
+        """Metrics on validation and test, whichever is there."""
+        scores, rows = {}, {}
+        for split in ("validation", "test"):
+            examples = view.task.splits.get(split, ())
+            if not examples or examples[0].label is None:
+                continue
+            predictions = self.predictions(view, trained.tuned, split, shared=not trained.history)
+            scores[split], rows[split] = metric_score(view.task, predictions, examples), len(examples)
+        return scores, rows
+
+    def predictions(self, view: JobView, tuned: Tuned, split: str, *, shared: bool) -> list[object]:
+        """Predictions on a split; `shared` keeps the hidden states for other jobs (frozen prompts)."""
+        tokens = view.tokens(split, tuned.encoding)  # type: ignore[arg-type]
+        if shared and tuned.weights is None:
+            answers = score(tuned, self.shared.states(tokens, tuned.prompt, tuned.read), tokens)
+        else:
+            answers = answer_one(self.backbone, tuned, tokens)
+        return list(tuned.readout.predict(answers, tokens, view.task.splits[split], view.task))
+
+
+def draw(job: Job) -> Task:
+    """The splits a job works on: few-shot rows, a validation split, the unlabelled text."""
+    task = job.task
+    if job.shots is not None:
+        task = few_shot(task, job.shots, job.seed)
+    else:
+        task = task if task.validation else split_validation(task, HELD_OUT, job.seed)
+        task = cap(task, "validation", VALIDATION_ROWS, job.seed)
+    return task.replace(splits={**task.splits, "unlabelled": job.unlabelled}) if job.unlabelled else task
+
+
+def unique(jobs: Iterable[Job]) -> list[Job]:
+    """Each job once, in order."""
+    return list({job.id: job for job in jobs}.values())
+
+
+def by_dependence(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Jobs and all they require, in levels: what a level requires stands in an earlier one."""
+    depth: dict[str, int] = {}
+    known: dict[str, Job] = {}
+
+    def place(job: Job) -> int:
+        if job.id not in depth:
+            required = find(job.method).requires(job)
+            depth[job.id] = 1 + max((place(one) for one in required), default=-1)
+            known[job.id] = job
+        return depth[job.id]
+
+    for job in jobs:
+        place(job)
+    levels: list[list[Job]] = [[] for _ in range(max(depth.values(), default=-1) + 1)]
+    for name, job in known.items():
+        levels[depth[name]].append(job)
+    return levels
+
+
+def packs(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    """At most PACK jobs at a time, those alike in method and options together."""
+    ordered = sorted(jobs, key=lambda job: (job.task.name, job.shots or 0, job.label))
+    for start in range(0, len(ordered), PACK):
+        yield ordered[start : start + PACK]

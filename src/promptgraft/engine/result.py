@@ -1,0 +1,59 @@
+"""The result of a job: scores with their rows, what was chosen, what it cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict
+
+from promptgraft.method.job import Job
+from promptgraft.train.run import Tuned
+
+
+class Result(BaseModel):
+    """What a job gave, as plain values.
+
+    Attributes:
+        label: the method with its options, as a row of a table is called.
+        scores: split -> metric name -> percent; the task's own metric is called `score`.
+        rows: split -> how many examples were scored.
+        seconds: this job's share of set-up, training and validation; scoring of test left out.
+        parameters: trained numbers.
+        best_step: the step whose state validation chose; 0 where nothing was trained.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    task: str
+    label: str
+    method: str
+    options: dict[str, str]
+    source: str | None
+    shots: int | None
+    seed: int
+    metric: str
+    readout: str
+    pooling: str
+    encoding: str
+    scores: dict[str, dict[str, float]]
+    rows: dict[str, int]
+    seconds: float
+    parameters: int
+    steps: int
+    best_step: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """A result with the model behind it.
+
+    Attributes:
+        history: a dictionary a step, empty where nothing was trained or the job was not run anew.
+    """
+
+    job: Job
+    result: Result
+    tuned: Tuned
+    history: tuple[dict[str, float], ...] = ()

@@ -1,0 +1,114 @@
+"""What a method sees of its job: the few-shot task, tokens, frozen states, finished models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from promptgraft.engine.share import Shared
+from promptgraft.errors import RunError
+from promptgraft.method.job import Job, Source
+from promptgraft.method.method import Split
+from promptgraft.model.backbone import Backbone, Encoding, Pooling, Read
+from promptgraft.model.tokens import Tokens
+from promptgraft.prompt.prompt import Prompt
+from promptgraft.readout.features import features
+from promptgraft.readout.probe import choose
+from promptgraft.task.task import Task
+from promptgraft.train.predict import score
+from promptgraft.train.run import Tuned
+
+POOLINGS: tuple[Pooling, ...] = ("mean", "cls")
+ENCODINGS: tuple[Encoding, ...] = ("cross", "separate", "cosine")
+FROM_TOKENS = frozenset({"tagging", "span"})
+CHOSEN_BY_PROBE = frozenset({"classification", "pair", "regression"})
+EMBEDDED_ROWS = 100  # examples behind a task embedding (Zhong et al. 2024; see research notes on equation 2)
+
+
+class JobView:
+    """The engine's side of `method.View` for one job."""
+
+    def __init__(self, job: Job, task: Task, shared: Shared, finished: Callable[[Job], Tuned]) -> None:
+        self.job = job
+        self.task = task
+        self.backbone: Backbone = shared.backbone
+        self.notes: list[str] = []
+        self._shared = shared
+        self._finished = finished
+        self._encoding: Encoding | None = None
+        self.pooling: Pooling = self._choose_pooling()
+
+    def tokens(self, split: Split, encoding: Encoding) -> Tokens:
+        rows = self.task.splits.get(split, ())
+        return self._shared.tokens(rows, self.task.kind, encoding, self.job.recipe.max_length, self.task.name)
+
+    def describe(self, texts: Sequence[str], pooling: Pooling) -> Float[Tensor, "C H"]:
+        return self._shared.describe(texts, pooling)
+
+    def states(self, split: Split, prompt: Prompt | None, pooling: Pooling, encoding: Encoding) -> Float[Tensor, "N H"]:
+        read: Read = "tokens" if self.task.kind in FROM_TOKENS else pooling
+        return self._shared.states(self.tokens(split, encoding), prompt, read)
+
+    def finished(self, job: Job) -> Tuned:
+        return self._finished(job)
+
+    def answers(self, tuned: Tuned, split: Split) -> Tensor:
+        tokens = self.tokens(split, tuned.encoding)
+        if tuned.weights is not None:
+            raise RunError("a model with its own weights cannot be a teacher", where=self.task.name)
+        states = self._shared.states(tokens, tuned.prompt, tuned.read)
+        with torch.no_grad():
+            return score(tuned, states, tokens)
+
+    def similarity(self, source: Source, target: Tuned, pooling: str, data: str) -> float:
+        """Cosine of the two tasks' embeddings.
+
+        `data=own`: each task's own examples under its own prompt (the source's embedding lies in its artefact);
+        `common`: both prompts are shown the target's examples.
+        """
+        read: Pooling = "cls" if pooling == "cls" else "mean"
+        own = self.embedding(target.prompt, read)
+        stored = source.artefact.embeddings.get(read) if data == "own" else None
+        theirs = self.embedding(source.artefact.prompt, read) if stored is None else stored
+        return float(torch.nn.functional.cosine_similarity(theirs, own, dim=0))
+
+    def embedding(self, prompt: Prompt | None, pooling: Pooling) -> Float[Tensor, "H"]:
+        """Mean state of the first 100 training examples under a prompt."""
+        tokens = self.tokens("train", "cross").select(torch.arange(min(EMBEDDED_ROWS, len(self.task.train))))
+        key = ("embedding", id(self.task.train), id(None if prompt is None else prompt.values), pooling)
+        return self._shared.once(
+            key, (self.task.train, prompt), lambda: self._shared.states(tokens, prompt, pooling).mean(0)
+        )
+
+    def encoding(self) -> Encoding:
+        if self._encoding is None:
+            self._encoding = self._choose_encoding()
+        return self._encoding
+
+    def _choose_pooling(self) -> Pooling:
+        """Declared by the encoder, else by a cross-validated probe on the training rows, else the mean."""
+        if self.backbone.pooling is not None:
+            return self.backbone.pooling
+        if self.task.kind not in CHOSEN_BY_PROBE or not self.task.train:
+            return "mean"
+        tokens = self.tokens("train", "cross")
+        options = {pooling: (self.states("train", None, pooling, "cross"), tokens) for pooling in POOLINGS}
+        return self._probe("pooling", options)  # type: ignore[return-value]
+
+    def _choose_encoding(self) -> Encoding:
+        if self.task.kind not in ("pair", "regression") or not self.task.train or self.task.train[0].pair is None:
+            return "cross"
+        options = {}
+        for encoding in ENCODINGS:
+            states, tokens = self.states("train", None, self.pooling, encoding), self.tokens("train", encoding)
+            options[encoding] = features(states, tokens, encoding), tokens
+        return self._probe("encoding", options)  # type: ignore[return-value]
+
+    def _probe(self, what: str, options: Mapping[str, tuple[Tensor, Tokens]]) -> str:
+        name, estimates = choose(self.task, self.task.train, options, self.job.seed)
+        figures = ", ".join(f"{option} {100 * estimate.value:.1f}" for option, estimate in estimates.items())
+        self.notes.append(f"{what}: {name}, by a cross-validated probe on the training rows ({figures})")
+        return name

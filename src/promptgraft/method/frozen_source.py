@@ -1,0 +1,25 @@
+"""Frozen source + probe: a source's prompt as it is, and a linear model on the features it gives."""
+
+from __future__ import annotations
+
+from promptgraft.method.job import Job
+from promptgraft.method.method import Method, Need, View, register
+from promptgraft.method.probe import probe
+from promptgraft.method.setup import source_tuned
+from promptgraft.train.run import Fit
+
+
+@register
+class FrozenSource(Method):
+    name = "frozen-source"
+    summary = "the source's prompt frozen, a linear probe on the features under it"
+    needs: frozenset[Need] = frozenset({"source", "labels"})
+    options: dict[str, tuple[str, ...]] = {}
+
+    def requires(self, job: Job) -> tuple[Job, ...]:
+        return ()
+
+    def setup(self, job: Job, view: View) -> Fit:
+        assert job.source is not None
+        source = source_tuned(job.source)
+        return probe(job, view, source.prompt, source.pooling)

@@ -1,0 +1,71 @@
+"""The job: task x backbone x method x source x shots x seed x recipe, with an id made from its content."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from promptgraft.prompt.artefact import Artefact
+from promptgraft.task.task import Example, Task, content_hash
+from promptgraft.train.recipe import Recipe
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A banked prompt that a job starts from: its name, for people, and the artefact."""
+
+    name: str
+    artefact: Artefact
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One thing to compute. Equal content gives an equal id, whatever file names it came from.
+
+    Attributes:
+        backbone: fingerprint of the backbone.
+        shots: rows a class; None uses the whole training split.
+        options: of the method, by name; checked against what the method takes.
+        unlabelled: target text without labels, for terms that can use it.
+    """
+
+    task: Task
+    backbone: str
+    method: str
+    seed: int
+    recipe: Recipe
+    shots: int | None = None
+    source: Source | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    unlabelled: tuple[Example, ...] = ()
+
+    def replace(self, **changes: object) -> Job:
+        """A copy with other values."""
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+    @cached_property
+    def id(self) -> str:
+        """Sixteen hex digits over everything that decides the result."""
+        return content_hash([json.dumps(self.describe(), sort_keys=True)])[:16]
+
+    def describe(self) -> dict[str, object]:
+        """The job as plain values: what its id is made of, and what is written beside its result."""
+        return {
+            "task": self.task.fingerprint,
+            "backbone": self.backbone,
+            "method": self.method,
+            "seed": self.seed,
+            "shots": self.shots,
+            "source": self.source.artefact.hash if self.source else None,
+            "options": dict(sorted(self.options.items())),
+            "recipe": self.recipe.model_dump(),
+            "unlabelled": content_hash(map(str, self.unlabelled)) if self.unlabelled else None,
+        }
+
+    @property
+    def label(self) -> str:
+        """The method with its options, as a row of a table is called: `pot:label-text`."""
+        return ":".join([self.method, *(value for _, value in sorted(self.options.items()))])

@@ -1,0 +1,22 @@
+"""Linear probe: a regularised linear model on frozen features, nothing trained by gradient."""
+
+from __future__ import annotations
+
+from promptgraft.method.job import Job
+from promptgraft.method.method import Method, Need, View, register
+from promptgraft.method.probe import probe
+from promptgraft.train.run import Fit
+
+
+@register
+class LinearProbe(Method):
+    name = "linear-probe"
+    summary = "a linear model on frozen features, regularisation by cross-validation"
+    needs: frozenset[Need] = frozenset({"labels"})
+    options: dict[str, tuple[str, ...]] = {}
+
+    def requires(self, job: Job) -> tuple[Job, ...]:
+        return ()
+
+    def setup(self, job: Job, view: View) -> Fit:
+        return probe(job, view, None, view.pooling)

@@ -1,0 +1,148 @@
+"""The contract of a method, what it may ask the engine for, and the registry of all methods."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal, Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+from promptgraft.errors import RunError, UsageError, unknown
+from promptgraft.method.job import Job
+from promptgraft.model.backbone import Backbone, Encoding, Pooling
+from promptgraft.model.tokens import Tokens
+from promptgraft.prompt.prompt import Prompt
+from promptgraft.task.task import Task
+from promptgraft.train.run import Fit, Run, Tuned
+
+Need = Literal["source", "labels", "gradients", "unlabelled"]
+Split = Literal["train", "validation", "test", "unlabelled"]
+
+
+class View(Protocol):
+    """What the engine has ready for a job; everything here is computed once and shared between jobs.
+
+    Attributes:
+        task: the job's task with its few-shot splits drawn.
+        pooling: declared by the backbone, or chosen by a cross-validated probe.
+    """
+
+    backbone: Backbone
+    task: Task
+    pooling: Pooling
+
+    def encoding(self) -> Encoding:
+        """How pairs are best read, by a cross-validated probe on frozen features; `cross` for other kinds."""
+        ...
+
+    def tokens(self, split: Split, encoding: Encoding) -> Tokens:
+        """The split's rows, tokenised once."""
+        ...
+
+    def describe(self, texts: Sequence[str], pooling: Pooling) -> Float[Tensor, "C H"]:
+        """Embeddings of label descriptions by the frozen backbone, without a prompt."""
+        ...
+
+    def states(self, split: Split, prompt: Prompt | None, pooling: Pooling, encoding: Encoding) -> Float[Tensor, "N H"]:
+        """Frozen hidden states as the task's kind reads them (pooled, or of all tokens for tagging and span)."""
+        ...
+
+    def finished(self, job: Job) -> Tuned:
+        """The model of a job this one `requires`."""
+        ...
+
+    def answers(self, tuned: Tuned, split: Split) -> Tensor:
+        """Scores of a frozen model on a split, computed once (evaluation mode)."""
+        ...
+
+    def similarity(self, source: Tuned, target: Tuned, pooling: str, data: str) -> float:
+        """Cosine of the two task embeddings (the `task-embedding` measure)."""
+        ...
+
+
+class Method(Protocol):
+    """A way to set up a run: what it starts from, what it reads out, which loss terms it adds.
+
+    Holds no loop, no optimiser and no input or output.
+
+    Attributes:
+        needs: what a job must bring.
+        options: option -> allowed values, the default first; an empty tuple takes any text.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    needs: ClassVar[frozenset[Need]]
+    options: ClassVar[Mapping[str, tuple[str, ...]]]
+
+    def requires(self, job: Job) -> tuple[Job, ...]:
+        """Jobs whose finished models `setup` will read."""
+        ...
+
+    def setup(self, job: Job, view: View) -> Run | Fit:
+        """A run for the loop, or a finished fit.
+
+        Raises:
+            RunError: the job lacks something, and what.
+        """
+        ...
+
+
+METHODS: dict[str, Method] = {}
+
+
+def register(method: type[Method]) -> type[Method]:
+    """Class decorator: make a method known by its name."""
+    METHODS[method.name] = method()
+    return method
+
+
+def find(name: str) -> Method:
+    """The method of that name, or an error with the nearest name."""
+    import promptgraft.method.all  # noqa: F401
+
+    if name not in METHODS:
+        raise unknown("method", name, METHODS)
+    return METHODS[name]
+
+
+def option(job: Job, name: str) -> str:
+    """The job's value of an option, or the method's default (the first allowed value)."""
+    allowed = find(job.method).options[name]
+    return job.options.get(name, allowed[0] if allowed else "")
+
+
+def number(job: Job, name: str, default: float) -> float:
+    """A numeric option.
+
+    Raises:
+        UsageError: the value is not a number.
+    """
+    text = option(job, name)
+    try:
+        return float(text) if text else default
+    except ValueError:
+        raise UsageError(f"option {name}={text!r} of {job.method} is not a number") from None
+
+
+def check(job: Job) -> None:
+    """Whether the job brings what its method needs, with options the method knows.
+
+    Raises:
+        UsageError: an unknown option or value.
+        RunError: something the method needs is missing.
+    """
+    method = find(job.method)
+    for name, value in job.options.items():
+        if name not in method.options:
+            raise unknown(f"option of {job.method}", name, method.options)
+        allowed = method.options[name]
+        if allowed and value not in allowed:
+            raise unknown(f"value of {job.method}'s {name}", value, allowed)
+    if "source" in method.needs and job.source is None:
+        raise RunError(f"{job.method} needs a source prompt", do="pass --source NAME or --source auto with a bank")
+    if "labels" in method.needs and job.shots == 0:
+        raise RunError(
+            f"{job.method} needs labelled rows", do="use --shots 1 or more, or --readout label-text with pot"
+        )

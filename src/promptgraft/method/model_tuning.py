@@ -1,0 +1,28 @@
+"""Model tuning: all the weights of the backbone and a readout (full fine-tuning)."""
+
+from __future__ import annotations
+
+from promptgraft.method.job import Job
+from promptgraft.method.method import Method, Need, View, register
+from promptgraft.method.setup import PLAIN, encoding_for, make_run, new_readout
+from promptgraft.train.run import Run, Tuned
+
+
+@register
+class ModelTuning(Method):
+    """No dropout, as nowhere in the house; rate of the weights from the recipe, readout at a tenth of its rate."""
+
+    name = "model-tuning"
+    summary = "all the weights of the backbone (full fine-tuning)"
+    needs: frozenset[Need] = frozenset({"labels", "gradients"})
+    options: dict[str, tuple[str, ...]] = {}
+
+    def requires(self, job: Job) -> tuple[Job, ...]:
+        return ()
+
+    def setup(self, job: Job, view: View) -> Run:
+        name = PLAIN[view.task.kind]
+        encoding = encoding_for(view, name)
+        weights = {key: value.detach().clone().requires_grad_() for key, value in view.backbone.weights.items()}
+        start = Tuned(None, new_readout(job, view, name, encoding), view.pooling, encoding, weights)
+        return make_run(job, view, start, recipe=job.recipe.changed(readout_rate=job.recipe.readout_rate / 10))

@@ -1,0 +1,50 @@
+"""A split as the loop reads it: rows, their tokens, their gold labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from promptgraft.model.tokens import Tokens, gather
+from promptgraft.readout.readout import Readout
+from promptgraft.task.task import Example, Task
+
+
+@dataclass(frozen=True)
+class Data:
+    """Rows with tokens and gold labels.
+
+    Attributes:
+        gold: `[U, ...]` as the readout wants it; -100 where a unit has no label.
+        units: row b has units `units[b]:units[b + 1]`.
+        labelled: rows from this index on carry no label (text for distillation alone).
+    """
+
+    task: Task
+    examples: tuple[Example, ...]
+    tokens: Tokens
+    gold: Tensor
+    units: Int[Tensor, "B_plus_1"]
+    labelled: int
+
+    def __len__(self) -> int:
+        return self.tokens.count
+
+    def unit_index(self, rows: Int[Tensor, "N"]) -> Int[Tensor, "M"]:
+        """Units of these rows, in order."""
+        return gather(self.units, rows)[0]
+
+
+def make_data(task: Task, examples: Sequence[Example], tokens: Tokens, readout: Readout, labelled: int) -> Data:
+    """Pair rows with the gold labels of a readout.
+
+    Args:
+        labelled: how many rows, from the first on, carry a label.
+    """
+    gold = readout.gold(examples, tokens, task)
+    units = tokens.row_words if readout.unit == "word" else torch.arange(tokens.count + 1)
+    return Data(task, tuple(examples), tokens, gold, units, labelled)

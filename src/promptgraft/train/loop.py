@@ -1,0 +1,313 @@
+"""The one loop: trains K runs over one backbone in packed batches; K = 1 is nothing special."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from promptgraft.errors import RunError
+from promptgraft.model.backbone import Backbone, Batch, Dropout
+from promptgraft.model.tokens import Tokens, concatenate
+from promptgraft.prompt.prompt import Prompt, PromptStack, stack
+from promptgraft.task.metrics import score as metric_score
+from promptgraft.train.checkpoint import Checkpoints
+from promptgraft.train.predict import Question, answer, score
+from promptgraft.train.run import Run, Trained, Tuned
+from promptgraft.train.terms import Step
+
+# Tokens of one forward and backward. Runs do not share gradients, so cutting a step between runs is exact;
+# smaller pieces keep a layer's activations in the processor's cache.
+STEP_TOKENS = 4096
+
+Progress = Callable[[int, int, float], None]
+"""Called with steps done, steps in all, last mean loss."""
+
+
+@dataclass
+class _State:
+    """A run while it is being trained."""
+
+    run: Run
+    optimiser: torch.optim.Optimizer
+    rates: list[float]
+    generator: torch.Generator
+    dropout: Dropout | None
+    step: int = 0
+    order: list[int] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    best_key: tuple[float, float] = (-math.inf, -math.inf)
+    best_step: int = 0
+    stale: int = 0
+    done: bool = False
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def train(
+    backbone: Backbone,
+    runs: Sequence[Run],
+    *,
+    checkpoints: Checkpoints | None = None,
+    progress: Progress | None = None,
+) -> list[Trained]:
+    """Train runs that can share a batch (`Run.pack` agrees), each as if it were alone.
+
+    Each run draws its own rows, has its own optimiser, schedule, best state and end; the state with the best
+    validation score (ties by validation loss) is what it returns. With `checkpoints`, a killed call goes on
+    where it was.
+
+    Raises:
+        RunError: runs that cannot share a batch, or a loss that is not finite.
+    """
+    if len({run.pack for run in runs}) > 1:
+        raise RunError("these runs cannot share a batch", do="train them one by one")
+    states = [_begin(run, checkpoints) for run in runs]
+    total = sum(run.recipe.steps for run in runs)
+    while active := [state for state in states if not state.done]:
+        for chunk in _chunks(active):
+            began = time.perf_counter()
+            losses = _step(backbone, chunk)
+            _charge(chunk, time.perf_counter() - began)
+        due = [state for state in active if _is_due(state)]
+        if due:
+            began = time.perf_counter()
+            _evaluate(backbone, due)
+            _charge(due, time.perf_counter() - began)
+        if checkpoints is not None and checkpoints.is_time():
+            for state in active:
+                checkpoints.save(state.run.name, _dump(state))
+        if progress is not None:
+            progress(sum(state.step for state in states), total, sum(losses) / len(losses))
+    return [_finish(state) for state in states]
+
+
+def _begin(run: Run, checkpoints: Checkpoints | None) -> _State:
+    """A fresh state, or the one a killed call left behind."""
+    recipe = run.recipe
+    rates = {"prompt": recipe.rate, "readout": recipe.readout_rate, "weights": recipe.weights_rate}
+    groups = [
+        {"params": members, "lr": rate, "weight_decay": recipe.weight_decay if name == "weights" else 0.0}
+        for name, rate in rates.items()
+        if (members := _members(run, name))
+    ]
+    if not groups:
+        raise RunError("nothing to train", where=run.name)
+    # betas: (0.9, 0.98) as in the measurements the default recipes come from.
+    optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98))
+    generator = torch.Generator().manual_seed(run.seed)
+    dropout = Dropout(run.dropout, generator) if run.dropout else None
+    state = _State(run, optimiser, [group["lr"] for group in groups], generator, dropout)
+    state.best = _copy(run)
+    state.done = recipe.steps == 0
+    saved = checkpoints.load(run.name) if checkpoints is not None else None
+    if saved is not None:
+        _restore(state, saved)
+    return state
+
+
+def _members(run: Run, group: str) -> list[Tensor]:
+    return [value for name, value in run.trainable().items() if name.split(".", 1)[0] == group]
+
+
+def _chunks(states: Sequence[_State]) -> Iterator[list[_State]]:
+    """Runs whose batches together stay near STEP_TOKENS."""
+    chunk: list[_State] = []
+    size = 0
+    for state in states:
+        mean = len(state.run.train.tokens.ids) / max(1, len(state.run.train))
+        tokens = int(mean * min(state.run.recipe.batch, len(state.run.train)))
+        if chunk and size + tokens > STEP_TOKENS:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(state)
+        size += tokens
+    if chunk:
+        yield chunk
+
+
+def _step(backbone: Backbone, states: Sequence[_State]) -> list[float]:
+    """One optimiser step of every run in one packed forward and backward."""
+    rows = [_draw(state) for state in states]
+    tokens = [state.run.train.tokens.select(index) for state, index in zip(states, rows, strict=True)]
+    tuned = [state.run.tuned() for state in states]
+    hidden = _forward(backbone, states[0], tuned, tokens)
+    losses = []
+    for state, index, part, model, own in zip(states, rows, tokens, tuned, hidden, strict=True):
+        losses.append(_loss(state, index, score(model, own, part)))
+    torch.stack(losses).sum().backward()
+    for state in states:
+        _update(state)
+    return [float(loss.detach()) for loss in losses]
+
+
+def _forward(
+    backbone: Backbone, first: _State, tuned: Sequence[Tuned], tokens: Sequence[Tokens]
+) -> Sequence[Float[Tensor, "N H"]]:
+    """Hidden states of each run's rows, out of one packed batch."""
+    own = backbone if first.run.weights is None else backbone.with_weights(first.run.weights)
+    prompts = _stack([model.prompt for model in tuned], first.dropout)
+    counts = torch.tensor([part.sequences for part in tokens])
+    owner = torch.arange(len(tokens)).repeat_interleave(counts) if prompts is not None else None
+    read = first.run.read
+    hidden = own.forward(Batch(concatenate(tokens), owner), prompts, read, dropout=first.dropout)
+    if first.dropout is not None:
+        hidden = drop(hidden, first.dropout)
+    return hidden.split([len(part.ids) if read == "tokens" else part.sequences for part in tokens])
+
+
+def _stack(prompts: Sequence[Prompt | None], dropout: Dropout | None) -> PromptStack | None:
+    """The runs' prompts as one table; train-mode dropout falls on the prompt too, as in P-tuning v2."""
+    given = [prompt for prompt in prompts if prompt is not None]
+    if not given:
+        return None
+    if dropout is not None:
+        given = [Prompt(drop(prompt.values, dropout), prompt.placement) for prompt in given]
+    return stack(given)
+
+
+def drop(values: Float[Tensor, "..."], dropout: Dropout) -> Float[Tensor, "..."]:
+    """Inverted dropout with a mask from the given generator."""
+    kept = torch.rand(values.shape, generator=dropout.generator) >= dropout.rate
+    return values * kept / (1 - dropout.rate)
+
+
+def _draw(state: _State) -> Tensor:
+    """The next labelled rows (every row once before any row twice), and as many unlabelled ones if there are any."""
+    train, batch = state.run.train, state.run.recipe.batch
+    size = min(batch, train.labelled)
+    if len(state.order) < size:
+        state.order = torch.randperm(train.labelled, generator=state.generator).tolist()
+    rows, state.order = state.order[:size], state.order[size:]
+    if (free := len(train) - train.labelled) > 0:
+        drawn = torch.randint(free, (min(batch, free),), generator=state.generator)
+        rows = [*rows, *(drawn + train.labelled).tolist()]
+    return torch.tensor(rows)
+
+
+def _loss(state: _State, rows: Tensor, scores: Tensor) -> Tensor:
+    """Label loss plus the run's terms; what the terms say goes into the history."""
+    units = state.run.train.unit_index(rows)
+    gold = state.run.train.gold[units]
+    per_unit = state.run.readout.loss(scores, gold)
+    count = gold.ne(-100).flatten(1).any(1).sum() if gold.ndim > 1 else gold.ne(-100).sum()
+    labels = per_unit.sum() / count.clamp_min(1)
+    total = labels
+    row = {"step": state.step + 1.0, "label_loss": float(labels.detach())}
+    for term in state.run.terms:
+        loss, figures = term(Step(rows, units, scores, gold, labels))
+        total = total + loss
+        row |= figures
+    row["loss"] = float(total.detach())
+    if not math.isfinite(row["loss"]):
+        raise RunError(f"the loss is {row['loss']} at step {state.step + 1}", where=state.run.name, do="lower the rate")
+    state.history.append(row)
+    return total
+
+
+def _update(state: _State) -> None:
+    """Clip, set the scheduled rate, step, and forget the gradient."""
+    recipe = state.run.recipe
+    state.step += 1
+    for group, rate in zip(state.optimiser.param_groups, state.rates, strict=True):
+        group["lr"] = rate * schedule(state.step, recipe.steps, recipe.warmup)
+        if recipe.clip:
+            torch.nn.utils.clip_grad_norm_(group["params"], recipe.clip)
+    state.optimiser.step()
+    state.optimiser.zero_grad(set_to_none=True)
+    state.done = state.step >= recipe.steps
+
+
+def schedule(step: int, steps: int, warmup: float) -> float:
+    """Share of the peak rate at a step (counted from 1): up over the warm-up, then down to 0 after the last step."""
+    rise = max(1, round(warmup * steps))
+    return step / rise if step <= rise else (steps - step + 1) / max(1, steps - rise + 1)
+
+
+def _is_due(state: _State) -> bool:
+    every = max(1, state.run.recipe.steps // state.run.recipe.evaluations)
+    return state.done or state.step % every == 0
+
+
+def _evaluate(backbone: Backbone, states: Sequence[_State]) -> None:
+    """Score validation of all runs in shared batches; keep what is best; stop what no longer gains."""
+    own = backbone if states[0].run.weights is None else backbone.with_weights(states[0].run.weights)
+    with torch.no_grad():
+        tuned = [state.run.tuned() for state in states]
+    asked = [i for i, state in enumerate(states) if len(state.run.validation)]
+    questions = [Question(tuned[i], states[i].run.validation.tokens) for i in asked]
+    answers = dict(zip(asked, answer(own, questions), strict=True)) if questions else {}
+    for i, state in enumerate(states):
+        key = _judge(state, answers[i]) if i in answers else (0.0, float(state.step))
+        if key > state.best_key:
+            state.best, state.best_key, state.best_step, state.stale = _copy(state.run), key, state.step, 0
+        else:
+            state.stale += 1
+        state.done = state.done or 0 < state.run.recipe.patience <= state.stale
+
+
+def _judge(state: _State, scores: Tensor) -> tuple[float, float]:
+    """(validation score, minus validation loss), and a row of the history."""
+    data, readout = state.run.validation, state.run.readout
+    predictions = readout.predict(scores, data.tokens, data.examples, data.task)
+    value = metric_score(data.task, predictions, data.examples)["score"]
+    loss = float(readout.loss(scores, data.gold).mean())
+    state.history[-1] |= {"validation": value, "validation_loss": loss}
+    return value, -loss
+
+
+def _copy(run: Run) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in run.trainable().items()}
+
+
+def _charge(states: Sequence[_State], seconds: float) -> None:
+    for state in states:
+        state.seconds += seconds / len(states)
+
+
+def _finish(state: _State) -> Trained:
+    """Put the best state back and hand it over, detached from the optimiser."""
+    with torch.no_grad():
+        for name, value in state.run.trainable().items():
+            value.copy_(state.best[name])
+        tuned = state.run.tuned()
+    prompt = None if tuned.prompt is None else Prompt(tuned.prompt.values.detach().clone(), tuned.prompt.placement)
+    weights = None if tuned.weights is None else {name: value.detach() for name, value in tuned.weights.items()}
+    kept = Tuned(prompt, type(tuned.readout).load(tuned.readout.state()), tuned.pooling, tuned.encoding, weights)
+    parameters = sum(value.numel() for value in state.run.trainable().values())
+    return Trained(state.run.name, kept, tuple(state.history), state.best_step, state.seconds, parameters)
+
+
+def _dump(state: _State) -> tuple[dict[str, Tensor], dict[str, object]]:
+    """A state as tensors and plain values; nothing is pickled."""
+    tensors = {f"now.{name}": value.detach() for name, value in state.run.trainable().items()}
+    tensors |= {f"best.{name}": value for name, value in state.best.items()}
+    tensors["generator"] = state.generator.get_state()
+    for index, entry in state.optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(value) for name, value in entry.items()}
+    plain = ("step", "order", "best_key", "best_step", "stale", "done", "seconds", "history")
+    return tensors, {name: getattr(state, name) for name in plain}
+
+
+def _restore(state: _State, saved: tuple[dict[str, Tensor], dict[str, object]]) -> None:
+    """The opposite of `_dump`."""
+    tensors, plain = saved
+    with torch.no_grad():
+        for name, value in state.run.trainable().items():
+            value.copy_(tensors[f"now.{name}"])
+    state.best = {name.removeprefix("best."): value for name, value in tensors.items() if name.startswith("best.")}
+    state.generator.set_state(tensors["generator"])
+    entries: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimiser."):
+            _, index, key = name.split(".", 2)
+            entries.setdefault(int(index), {})[key] = value
+    packed = state.optimiser.state_dict()
+    state.optimiser.load_state_dict({"state": entries, "param_groups": packed["param_groups"]})
+    for name, value in plain.items():
+        setattr(state, name, tuple(value) if name == "best_key" else value)  # type: ignore[arg-type]

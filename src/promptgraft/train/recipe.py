@@ -1,0 +1,70 @@
+"""The recipe: every number that decides how a run is trained, and the defaults by backbone size."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from promptgraft.prompt.prompt import Depth, Placement
+
+
+class Recipe(BaseModel):
+    """How a run is trained; part of its job's id.
+
+    Attributes:
+        steps: optimiser steps.
+        batch: labelled rows a step (all of them where there are fewer).
+        rate: peak learning rate of the prompt.
+        readout_rate: of the readout.
+        weights_rate: of the backbone's weights, in model tuning only.
+        warmup: share of the steps in which the rate rises from 0; then it falls linearly to 0.
+        clip: largest norm of a run's gradient (prompt, readout and weights each by itself); 0 = off.
+        evaluations: how often validation is looked at; the best state is kept (metric, ties by loss).
+        patience: evaluations without gain after which a run stops; 0 = never.
+        length, depth, placement, init, parameterisation: of the prompt.
+        max_length: tokens a sequence; longer ones are cut.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int = Field(150, ge=0)
+    batch: int = Field(16, ge=1)
+    rate: float = Field(1e-2, ge=0)
+    readout_rate: float = Field(1e-2, ge=0)
+    weights_rate: float = Field(5e-5, ge=0)
+    weight_decay: float = Field(0.0, ge=0)
+    warmup: float = Field(0.1, ge=0, le=1)
+    clip: float = Field(1.0, ge=0)
+    evaluations: int = Field(10, ge=1)
+    patience: int = Field(0, ge=0)
+    length: int = Field(16, ge=1)
+    depth: Depth = "deep"
+    placement: Placement = "after_cls"
+    init: Literal["normal", "vocabulary", "labels"] = "normal"
+    parameterisation: str = "direct"
+    max_length: int = Field(128, ge=8)
+
+    def changed(self, **values: object) -> Self:
+        """A copy with other values, validated again; None leaves a value as it is."""
+        given = {name: value for name, value in values.items() if value is not None}
+        return type(self).model_validate(self.model_dump() | given)
+
+
+def default_recipe(hidden: int, rows: int, *, deep: bool = True) -> Recipe:
+    """The recipe for a backbone of width `hidden` and `rows` labelled rows.
+
+    Few rows: 100 short steps. Measured on minilm and splade-tiny at 8 and 32 rows a class, see
+    docs/results/main-job.md; narrow backbones want a larger rate. Many rows: about three passes, at most 600 steps.
+    """
+    rate = 1e-2 if hidden >= 256 else 2e-2
+    few = rows <= 512
+    steps = 100 if few else min(600, max(200, 3 * rows // 32))
+    return Recipe(
+        steps=steps,
+        batch=16 if few else 32,
+        rate=rate,
+        readout_rate=rate,
+        patience=0 if few else 5,
+        depth="deep" if deep else "shallow",
+    )

@@ -1,0 +1,113 @@
+"""The run: one trainable thing inside the loop, and what comes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from promptgraft.model.backbone import Encoding, Pooling, Read
+from promptgraft.prompt.prompt import Placement, Prompt
+from promptgraft.prompt.reparam import Parameterisation
+from promptgraft.readout.readout import Readout
+from promptgraft.train.data import Data
+from promptgraft.train.recipe import Recipe
+from promptgraft.train.terms import Term
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """All that is needed to predict: a prompt (or none), a readout, and how hidden states are pooled.
+
+    Attributes:
+        weights: the backbone's own weights after model tuning; None where it stayed frozen.
+    """
+
+    prompt: Prompt | None
+    readout: Readout
+    pooling: Pooling
+    encoding: Encoding
+    weights: Mapping[str, Tensor] | None = None
+
+    @property
+    def read(self) -> Read:
+        """What the readout wants from the backbone."""
+        return "tokens" if self.readout.reads == "tokens" else self.pooling
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trainable thing: prompt, readout, loss terms, recipe, order of the data.
+
+    Attributes:
+        name: id of its job; names its checkpoint.
+        prompt: None where no prompt is trained (model tuning).
+        weights: trainable copies of the backbone's weights (model tuning); None keeps it frozen.
+        terms: loss terms beyond the loss of the labels.
+        dropout: train-mode dropout of the whole backbone; only PANDA as released has any.
+    """
+
+    name: str
+    seed: int
+    recipe: Recipe
+    prompt: Parameterisation | None
+    placement: Placement
+    readout: Readout
+    pooling: Pooling
+    encoding: Encoding
+    train: Data
+    validation: Data
+    terms: tuple[Term, ...] = ()
+    weights: Mapping[str, Tensor] | None = None
+    dropout: float = 0.0
+
+    @property
+    def read(self) -> Read:
+        return "tokens" if self.readout.reads == "tokens" else self.pooling
+
+    @property
+    def pack(self) -> tuple[object, ...]:
+        """Runs with equal keys can share a batch; a run with its own weights or dropout stays alone."""
+        alone = self.name if self.weights is not None or self.dropout else ""
+        depth = self.recipe.depth if self.prompt is not None else None
+        return (self.read, depth, self.placement, alone)
+
+    def trainable(self) -> dict[str, Tensor]:
+        """Every leaf tensor the optimiser moves, by a name that says where it belongs."""
+        prompt = self.prompt.parameters() if self.prompt is not None else {}
+        groups = {"prompt": prompt, "readout": self.readout.parameters(), "weights": dict(self.weights or {})}
+        return {f"{group}.{name}": value for group, members in groups.items() for name, value in members.items()}
+
+    def tuned(self) -> Tuned:
+        """The run's present state as something that predicts (shares its tensors)."""
+        prompt = None if self.prompt is None else Prompt(self.prompt.values(), self.placement)
+        return Tuned(prompt, self.readout, self.pooling, self.encoding, self.weights)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a method gives when nothing is left to train in the loop (a probe, zero-shot)."""
+
+    name: str
+    tuned: Tuned
+    parameters: int = 0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What the loop gives back for a run.
+
+    Attributes:
+        history: a dictionary a row: step, loss, validation score, terms' logs.
+        best_step: the step whose state was kept.
+        seconds: of this run's share of the loop.
+    """
+
+    name: str
+    tuned: Tuned
+    history: tuple[dict[str, float], ...]
+    best_step: int
+    seconds: float
+    parameters: int
