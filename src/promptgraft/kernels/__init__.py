@@ -1,1 +1,11 @@
-"""Packed attention and fused normalisation, behind functions that can be exchanged."""
+"""The inner operations of a packed forward, behind names that a native path can take over.
+
+Everything here works on packed rows (no padding) and equals its textbook formula; see `plain.py` and
+`attention.py` for the torch implementations that always work.
+"""
+
+from promptgraft.kernels.attention import attention
+from promptgraft.kernels.plain import activation, add_norm, drop, embed_norm, segment_mean
+from promptgraft.kernels.rows import Rows
+
+__all__ = ["Rows", "activation", "add_norm", "attention", "drop", "embed_norm", "segment_mean"]

@@ -71,7 +71,9 @@ class Tokens:
         return Tokens(self.ids[tokens], self.types[tokens], starts, rows, words, chars)
 
 
-def gather(starts: Int[Tensor, "M_plus_1"], index: Int[Tensor, "N"]) -> tuple[Int[Tensor, "R"], Int[Tensor, "N_plus_1"]]:
+def gather(
+    starts: Int[Tensor, "M_plus_1"], index: Int[Tensor, "N"]
+) -> tuple[Int[Tensor, "R"], Int[Tensor, "N_plus_1"]]:
     """Members of the ranges named by `index`, end to end, and where each range begins among them."""
     lengths = starts.diff()[index]
     offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))

@@ -1,0 +1,62 @@
+"""Embedding, normalisation, activation, dropout and pooling over packed rows, in plain torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_new": partial(F.gelu, approximate="tanh"),
+    "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
+    "relu": F.relu,
+    "silu": F.silu,
+}
+
+
+def activation(x: Float[Tensor, "..."], name: str) -> Float[Tensor, "..."]:
+    """The non-linearity that a config.json calls `name` (one of ACTIVATIONS)."""
+    return ACTIVATIONS[name](x)
+
+
+def add_norm(
+    x: Float[Tensor, "T H"],
+    residual: Float[Tensor, "T H"],
+    weight: Float[Tensor, "H"],
+    bias: Float[Tensor, "H"],
+    epsilon: float,
+) -> Float[Tensor, "T H"]:
+    """LayerNorm of `x + residual`, statistics in fp32."""
+    return F.layer_norm(x + residual, weight.shape, weight, bias, epsilon)
+
+
+def embed_norm(
+    words: Float[Tensor, "T E"],
+    types: Float[Tensor, "T E"],
+    positions: Float[Tensor, "T E"],
+    weight: Float[Tensor, "E"],
+    bias: Float[Tensor, "E"],
+    epsilon: float,
+) -> Float[Tensor, "T E"]:
+    """LayerNorm of the three input embeddings' sum."""
+    return F.layer_norm(words + types + positions, weight.shape, weight, bias, epsilon)
+
+
+def drop(x: Float[Tensor, "..."], rate: float, generator: torch.Generator) -> Float[Tensor, "..."]:
+    """Inverted dropout whose mask comes from `generator` alone."""
+    return x * drop_mask(x, rate, generator)
+
+
+def drop_mask(x: Float[Tensor, "..."], rate: float, generator: torch.Generator) -> Float[Tensor, "..."]:
+    """What `drop` multiplies by: 0, or 1 / (1 - rate)."""
+    return torch.empty_like(x).bernoulli_(1 - rate, generator=generator).div_(1 - rate)
+
+
+def segment_mean(x: Float[Tensor, "T H"], starts: Int[Tensor, "S_plus_1"]) -> Float[Tensor, "S H"]:
+    """Mean of the rows of each sequence."""
+    return torch.segment_reduce(x, "mean", offsets=starts, axis=0)

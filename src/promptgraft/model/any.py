@@ -1,0 +1,199 @@
+"""Any other encoder, through transformers: padded, and with shallow prompts only."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.func import functional_call
+
+from promptgraft import kernels
+from promptgraft.errors import ModelError, RunError
+from promptgraft.kernels.rows import padded
+from promptgraft.model.backbone import Batch, Dropout, Encoding, Pooling, Read
+from promptgraft.model.fingerprint import fingerprint
+from promptgraft.model.layout import Layout, lay_out
+from promptgraft.model.resolved import Resolved
+from promptgraft.model.tokenize import Tokenizer, load_tokenizer
+from promptgraft.model.tokens import Tokens
+from promptgraft.model.weights import files
+from promptgraft.prompt.prompt import PromptStack
+from promptgraft.task.task import Example, Kind
+
+
+class AnyBackbone:
+    """A `Backbone` around a transformers encoder; see the contract for what each method promises."""
+
+    family = "any"
+    deep = False
+
+    def __init__(
+        self,
+        name: str,
+        module: torch.nn.Module,
+        weights: Mapping[str, Tensor],
+        tokenizer: Tokenizer,
+        *,
+        max_length: int,
+        pooling: Pooling | None,
+        has_pooler: bool,
+        fingerprint: str,
+    ) -> None:
+        config: Any = module.config
+        self.name, self.fingerprint, self.pooling, self.weights = name, fingerprint, pooling, weights
+        self.hidden, self.layers, self.heads = config.hidden_size, config.num_hidden_layers, config.num_attention_heads
+        self.max_length = max_length
+        self._module, self._tokenizer, self._has_pooler = module, tokenizer, has_pooler
+
+    @property
+    def _words(self) -> str:
+        """Name of the input embedding table."""
+        table: Any = self._module.get_input_embeddings()  # type: ignore[operator]
+        return next(name for name, weight in self._module.named_parameters() if weight is table.weight)
+
+    @property
+    def embedding_width(self) -> int:
+        return self.weights[self._words].shape[1]
+
+    def tokenize(
+        self, examples: Sequence[Example], kind: Kind, encoding: Encoding = "cross", *, max_length: int | None = None
+    ) -> Tokens:
+        return self._tokenizer.examples(examples, kind, encoding, min(max_length or self.max_length, self.max_length))
+
+    def tokenize_texts(self, texts: Sequence[str]) -> Tokens:
+        return self._tokenizer.texts(texts, self.max_length)
+
+    def forward(
+        self, batch: Batch, prompts: PromptStack | None, read: Read, *, dropout: Dropout | None = None
+    ) -> Float[Tensor, "N H"]:
+        self._check(prompts, read, dropout)
+        layout = lay_out(batch, prompts, read, self.max_length)
+        words = torch.nn.functional.embedding(batch.tokens.ids, self.weights[self._words])
+        if layout.source is not None and prompts is not None:
+            words = torch.cat([words, prompts.table.to(words.dtype)]).index_select(0, layout.source)
+        if not batch.tokens.sequences:
+            return words.new_zeros(0, self.hidden, dtype=torch.float32)
+        hidden = self._padded(words, layout, read)
+        return kernels.segment_mean(hidden, layout.read_starts) if read == "mean" else hidden
+
+    def _padded(self, words: Float[Tensor, "R E"], layout: Layout, read: Read) -> Float[Tensor, "N H"]:
+        """Run the module on a padded rectangle and take the rows that are read."""
+        index, valid = padded(layout.starts, torch.arange(len(layout.starts) - 1))
+        inputs = {"inputs_embeds": words[index], "attention_mask": valid.long(), "token_type_ids": layout.types[index]}
+        known = inspect.signature(self._module.forward).parameters
+        given = {name: value for name, value in inputs.items() if name in known}
+        out: Any = functional_call(self._module, dict(self.weights), kwargs=given)
+        if read == "pooler":
+            pooled: Tensor = out.pooler_output
+            return pooled.float()
+        rows: Tensor = out.last_hidden_state[valid].float()
+        return rows if layout.read is None else rows.index_select(0, layout.read)
+
+    def embed(self, ids: Int[Tensor, "P"]) -> Float[Tensor, "P E"]:
+        return self.weights[self._words][ids].float()
+
+    def keys_values(self, ids: Int[Tensor, "P"]) -> Float[Tensor, "L 2 P H"]:
+        raise self._no_deep()
+
+    def with_weights(self, weights: Mapping[str, Tensor]) -> AnyBackbone:
+        return AnyBackbone(
+            self.name,
+            self._module,
+            weights,
+            self._tokenizer,
+            max_length=self.max_length,
+            pooling=self.pooling,
+            has_pooler=self._has_pooler,
+            fingerprint=fingerprint(weights),
+        )
+
+    def _check(self, prompts: PromptStack | None, read: Read, dropout: Dropout | None) -> None:
+        if prompts is not None and prompts.depth == "deep":
+            raise self._no_deep()
+        if prompts is not None and prompts.table.shape[-1] != self.embedding_width:
+            what = (
+                f"a prompt of width {prompts.table.shape[-1]} does not fit {self.name}, which is {self.embedding_width}"
+            )
+            raise RunError(what)
+        if read == "pooler" and not self._has_pooler:
+            raise ModelError("this model has no pooler", where=self.name, do="read cls or mean")
+        if dropout is not None:
+            raise RunError(f"dropout from a generator is not supported for {self.name}", do="use the BERT family")
+
+    def _no_deep(self) -> ModelError:
+        what = f"{self.name} takes shallow prompts only"
+        return ModelError(what, do="use a shallow prompt, or a model of the BERT family for a deep one")
+
+
+def load_any(found: Resolved, config: Mapping[str, Any], dtype: torch.dtype) -> AnyBackbone:
+    """Load an encoder that has no forward of our own.
+
+    Raises:
+        ModelError: not an encoder, unknown to transformers, or its weights cannot be used.
+    """
+    _check_encoder(found, config)
+    files(found.path)
+    from transformers import AutoModel
+
+    try:
+        with _quiet():
+            module, said = AutoModel.from_pretrained(
+                found.path, local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=dtype
+            )
+    except Exception as error:  # each architecture fails in its own way
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        raise ModelError(f"transformers cannot load it ({first})", where=found.path) from error
+    if "inputs_embeds" not in inspect.signature(module.forward).parameters:
+        raise ModelError(f"{config.get('model_type')} takes no input embeddings, so no prompts", where=found.path)
+    missing = {name for name in said["missing_keys"] if "pooler" not in name}
+    if missing:
+        raise ModelError(f"its weights lack {sorted(missing)[0]!r}", where=found.path)
+    module.eval().requires_grad_(False)
+    weights = dict(module.named_parameters())
+    identity = fingerprint({name: weight for name, weight in weights.items() if name not in said["missing_keys"]})
+    return AnyBackbone(
+        found.name,
+        module,
+        weights,
+        load_tokenizer(found.path, prefix=found.text_prefix, to_traditional=found.to_traditional),
+        max_length=_positions(module.config),
+        pooling=found.pooling,
+        has_pooler=hasattr(module, "pooler") and module.pooler is not None and not said["missing_keys"],
+        fingerprint=identity,
+    )
+
+
+def _check_encoder(found: Resolved, config: Mapping[str, Any]) -> None:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    kind = config.get("model_type")
+    if kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES or config.get("is_encoder_decoder") or config.get("is_decoder"):
+        what = f"model_type {kind!r} is not an encoder that can be used"
+        raise ModelError(what, where=found.path, do="choose a model of the BERT family (promptgraft models list)")
+
+
+def _positions(config: Any) -> int:
+    """Positions that can be used; RoBERTa's relatives leave those up to the padding index unused."""
+    unused = config.pad_token_id + 1 if config.model_type in ("mpnet", "camembert", "longformer", "mega") else 0
+    return int(getattr(config, "max_position_embeddings", 512)) - unused
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' report and progress bar."""
+    from transformers.utils import logging
+
+    before, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        if bar:
+            logging.enable_progress_bar()

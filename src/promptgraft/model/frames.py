@@ -1,0 +1,143 @@
+"""The special tokens around texts, and packing framed texts into `Tokens`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, chain
+
+import torch
+from jaxtyping import Int
+from tokenizers import Tokenizer as Engine
+from torch import Tensor
+
+from promptgraft.model.tokens import Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One text's tokens, with the word each begins (tagging) or the characters it covers (span)."""
+
+    ids: list[int]
+    words: list[int] | None = None
+    chars: list[tuple[int, int]] | None = None
+
+    def first(self, count: int) -> Piece:
+        """The first `count` tokens."""
+        if len(self.ids) <= count:
+            return self
+        count = max(count, 0)
+        return Piece(self.ids[:count], self.words and self.words[:count], self.chars and self.chars[:count])
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One sequence to be: one text or two, and whether anything was cut off."""
+
+    text: Piece
+    pair: Piece | None
+    cut: bool
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Special tokens before, between and after texts, and every part's segment id."""
+
+    gaps: tuple[tuple[int, ...], ...]
+    gap_types: tuple[tuple[int, ...], ...]
+    text_types: tuple[int, ...]
+
+    @property
+    def special(self) -> int:
+        """How many special tokens there are."""
+        return sum(map(len, self.gaps))
+
+
+@dataclass(frozen=True)
+class Frames:
+    """How a tokenizer frames one text and two."""
+
+    one: Frame
+    two: Frame
+
+    @staticmethod
+    def learn(engine: Engine) -> Frames:
+        """Read the frames off what the tokenizer does with a letter."""
+        return Frames(_frame(engine, "a"), _frame(engine, "a", "a"))
+
+
+def _frame(engine: Engine, text: str, pair: str | None = None) -> Frame:
+    encoded = engine.encode(text, pair)
+    gaps: list[list[int]] = [[]]
+    gap_types: list[list[int]] = [[]]
+    text_types: list[int] = []
+    inside: int | None = None
+    marks = zip(encoded.ids, encoded.type_ids, encoded.special_tokens_mask, encoded.sequence_ids, strict=True)
+    for token, kind, special, sequence in marks:
+        if special:
+            gaps[-1].append(token)
+            gap_types[-1].append(kind)
+        elif sequence != inside:
+            inside = sequence
+            text_types.append(kind)
+            gaps.append([])
+            gap_types.append([])
+    return Frame(tuple(map(tuple, gaps)), tuple(map(tuple, gap_types)), tuple(text_types))
+
+
+def longest_first(text: Piece, pair: Piece | None, limit: int, frames: Frames) -> Row:
+    """Cut to `limit` tokens; of two texts the longer one first, then both to half of the room."""
+    if pair is None:
+        room = limit - frames.one.special
+        return Row(text.first(room), None, len(text.ids) > room)
+    room = max(limit - frames.two.special, 0)
+    long, short = len(text.ids), len(pair.ids)
+    if long + short <= room:
+        return Row(text, pair, False)
+    half = room // 2
+    if min(long, short) <= half:
+        kept = (min(long, room - short), short) if long > short else (long, room - long)
+    else:
+        kept = (room - half, half) if long > short else (half, room - half)
+    return Row(text.first(kept[0]), pair.first(kept[1]), True)
+
+
+def pack(rows: Sequence[Sequence[Row]], frames: Frames) -> Tokens:
+    """Framed sequences end to end."""
+    framed = [_framed(row, frames) for example in rows for row in example]
+    ids, types, words, chars = ([one[part] for one in framed] for part in range(4))
+    has_words = any(row.text.words is not None for example in rows for row in example)
+    has_chars = any(row.pair is not None and row.pair.chars is not None for example in rows for row in example)
+    return Tokens(
+        ids=_flat(ids),
+        types=_flat(types),
+        starts=_offsets(list(map(len, ids))),
+        rows=_offsets(list(map(len, rows))),
+        words=_flat(words) if has_words else None,
+        chars=_flat(chars).view(-1, 2) if has_chars else None,
+        cut=sum(row.cut for example in rows for row in example),
+    )
+
+
+def _framed(row: Row, frames: Frames) -> tuple[list[int], list[int], list[int], list[int]]:
+    """Ids, segments, words and (flattened) characters of one sequence."""
+    frame = frames.one if row.pair is None else frames.two
+    ids, types = list(frame.gaps[0]), list(frame.gap_types[0])
+    words, chars = [-1] * len(ids), [-1, -1] * len(ids)
+    pieces = [row.text] if row.pair is None else [row.text, row.pair]
+    for number, piece in enumerate(pieces):
+        after = frame.gaps[number + 1]
+        ids += piece.ids + list(after)
+        types += [frame.text_types[number]] * len(piece.ids) + list(frame.gap_types[number + 1])
+        words += (piece.words or [-1] * len(piece.ids)) + [-1] * len(after)
+        chars += chain.from_iterable(piece.chars) if piece.chars else [-1, -1] * len(piece.ids)
+        chars += [-1, -1] * len(after)
+    return ids, types, words, chars
+
+
+def _flat(parts: Sequence[Sequence[int]]) -> Int[Tensor, "N"]:
+    return torch.tensor(list(chain.from_iterable(parts)), dtype=torch.long)
+
+
+def _offsets(lengths: Sequence[int]) -> Int[Tensor, "N_plus_1"]:
+    return torch.tensor([0, *accumulate(lengths)], dtype=torch.long)

@@ -1,0 +1,107 @@
+"""Where tokens and prompt vectors stand: the packed sequence that goes through the layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from promptgraft.errors import RunError
+from promptgraft.model.backbone import Batch, Read
+from promptgraft.prompt.prompt import PromptStack
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One pass's packed rows.
+
+    Attributes:
+        starts: row offsets of the sequences, shallow prompts included.
+        positions: position of every row, counted from 0.
+        types: segment of every row; 0 for prompt vectors.
+        source: for shallow prompts, of every row its index in [tokens; prompt table]; else None.
+        read: rows whose last hidden state is wanted; None for all.
+        read_starts: offsets of the sequences among those.
+    """
+
+    starts: Int[Tensor, "S_plus_1"]
+    positions: Int[Tensor, "R"]
+    types: Int[Tensor, "R"]
+    source: Int[Tensor, "R"] | None
+    read: Int[Tensor, "N"] | None
+    read_starts: Int[Tensor, "S_plus_1"]
+
+
+def lay_out(batch: Batch, prompts: PromptStack | None, read: Read, max_length: int) -> Layout:
+    """Place the batch's tokens and its shallow prompts.
+
+    Raises:
+        RunError: a sequence and its prompt need more positions than the backbone has, or a batch says nothing
+            of whose prompt is whose.
+    """
+    tokens = batch.tokens
+    lengths = _prompt_lengths(batch, prompts)
+    shallow = prompts is not None and prompts.depth == "shallow"
+    shift = None if prompts is None or (prompts.placement == "after_cls" and not shallow) else lengths
+    _check_room(tokens.lengths if shift is None else tokens.lengths + shift, max_length)
+    if not shallow:
+        positions = _within(tokens.starts)
+        if shift is not None:
+            positions = positions + shift.repeat_interleave(tokens.lengths)
+        return _layout(tokens.starts, positions, tokens.types, None, None, tokens.starts, read)
+    assert prompts is not None
+    return _with_vectors(batch, prompts, lengths, read)
+
+
+def _with_vectors(batch: Batch, prompts: PromptStack, lengths: Int[Tensor, "S"], read: Read) -> Layout:
+    """Shallow prompts: rows of the prompt table stand among the tokens."""
+    tokens = batch.tokens
+    starts = torch.nn.functional.pad((tokens.lengths + lengths).cumsum(0), (1, 0))
+    positions = _within(starts)
+    sequence = torch.arange(tokens.sequences).repeat_interleave(starts.diff())
+    ahead = 1 if prompts.placement == "after_cls" else 0
+    place = positions - ahead
+    is_prompt = (place >= 0) & (place < lengths[sequence])
+    text = tokens.starts[sequence] + torch.where(place < 0, positions, positions - lengths[sequence])
+    first = prompts.starts[batch.prompt_of][sequence]
+    source = torch.where(is_prompt, len(tokens.ids) + first + place, text)
+    types = torch.where(is_prompt, 0, tokens.types[torch.where(is_prompt, 0, text)])
+    of_text = (~is_prompt).nonzero().flatten()
+    return _layout(starts, positions, types, source, of_text, tokens.starts, read)
+
+
+def _layout(
+    starts: Tensor,
+    positions: Tensor,
+    types: Tensor,
+    source: Tensor | None,
+    text: Tensor | None,
+    text_starts: Tensor,
+    read: Read,
+) -> Layout:
+    """Choose the rows that are read: each sequence's first, or those of its text."""
+    if read in ("cls", "pooler"):
+        return Layout(starts, positions, types, source, starts[:-1], torch.arange(len(starts)))
+    return Layout(starts, positions, types, source, text, text_starts)
+
+
+def _prompt_lengths(batch: Batch, prompts: PromptStack | None) -> Int[Tensor, "S"]:
+    if prompts is None:
+        return torch.zeros_like(batch.tokens.lengths)
+    if batch.prompt_of is None:
+        raise RunError("prompts were given, but the batch does not say which sequence has which")
+    return prompts.starts.diff()[batch.prompt_of]
+
+
+def _check_room(needed: Int[Tensor, "S"], max_length: int) -> None:
+    longest = int(needed.max()) if len(needed) else 0
+    if longest > max_length:
+        what = f"a sequence and its prompt take {longest} positions, the backbone has {max_length}"
+        raise RunError(what, do="cut the text (max_length) or shorten the prompt")
+
+
+def _within(starts: Int[Tensor, "S_plus_1"]) -> Int[Tensor, "R"]:
+    """Of every packed row its index in its own sequence."""
+    return torch.arange(int(starts[-1])) - starts[:-1].repeat_interleave(starts.diff())

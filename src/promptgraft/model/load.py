@@ -1,0 +1,78 @@
+"""From a name or a folder to a backbone that is ready to use."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from promptgraft.errors import ModelError
+from promptgraft.model import albert, bert
+from promptgraft.model.backbone import Backbone
+from promptgraft.model.catalog import resolve
+from promptgraft.model.encoder import Take, read_shape
+from promptgraft.model.fingerprint import fingerprint
+from promptgraft.model.packed import PackedBackbone
+from promptgraft.model.resolved import Resolved
+from promptgraft.model.tokenize import load_tokenizer
+from promptgraft.model.weights import read_encoder
+
+DType = Literal["fp32", "bf16"]
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PACKED = {"bert": "bert", "roberta": "roberta", "xlm-roberta": "roberta", "electra": "electra", "albert": "albert"}
+
+
+def load_backbone(name_or_path: str | Path, *, dtype: DType = "fp32") -> Backbone:
+    """Load a frozen encoder by catalog name, folder, or name in the local hub cache.
+
+    Raises:
+        ModelError: it is unknown, not here, damaged, or not an encoder that can be used.
+    """
+    return load_folder(resolve(name_or_path), dtype=dtype)
+
+
+def load_folder(found: Resolved, *, dtype: DType = "fp32") -> Backbone:
+    """Load what `resolve` found."""
+    config = read_config(found.path)
+    family = PACKED.get(str(config.get("model_type")))
+    if family is None:
+        from promptgraft.model.any import load_any
+
+        return load_any(found, config, DTYPES[dtype])
+    shape = read_shape(config, family, str(found.path))
+    if family == "albert":
+        shape = albert.with_groups(shape, config)
+    weights = read_encoder(found.path)
+    identity = fingerprint(weights)
+    if dtype == "bf16" and not torch.cpu._is_avx512_bf16_supported():
+        warnings.warn("this processor has no bf16 instructions: bf16 will be slower than fp32", stacklevel=2)
+    cast = {name: weight.to(DTYPES[dtype]) for name, weight in weights.items()}
+    tokenizer = load_tokenizer(found.path, prefix=found.text_prefix, to_traditional=found.to_traditional)
+    assemble = albert.assemble if family == "albert" else bert.assemble
+    frozen = assemble(shape, Take(cast, str(found.path), DTYPES[dtype]))
+    return PackedBackbone(
+        found.name,
+        shape,
+        assemble,
+        cast,
+        tokenizer,
+        dtype=DTYPES[dtype],
+        pooling=found.pooling,
+        fingerprint=identity,
+        frozen=frozen,
+    )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json of a model folder."""
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot be read ({error})", where=path) from error
+    if not isinstance(config, dict):
+        raise ModelError("is not a JSON object", where=path)
+    return config

@@ -1,0 +1,187 @@
+"""The frozen encoder over packed rows: nothing is computed for padding, or for rows that nobody reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from promptgraft import kernels
+from promptgraft.errors import ModelError, RunError
+from promptgraft.model.backbone import Batch, Dropout, Encoding, Pooling, Read
+from promptgraft.model.encoder import Assemble, Encoder, Layer, Norm, Shape, Take
+from promptgraft.model.fingerprint import fingerprint
+from promptgraft.model.layout import Layout, lay_out
+from promptgraft.model.tokenize import Tokenizer
+from promptgraft.model.tokens import Tokens
+from promptgraft.prompt.prompt import PromptStack
+from promptgraft.task.task import Example, Kind
+
+
+class PackedBackbone:
+    """A `Backbone` of the BERT family; see the contract for what each method promises.
+
+    Weights are used in `dtype`, results are always fp32.
+    """
+
+    deep = True
+
+    def __init__(
+        self,
+        name: str,
+        shape: Shape,
+        assemble: Assemble,
+        weights: Mapping[str, Tensor],
+        tokenizer: Tokenizer,
+        *,
+        dtype: torch.dtype,
+        pooling: Pooling | None,
+        fingerprint: str,
+        frozen: Encoder | None = None,
+    ) -> None:
+        self.name, self.fingerprint, self.pooling, self.weights = name, fingerprint, pooling, weights
+        self.family, self.hidden, self.layers, self.heads = shape.family, shape.hidden, shape.layers, shape.heads
+        self.embedding_width, self.max_length = shape.embedding_width, shape.max_length
+        self._shape, self._assemble, self._tokenizer, self._dtype = shape, assemble, tokenizer, dtype
+        self._frozen = frozen
+
+    def tokenize(
+        self, examples: Sequence[Example], kind: Kind, encoding: Encoding = "cross", *, max_length: int | None = None
+    ) -> Tokens:
+        return self._tokenizer.examples(examples, kind, encoding, min(max_length or self.max_length, self.max_length))
+
+    def tokenize_texts(self, texts: Sequence[str]) -> Tokens:
+        return self._tokenizer.texts(texts, self.max_length)
+
+    def forward(
+        self, batch: Batch, prompts: PromptStack | None, read: Read, *, dropout: Dropout | None = None
+    ) -> Float[Tensor, "N H"]:
+        encoder = self._encoder
+        self._check(prompts, read, encoder)
+        layout = lay_out(batch, prompts, read, self.max_length)
+        x = self._embedded(encoder, batch.tokens.ids, layout, prompts, dropout)
+        x = self._through_layers(encoder, x, layout, batch, prompts, dropout)
+        if read == "mean":
+            return kernels.segment_mean(x.float(), layout.read_starts)
+        if read == "pooler" and encoder.pooler is not None:
+            return torch.tanh(encoder.pooler(x)).float()
+        return x.float()
+
+    def embed(self, ids: Int[Tensor, "P"]) -> Float[Tensor, "P E"]:
+        return self.weights["embeddings.word_embeddings.weight"][ids].float()
+
+    def keys_values(self, ids: Int[Tensor, "P"]) -> Float[Tensor, "L 2 P H"]:
+        encoder, starts = self._encoder, torch.tensor([0, len(ids)])
+        tokens = Tokens(ids, torch.zeros_like(ids), starts, torch.tensor([0, 1]))
+        layout = lay_out(Batch(tokens), None, "tokens", self.max_length)
+        x, found = self._embedded(encoder, ids, layout, None, None), []
+        rows = kernels.Rows(starts, starts, self.heads)
+        for layer in encoder.layers:
+            q, k, v = layer.qkv(x).chunk(3, -1)
+            found.append(torch.stack([k, v]))
+            x = self._after_attention(layer, kernels.attention(q, k, v, rows), x, None)
+        return torch.stack(found).float()
+
+    def with_weights(self, weights: Mapping[str, Tensor]) -> PackedBackbone:
+        learn = any(weight.requires_grad for weight in weights.values())
+        return PackedBackbone(
+            self.name,
+            self._shape,
+            self._assemble,
+            weights,
+            self._tokenizer,
+            dtype=self._dtype,
+            pooling=self.pooling,
+            fingerprint=fingerprint(weights),
+            frozen=None if learn else self._assemble(self._shape, Take(weights, self.name, self._dtype)),
+        )
+
+    @property
+    def _encoder(self) -> Encoder:
+        """The weights in the order of use; those that learn are put together anew, a graph for every pass."""
+        return self._frozen or self._assemble(self._shape, Take(self.weights, self.name, self._dtype))
+
+    def _check(self, prompts: PromptStack | None, read: Read, encoder: Encoder) -> None:
+        if read == "pooler" and encoder.pooler is None:
+            raise ModelError("this model has no pooler", where=self.name, do="read cls or mean")
+        if prompts is None:
+            return
+        deep = (self.layers, 2, self.hidden)
+        got = (
+            (*prompts.table.shape[:2], prompts.table.shape[-1]) if prompts.depth == "deep" else prompts.table.shape[-1]
+        )
+        wanted = deep if prompts.depth == "deep" else self.embedding_width
+        if got != wanted:
+            raise RunError(f"a {prompts.depth} prompt of {got} does not fit {self.name}, which needs {wanted}")
+
+    def _embedded(
+        self, encoder: Encoder, ids: Tensor, layout: Layout, prompts: PromptStack | None, dropout: Dropout | None
+    ) -> Float[Tensor, "R H"]:
+        """Input embeddings of tokens and shallow prompts, normalised and brought to the width of the layers."""
+        words = F.embedding(ids, encoder.words)
+        if layout.source is not None and prompts is not None:
+            words = torch.cat([words, prompts.table.to(words.dtype)]).index_select(0, layout.source)
+        types = F.embedding(layout.types, encoder.types)
+        positions = F.embedding(layout.positions + self._shape.first_position, encoder.positions)
+        norm = encoder.embedded_norm
+        x = kernels.embed_norm(words, types, positions, norm.weight, norm.bias, self._shape.epsilon)
+        x = _dropped(x, dropout)
+        return x if encoder.project is None else encoder.project(x)
+
+    def _through_layers(
+        self,
+        encoder: Encoder,
+        x: Float[Tensor, "R H"],
+        layout: Layout,
+        batch: Batch,
+        prompts: PromptStack | None,
+        dropout: Dropout | None,
+    ) -> Float[Tensor, "N H"]:
+        """All layers; the last one only for the rows that are read."""
+        table = prompts if prompts is not None and prompts.depth == "deep" else None
+        starts, which = (None, None) if table is None else (table.starts, batch.prompt_of)
+        rows = kernels.Rows(layout.starts, layout.starts, self.heads, starts, which)
+        last = (
+            rows if layout.read is None else kernels.Rows(layout.starts, layout.read_starts, self.heads, starts, which)
+        )
+        for number, layer in enumerate(encoder.layers):
+            prompt = (None, None) if table is None else table.table[number].unbind(0)
+            if number == self.layers - 1:
+                return self._layer(layer, x, last, layout.read, prompt, dropout)
+            x = self._layer(layer, x, rows, None, prompt, dropout)
+        return x
+
+    def _layer(
+        self,
+        layer: Layer,
+        x: Float[Tensor, "R H"],
+        rows: kernels.Rows,
+        read: Int[Tensor, "N"] | None,
+        prompt: Sequence[Tensor | None],
+        dropout: Dropout | None,
+    ) -> Float[Tensor, "N H"]:
+        residual = x if read is None else x.index_select(0, read)
+        if read is None:
+            q, k, v = layer.qkv(x).chunk(3, -1)
+        else:
+            q = layer.qkv.rows(0, self.hidden)(residual)
+            k, v = layer.qkv.rows(self.hidden, 3 * self.hidden)(x).chunk(2, -1)
+        rate = None if dropout is None else (dropout.rate, dropout.generator)
+        return self._after_attention(layer, kernels.attention(q, k, v, rows, *prompt, rate), residual, dropout)
+
+    def _after_attention(
+        self, layer: Layer, mixed: Float[Tensor, "N H"], residual: Float[Tensor, "N H"], dropout: Dropout | None
+    ) -> Float[Tensor, "N H"]:
+        x = self._add_norm(_dropped(layer.attended(mixed), dropout), residual, layer.attended_norm)
+        narrow = layer.narrow(kernels.activation(layer.wide(x), self._shape.activation))
+        return self._add_norm(_dropped(narrow, dropout if self._shape.drops_narrow else None), x, layer.narrow_norm)
+
+    def _add_norm(self, x: Tensor, residual: Tensor, norm: Norm) -> Float[Tensor, "N H"]:
+        return kernels.add_norm(x, residual, norm.weight, norm.bias, self._shape.epsilon)
+
+
+def _dropped(x: Float[Tensor, "..."], dropout: Dropout | None) -> Float[Tensor, "..."]:
+    return x if dropout is None else kernels.drop(x, dropout.rate, dropout.generator)

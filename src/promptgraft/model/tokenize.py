@@ -1,0 +1,233 @@
+"""Text in, packed tokens out: what each kind of task hands to a backbone, cut to its length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from tokenizers import Encoding as Encoded
+from tokenizers import Tokenizer as Engine
+from tokenizers.normalizers import Lowercase, Normalizer
+from tokenizers.normalizers import Sequence as Chain
+
+from promptgraft.errors import MissingExtraError, ModelError
+from promptgraft.model.backbone import Encoding
+from promptgraft.model.frames import Frames, Piece, Row, longest_first, pack
+from promptgraft.model.tokens import Tokens
+from promptgraft.task.task import Example, Kind
+
+# A token of ordinary text has 1 to 6 characters; what holds more than this many a token is looked at twice.
+CHARACTERS_A_TOKEN = 8
+# Tokens read beyond those that are kept: the cut through the text can change only the last few.
+MARGIN = 32
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """A model's own tokenizer with what its makers do to text before it.
+
+    Attributes:
+        engine: the tokenizer proper; its own cutting and padding are off.
+        frames: the special tokens around one text and around two.
+        prefix: put before every text ("query: ").
+        convert: changes characters one for one (simplified to traditional); None for most models.
+        joint: whether words are told apart by the space before them (byte-level BPE).
+    """
+
+    engine: Engine
+    frames: Frames
+    unknown: int
+    prefix: str = ""
+    convert: Callable[[str], str] | None = None
+    joint: bool = False
+
+    def texts(self, texts: Sequence[str], limit: int) -> Tokens:
+        """Each text as a row of one sequence."""
+        return pack([[row] for row in self._single(texts, limit)], self.frames)
+
+    def examples(self, examples: Sequence[Example], kind: Kind, encoding: Encoding, limit: int) -> Tokens:
+        """Each example as a row; see `Tokens` for what a row is of each kind."""
+        if kind == "tagging":
+            return pack([[row] for row in self._tagged([one.tokens for one in examples], limit)], self.frames)
+        if kind == "span":
+            return pack([[row] for row in self._spans(examples, limit)], self.frames)
+        return pack(self._rows(examples, kind, encoding, limit), self.frames)
+
+    def _rows(self, examples: Sequence[Example], kind: Kind, encoding: Encoding, limit: int) -> list[list[Row]]:
+        """One sequence an example, two for pairs apart, one a choice; all encoded in one go."""
+        flat: list[tuple[str, str | None]] = []
+        counts = []
+        for one in examples:
+            parts = _parts(one, kind, encoding)
+            flat += parts
+            counts.append(len(parts))
+        done = iter(self._paired(flat, limit))
+        return [[next(done) for _ in range(count)] for count in counts]
+
+    def _single(self, texts: Sequence[str], limit: int) -> list[Row]:
+        return self._paired([(text, None) for text in texts], limit)
+
+    def _paired(self, texts: Sequence[tuple[str, str | None]], limit: int) -> list[Row]:
+        """Sequences of one or two texts, the longer of two cut first."""
+        first = self._encode([self.prefix + text for text, _ in texts], limit)
+        second = iter(self._encode([pair for _, pair in texts if pair is not None], limit))
+        return [
+            longest_first(one, next(second) if pair is not None else None, limit, self.frames)
+            for one, (_, pair) in zip(first, texts, strict=True)
+        ]
+
+    def _spans(self, examples: Sequence[Example], limit: int) -> list[Row]:
+        """(question, context); only the context is cut, unless the question alone is too long."""
+        questions = self._encode([self.prefix + one.text for one in examples], limit)
+        contexts = self._encode([one.pair or "" for one in examples], limit, spans=True)
+        room = limit - self.frames.two.special
+        rows = []
+        for question, context in zip(questions, contexts, strict=True):
+            kept = question.first(room)
+            rows.append(Row(kept, context.first(room - len(kept.ids)), len(question.ids) + len(context.ids) > room))
+        return rows
+
+    def _tagged(self, rows: Sequence[tuple[str, ...]], limit: int) -> list[Row]:
+        """Words that are given; a word that has no token becomes the unknown one, so that it keeps its tag."""
+        room = limit - self.frames.one.special
+        words = [[self._changed(f" {word}" if self.joint else word) for word in row[:room]] for row in rows]
+        encoded = self.engine.encode_batch(words, is_pretokenized=True, add_special_tokens=False)
+        pieces = [self._worded(one, len(row)) for one, row in zip(encoded, words, strict=True)]
+        cut = [len(piece.ids) > room or len(row) > room for piece, row in zip(pieces, rows, strict=True)]
+        return [Row(piece.first(room), None, too_long) for piece, too_long in zip(pieces, cut, strict=True)]
+
+    def _worded(self, encoded: Encoded, count: int) -> Piece:
+        """Tokens of one row of words, with each word's index at its first token."""
+        by_word: list[list[int]] = [[] for _ in range(count)]
+        for token, word in zip(encoded.ids, encoded.word_ids, strict=True):
+            by_word[word].append(token)
+        ids: list[int] = []
+        firsts: list[int] = []
+        for number, tokens in enumerate(by_word):
+            kept = tokens or [self.unknown]
+            ids += kept
+            firsts += [number, *([-1] * (len(kept) - 1))]
+        return Piece(ids, words=firsts)
+
+    def _encode(self, texts: Sequence[str], limit: int, *, spans: bool = False) -> list[Piece]:
+        """Tokens of each text without special ones, at least as many as can be kept.
+
+        Only the beginning of a very long text is read: tokenisers take their time over a megabyte of it.
+        """
+        if not texts:
+            return []
+        size = CHARACTERS_A_TOKEN * (limit + MARGIN)
+        changed = [self._changed(text[:size]) for text in texts]
+        batch = self.engine.encode_batch if spans else self.engine.encode_batch_fast
+        done = batch(changed, add_special_tokens=False)
+        short = [at for at, text in enumerate(texts) if len(text) > size and len(done[at].ids) < limit + MARGIN]
+        for at in short:
+            done[at] = self._read_on(texts[at], size, limit)
+        return [
+            Piece(one.ids, chars=_spans_of(one, text) if spans else None) for one, text in zip(done, texts, strict=True)
+        ]
+
+    def _read_on(self, text: str, size: int, limit: int) -> Encoded:
+        """The same with ever more characters, until there are tokens enough or the text ends."""
+        while True:
+            size *= 4
+            done = self.engine.encode(self._changed(text[:size]), add_special_tokens=False)
+            if size >= len(text) or len(done.ids) >= limit + MARGIN:
+                return done
+
+    def _changed(self, text: str) -> str:
+        return text if self.convert is None else self.convert(text)
+
+
+def _parts(example: Example, kind: Kind, encoding: Encoding) -> list[tuple[str, str | None]]:
+    """The sequences of one example, as one or two texts each."""
+    if kind == "choice":
+        return [(example.text, choice) for choice in example.choices]
+    if example.pair is None or encoding == "cross":
+        return [(example.text, example.pair)]
+    return [(example.text, None), (example.pair, None)]
+
+
+def _spans_of(encoded: Encoded, text: str) -> list[tuple[int, int]]:
+    """First and one-past-last character of every token; the space that some tokenisers count in is left out."""
+    spans = []
+    for first, last in encoded.offsets:
+        inside = text[first:last]
+        spans.append((first + len(inside) - len(inside.lstrip()), last) if inside.strip() else (first, last))
+    return spans
+
+
+def load_tokenizer(folder: Path, *, prefix: str = "", to_traditional: bool = False) -> Tokenizer:
+    """The tokenizer of a model folder.
+
+    Raises:
+        ModelError: there is none, or only one that transformers cannot make fast.
+        MissingExtraError: traditional characters are needed and OpenCC is not installed.
+    """
+    engine = _engine(folder)
+    engine.no_truncation()
+    engine.no_padding()
+    _lower_where_needed(engine, _lower_only(engine))
+    unknown = next((engine.token_to_id(name) for name in ("[UNK]", "<unk>") if engine.token_to_id(name) is not None), 0)
+    joint = "ByteLevel" in repr(engine.pre_tokenizer)
+    convert = to_traditional_characters() if to_traditional else None
+    return Tokenizer(engine, Frames.learn(engine), unknown, prefix, convert, joint)
+
+
+def _engine(folder: Path) -> Engine:
+    file = folder / "tokenizer.json"
+    if file.is_file():
+        try:
+            return Engine.from_file(str(file))
+        except Exception as error:  # the library raises bare Exception
+            raise ModelError(f"not a usable tokenizer ({error})", where=file) from error
+    from transformers import AutoTokenizer
+
+    try:
+        engine = AutoTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer
+    except (OSError, ValueError, AttributeError, KeyError) as error:
+        what = f"no usable tokenizer ({str(error).splitlines()[0]})"
+        raise ModelError(what, where=folder, do="put its tokenizer.json there") from error
+    assert isinstance(engine, Engine)
+    return engine
+
+
+def _lower_only(engine: Engine) -> bool:
+    """Whether a vocabulary has lower-case Latin words but not one upper-case letter in an ordinary token."""
+    special = {token.content for token in engine.get_added_tokens_decoder().values()}
+    words = [word for word in engine.get_vocab(with_added_tokens=False) if word not in special and word.isascii()]
+    ordinary = [word for word in words if not (word.startswith("[") and word.endswith("]"))]
+    return any(word.islower() for word in ordinary) and not any(word != word.lower() for word in ordinary)
+
+
+def _lower_where_needed(engine: Engine, lower_only: bool) -> None:
+    """Lower-case first where upper case could only become unknown: some models' files forget to say so."""
+    if lower_only and not _lowers(engine.normalizer):
+        before: list[Normalizer] = [] if engine.normalizer is None else [engine.normalizer]
+        engine.normalizer = Chain([Lowercase(), *before])
+
+
+def _lowers(normalizer: Normalizer | None) -> bool:
+    return normalizer is not None and normalizer.normalize_str("A") == "a"
+
+
+@cache
+def to_traditional_characters() -> Callable[[str], str]:
+    """Simplified to traditional Chinese by OpenCC's s2t, as many characters as before."""
+    try:
+        from opencc import OpenCC
+    except ImportError as error:
+        raise MissingExtraError("a model of traditional characters", "zh") from error
+    convert: Callable[[str], str] = OpenCC("s2t").convert
+
+    def changed(text: str) -> str:
+        done = convert(text)
+        return done if len(done) == len(text) else "".join(_same_length(convert(one), one) for one in text)
+
+    return changed
+
+
+def _same_length(changed: str, original: str) -> str:
+    return changed if len(changed) == len(original) else original
