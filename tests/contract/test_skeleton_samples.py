@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from promptgraft.task.load import load_task
+
 SAMPLES = ("home_reviews", "shop_questions_zh")
 
 
@@ -52,3 +54,11 @@ def test_unlabelled_reviews_are_none_of_the_labelled_ones(root: Path) -> None:
     labelled = {row["text"] for split in ("train", "validation", "test") for row in read(data / "home_reviews", split)}
     assert len(set(unlabelled)) == 60
     assert not labelled & set(unlabelled)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_sample_loads_without_remarks(root: Path, name: str) -> None:
+    task = load_task(root / "examples" / "data" / name)
+    assert (len(task.train), len(task.validation), len(task.test)) == (48, 48, 120)
+    assert task.notes == ()
+    assert task.licence == "CC0-1.0"
