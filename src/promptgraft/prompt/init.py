@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, cycle, islice, zip_longest
+from itertools import chain, cycle, islice, pairwise, zip_longest
 from typing import Protocol
 
 import torch
@@ -186,7 +186,7 @@ def token_ids(backbone: Vectors, texts: Sequence[str]) -> list[list[int]]:
     """
     packed = backbone.tokenize_texts(["", *texts])
     bounds = packed.starts.tolist()
-    empty, *rows = [packed.ids[start:end].tolist() for start, end in zip(bounds, bounds[1:], strict=False)]
+    empty, *rows = [packed.ids[start:end].tolist() for start, end in pairwise(bounds)]
     bare = [_without_frame(row, empty) for row in rows]
     for words, ids in zip(texts, bare, strict=True):
         if not ids:

@@ -145,8 +145,8 @@ class Residual:
         prompt = part["prompt"]
         down = torch.relu(torch.nn.functional.linear(prompt, part["down.weight"], part["down.bias"]))
         up = torch.nn.functional.linear(down, part["up.weight"], part["up.bias"])
-        width = (prompt.shape[-1],)
-        return prompt + torch.nn.functional.layer_norm(up, width, part["norm.weight"], part["norm.bias"])
+        change: Tensor = torch.nn.functional.layer_norm(up, up.shape[-1:], part["norm.weight"], part["norm.bias"])
+        return prompt + change
 
 
 def _leaf(values: Tensor) -> Tensor:

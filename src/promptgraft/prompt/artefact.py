@@ -1,0 +1,250 @@
+"""The artefact: a tuned prompt with its readout and card, and its folder on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from promptgraft.errors import ArtefactError
+from promptgraft.prompt import atomic
+from promptgraft.prompt.card import Card, PromptCard, read_card
+from promptgraft.prompt.prompt import Prompt
+from promptgraft.prompt.readme import readme
+
+CARD, TENSORS, WEIGHTS, README = "card.json", "prompt.safetensors", "weights.safetensors", "README.md"
+FILES = (CARD, TENSORS, WEIGHTS, README)
+TRIES = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Artefact:
+    """A tuned prompt, its readout, and where both come from.
+
+    Attributes:
+        prompt: None for a linear probe or a tuned model.
+        readout: the readout's state.
+        embeddings: task embeddings of the training rows, `cls` and `mean`, each `[H]`.
+        weights: the backbone's own weights after model tuning; None where it stayed frozen.
+    """
+
+    prompt: Prompt | None
+    readout: Mapping[str, Tensor]
+    card: Card
+    embeddings: Mapping[str, Tensor] = field(default_factory=dict)
+    weights: Mapping[str, Tensor] | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 over names, types, shapes and bytes of all tensors."""
+        weights = {f"weights.{name}": tensor for name, tensor in (self.weights or {}).items()}
+        return tensor_hash(_flat(self) | weights)
+
+    @cached_property
+    def hash(self) -> str:
+        """Content hash: equal for equal tensors and cards, whenever and wherever they were saved."""
+        return self._whole_card().hash
+
+    def _whole_card(self) -> Card:
+        prompt = None if self.prompt is None else PromptCard.of(self.prompt)
+        return self.card.replace(prompt=prompt, tensors=self.digest)
+
+    def replace(self, **changes: object) -> Artefact:
+        """A copy with other values."""
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+
+def save(artefact: Artefact, folder: str | Path) -> None:
+    """Write the artefact's folder, whole or not at all; one that was there stays until the new one is whole.
+
+    Raises:
+        ArtefactError: values that are not finite, a folder that holds something else, no room on the disk.
+    """
+    folder = Path(folder)
+    _check_finite(_flat(artefact) | dict(artefact.weights or {}), str(folder))
+    if folder.exists() and not _is_ours(folder):
+        raise ArtefactError("exists and is not an artefact", where=folder, do="choose another place")
+    try:
+        with atomic.writing_folder(folder) as new:
+            _write(artefact, new)
+    except (OSError, SafetensorError) as error:
+        raise ArtefactError(f"could not be written ({_reason(error)})", where=folder, do=_remedy(error)) from error
+
+
+def load(folder: str | Path, *, fingerprint: str | None = None, backbone: str = "the backbone given") -> Artefact:
+    """Read an artefact's folder and check it.
+
+    Args:
+        fingerprint: of the backbone it is to be used with; None does not ask.
+        backbone: that backbone's name, for the error.
+    Raises:
+        ArtefactError: missing, damaged or foreign files, an unknown schema, another backbone, other shapes,
+            values that are not finite.
+    """
+    card, stored, weights = _read_whole(Path(folder))
+    if fingerprint is not None and fingerprint != card.backbone.fingerprint:
+        raise other_backbone(card, fingerprint, backbone, where=str(folder))
+    _check_finite(stored | (weights or {}), str(folder))
+    groups = _grouped(stored, str(folder))
+    prompt = _prompt(groups["prompt"], card, str(folder))
+    return Artefact(prompt, groups["readout"], card, groups["embedding"], weights)
+
+
+def load_card(folder: str | Path) -> Card:
+    """Only the card of an artefact's folder.
+
+    Raises:
+        ArtefactError: there is none, or it cannot be read.
+    """
+    path = atomic.current(Path(folder)) / CARD
+    return read_card(_bytes(path), str(path))
+
+
+def other_backbone(card: Card, fingerprint: str, backbone: str, where: str) -> ArtefactError:
+    """The error for a prompt that is used with a backbone it was not tuned on."""
+    tuned, given = f"{card.backbone.name} ({card.backbone.fingerprint[:12]})", f"{backbone} ({fingerprint[:12]})"
+    what = f"was tuned on {tuned}, not on {given}"
+    return ArtefactError(what, where=where, do=f"pass --model {card.backbone.name}")
+
+
+def tensor_hash(tensors: Mapping[str, Tensor]) -> str:
+    """sha256 (hex) over names, types, shapes and bytes, in the order of names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        head = json.dumps([name, str(tensor.dtype), list(tensor.shape)])
+        digest.update(len(head).to_bytes(8, "little") + head.encode())
+        digest.update(_plain(tensor).reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _write(artefact: Artefact, folder: Path) -> None:
+    card = artefact._whole_card()
+    safetensors.torch.save_file(_flat(artefact), folder / TENSORS, metadata={"format": "pt"})
+    if artefact.weights is not None:
+        weights = {name: _plain(tensor) for name, tensor in artefact.weights.items()}
+        safetensors.torch.save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    (folder / README).write_text(readme(card), encoding="utf-8")
+    (folder / CARD).write_text(card.to_json(), encoding="utf-8")
+
+
+def _flat(artefact: Artefact) -> dict[str, Tensor]:
+    """The tensors of prompt.safetensors by their names there."""
+    groups = {"readout": artefact.readout, "embedding": artefact.embeddings}
+    flat = {f"{group}.{name}": _plain(value) for group, members in groups.items() for name, value in members.items()}
+    if artefact.prompt is None:
+        return flat
+    name = "prompt" if artefact.prompt.depth == "shallow" else "prompt_kv"
+    return {name: _plain(artefact.prompt.values), **flat}
+
+
+def _grouped(stored: Mapping[str, Tensor], where: str) -> dict[str, dict[str, Tensor]]:
+    """Tensors of the file by group; both forms of a prompt are in the group `prompt`."""
+    groups: dict[str, dict[str, Tensor]] = {"prompt": {}, "readout": {}, "embedding": {}}
+    for key, tensor in stored.items():
+        group, _, name = key.partition(".")
+        if key in ("prompt", "prompt_kv"):
+            groups["prompt"][key] = tensor
+        elif group in ("readout", "embedding") and name:
+            groups[group][name] = tensor
+        else:
+            raise ArtefactError(f"{TENSORS} holds an unknown tensor {key!r}", where=where, do="is it an artefact?")
+    return groups
+
+
+def _prompt(tensors: Mapping[str, Tensor], card: Card, where: str) -> Prompt | None:
+    """The prompt, checked against the card's form."""
+    want = None if card.prompt is None else ("prompt" if card.prompt.layers is None else "prompt_kv", card.prompt.shape)
+    have = [(name, tuple(tensor.shape)) for name, tensor in tensors.items()]
+    if have != ([] if want is None else [want]):
+        found = ", ".join(f"{name} {list(shape)}" for name, shape in have) or "no prompt"
+        expected = "no prompt" if want is None else f"{want[0]} {list(want[1])}"
+        raise ArtefactError(f"{TENSORS} holds {found}, the card says {expected}", where=where, do="tune it again")
+    return None if card.prompt is None else Prompt(next(iter(tensors.values())), card.prompt.placement)
+
+
+def _read_whole(folder: Path) -> tuple[Card, dict[str, Tensor], dict[str, Tensor] | None]:
+    """Card and tensors that belong together; read again where the folder was replaced in between."""
+    for _ in range(TRIES):
+        before = _identity(folder)
+        try:
+            card = load_card(folder)
+            return card, *_read_tensors(folder, card)
+        except ArtefactError:
+            if _identity(folder) == before:
+                raise
+    raise ArtefactError("was replaced over and over while it was read", where=folder, do="try again")
+
+
+def _identity(folder: Path) -> tuple[Path, int] | None:
+    """Which folder stands at a place; None where there is none."""
+    place = atomic.current(folder)
+    try:
+        return place, place.stat().st_ino
+    except OSError:
+        return None
+
+
+def _read_tensors(folder: Path, card: Card) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
+    """The tensors beside a card, checked against its digest."""
+    place = atomic.current(folder)
+    stored = _load_file(place / TENSORS)
+    weights = _load_file(place / WEIGHTS) if (place / WEIGHTS).exists() else None
+    if tensor_hash(stored | {f"weights.{name}": tensor for name, tensor in (weights or {}).items()}) != card.tensors:
+        raise ArtefactError("its tensors are not those of its card", where=folder, do="restore it or tune it again")
+    return stored, weights
+
+
+def _load_file(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ArtefactError("is missing", where=path, do="restore the file or tune again")
+    try:
+        return safetensors.torch.load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        what = f"is damaged or cut short ({_reason(error)})"
+        raise ArtefactError(what, where=path, do="restore the file or tune again") from None
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        what = f"has no {path.name}" if path.parent.is_dir() else "does not exist"
+        raise ArtefactError(what, where=path.parent, do="is this the folder of an artefact?") from None
+    except OSError as error:
+        raise ArtefactError(f"cannot be read ({_reason(error)})", where=path) from None
+
+
+def _check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ArtefactError(f"{name} holds values that are not finite", where=where, do="tune again more slowly")
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether saving here replaces an artefact, or fills an empty folder."""
+    return folder.is_dir() and ((folder / CARD).is_file() or not any(folder.iterdir()))
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """Detached, on the CPU, contiguous."""
+    return tensor.detach().cpu().contiguous()
+
+
+def _reason(error: Exception) -> str:
+    """The system's own words, on one line."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split())
+
+
+def _remedy(error: Exception) -> str | None:
+    full = getattr(error, "errno", None) in atomic.NO_ROOM or "No space left" in str(error)
+    return "make room on the disk; nothing was changed" if full else None

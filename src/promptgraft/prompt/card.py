@@ -1,0 +1,235 @@
+"""The card of an artefact: what it was tuned on, how, from what, and how well it does (schema version 1)."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Protocol, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from promptgraft.errors import ArtefactError
+from promptgraft.task.task import Kind, Task, content_hash
+
+if TYPE_CHECKING:  # cards are listed without loading torch
+    from promptgraft.prompt.prompt import Prompt
+
+VERSION: Final = 1
+LIBRARIES = ("promptgraft", "torch", "transformers", "tokenizers", "scikit-learn")
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Part(BaseModel):
+    """Settings shared by all parts of a card: frozen, no unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TaskCard(Part):
+    """The task an artefact was tuned on.
+
+    Attributes:
+        labels: label -> description, in the order of class indices; empty where there are no classes.
+        positive: the class whose F1 is the metric.
+        fingerprint: of the examples, as Task.fingerprint.
+        licence, source: of the data.
+    """
+
+    name: str
+    kind: Kind
+    metric: str
+    labels: dict[str, str] = {}
+    positive: str | None = None
+    family: str | None = None
+    language: str | None = None
+    licence: str | None = None
+    source: str | None = None
+    fingerprint: str = ""
+
+    @classmethod
+    def of(cls, task: Task) -> Self:
+        """Of a loaded task."""
+        fields = ("name", "kind", "metric", "positive", "family", "language", "licence", "source", "fingerprint")
+        return cls(labels=dict(task.labels), **{field: getattr(task, field) for field in fields})
+
+
+class Identified(Protocol):
+    """A backbone, as far as a card names it."""
+
+    name: str
+    fingerprint: str
+    family: str
+
+
+class BackboneCard(Part):
+    """The frozen model an artefact belongs to.
+
+    Attributes:
+        name: catalog name or folder, for people.
+        fingerprint: of its weights; what is checked at load.
+        family: architecture (`bert`, `albert`, ...), where known.
+        hub: its name on the Hugging Face hub, and the revision there, where known.
+    """
+
+    name: str
+    fingerprint: str
+    family: str | None = None
+    hub: str | None = None
+    revision: str | None = None
+
+    @classmethod
+    def of(cls, backbone: Identified, *, hub: str | None = None, revision: str | None = None) -> Self:
+        """Of a loaded backbone."""
+        names = {"name": backbone.name, "fingerprint": backbone.fingerprint, "family": backbone.family}
+        return cls(hub=hub, revision=revision, **names)
+
+
+class PromptCard(Part):
+    """The prompt's form.
+
+    Attributes:
+        length, width: P and E (shallow) or H (deep).
+        layers: L of a deep prompt, None for a shallow one.
+    """
+
+    depth: Literal["shallow", "deep"]
+    placement: Literal["after_cls", "peft"]
+    length: int
+    width: int
+    layers: int | None = None
+
+    @classmethod
+    def of(cls, prompt: Prompt) -> Self:
+        """Of a prompt."""
+        layers = prompt.values.shape[0] if prompt.depth == "deep" else None
+        width = prompt.values.shape[-1]
+        return cls(depth=prompt.depth, placement=prompt.placement, length=prompt.length, width=width, layers=layers)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the values on disk."""
+        return (self.length, self.width) if self.layers is None else (self.layers, 2, self.length, self.width)
+
+
+class SplitScore(Part):
+    """The task's metric on one split.
+
+    Attributes:
+        low, high: 95 % interval over the rows; None where it was not computed.
+        rows: how many rows were scored.
+    """
+
+    value: Finite
+    low: Finite | None = None
+    high: Finite | None = None
+    rows: int
+
+
+class Origin(Part):
+    """An artefact this one came from."""
+
+    role: Literal["source", "teacher"]
+    name: str
+    hash: str
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries whose behaviour a result depends on."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def now() -> datetime:
+    """UTC, to the second."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+class Card(Part):
+    """Everything that is known about an artefact, but its tensors.
+
+    Attributes:
+        prompt: None for artefacts without one (linear probe, model tuning).
+        pooling, encoding, readout: how hidden states become predictions.
+        method, options, recipe, seed, shots: how it was tuned; `shots` is rows a class, None for all.
+        lineage: the artefacts it came from, by content hash.
+        scores: split -> score; test is never looked at while tuning.
+        trainable: number of trained parameters.
+        tensors: sha256 over the tensors beside the card; filled in when an artefact is saved.
+    """
+
+    version: Literal[1] = VERSION
+    task: TaskCard
+    backbone: BackboneCard
+    prompt: PromptCard | None = None
+    pooling: Literal["cls", "mean", "pooler"]
+    encoding: Literal["cross", "separate", "cosine"] = "cross"
+    readout: str
+    method: str
+    options: dict[str, JsonValue] = {}
+    recipe: dict[str, JsonValue] = {}
+    seed: int = 0
+    shots: int | None = None
+    lineage: tuple[Origin, ...] = ()
+    scores: dict[str, SplitScore] = {}
+    trainable: int = 0
+    seconds: Finite = 0.0
+    versions: dict[str, str] = Field(default_factory=library_versions)
+    created: datetime = Field(default_factory=now)
+    tensors: str = ""
+
+    @property
+    def hash(self) -> str:
+        """Content hash: the tensors and what the card says, but not when, how fast and with which versions."""
+        meaning = self.model_dump(mode="json", exclude={"created", "seconds", "versions"})
+        # The order of labels is that of the classes; the order of all other keys means nothing.
+        meaning["task"]["labels"] = list(self.task.labels.items())
+        return content_hash([json.dumps(meaning, sort_keys=True, ensure_ascii=False)])
+
+    def to_json(self) -> str:
+        """As in card.json."""
+        return self.model_dump_json(indent=2) + "\n"
+
+    def replace(self, **changes: object) -> Self:
+        """A copy with other values, checked like a new card."""
+        return type(self).model_validate(dict(self) | changes)
+
+
+def read_card(text: str | bytes, where: str) -> Card:
+    """A card from the text of card.json.
+
+    Raises:
+        ArtefactError: no JSON, a schema version this release does not know, or a field that is missing or wrong.
+    """
+    try:
+        raw = json.loads(text)
+    except ValueError as error:
+        raise ArtefactError(f"is not JSON ({error})", where=where, do="restore the file or tune again") from None
+    version = raw.get("version") if isinstance(raw, Mapping) else None
+    if version != VERSION:
+        newer = isinstance(version, int) and version > VERSION
+        do = "install a newer promptgraft" if newer else "is this a promptgraft artefact?"
+        raise ArtefactError(f"schema version {version!r}, this release reads version {VERSION}", where=where, do=do)
+    try:
+        return Card.model_validate_json(text)
+    except ValidationError as error:
+        raise ArtefactError(_first_mistake(error), where=where, do="restore the file or tune again") from None
+
+
+def _first_mistake(error: ValidationError) -> str:
+    mistakes = error.errors(include_url=False)
+    first = mistakes[0]
+    more = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
+    return f"{'.'.join(map(str, first['loc'])) or 'card'}: {first['msg']}{more}"
+
+
+def schema() -> str:
+    """The JSON schema of card.json, as kept in docs/card.schema.json."""
+    made = Card.model_json_schema(mode="validation")
+    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **made}, indent=2) + "\n"

@@ -1,0 +1,119 @@
+"""README.md of an artefact: its card for people, with the front matter that model hubs read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from promptgraft.prompt.card import Card
+
+# Licence names the hub knows; any other becomes `other` with its name beside it.
+HUB_LICENCES = frozenset(
+    {"apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0"}
+    | {"cc-by-nc-4.0", "cc-by-nc-sa-4.0", "gpl-3.0", "odc-by", "odbl", "unlicense"}
+)
+
+
+def readme(card: Card) -> str:
+    """The whole page."""
+    return f"---\n{_yaml(front_matter(card))}---\n\n{_page(card)}"
+
+
+def front_matter(card: Card) -> dict[str, object]:
+    """What hubs index: library, base model, licence of the data, tags, results."""
+    licence = (card.task.licence or "unknown").strip()
+    known = licence.lower() in HUB_LICENCES
+    matter: dict[str, object] = {
+        "library_name": "promptgraft",
+        "base_model": card.backbone.hub or card.backbone.name,
+        "license": licence.lower() if known else "other",
+    }
+    if not known:
+        matter["license_name"] = licence
+    if card.task.language:
+        matter["language"] = [card.task.language]
+    matter["tags"] = ["promptgraft", "prompt-tuning", f"task:{card.task.kind}", f"method:{card.method}"]
+    matter["model-index"] = [{"name": card.task.name, "results": _results(card)}]
+    return matter
+
+
+def _results(card: Card) -> list[dict[str, object]]:
+    return [
+        {
+            "task": {"type": _hub_task(card.task.kind)},
+            "dataset": {"name": card.task.name, "type": card.task.source or card.task.name, "split": split},
+            "metrics": [{"type": card.task.metric, "value": score.value}],
+        }
+        for split, score in card.scores.items()
+    ]
+
+
+def _hub_task(kind: str) -> str:
+    names = {"tagging": "token-classification", "span": "question-answering", "choice": "multiple-choice"}
+    return names.get(kind, "text-classification")
+
+
+def _page(card: Card) -> str:
+    title = f"# {card.task.name} on {card.backbone.name}"
+    facts = {
+        "Task": ", ".join(filter(None, [card.task.name, card.task.kind, card.task.family, card.task.language])),
+        "Backbone": f"{card.backbone.name} (weights {card.backbone.fingerprint[:12]}), frozen",
+        "Prompt": _prompt_line(card),
+        "Read by": f"{card.readout} on {card.pooling}; pairs encoded {card.encoding}",
+        "Tuned by": f"{card.method}, seed {card.seed}, "
+        + (f"{card.shots} rows a class" if card.shots is not None else "all training rows"),
+        "Trained parameters": f"{card.trainable:,}",
+        "Data": f"{card.task.source or 'source not stated'}; licence: {card.task.licence or 'not stated'}",
+        "Made": f"{card.created:%Y-%m-%d} in {card.seconds:.0f} s",
+    }
+    rows = [f"| {_cell(name)} | {_cell(value)} |" for name, value in facts.items()]
+    parts = [title, "\n".join(["| | |", "| --- | --- |", *rows]), *_sections(card)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _prompt_line(card: Card) -> str:
+    if card.prompt is None:
+        return "none"
+    layers = f" in each of {card.prompt.layers} layers" if card.prompt.layers else ""
+    return f"{card.prompt.depth}, {card.prompt.length} vectors{layers}, at {card.prompt.placement}"
+
+
+def _sections(card: Card) -> list[str]:
+    sections = []
+    if card.scores:
+        rows = [
+            f"| {_cell(split)} | {card.task.metric} | {score.value:.4f} | {_interval(score.low, score.high)} "
+            f"| {score.rows} |"
+            for split, score in card.scores.items()
+        ]
+        head = ["## Scores", "", "| split | metric | value | 95 % interval | rows |", "| --- | --- | --- | --- | --- |"]
+        sections.append("\n".join([*head, *rows]))
+    if card.task.labels:
+        rows = [f"- **{_cell(label)}**: {_cell(text)}" for label, text in card.task.labels.items()]
+        sections.append("\n".join(["## Labels", "", *rows]))
+    if card.lineage:
+        rows = [f"- {origin.role}: {_cell(origin.name)} ({origin.hash[:12]})" for origin in card.lineage]
+        sections.append("\n".join(["## Came from", "", *rows]))
+    return sections
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"{low:.4f} to {high:.4f}"
+
+
+def _cell(text: str) -> str:
+    """Text that breaks no table."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _yaml(matter: Mapping[str, object]) -> str:
+    """One line a key; JSON values are YAML too."""
+    return "".join(f"{key}: {_json(value)}\n" for key, value in matter.items())
+
+
+def _json(value: object) -> str:
+    # U+0085, U+2028 and U+2029 end a line in YAML but not in JSON, so everything beyond ASCII is escaped
+    # where it is not a letter.
+    plain = value if not isinstance(value, Sequence) or isinstance(value, str) else list(value)
+    text = json.dumps(plain, ensure_ascii=False)
+    return "".join(letter if letter.isprintable() else f"\\u{ord(letter):04x}" for letter in text)
