@@ -18,7 +18,6 @@ from promptgraft.readout.readout import Describe, register
 from promptgraft.task.task import Example, Kind, Label, Task
 
 SCALE_START, SCALE_LEAST, SCALE_MOST = 20.0, 1.0, 100.0
-NEAR = 0.5
 
 
 @register
@@ -106,19 +105,35 @@ class LabelText:
     def carry(self, task: Task, describe: Describe, label_map: Mapping[str, str]) -> Self:
         """The same scale over the new task's descriptions; delta and bias of labels that mean the same.
 
-        A label means the same as a source label when the map says so, or when its name is equal and the two
-        descriptions' cosine is at least 0.5: names such as `0` or `a` say nothing.
+        A label means the same as a source label when the map says so. Without a map, labels of equal names do where
+        they are more than half of the task's (`neutral` alone does not make sentiment of entailment) and the
+        names are words, or the descriptions are equal too (`1` says nothing). How near the descriptions are is
+        no guide: among 530 pairs of equally named labels of 30 English tasks, MiniLM puts another label's
+        description nearer in 67, mostly the opposite one.
         """
         classes.check_kind(self.name, self.kinds, task)
         embeddings = describe_labels(task, describe).to(self.embeddings)
         delta, bias = torch.zeros_like(embeddings), embeddings.new_zeros(len(embeddings))
-        for target, source in classes.match_labels(self.labels, task, label_map).items():
+        for target, source in self.same_labels(task, embeddings, label_map).items():
             place = task.classes.index(target)
-            if target in label_map or float(embeddings[place] @ self.embeddings[source]) >= NEAR:
-                delta[place], bias[place] = self.delta[source].detach(), self.bias[source].detach()
+            delta[place], bias[place] = self.delta[source].detach(), self.bias[source].detach()
         return type(self)(
             task.classes, embeddings, classes.leaf(delta), classes.leaf(self.raw_scale), classes.leaf(bias)
         )
+
+    def same_labels(self, task: Task, embeddings: Float[Tensor, "D H"], label_map: Mapping[str, str]) -> dict[str, int]:
+        """Target label -> index of the source label that means the same."""
+        match = classes.match_labels(self.labels, task, label_map)
+        if label_map:
+            return match
+        places = {target: task.classes.index(target) for target in match}
+        told = {
+            target: source
+            for target, source in match.items()
+            if any(letter.isalpha() for letter in target)
+            or torch.allclose(embeddings[places[target]], self.embeddings[source], atol=1e-4)
+        }
+        return told if 2 * len(told) > len(task.classes) else {}
 
 
 def describe_labels(task: Task, describe: Describe) -> Float[Tensor, "C H"]:

@@ -1,0 +1,115 @@
+"""The contract of a measure of transfer, what it is handed, and the registry of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+from promptgraft.errors import unknown
+from promptgraft.model.backbone import Encoding, Pooling, Read
+from promptgraft.model.tokens import Tokens
+from promptgraft.prompt.prompt import Prompt
+from promptgraft.task.task import Example, Task
+
+Need = Literal["labels", "target-prompt", "source-embedding"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A banked prompt, as a measure sees it.
+
+    Attributes:
+        pooling: what its readout read, and what its prompt was tuned for.
+        embeddings: pooling -> task embedding, stored when the prompt was tuned.
+    """
+
+    name: str
+    prompt: Prompt
+    pooling: Pooling
+    embeddings: Mapping[Pooling, Float[Tensor, "H"]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Target:
+    """The task that is to receive a prompt.
+
+    Attributes:
+        encoding: of its pairs.
+        prompt: tuned on the task from scratch, for the measures that need one.
+    """
+
+    task: Task
+    encoding: Encoding = "cross"
+    prompt: Prompt | None = None
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a source should transfer; higher is better, and only scores of one measure and target compare.
+
+    Attributes:
+        passes: examples that went through the backbone for this score, counted as if nothing was cached.
+        error: standard error of the value, where it can be had; two scores closer than that are a tie.
+    """
+
+    value: float
+    passes: int
+    error: float | None = None
+
+
+class View(Protocol):
+    """The backbone as a measure sees it: whoever implements it tokenises, batches and caches by content."""
+
+    def hidden(
+        self, prompt: Prompt | None, examples: Sequence[Example], target: Target, read: Read
+    ) -> tuple[Float[Tensor, "N H"], Tokens]:
+        """Last-layer states of a target's examples under a prompt (or none), detached.
+
+        Returns: one vector a sequence (one a token for `tokens`), and the rows they belong to, encoded by the
+            target's kind and encoding.
+        """
+        ...
+
+
+class Measure(Protocol):
+    """A score of how well a source prompt should transfer to a target. Options are the dataclass's fields.
+
+    Attributes:
+        name: registry name.
+        needs: `labels` of target rows, a prompt tuned on the target, the source's stored embedding.
+    """
+
+    name: ClassVar[str]
+
+    @property
+    def needs(self) -> frozenset[Need]: ...
+
+    def score(self, source: Source, target: Target, view: View) -> Score:
+        """Score of one source for one target.
+
+        Raises:
+            RunError: something that the measure needs is not there, or the target is of a kind it cannot judge.
+        """
+        ...
+
+
+MEASURES: dict[str, type[Measure]] = {}
+
+
+def register(measure: type[Measure]) -> type[Measure]:
+    """Class decorator: make a measure known by its name."""
+    MEASURES[measure.name] = measure
+    return measure
+
+
+def find(name: str) -> type[Measure]:
+    """The measure of that name (call it with its options), or an error with the nearest name."""
+    import promptgraft.measure.all  # noqa: F401
+
+    if name not in MEASURES:
+        raise unknown("measure", name, MEASURES)
+    return MEASURES[name]

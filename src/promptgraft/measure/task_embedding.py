@@ -1,0 +1,109 @@
+"""`task-embedding`: cosine of two tasks' mean states, each under its own prompt (the metric of PANDA)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from promptgraft.errors import RunError
+from promptgraft.measure.measure import Need, Score, Source, Target, View, register
+from promptgraft.model.backbone import Pooling
+from promptgraft.prompt.prompt import Prompt
+from promptgraft.task.task import Example, Task
+
+EXAMPLES = 100
+
+
+@register
+@dataclass(frozen=True)
+class TaskEmbedding:
+    """cos(h_s, h_t), h the mean last-layer state of a task's training examples under its own prompt.
+
+    PANDA (Zhong et al., TKDE 2024, equation 2). The stored sources do not say which state, which examples or
+    whose examples, and no code computes it, so these are ASSUMPTIONS, marked with *:
+
+    Attributes:
+        pooling: `cls`* or `mean` over tokens.
+        data: `own`*: each task's own examples, the source's embedding stored when it was tuned; `common`: both prompts
+            over the target's examples.
+        count: examples a task (100 in the paper), drawn by `seed`*.
+    """
+
+    name: ClassVar[str] = "task-embedding"
+
+    pooling: Pooling = "cls"
+    data: Literal["own", "common"] = "own"
+    count: int = EXAMPLES
+    seed: int = 0
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        own: frozenset[Need] = frozenset({"target-prompt", "source-embedding"})
+        return own if self.data == "own" else frozenset({"target-prompt"})
+
+    def score(self, source: Source, target: Target, view: View) -> Score:
+        """The cosine; its error is a jackknife over the target's examples.
+
+        Tuning the target's prompt is a cost too, far above the counted passes, and not among them.
+        """
+        if target.prompt is None:
+            raise RunError("measure 'task-embedding' needs a prompt tuned on the target", where=target.task.name)
+        examples = sample_examples(target.task, self.count, self.seed)
+        here = self.states(target.prompt, examples, target, view)
+        if self.data == "common":
+            there = self.states(source.prompt, examples, target, view)
+            return Score(cosine(there.mean(0), here.mean(0)), 2 * len(examples), jackknife(there, here))
+        if self.pooling not in source.embeddings:
+            raise RunError(
+                f"no {self.pooling!r} task embedding was stored with it",
+                where=source.name,
+                do="tune it again, or measure with data 'common'",
+            )
+        stored = source.embeddings[self.pooling].to(here)
+        return Score(cosine(stored, here.mean(0)), len(examples), jackknife(stored.expand_as(here), here))
+
+    def states(self, prompt: Prompt, examples: Sequence[Example], target: Target, view: View) -> Float[Tensor, "S H"]:
+        """One vector a sequence."""
+        return view.hidden(prompt, examples, target, self.pooling)[0].float()
+
+
+def embed_task(
+    prompt: Prompt, target: Target, view: View, pooling: Pooling, count: int = EXAMPLES, seed: int = 0
+) -> Float[Tensor, "H"]:
+    """The task embedding that is stored with a tuned prompt: `Source.embeddings[pooling]`."""
+    examples = sample_examples(target.task, count, seed)
+    return view.hidden(prompt, examples, target, pooling)[0].float().mean(0)
+
+
+def sample_examples(task: Task, count: int, seed: int) -> tuple[Example, ...]:
+    """At most that many training examples, drawn by seed, in the task's order."""
+    if not task.train:
+        raise RunError("a task embedding needs training examples", where=task.name)
+    if len(task.train) <= count:
+        return task.train
+    drawn = sorted(random.Random(seed).sample(range(len(task.train)), count))
+    return tuple(task.train[place] for place in drawn)
+
+
+def cosine(one: Float[Tensor, "H"], other: Float[Tensor, "H"]) -> float:
+    """Of the angle between two vectors; 0 where one of them is zero."""
+    return float(torch.nn.functional.cosine_similarity(one, other, dim=0))
+
+
+def jackknife(there: Float[Tensor, "S H"], here: Float[Tensor, "S H"]) -> float | None:
+    """Standard error of the cosine of two means, from leaving out one example (of both) at a time.
+
+    se^2 = (n - 1) / n * sum_i (cos_i - mean cos)^2 (Efron 1981).
+    """
+    count = len(here)
+    if count < 2:
+        return None
+    one, other = ((states.sum(0) - states) / (count - 1) for states in (there, here))
+    cosines = torch.nn.functional.cosine_similarity(one, other, dim=1).double()
+    return float(((count - 1) * cosines.var(correction=0)).sqrt())

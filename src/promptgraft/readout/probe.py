@@ -1,0 +1,209 @@
+"""Linear probes on frozen features: fitted as plain readouts, scored by cross-validation, used to choose features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from promptgraft.errors import RunError
+from promptgraft.model.tokens import Tokens
+from promptgraft.readout.choice import Choice
+from promptgraft.readout.classes import encode_names
+from promptgraft.readout.linear import Linear
+from promptgraft.readout.problem import Array, Fit, Judged, Problem, judge, pose, solve
+from promptgraft.readout.readout import Readout
+from promptgraft.readout.regression import Regression
+from promptgraft.readout.tagging import Tagging
+from promptgraft.task.task import Example, Task
+
+STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
+SAFE_STRENGTH = 1.0
+"""Held unless cross-validation is sure of another: on frozen MiniLM features of six tasks, six seeds, C = 1 throughout
+gives 64.4 and 75.2 % at 8 and 32 labels a class, the C that cross-validates best 64.4 and 74.2."""
+FOLDS = 5
+MOST_UNITS = 2000
+"""Rows, choices or words that cross-validation looks at; the probe itself is fitted to all."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A fitted readout and the strength that cross-validation gave it."""
+
+    readout: Readout
+    strength: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a probe would score on rows it has not seen.
+
+    Attributes:
+        value: mean over rows: accuracy (classes, choices, words) or R squared (regression).
+        error: standard error over rows; that another draw of training rows would move the value too is not in it.
+        likelihood: of each row, mean over repeats; what feature variants are compared by.
+    """
+
+    value: float
+    error: float
+    hits: Float[Array, "B"]
+    likelihood: Float[Array, "B"]
+
+
+def fit_probe(
+    task: Task, examples: Sequence[Example], features: Float[Tensor, "N F"], tokens: Tokens, seed: int
+) -> Probe:
+    """The readout of a task's kind, fitted to frozen features; its strength by cross-validation.
+
+    Args:
+        features: one a row; for choices one a sequence; for tagging one a token.
+
+    Raises:
+        RunError: a kind no probe is made for (span), or no row has a label.
+    """
+    problem = pose(task, examples, features, tokens)
+    strength = best_strength(sample_rows(problem, seed), seed)
+    return Probe(as_readout(task, problem, solve(problem, [strength], seed)[0]), strength)
+
+
+def as_readout(task: Task, problem: Problem, fit: Fit) -> Readout:
+    """The same scores as a readout that can be trained on, stored and carried."""
+    weight, bias = torch.from_numpy(fit.weight).float(), torch.from_numpy(fit.bias).float()
+    if task.kind == "choice":
+        return Choice.load({"weight": weight[0]})
+    if task.kind == "regression":
+        mean, sd = float(problem.y.mean()), float(problem.y.std()) or 1.0
+        moments = torch.tensor([mean, sd])
+        return Regression.load({"weight": weight[0] / sd, "bias": (bias[0] - mean) / sd, "moments": moments})
+    kind = Tagging if task.kind == "tagging" else Linear
+    return kind.load({"labels": encode_names(task.classes), "weight": weight, "bias": bias})
+
+
+def cross_validate(
+    task: Task,
+    examples: Sequence[Example],
+    features: Float[Tensor, "N F"],
+    tokens: Tokens,
+    seed: int,
+    repeats: int = 3,
+) -> Estimate:
+    """Score of a probe by repeated cross-validation over labelled rows, 5 folds balanced by class.
+
+    The strength is picked once on the first folds, for all folds: nested picking costs ten times as much, and with
+    the safe strength as the prior the gain that this could fake is small (tests hold it to noise on random labels).
+
+    Raises:
+        RunError: a kind no probe is made for, or fewer than two rows with a label.
+    """
+    problem = sample_rows(pose(task, examples, features, tokens), seed)
+    if problem.rows < 2:
+        raise RunError("a cross-validated probe needs two rows with labels", where=task.name)
+    strength = best_strength(problem, seed)
+    runs = [out_of_fold(problem, [strength], seed + repeat)[0] for repeat in range(repeats)]
+    hits = np.mean([run.hit for run in runs], axis=0)
+    likelihood = np.mean([run.likelihood for run in runs], axis=0)
+    return Estimate(float(hits.mean()), standard_error(hits), hits, likelihood)
+
+
+def choose(
+    task: Task,
+    examples: Sequence[Example],
+    options: Mapping[str, tuple[Float[Tensor, "N F"], Tokens]],
+    seed: int,
+) -> tuple[str, dict[str, Estimate]]:
+    """The feature variant whose probe reads a task best, and the estimate of each.
+
+    The first option is the default: it stays unless another's log likelihood is better by more than one
+    standard error of the difference over rows.
+    """
+    estimates = {name: cross_validate(task, examples, *option, seed) for name, option in options.items()}
+    chosen = default = next(iter(options))
+    for name in options:
+        if surely_better(estimates[name].likelihood, estimates[default].likelihood) and (
+            estimates[name].likelihood.mean() > estimates[chosen].likelihood.mean()
+        ):
+            chosen = name
+    return chosen, estimates
+
+
+def best_strength(problem: Problem, seed: int) -> float:
+    """The strength that reads most unseen rows right, if it is surely better than the safe one.
+
+    Right rows, not their likelihood: that favours bold strengths, which read fewer rows right (32 labels a class:
+    74.6 against 74.9 %).
+    """
+    if problem.rows < 2:
+        return SAFE_STRENGTH
+    hits = [run.hit for run in out_of_fold(problem, STRENGTHS, seed)]
+    best = int(np.argmax([rows.mean() for rows in hits]))
+    safe = hits[STRENGTHS.index(SAFE_STRENGTH)]
+    return STRENGTHS[best] if surely_better(hits[best], safe, errors=2) else SAFE_STRENGTH
+
+
+def surely_better(one: Float[Array, "B"], other: Float[Array, "B"], errors: float = 1) -> bool:
+    """Whether the mean difference over rows is more than that many standard errors above zero."""
+    difference = one - other
+    return float(difference.mean()) > errors * standard_error(difference)
+
+
+def standard_error(values: Float[Array, "B"]) -> float:
+    """Of the mean."""
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("inf")
+
+
+def out_of_fold(problem: Problem, strengths: Sequence[float], seed: int) -> list[Judged]:
+    """For each strength, every row judged by a fit that has not seen it."""
+    fold = deal_folds(problem, seed)
+    variance = float(problem.y.var())
+    parts: list[list[Judged]] = []
+    for held in range(int(fold.max()) + 1):
+        unseen = fold[problem.row] == held
+        fits = solve(problem.part(~unseen), strengths, seed)
+        parts.append([judge(fit, problem.part(unseen), variance) for fit in fits])
+    return [join([part[place] for part in parts]) for place in range(len(strengths))]
+
+
+def join(parts: Sequence[Judged]) -> Judged:
+    """Rows of several folds, in order of their numbers."""
+    rows = np.concatenate([part.rows for part in parts])
+    order = rows.argsort()
+    hit, likelihood = (
+        np.concatenate(side)[order] for side in zip(*((p.hit, p.likelihood) for p in parts), strict=True)
+    )
+    return Judged(rows[order], hit, likelihood)
+
+
+def deal_folds(problem: Problem, seed: int) -> Int[Array, "B"]:
+    """Rows shuffled and dealt out like cards: each class from the first fold on, numbers in their order.
+
+    So where classes are of one size every fold leaves a balanced rest; a rest that lacks one more row of the very class
+    it is asked about is worse than chance (sst2, 16 rows: 44 % where unseen rows give 61).
+    """
+    shuffled = np.random.default_rng(seed).permutation(problem.rows)
+    fold = np.empty(problem.rows, dtype=np.int64)
+    folds = min(FOLDS, problem.rows)
+    if problem.kind in ("choice", "tagging"):
+        fold[shuffled] = np.arange(problem.rows) % folds
+    elif problem.kind == "regression":
+        fold[shuffled[problem.y[shuffled].argsort(kind="stable")]] = np.arange(problem.rows) % folds
+    else:
+        for label in np.unique(problem.y):
+            members = shuffled[problem.y[shuffled] == label]
+            fold[members] = np.arange(len(members)) % folds
+    return fold
+
+
+def sample_rows(problem: Problem, seed: int) -> Problem:
+    """Rows drawn by seed until they hold 2,000 units."""
+    if len(problem.x) <= MOST_UNITS:
+        return problem
+    order = np.random.default_rng(seed).permutation(problem.rows)
+    units = np.bincount(problem.row, minlength=problem.rows)
+    kept = np.zeros(problem.rows, dtype=bool)
+    kept[order[np.cumsum(units[order]) <= MOST_UNITS]] = True
+    part = problem.part(kept[problem.row])
+    return Problem(part.kind, part.x, part.y, (np.cumsum(kept) - 1)[part.row], part.outputs)
