@@ -5,14 +5,13 @@ from __future__ import annotations
 from promptgraft.engine.result import Finished
 from promptgraft.engine.view import JobView
 from promptgraft.prompt.artefact import Artefact
-from promptgraft.prompt.card import BackboneCard, Card, Origin, SplitScore, TaskCard
-from promptgraft.prompt.card import PromptCard
+from promptgraft.prompt.card import BackboneCard, Card, Origin, PromptCard, SplitScore, TaskCard
 
 
 def make_artefact(finished: Finished, view: JobView) -> Artefact:
     """Prompt, readout, task embeddings and card of a finished job."""
     job, result, tuned = finished.job, finished.result, finished.tuned
-    origins = ()
+    origins: tuple[Origin, ...] = ()
     if job.source is not None:
         origins = (Origin(role="source", name=job.source.name, hash=job.source.artefact.hash),)
     card = Card(
@@ -29,7 +28,12 @@ def make_artefact(finished: Finished, view: JobView) -> Artefact:
         shots=job.shots,
         lineage=origins,
         scores={
-            split: SplitScore(value=metrics["score"], rows=result.rows[split])
+            split: SplitScore(
+                value=metrics["score"],
+                low=result.intervals[split][0],
+                high=result.intervals[split][1],
+                rows=result.rows[split],
+            )
             for split, metrics in result.scores.items()
         },
         trainable=result.parameters,

@@ -6,17 +6,19 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from promptgraft.engine.interval import interval
 from promptgraft.engine.keep import make_artefact
 from promptgraft.engine.result import Finished, Result
 from promptgraft.engine.share import Shared
 from promptgraft.engine.store import Store
 from promptgraft.engine.view import JobView
+from promptgraft.errors import RunError
 from promptgraft.method.job import Job
-from promptgraft.method.method import check, find
+from promptgraft.method.method import Split, check, find
 from promptgraft.model.backbone import Backbone
 from promptgraft.task.metrics import score as metric_score
 from promptgraft.task.sampling import cap, few_shot, split_validation
-from promptgraft.task.task import Task
+from promptgraft.task.task import Label, Task
 from promptgraft.train.loop import train
 from promptgraft.train.predict import answer_one, score
 from promptgraft.train.run import Fit, Run, Trained, Tuned
@@ -26,6 +28,7 @@ from promptgraft.train.run import Fit, Run, Trained, Tuned
 PACK = 16
 VALIDATION_ROWS = 500
 HELD_OUT = 0.1
+SCORED: tuple[Split, ...] = ("validation", "test")
 
 
 @dataclass(frozen=True)
@@ -55,46 +58,59 @@ class LocalEngine:
         self.shared = Shared(backbone)
         self.store = store
         self.progress = progress
+        self.skipped: dict[str, str] = {}
         self._tasks: dict[tuple[str, int | None, int, int], Task] = {}
         self._tuned: dict[str, Tuned] = {}
         self._wanted = 0
         self._done = 0
 
-    def run(self, jobs: Iterable[Job]) -> Iterator[Finished]:
+    def run(self, jobs: Iterable[Job], *, skip: bool = False) -> Iterator[Finished]:
         """Results of the jobs, each once, as they come; jobs they depend on are run too but not returned.
 
+        Args:
+            skip: leave out a job that does not apply to its task and remember why in `skipped`, by its label.
+
         Raises:
-            UsageError, RunError: a job that cannot be set up; raised before anything is trained where possible.
+            UsageError, RunError: a job that cannot be set up; without `skip`.
         """
         asked = unique(jobs)
-        for job in asked:
-            check(job)
+        self.skipped.clear()
+        if not skip:
+            for job in asked:
+                check(job)
         names = {job.id for job in asked}
         levels = by_dependence(asked)
         self._wanted, self._done = sum(map(len, levels)), 0
         for level in levels:
-            for finished in self._level(level):
+            for finished in self._level(level, skip):
                 self._done += 1
                 if finished.job.id in names:
                     yield finished
 
     def view(self, job: Job) -> JobView:
         """What a method sees of a job."""
-        return JobView(job, self.task(job), self.shared, lambda required: self._tuned[required.id])
+        return JobView(job, self.task(job), self.shared, self._finished)
+
+    def _finished(self, job: Job) -> Tuned:
+        if job.id not in self._tuned:
+            raise RunError(f"needs {job.label}, which could not be run", where=job.task.name)
+        return self._tuned[job.id]
 
     def task(self, job: Job) -> Task:
         """The job's task with its splits drawn; one object for all jobs that draw alike."""
         key = (job.task.fingerprint, job.shots, job.seed if job.shots is not None else 0, hash(job.unlabelled))
         if key not in self._tasks:
-            drawn = draw(job)
-            for kept in self._tasks.values():  # one test split for all seeds: its tokens are shared by identity
-                if kept.test == drawn.test:
-                    drawn = drawn.replace(splits={**drawn.splits, "test": kept.test})
-                    break
-            self._tasks[key] = drawn
+            self._tasks[key] = draw(job)
         return self._tasks[key]
 
-    def _level(self, jobs: Sequence[Job]) -> Iterator[Finished]:
+    def notes(self) -> tuple[str, ...]:
+        """What was cut, over all jobs so far."""
+        return tuple(
+            f"{name}: {count} inputs were longer than allowed and were cut"
+            for name, count in sorted(self.shared.cut.items())
+        )
+
+    def _level(self, jobs: Sequence[Job], skip: bool) -> Iterator[Finished]:
         """Jobs that wait for nothing: kept ones first, then fits, then runs in packs."""
         open_jobs = []
         for job in jobs:
@@ -105,15 +121,22 @@ class LocalEngine:
                 self._tuned[job.id] = kept.tuned
                 yield kept
         for some in packs(open_jobs):
-            yield from self._pack(some)
+            yield from self._pack(some, skip)
 
-    def _pack(self, jobs: Sequence[Job]) -> Iterator[Finished]:
+    def _pack(self, jobs: Sequence[Job], skip: bool) -> Iterator[Finished]:
         """Set up a few jobs, finish the fits, train the runs that can share a batch."""
         groups: dict[tuple[object, ...], list[tuple[Job, JobView, Run, float]]] = {}
         for job in jobs:
             began = time.perf_counter()
-            view = self.view(job)
-            made = find(job.method).setup(job, view)
+            try:
+                check(job)
+                view = self.view(job)
+                made = find(job.method).setup(job, view)
+            except RunError as error:
+                if not skip:
+                    raise
+                self.skipped[job.label] = str(error)
+                continue
             seconds = time.perf_counter() - began
             if isinstance(made, Fit):
                 view.notes.extend(made.notes)
@@ -137,7 +160,7 @@ class LocalEngine:
 
     def _finish(self, job: Job, view: JobView, trained: Trained, extra: float = 0.0) -> Finished:
         """Score, keep, tell."""
-        scores, rows = self._scores(view, trained)
+        scores, rows, intervals = self._scores(view, trained)
         result = Result(
             id=job.id,
             task=job.task.name,
@@ -153,6 +176,7 @@ class LocalEngine:
             encoding=trained.tuned.encoding,
             scores=scores,
             rows=rows,
+            intervals=intervals,
             seconds=round(trained.seconds + extra, 3),
             parameters=trained.parameters,
             steps=len(trained.history),
@@ -167,20 +191,25 @@ class LocalEngine:
             self.progress(Event(self._done + 1, self._wanted, job.label))
         return finished
 
-    def _scores(self, view: JobView, trained: Trained) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
-        """Metrics on validation and test, whichever is there."""
-        scores, rows = {}, {}
-        for split in ("validation", "test"):
+    def _scores(
+        self, view: JobView, trained: Trained
+    ) -> tuple[dict[str, dict[str, float]], dict[str, int], dict[str, tuple[float, float]]]:
+        """Metrics on validation and test, whichever is there, with their intervals over rows."""
+        scores: dict[str, dict[str, float]] = {}
+        rows: dict[str, int] = {}
+        intervals: dict[str, tuple[float, float]] = {}
+        for split in SCORED:
             examples = view.task.splits.get(split, ())
             if not examples or examples[0].label is None:
                 continue
             predictions = self.predictions(view, trained.tuned, split, shared=not trained.history)
             scores[split], rows[split] = metric_score(view.task, predictions, examples), len(examples)
-        return scores, rows
+            intervals[split] = interval(view.task, predictions, examples)
+        return scores, rows, intervals
 
-    def predictions(self, view: JobView, tuned: Tuned, split: str, *, shared: bool) -> list[object]:
+    def predictions(self, view: JobView, tuned: Tuned, split: Split, *, shared: bool) -> list[Label]:
         """Predictions on a split; `shared` keeps the hidden states for other jobs (frozen prompts)."""
-        tokens = view.tokens(split, tuned.encoding)  # type: ignore[arg-type]
+        tokens = view.tokens(split, tuned.encoding)
         if shared and tuned.weights is None:
             answers = score(tuned, self.shared.states(tokens, tuned.prompt, tuned.read), tokens)
         else:

@@ -17,6 +17,7 @@ class Result(BaseModel):
         label: the method with its options, as a row of a table is called.
         scores: split -> metric name -> percent; the task's own metric is called `score`.
         rows: split -> how many examples were scored.
+        intervals: split -> 95 % interval of the metric over its rows (what another sample of rows would give).
         seconds: this job's share of set-up, training and validation; scoring of test left out.
         parameters: trained numbers.
         best_step: the step whose state validation chose; 0 where nothing was trained.
@@ -38,6 +39,7 @@ class Result(BaseModel):
     encoding: str
     scores: dict[str, dict[str, float]]
     rows: dict[str, int]
+    intervals: dict[str, tuple[float, float]]
     seconds: float
     parameters: int
     steps: int

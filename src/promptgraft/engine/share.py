@@ -21,14 +21,14 @@ KEPT_BYTES = 1_500_000_000
 class Shared:
     """Memory of one backbone's work.
 
-    Keys are the identities of immutable objects (a split's tuple of examples, a prompt's tensor), which are
-    kept alive beside the value so that an identity is never used twice.
+    Tokens are known by their examples' content, so that equal splits of different seeds share them; hidden states
+    by the identity of tokens and prompt, which are kept alive beside them so that no identity is used twice.
     """
 
     def __init__(self, backbone: Backbone) -> None:
         self.backbone = backbone
         self.cut: dict[str, int] = {}
-        self._tokens: dict[Hashable, tuple[object, Tokens]] = {}
+        self._tokens: dict[Hashable, Tokens] = {}
         self._states: OrderedDict[Hashable, tuple[object, Tensor]] = OrderedDict()
         self._described: dict[Hashable, Tensor] = {}
 
@@ -37,13 +37,13 @@ class Shared:
     ) -> Tokens:
         """Tokens of a split, once; how many sequences were cut is remembered under `name`."""
         width = "cross" if encoding == "cross" else "separate"
-        key = (id(examples), kind, width, max_length)
+        key = (examples, kind, width, max_length)
         if key not in self._tokens:
             made = self.backbone.tokenize(examples, kind, encoding, max_length=max_length)
-            self._tokens[key] = (examples, made)
+            self._tokens[key] = made
             if made.cut:
                 self.cut[name] = self.cut.get(name, 0) + made.cut
-        return self._tokens[key][1]
+        return self._tokens[key]
 
     def states(self, tokens: Tokens, prompt: Prompt | None, read: Read) -> Float[Tensor, "N H"]:
         """Frozen hidden states under a prompt, once."""

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from promptgraft.engine.share import Shared
 from promptgraft.errors import RunError
+from promptgraft.measure.measure import Target
+from promptgraft.measure.task_embedding import cosine, embed_task
 from promptgraft.method.job import Job, Source
 from promptgraft.method.method import Split
 from promptgraft.model.backbone import Backbone, Encoding, Pooling, Read
@@ -17,7 +19,7 @@ from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import Prompt
 from promptgraft.readout.features import features
 from promptgraft.readout.probe import choose
-from promptgraft.task.task import Task
+from promptgraft.task.task import Example, Task
 from promptgraft.train.predict import score
 from promptgraft.train.run import Tuned
 
@@ -25,7 +27,6 @@ POOLINGS: tuple[Pooling, ...] = ("mean", "cls")
 ENCODINGS: tuple[Encoding, ...] = ("cross", "separate", "cosine")
 FROM_TOKENS = frozenset({"tagging", "span"})
 CHOSEN_BY_PROBE = frozenset({"classification", "pair", "regression"})
-EMBEDDED_ROWS = 100  # examples behind a task embedding (Zhong et al. 2024; see research notes on equation 2)
 
 
 class JobView:
@@ -70,18 +71,24 @@ class JobView:
         `common`: both prompts are shown the target's examples.
         """
         read: Pooling = "cls" if pooling == "cls" else "mean"
+        if target.prompt is None or source.artefact.prompt is None:
+            raise RunError("a task embedding needs a prompt on both sides", where=source.name)
         own = self.embedding(target.prompt, read)
         stored = source.artefact.embeddings.get(read) if data == "own" else None
         theirs = self.embedding(source.artefact.prompt, read) if stored is None else stored
-        return float(torch.nn.functional.cosine_similarity(theirs, own, dim=0))
+        return cosine(theirs, own)
 
-    def embedding(self, prompt: Prompt | None, pooling: Pooling) -> Float[Tensor, "H"]:
-        """Mean state of the first 100 training examples under a prompt."""
-        tokens = self.tokens("train", "cross").select(torch.arange(min(EMBEDDED_ROWS, len(self.task.train))))
-        key = ("embedding", id(self.task.train), id(None if prompt is None else prompt.values), pooling)
-        return self._shared.once(
-            key, (self.task.train, prompt), lambda: self._shared.states(tokens, prompt, pooling).mean(0)
-        )
+    def embedding(self, prompt: Prompt, pooling: Pooling) -> Float[Tensor, "H"]:
+        """The task embedding under a prompt: mean state of up to 100 training examples."""
+        return embed_task(prompt, Target(self.task, "cross"), self, pooling)
+
+    def hidden(
+        self, prompt: Prompt | None, examples: Sequence[Example], target: Target, read: Read
+    ) -> tuple[Float[Tensor, "N H"], Tokens]:
+        """The measures' side of the view: states of any examples of the target."""
+        length = self.job.recipe.max_length
+        tokens = self._shared.tokens(tuple(examples), target.task.kind, target.encoding, length, target.task.name)
+        return self._shared.states(tokens, prompt, read), tokens
 
     def encoding(self) -> Encoding:
         if self._encoding is None:
@@ -96,7 +103,7 @@ class JobView:
             return "mean"
         tokens = self.tokens("train", "cross")
         options = {pooling: (self.states("train", None, pooling, "cross"), tokens) for pooling in POOLINGS}
-        return self._probe("pooling", options)  # type: ignore[return-value]
+        return self._probe("pooling", options)
 
     def _choose_encoding(self) -> Encoding:
         if self.task.kind not in ("pair", "regression") or not self.task.train or self.task.train[0].pair is None:
@@ -105,9 +112,9 @@ class JobView:
         for encoding in ENCODINGS:
             states, tokens = self.states("train", None, self.pooling, encoding), self.tokens("train", encoding)
             options[encoding] = features(states, tokens, encoding), tokens
-        return self._probe("encoding", options)  # type: ignore[return-value]
+        return self._probe("encoding", options)
 
-    def _probe(self, what: str, options: Mapping[str, tuple[Tensor, Tokens]]) -> str:
+    def _probe[Name: str](self, what: str, options: Mapping[Name, tuple[Tensor, Tokens]]) -> Name:
         name, estimates = choose(self.task, self.task.train, options, self.job.seed)
         figures = ", ".join(f"{option} {100 * estimate.value:.1f}" for option, estimate in estimates.items())
         self.notes.append(f"{what}: {name}, by a cross-validated probe on the training rows ({figures})")

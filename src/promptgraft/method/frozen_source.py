@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from promptgraft.method.job import Job
 from promptgraft.method.method import Method, Need, View, register
 from promptgraft.method.probe import probe
@@ -11,10 +14,10 @@ from promptgraft.train.run import Fit
 
 @register
 class FrozenSource(Method):
-    name = "frozen-source"
-    summary = "the source's prompt frozen, a linear probe on the features under it"
-    needs: frozenset[Need] = frozenset({"source", "labels"})
-    options: dict[str, tuple[str, ...]] = {}
+    name: ClassVar[str] = "frozen-source"
+    summary: ClassVar[str] = "the source's prompt frozen, a linear probe on the features under it"
+    needs: ClassVar[frozenset[Need]] = frozenset({"source", "labels"})
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def requires(self, job: Job) -> tuple[Job, ...]:
         return ()

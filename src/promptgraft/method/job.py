@@ -67,5 +67,7 @@ class Job:
 
     @property
     def label(self) -> str:
-        """The method with its options, as a row of a table is called: `pot:label-text`."""
-        return ":".join([self.method, *(value for _, value in sorted(self.options.items()))])
+        """The method with its options, as a row of a table is called: `pot:label-text`, `panda:released:weight=0`."""
+        shown = [(name, value) for name, value in sorted(self.options.items()) if name != "label-map"]
+        parts = [value if value.replace("-", "").isalpha() else f"{name}={value}" for name, value in shown]
+        return ":".join([self.method, *parts])

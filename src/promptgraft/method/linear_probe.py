@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from promptgraft.method.job import Job
 from promptgraft.method.method import Method, Need, View, register
 from promptgraft.method.probe import probe
@@ -10,10 +13,10 @@ from promptgraft.train.run import Fit
 
 @register
 class LinearProbe(Method):
-    name = "linear-probe"
-    summary = "a linear model on frozen features, regularisation by cross-validation"
-    needs: frozenset[Need] = frozenset({"labels"})
-    options: dict[str, tuple[str, ...]] = {}
+    name: ClassVar[str] = "linear-probe"
+    summary: ClassVar[str] = "a linear model on frozen features, regularisation by cross-validation"
+    needs: ClassVar[frozenset[Need]] = frozenset({"labels"})
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def requires(self, job: Job) -> tuple[Job, ...]:
         return ()

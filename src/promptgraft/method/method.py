@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptgraft.errors import RunError, UsageError, unknown
-from promptgraft.method.job import Job
+from promptgraft.method.job import Job, Source
 from promptgraft.model.backbone import Backbone, Encoding, Pooling
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import Prompt
@@ -56,7 +56,7 @@ class View(Protocol):
         """Scores of a frozen model on a split, computed once (evaluation mode)."""
         ...
 
-    def similarity(self, source: Tuned, target: Tuned, pooling: str, data: str) -> float:
+    def similarity(self, source: Source, target: Tuned, pooling: str, data: str) -> float:
         """Cosine of the two task embeddings (the `task-embedding` measure)."""
         ...
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from promptgraft.method.job import Job
 from promptgraft.method.method import Method, Need, View, register
 from promptgraft.method.setup import PLAIN, encoding_for, make_run, new_readout
@@ -12,10 +15,10 @@ from promptgraft.train.run import Run, Tuned
 class ModelTuning(Method):
     """No dropout, as nowhere in the house; rate of the weights from the recipe, readout at a tenth of its rate."""
 
-    name = "model-tuning"
-    summary = "all the weights of the backbone (full fine-tuning)"
-    needs: frozenset[Need] = frozenset({"labels", "gradients"})
-    options: dict[str, tuple[str, ...]] = {}
+    name: ClassVar[str] = "model-tuning"
+    summary: ClassVar[str] = "all the weights of the backbone (full fine-tuning)"
+    needs: ClassVar[frozenset[Need]] = frozenset({"labels", "gradients"})
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def requires(self, job: Job) -> tuple[Job, ...]:
         return ()

@@ -3,7 +3,7 @@
 Three readings of it, since paper and released code differ:
 
 | mode     | student starts | readout    | teacher                            | term                                  |
-| released | at random      | linear     | finished PoT model on the target,  | 0.1 * beta * MSE of raw scores / batch, |
+| released | at random      | linear     | finished PoT model on the target,  | 0.1 * beta * MSE of scores / batch,   |
 |          |                |            | in train mode (dropout on)         | beta 0.1; rate 0.7 of prompt tuning's |
 | paper    | at random      | linear     | source prompt + probe, frozen      | lambda * similarity * KL at T         |
 | gated    | at the source  | label text | source prompt + carried readout    | KL weighted by the teacher's          |
@@ -16,7 +16,9 @@ Placebo teachers take the source's place: `self` (prompt tuning from scratch), `
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -58,10 +60,10 @@ class _Lesson:
 
 @register
 class Panda(Method):
-    name = "panda"
-    summary = "prompt tuning with distillation from a teacher that knows the source prompt"
-    needs: frozenset[Need] = frozenset({"source", "labels", "gradients"})
-    options = {
+    name: ClassVar[str] = "panda"
+    summary: ClassVar[str] = "prompt tuning with distillation from a teacher that knows the source prompt"
+    needs: ClassVar[frozenset[Need]] = frozenset({"source", "labels", "gradients"})
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "mode": ("paper", "released", "gated"),
         "teacher": ("source", "self", "shuffled-in-class", "shuffled", "random"),
         "weight": (),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from promptgraft.method.job import Job
 from promptgraft.method.method import Method, Need, View, option, register
 from promptgraft.method.setup import (
@@ -20,15 +23,18 @@ from promptgraft.train.run import Fit, Run, Tuned
 
 @register
 class PoT(Method):
-    """`readout=new`: a fresh linear one (vanilla PoT); `keep`: the source's own; `label-text`: the labels' descriptions.
+    """`readout=new`: a fresh linear one (vanilla PoT); `keep`: the source's own; `label-text`: the labels in words.
 
     With `shots 0` nothing is trained: the source's prompt and readout are reused as they are.
     """
 
-    name = "pot"
-    summary = "the target's prompt starts from a source's"
-    needs: frozenset[Need] = frozenset({"source", "gradients"})
-    options = {"readout": ("auto", "new", "keep", "label-text"), "label-map": ()}
+    name: ClassVar[str] = "pot"
+    summary: ClassVar[str] = "the target's prompt starts from a source's"
+    needs: ClassVar[frozenset[Need]] = frozenset({"source", "gradients"})
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "readout": ("auto", "new", "keep", "label-text"),
+        "label-map": (),
+    }
 
     def requires(self, job: Job) -> tuple[Job, ...]:
         return ()

@@ -1,6 +1,9 @@
-"""Prompt tuning: a few vectors and a readout, from scratch, on a frozen backbone (Lester et al. 2021, Liu et al. 2022)."""
+"""Prompt tuning: a few vectors and a readout from scratch, backbone frozen (Lester et al. 2021, Liu et al. 2022)."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
 
 from promptgraft.method.job import Job
 from promptgraft.method.method import Method, Need, View, option, register
@@ -10,10 +13,10 @@ from promptgraft.train.run import Run
 
 @register
 class PromptTuning(Method):
-    name = "prompt-tuning"
-    summary = "a prompt and a readout from scratch, backbone frozen"
-    needs: frozenset[Need] = frozenset({"labels", "gradients"})
-    options = {"readout": ("auto", "linear", "label-text")}
+    name: ClassVar[str] = "prompt-tuning"
+    summary: ClassVar[str] = "a prompt and a readout from scratch, backbone frozen"
+    needs: ClassVar[frozenset[Need]] = frozenset({"labels", "gradients"})
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {"readout": ("auto", "linear", "label-text")}
 
     def requires(self, job: Job) -> tuple[Job, ...]:
         return ()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from promptgraft.errors import RunError
 from promptgraft.method.job import Job
 from promptgraft.method.method import Method, Need, View, option, register
@@ -14,10 +17,14 @@ from promptgraft.train.run import Fit, Tuned
 class ZeroShot(Method):
     """`prompt=none`: the backbone alone; `prompt=source`: the source's prompt reused as it is."""
 
-    name = "zero-shot"
-    summary = "no training: label descriptions alone, or a source's prompt and readout as they are"
-    needs: frozenset[Need] = frozenset()
-    options = {"prompt": ("none", "source"), "readout": ("label-text", "keep"), "label-map": ()}
+    name: ClassVar[str] = "zero-shot"
+    summary: ClassVar[str] = "no training: label descriptions alone, or a source's prompt and readout as they are"
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "prompt": ("none", "source"),
+        "readout": ("label-text", "keep"),
+        "label-map": (),
+    }
 
     def requires(self, job: Job) -> tuple[Job, ...]:
         return ()

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -70,9 +71,10 @@ def train(
     states = [_begin(run, checkpoints) for run in runs]
     total = sum(run.recipe.steps for run in runs)
     while active := [state for state in states if not state.done]:
+        losses = []
         for chunk in _chunks(active):
             began = time.perf_counter()
-            losses = _step(backbone, chunk)
+            losses += _step(backbone, chunk)
             _charge(chunk, time.perf_counter() - began)
         due = [state for state in active if _is_due(state)]
         if due:
@@ -91,7 +93,7 @@ def _begin(run: Run, checkpoints: Checkpoints | None) -> _State:
     """A fresh state, or the one a killed call left behind."""
     recipe = run.recipe
     rates = {"prompt": recipe.rate, "readout": recipe.readout_rate, "weights": recipe.weights_rate}
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": members, "lr": rate, "weight_decay": recipe.weight_decay if name == "weights" else 0.0}
         for name, rate in rates.items()
         if (members := _members(run, name))
@@ -158,7 +160,8 @@ def _forward(
     hidden = own.forward(Batch(concatenate(tokens), owner), prompts, read, dropout=first.dropout)
     if first.dropout is not None:
         hidden = drop(hidden, first.dropout)
-    return hidden.split([len(part.ids) if read == "tokens" else part.sequences for part in tokens])
+    sizes = [len(part.ids) if read == "tokens" else part.sequences for part in tokens]
+    return torch.split(hidden, sizes)
 
 
 def _stack(prompts: Sequence[Prompt | None], dropout: Dropout | None) -> PromptStack | None:
@@ -309,5 +312,6 @@ def _restore(state: _State, saved: tuple[dict[str, Tensor], dict[str, object]]) 
             entries.setdefault(int(index), {})[key] = value
     packed = state.optimiser.state_dict()
     state.optimiser.load_state_dict({"state": entries, "param_groups": packed["param_groups"]})
-    for name, value in plain.items():
-        setattr(state, name, tuple(value) if name == "best_key" else value)  # type: ignore[arg-type]
+    for key, plain_value in plain.items():
+        setattr(state, key, plain_value)
+    state.best_key = (state.best_key[0], state.best_key[1])

@@ -28,22 +28,22 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int = Field(150, ge=0)
-    batch: int = Field(16, ge=1)
-    rate: float = Field(1e-2, ge=0)
-    readout_rate: float = Field(1e-2, ge=0)
-    weights_rate: float = Field(5e-5, ge=0)
-    weight_decay: float = Field(0.0, ge=0)
-    warmup: float = Field(0.1, ge=0, le=1)
-    clip: float = Field(1.0, ge=0)
-    evaluations: int = Field(10, ge=1)
-    patience: int = Field(0, ge=0)
-    length: int = Field(16, ge=1)
+    steps: int = Field(default=150, ge=0)
+    batch: int = Field(default=16, ge=1)
+    rate: float = Field(default=1e-2, ge=0)
+    readout_rate: float = Field(default=1e-2, ge=0)
+    weights_rate: float = Field(default=5e-5, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    warmup: float = Field(default=0.1, ge=0, le=1)
+    clip: float = Field(default=1.0, ge=0)
+    evaluations: int = Field(default=10, ge=1)
+    patience: int = Field(default=0, ge=0)
+    length: int = Field(default=16, ge=1)
     depth: Depth = "deep"
     placement: Placement = "after_cls"
     init: Literal["normal", "vocabulary", "labels"] = "normal"
     parameterisation: str = "direct"
-    max_length: int = Field(128, ge=8)
+    max_length: int = Field(default=128, ge=8)
 
     def changed(self, **values: object) -> Self:
         """A copy with other values, validated again; None leaves a value as it is."""

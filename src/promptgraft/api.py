@@ -1,0 +1,279 @@
+"""The verbs of the command line for Python: tune, rank, transfer, compare, load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from promptgraft.bank.bank import Bank, open_bank
+from promptgraft.engine.keep import make_artefact
+from promptgraft.engine.local import Event, LocalEngine
+from promptgraft.engine.predictor import Predictor
+from promptgraft.engine.rank import Ranking, candidates, rank_sources
+from promptgraft.engine.result import Finished
+from promptgraft.engine.store import Store
+from promptgraft.errors import ArtefactError, RunError
+from promptgraft.method.job import Job, Source
+from promptgraft.method.method import check
+from promptgraft.model.backbone import Backbone
+from promptgraft.model.load import load_backbone
+from promptgraft.prompt import artefact as artefacts
+from promptgraft.prompt.artefact import Artefact
+from promptgraft.study.compare import Comparison, judge, plan
+from promptgraft.task.load import load_task, read_texts
+from promptgraft.task.sampling import cap
+from promptgraft.task.task import Example, Task
+from promptgraft.train.recipe import Recipe, default_recipe
+
+Progress = Callable[[Event], None]
+ARTEFACT = "artefact"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What `tune` and `transfer` give: every seed's result, and the model validation chooses.
+
+    Attributes:
+        baselines: results of the honest alternatives that were run beside them.
+        notes: what was inferred, cut, sampled or chosen.
+    """
+
+    finished: tuple[Finished, ...]
+    best: Finished
+    artefact: Artefact
+    predictor: Predictor
+    baselines: tuple[Finished, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def open_task(task: Task | str | Path, *, test_rows: int | None = None, seed: int = 13, **columns: Any) -> Task:
+    """A task as it is, or loaded; `test_rows` caps its test split."""
+    loaded = task if isinstance(task, Task) else load_task(task, seed=seed, **columns)
+    return loaded if test_rows is None else cap(loaded, "test", test_rows, seed)
+
+
+def open_model(model: Backbone | str | Path) -> Backbone:
+    """A backbone as it is, or loaded by name or folder."""
+    return load_backbone(model) if isinstance(model, str | Path) else model
+
+
+def recipe_for(backbone: Backbone, task: Task, shots: int | None, given: Mapping[str, object]) -> Recipe:
+    """The default recipe for the size of the job, with the given values put in."""
+    rows = len(task.train) if shots is None else shots * max(2, len(task.classes))
+    return default_recipe(backbone.hidden, rows, deep=backbone.deep).changed(**dict(given))
+
+
+def tune(
+    task: Task | str | Path,
+    model: Backbone | str | Path,
+    *,
+    method: str = "prompt-tuning",
+    options: Mapping[str, str] | None = None,
+    out: str | Path | None = None,
+    bank: Bank | str | Path | None = None,
+    name: str | None = None,
+    shots: int | None = None,
+    seeds: Sequence[int] = (0,),
+    test_rows: int | None = None,
+    progress: Progress | None = None,
+    **recipe: object,
+) -> Outcome:
+    """Tune a task from scratch and keep the result.
+
+    Args:
+        method: `prompt-tuning`, `linear-probe`, `model-tuning` or another that needs no source.
+        out: run folder; the same call goes on where it was. None keeps nothing on disk.
+        bank: where to keep the artefact as well, under `name` (default: the task's name).
+        recipe: values of `Recipe` that differ from the defaults.
+    """
+    backbone, loaded = open_model(model), open_task(task, test_rows=test_rows)
+    fixed = recipe_for(backbone, loaded, shots, recipe)
+    jobs = [Job(loaded, backbone.fingerprint, method, seed, fixed, shots, None, dict(options or {})) for seed in seeds]
+    return _keep(_engine(backbone, out, progress), jobs, (), out, bank, name)
+
+
+def rank(
+    task: Task | str | Path,
+    model: Backbone | str | Path,
+    bank: Bank | str | Path,
+    *,
+    measures: Sequence[str] = ("probe", "task-embedding"),
+    shots: int | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+    **recipe: object,
+) -> Ranking:
+    """Order the bank's prompts by how well each measure says they should transfer to the task."""
+    backbone, loaded = open_model(model), open_task(task)
+    engine = _engine(backbone, out, progress)
+    sources, left_out = candidates(open_bank(bank), backbone, loaded)
+    fixed = recipe_for(backbone, loaded, shots, recipe)
+    job = Job(loaded, backbone.fingerprint, "prompt-tuning", seed, fixed, shots, None, {"readout": "linear"})
+    return rank_sources(engine, job, sources, measures, left_out)
+
+
+def transfer(
+    task: Task | str | Path,
+    model: Backbone | str | Path,
+    bank: Bank | str | Path,
+    *,
+    source: str = "auto",
+    method: str = "pot",
+    options: Mapping[str, str] | None = None,
+    shots: int | None = None,
+    seeds: Sequence[int] = (0,),
+    unlabelled: str | Path | Sequence[str] | None = None,
+    baselines: bool = True,
+    out: str | Path | None = None,
+    name: str | None = None,
+    keep_in: Bank | str | Path | None = None,
+    test_rows: int | None = None,
+    progress: Progress | None = None,
+    **recipe: object,
+) -> Outcome:
+    """Graft a banked prompt onto a task.
+
+    Args:
+        source: name in the bank, or `auto`: the best by a cross-validated probe on each seed's own rows.
+        unlabelled: target text without labels, for methods that distil.
+        baselines: also run the linear probe and prompt tuning from scratch on the same rows.
+    """
+    backbone, loaded = open_model(model), open_task(task, test_rows=test_rows)
+    engine = _engine(backbone, out, progress)
+    fixed = recipe_for(backbone, loaded, shots, recipe)
+    free = free_text(unlabelled, loaded)
+    chosen, notes = _sources(engine, open_bank(bank), loaded, source, fixed, shots, seeds)
+    kind = dict(options or {})
+    jobs = [Job(loaded, backbone.fingerprint, method, seed, fixed, shots, chosen[seed], kind, free) for seed in seeds]
+    beside = []
+    if baselines and shots != 0:
+        rows = (("linear-probe", {}), ("prompt-tuning", {"readout": "linear"}))
+        beside = plan(loaded, backbone.fingerprint, dict.fromkeys(seeds), fixed, shots, rows=rows)
+    return _keep(engine, jobs, beside, out, keep_in, name, notes)
+
+
+def compare(
+    task: Task | str | Path,
+    model: Backbone | str | Path,
+    bank: Bank | str | Path | None = None,
+    *,
+    source: str = "auto",
+    shots: int | None = None,
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    rows: Sequence[tuple[str, dict[str, str]]] | None = None,
+    unlabelled: str | Path | Sequence[str] | None = None,
+    out: str | Path | None = None,
+    test_rows: int | None = None,
+    progress: Progress | None = None,
+    **recipe: object,
+) -> Comparison:
+    """Every method on one task at equal steps over several seeds; chosen by validation, reported on test."""
+    from promptgraft.study.compare import ROWS
+
+    backbone, loaded = open_model(model), open_task(task, test_rows=test_rows)
+    engine = _engine(backbone, out, progress)
+    fixed = recipe_for(backbone, loaded, shots, recipe)
+    chosen: Mapping[int, Source | None] = dict.fromkeys(seeds)
+    notes: tuple[str, ...] = ("no bank was given: methods that need a source are left out",)
+    if bank is not None:
+        chosen, notes = _sources(engine, open_bank(bank), loaded, source, fixed, shots, seeds)
+    free = free_text(unlabelled, loaded)
+    jobs = plan(loaded, backbone.fingerprint, chosen, fixed, shots, unlabelled=free, rows=rows or ROWS)
+    finished = sorted(engine.run(jobs, skip=True), key=lambda one: [job.id for job in jobs].index(one.job.id))
+    if not finished:
+        reasons = "; ".join(engine.skipped.values())
+        raise RunError(f"no method could be run ({reasons})", where=loaded.name)
+    ranked, best = judge(finished)
+    said = (*notes, *engine.notes(), *dict.fromkeys(note for one in finished for note in one.result.notes))
+    return Comparison(loaded, backbone.name, shots, fixed, ranked, best, dict(engine.skipped), said)
+
+
+def load(path: str | Path, model: Backbone | str | Path | None = None) -> Predictor:
+    """A tuned artefact (its folder, or a run folder that holds one), ready to predict.
+
+    Args:
+        model: the backbone; default: the one the card names.
+    """
+    artefact = artefacts.load(artefact_folder(path))
+    return Predictor(artefact, open_model(model if model is not None else artefact.card.backbone.name))
+
+
+def artefact_folder(path: str | Path) -> Path:
+    """The folder of the artefact at a path: the path itself, or the one in a run folder.
+
+    Raises:
+        ArtefactError: there is none.
+    """
+    path = Path(path)
+    for place in (path, path / ARTEFACT):
+        if (place / artefacts.CARD).exists():
+            return place
+    raise ArtefactError("no artefact here", where=path, do="give a run folder of tune or transfer, or a bank's entry")
+
+
+def free_text(given: str | Path | Sequence[str] | None, task: Task) -> tuple[Example, ...]:
+    """Unlabelled target text from a file or a list."""
+    if given is None:
+        return ()
+    if isinstance(given, str | Path):
+        return tuple(Example(one.text, one.pair, one.choices, one.tokens) for one in read_texts(given, task))
+    return tuple(Example(text=text) for text in given)
+
+
+def _engine(backbone: Backbone, out: str | Path | None, progress: Progress | None) -> LocalEngine:
+    return LocalEngine(backbone, store=None if out is None else Store(Path(out)), progress=progress)
+
+
+def _sources(
+    engine: LocalEngine,
+    bank: Bank,
+    task: Task,
+    source: str,
+    recipe: Recipe,
+    shots: int | None,
+    seeds: Sequence[int],
+) -> tuple[dict[int, Source], tuple[str, ...]]:
+    """The source of each seed: the named one, or the best by the probe on that seed's rows."""
+    if source != "auto":
+        named = Source(source, bank.load(source, fingerprint=engine.backbone.fingerprint))
+        return dict.fromkeys(seeds, named), ()
+    sources, left_out = candidates(bank, engine.backbone, task)
+    if shots == 0:
+        raise RunError("--source auto needs labelled rows to choose by", do="name the source, or use --shots 1 or more")
+    chosen, notes = {}, list(left_out)
+    for seed in seeds:
+        job = Job(task, engine.backbone.fingerprint, "linear-probe", seed, recipe, shots)
+        ranking = rank_sources(engine, job, sources, ("probe",), ())
+        chosen[seed] = ranking.best.source
+        notes.append(f"seed {seed}: source {ranking.best.source.name} by the probe ({ranking.verdict})")
+    return chosen, tuple(notes)
+
+
+def _keep(
+    engine: LocalEngine,
+    jobs: Sequence[Job],
+    beside: Sequence[Job],
+    out: str | Path | None,
+    bank: Bank | str | Path | None,
+    name: str | None,
+    notes: Sequence[str] = (),
+) -> Outcome:
+    """Run, choose by validation, and keep the chosen model where it was asked for."""
+    for job in jobs:
+        check(job)
+    by_id = {finished.job.id: finished for finished in engine.run([*jobs, *beside])}
+    finished = tuple(by_id[job.id] for job in jobs)
+    best = max(finished, key=lambda one: one.result.scores.get("validation", {}).get("score", 0.0))
+    artefact = make_artefact(best, engine.view(best.job))
+    if out is not None:
+        artefacts.save(artefact, Path(out) / ARTEFACT)
+    if bank is not None:
+        keeper = open_bank(bank, create=True)
+        keeper.add(artefact, name=name or best.job.task.name, replace=True)
+    own = dict.fromkeys(note for one in finished for note in one.result.notes)
+    said = (*best.job.task.notes, *notes, *engine.notes(), *own)
+    others = tuple(by_id[job.id] for job in beside)
+    return Outcome(finished, best, artefact, Predictor(artefact, engine.backbone), others, said)

@@ -1,0 +1,143 @@
+"""Order a bank's prompts for a target: every measure's scores side by side, their cost, and whether they differ."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from promptgraft.bank.bank import Bank
+from promptgraft.engine.local import LocalEngine
+from promptgraft.engine.view import POOLINGS, JobView
+from promptgraft.errors import BankError, RunError
+from promptgraft.measure import measure as measures_room
+from promptgraft.measure.measure import Score, Target
+from promptgraft.method.job import Job, Source
+from promptgraft.model.backbone import Backbone
+from promptgraft.prompt.prompt import Prompt
+from promptgraft.task.task import Task
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A source with its score by each measure."""
+
+    source: Source
+    scores: Mapping[str, Score]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Sources, best first by the first measure.
+
+    Attributes:
+        passes: measure -> examples that went through the backbone, the tuning of a target prompt included
+            (a training step counts three passes a row: forward, and backward at twice its cost).
+        seconds: measure -> wall time.
+        left_out: prompts that are not candidates, and why.
+        skipped: measure -> why it could not judge this task.
+    """
+
+    rows: tuple[Ranked, ...]
+    measures: tuple[str, ...]
+    passes: Mapping[str, int]
+    seconds: Mapping[str, float]
+    left_out: tuple[str, ...]
+    skipped: Mapping[str, str]
+
+    @property
+    def best(self) -> Ranked:
+        return self.rows[0]
+
+    @property
+    def verdict(self) -> str:
+        """Whether the first is really ahead of the second, in words."""
+        first = self.measures[0]
+        if len(self.rows) == 1:
+            return "the only candidate"
+        one, two = (row.scores[first] for row in self.rows[:2])
+        lead, name = one.value - two.value, self.rows[1].source.name
+        if one.error is None or two.error is None:
+            return f"{lead:+.3f} over {name}"
+        noise = math.hypot(one.error, two.error)
+        within = f"within noise (standard error {noise:.3f})" if lead <= 2 * noise else "more than noise"
+        return f"{lead:+.3f} over {name}, {within}"
+
+
+def candidates(bank: Bank, backbone: Backbone, task: Task) -> tuple[list[Source], tuple[str, ...]]:
+    """Prompts of the bank that can be carried to a task on this backbone, and why the others cannot.
+
+    Raises:
+        BankError: none can.
+    """
+    found, left_out = [], []
+    for entry in bank.list():
+        card = entry.card
+        if card.backbone.fingerprint != backbone.fingerprint:
+            left_out.append(f"{entry.name}: tuned on {card.backbone.name}")
+        elif card.prompt is None:
+            left_out.append(f"{entry.name}: has no prompt ({card.method})")
+        elif card.task.name == task.name or card.task.fingerprint == task.fingerprint:
+            left_out.append(f"{entry.name}: tuned on the target itself")
+        else:
+            found.append(Source(entry.name, bank.load(entry.name, fingerprint=backbone.fingerprint)))
+    if not found:
+        reasons = f" ({'; '.join(left_out[:3])})" if left_out else ""
+        do = f"tune one with `promptgraft tune TASK --model {backbone.name} --bank ...`"
+        raise BankError(f"no prompt for {backbone.name} and {task.name}{reasons}", where=bank.folder, do=do)
+    return found, tuple(left_out)
+
+
+def rank_sources(
+    engine: LocalEngine, job: Job, sources: Sequence[Source], measures: Sequence[str], left_out: Sequence[str]
+) -> Ranking:
+    """Score every source by every measure on the job's labelled rows (training and validation together).
+
+    Args:
+        job: how the target's own prompt is tuned, for the measures that need one.
+    Raises:
+        RunError: no measure can judge the task.
+    """
+    view = engine.view(job)
+    labelled = view.task.replace(splits={"train": view.task.train + view.task.validation})
+    scores: dict[str, list[Score]] = {}
+    passes: dict[str, int] = {}
+    seconds: dict[str, float] = {}
+    skipped: dict[str, str] = {}
+    for name in measures:
+        began = time.perf_counter()
+        measure = measures_room.find(name)()
+        try:
+            prompt, cost = _target_prompt(engine, job, view) if "target-prompt" in measure.needs else (None, 0)
+            target = Target(labelled, view.encoding(), prompt)
+            scores[name] = [measure.score(_seen(source), target, view) for source in sources]
+        except RunError as error:
+            skipped[name] = str(error)
+            continue
+        passes[name] = cost + sum(score.passes for score in scores[name])
+        seconds[name] = time.perf_counter() - began
+    if not scores:
+        raise RunError(
+            "no measure can rank sources for this task", where=job.task.name, do=next(iter(skipped.values()))
+        )
+    rows = [
+        Ranked(source, {name: values[place] for name, values in scores.items()}) for place, source in enumerate(sources)
+    ]
+    first = next(iter(scores))
+    rows.sort(key=lambda row: (-row.scores[first].value, row.source.name))
+    return Ranking(tuple(rows), tuple(scores), passes, seconds, tuple(left_out), skipped)
+
+
+def _seen(source: Source) -> measures_room.Source:
+    artefact = source.artefact
+    assert artefact.prompt is not None, "candidates have prompts"
+    stored = {pooling: artefact.embeddings[pooling] for pooling in POOLINGS if pooling in artefact.embeddings}
+    return measures_room.Source(source.name, artefact.prompt, artefact.card.pooling, stored)
+
+
+def _target_prompt(engine: LocalEngine, job: Job, view: JobView) -> tuple[Prompt | None, int]:
+    """The target's own prompt and what tuning it costs in passes."""
+    (finished,) = engine.run([job])
+    rows = min(job.recipe.batch, len(view.task.train))
+    return finished.tuned.prompt, 3 * rows * finished.result.steps

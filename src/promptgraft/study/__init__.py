@@ -1,0 +1,1 @@
+"""Plans that expand into jobs, and what their results say."""

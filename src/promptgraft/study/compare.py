@@ -1,0 +1,154 @@
+"""Compare: every method on one target at equal steps, several seeds; chosen by validation, reported on test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from promptgraft.engine.result import Finished, Result
+from promptgraft.method.job import Job, Source
+from promptgraft.method.method import find
+from promptgraft.study.judge import Mean, mean, paired
+from promptgraft.task.task import Example, Task
+from promptgraft.train.recipe import Recipe
+
+BASELINE = "prompt-tuning:linear"
+
+ROWS: tuple[tuple[str, dict[str, str]], ...] = (
+    ("linear-probe", {}),
+    ("zero-shot", {"prompt": "none"}),
+    ("prompt-tuning", {"readout": "linear"}),
+    ("prompt-tuning", {"readout": "label-text"}),
+    ("model-tuning", {}),
+    ("frozen-source", {}),
+    ("zero-shot", {"prompt": "source"}),
+    ("pot", {"readout": "new"}),
+    ("pot", {"readout": "keep"}),
+    ("pot", {"readout": "label-text"}),
+    ("panda", {"mode": "released"}),
+    ("panda", {"mode": "paper"}),
+    ("panda", {"mode": "gated"}),
+    *(("panda", {"mode": "paper", "teacher": name}) for name in ("self", "shuffled-in-class", "shuffled", "random")),
+    ("panda", {"mode": "released", "weight": "0"}),
+)
+"""Methods and their placebos, in the order of the report."""
+
+
+def plan(
+    task: Task,
+    backbone: str,
+    sources: Mapping[int, Source | None],
+    recipe: Recipe,
+    shots: int | None,
+    *,
+    unlabelled: tuple[Example, ...] = (),
+    rows: Sequence[tuple[str, dict[str, str]]] = ROWS,
+) -> list[Job]:
+    """Jobs of a comparison.
+
+    Args:
+        sources: seed -> the source chosen on that seed's rows; None leaves out what needs one.
+    """
+    jobs = []
+    for method, options in rows:
+        for seed, source in sources.items():
+            wants = "source" in find(method).needs or options.get("prompt") == "source"
+            if wants and source is None:
+                continue
+            free = unlabelled if method == "panda" and options.get("mode") != "released" else ()
+            given = source if wants else None
+            jobs.append(Job(task, backbone, method, seed, recipe, shots, given, options, free))
+    return jobs
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method of a comparison over its seeds.
+
+    Attributes:
+        gain: paired difference to prompt tuning from scratch with a linear readout, on test.
+    """
+
+    label: str
+    test: Mean
+    validation: Mean | None
+    gain: Mean | None
+    seconds: float
+    parameters: int
+    sources: tuple[str, ...]
+    results: tuple[Result, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found.
+
+    Attributes:
+        best: label of the row with the best mean validation score; the smaller model wins a tie.
+        skipped: label -> why it could not be run.
+    """
+
+    task: Task
+    backbone: str
+    shots: int | None
+    recipe: Recipe
+    rows: tuple[Row, ...]
+    best: str
+    skipped: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+def judge(finished: Sequence[Finished], baseline: str = BASELINE) -> tuple[tuple[Row, ...], str]:
+    """Rows in order of first appearance, and the label validation chooses."""
+    groups: dict[str, list[Result]] = {}
+    for one in finished:
+        groups.setdefault(one.result.label, []).append(one.result)
+    base = {result.seed: result.scores["test"]["score"] for result in groups.get(baseline, [])}
+    rows = tuple(_row(label, results, base, label == baseline) for label, results in groups.items())
+    judged = [row for row in rows if row.validation is not None]
+    best = max(judged, key=lambda row: (row.validation.value, -row.parameters), default=None)  # type: ignore[union-attr]
+    return rows, best.label if best is not None else ""
+
+
+def _row(label: str, results: Sequence[Result], base: Mapping[int, float], is_base: bool) -> Row:
+    test = {result.seed: result.scores["test"]["score"] for result in results}
+    seen = [result.scores["validation"]["score"] for result in results if "validation" in result.scores]
+    return Row(
+        label=label,
+        test=mean(list(test.values())),
+        validation=mean(seen) if seen else None,
+        gain=None if is_base else paired(test, dict(base)),
+        seconds=sum(result.seconds for result in results) / len(results),
+        parameters=max(result.parameters for result in results),
+        sources=tuple(dict.fromkeys(result.source for result in results if result.source)),
+        results=tuple(results),
+    )
+
+
+CSV_COLUMNS = (
+    "target", "shots", "seed", "method", "score", "metric", "validation", "source", "readout", "pooling", "encoding",
+    "seconds", "parameters", "steps", "best_step", "test_rows", "job",
+)  # fmt: skip
+
+
+def csv_row(result: Result) -> dict[str, object]:
+    """A result as a row of results.csv."""
+    return {
+        "target": result.task,
+        "shots": "all" if result.shots is None else result.shots,
+        "seed": result.seed,
+        "method": result.label,
+        "score": round(result.scores.get("test", {}).get("score", float("nan")), 3),
+        "metric": result.metric,
+        "validation": round(result.scores.get("validation", {}).get("score", float("nan")), 3),
+        "source": result.source or "",
+        "readout": result.readout,
+        "pooling": result.pooling,
+        "encoding": result.encoding,
+        "seconds": result.seconds,
+        "parameters": result.parameters,
+        "steps": result.steps,
+        "best_step": result.best_step,
+        "test_rows": result.rows.get("test", 0),
+        "job": result.id,
+    }

@@ -1,0 +1,47 @@
+"""What results over seeds say: means, intervals, paired differences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean with its 95 % interval (Student's t); `low` and `high` are None for a single value."""
+
+    value: float
+    low: float | None
+    high: float | None
+    count: int
+
+    def __str__(self) -> str:
+        if self.low is None or self.high is None:
+            return f"{self.value:.1f}"
+        return f"{self.value:.1f} ({self.low:.1f} to {self.high:.1f})"
+
+
+def mean(values: Sequence[float]) -> Mean:
+    """Mean and t interval of independent values.
+
+    Raises:
+        ValueError: no values.
+    """
+    if not values:
+        raise ValueError("a mean needs at least one value")
+    count = len(values)
+    middle = sum(values) / count
+    if count == 1:
+        return Mean(middle, None, None, 1)
+    from scipy.stats import t
+
+    spread = math.sqrt(sum((value - middle) ** 2 for value in values) / (count - 1))
+    half = float(t.ppf(0.975, count - 1)) * spread / math.sqrt(count)
+    return Mean(middle, middle - half, middle + half, count)
+
+
+def paired(ours: dict[int, float], theirs: dict[int, float]) -> Mean | None:
+    """Mean difference over the seeds both have, with its interval; None where they share no seed."""
+    shared = sorted(ours.keys() & theirs.keys())
+    return mean([ours[seed] - theirs[seed] for seed in shared]) if shared else None
