@@ -15,7 +15,7 @@ from torch.func import functional_call
 from promptgraft import kernels
 from promptgraft.errors import ModelError, RunError
 from promptgraft.kernels.rows import padded
-from promptgraft.model.backbone import Batch, Dropout, Encoding, Pooling, Read
+from promptgraft.model.backbone import Backbone, Batch, Dropout, Encoding, Pooling, Read
 from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.layout import Layout, lay_out
 from promptgraft.model.resolved import Resolved
@@ -27,7 +27,10 @@ from promptgraft.task.task import Example, Kind
 
 
 class AnyBackbone:
-    """A `Backbone` around a transformers encoder; see the contract for what each method promises."""
+    """A `Backbone` around a transformers encoder; see the contract for what each method promises.
+
+    `words` names its input embedding table among the weights.
+    """
 
     family = "any"
     deep = False
@@ -38,6 +41,7 @@ class AnyBackbone:
         module: torch.nn.Module,
         weights: Mapping[str, Tensor],
         tokenizer: Tokenizer,
+        words: str,
         *,
         max_length: int,
         pooling: Pooling | None,
@@ -48,17 +52,8 @@ class AnyBackbone:
         self.name, self.fingerprint, self.pooling, self.weights = name, fingerprint, pooling, weights
         self.hidden, self.layers, self.heads = config.hidden_size, config.num_hidden_layers, config.num_attention_heads
         self.max_length = max_length
-        self._module, self._tokenizer, self._has_pooler = module, tokenizer, has_pooler
-
-    @property
-    def _words(self) -> str:
-        """Name of the input embedding table."""
-        table: Any = self._module.get_input_embeddings()  # type: ignore[operator]
-        return next(name for name, weight in self._module.named_parameters() if weight is table.weight)
-
-    @property
-    def embedding_width(self) -> int:
-        return self.weights[self._words].shape[1]
+        self.embedding_width = weights[words].shape[1]
+        self._module, self._tokenizer, self._words, self._has_pooler = module, tokenizer, words, has_pooler
 
     def tokenize(
         self, examples: Sequence[Example], kind: Kind, encoding: Encoding = "cross", *, max_length: int | None = None
@@ -100,12 +95,13 @@ class AnyBackbone:
     def keys_values(self, ids: Int[Tensor, "P"]) -> Float[Tensor, "L 2 P H"]:
         raise self._no_deep()
 
-    def with_weights(self, weights: Mapping[str, Tensor]) -> AnyBackbone:
+    def with_weights(self, weights: Mapping[str, Tensor]) -> Backbone:
         return AnyBackbone(
             self.name,
             self._module,
             weights,
             self._tokenizer,
+            self._words,
             max_length=self.max_length,
             pooling=self.pooling,
             has_pooler=self._has_pooler,
@@ -155,12 +151,14 @@ def load_any(found: Resolved, config: Mapping[str, Any], dtype: torch.dtype) -> 
         raise ModelError(f"its weights lack {sorted(missing)[0]!r}", where=found.path)
     module.eval().requires_grad_(False)
     weights = dict(module.named_parameters())
+    table = module.get_input_embeddings().weight
     identity = fingerprint({name: weight for name, weight in weights.items() if name not in said["missing_keys"]})
     return AnyBackbone(
         found.name,
         module,
         weights,
         load_tokenizer(found.path, prefix=found.text_prefix, to_traditional=found.to_traditional),
+        next(name for name, weight in weights.items() if weight is table),
         max_length=_positions(module.config),
         pooling=found.pooling,
         has_pooler=hasattr(module, "pooler") and module.pooler is not None and not said["missing_keys"],

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from promptgraft import kernels
 from promptgraft.errors import ModelError, RunError
-from promptgraft.model.backbone import Batch, Dropout, Encoding, Pooling, Read
+from promptgraft.model.backbone import Backbone, Batch, Dropout, Encoding, Pooling, Read
 from promptgraft.model.encoder import Assemble, Encoder, Layer, Norm, Shape, Take
 from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.layout import Layout, lay_out
@@ -85,7 +85,7 @@ class PackedBackbone:
             x = self._after_attention(layer, kernels.attention(q, k, v, rows), x, None)
         return torch.stack(found).float()
 
-    def with_weights(self, weights: Mapping[str, Tensor]) -> PackedBackbone:
+    def with_weights(self, weights: Mapping[str, Tensor]) -> Backbone:
         learn = any(weight.requires_grad for weight in weights.values())
         return PackedBackbone(
             self.name,
@@ -139,7 +139,7 @@ class PackedBackbone:
         batch: Batch,
         prompts: PromptStack | None,
         dropout: Dropout | None,
-    ) -> Float[Tensor, "N H"]:
+    ) -> Float[Tensor, "Q H"]:
         """All layers; the last one only for the rows that are read."""
         table = prompts if prompts is not None and prompts.depth == "deep" else None
         starts, which = (None, None) if table is None else (table.starts, batch.prompt_of)
@@ -148,7 +148,7 @@ class PackedBackbone:
             rows if layout.read is None else kernels.Rows(layout.starts, layout.read_starts, self.heads, starts, which)
         )
         for number, layer in enumerate(encoder.layers):
-            prompt = (None, None) if table is None else table.table[number].unbind(0)
+            prompt = None if table is None else table.table[number]
             if number == self.layers - 1:
                 return self._layer(layer, x, last, layout.read, prompt, dropout)
             x = self._layer(layer, x, rows, None, prompt, dropout)
@@ -159,27 +159,29 @@ class PackedBackbone:
         layer: Layer,
         x: Float[Tensor, "R H"],
         rows: kernels.Rows,
-        read: Int[Tensor, "N"] | None,
-        prompt: Sequence[Tensor | None],
+        read: Int[Tensor, "Q"] | None,
+        prompt: Float[Tensor, "2 N H"] | None,
         dropout: Dropout | None,
-    ) -> Float[Tensor, "N H"]:
+    ) -> Float[Tensor, "Q H"]:
         residual = x if read is None else x.index_select(0, read)
         if read is None:
             q, k, v = layer.qkv(x).chunk(3, -1)
         else:
             q = layer.qkv.rows(0, self.hidden)(residual)
             k, v = layer.qkv.rows(self.hidden, 3 * self.hidden)(x).chunk(2, -1)
-        rate = None if dropout is None else (dropout.rate, dropout.generator)
-        return self._after_attention(layer, kernels.attention(q, k, v, rows, *prompt, rate), residual, dropout)
+        prompt_k, prompt_v = (None, None) if prompt is None else prompt.unbind(0)
+        dropped = None if dropout is None else (dropout.rate, dropout.generator)
+        mixed = kernels.attention(q, k, v, rows, prompt_k, prompt_v, dropped)
+        return self._after_attention(layer, mixed, residual, dropout)
 
     def _after_attention(
-        self, layer: Layer, mixed: Float[Tensor, "N H"], residual: Float[Tensor, "N H"], dropout: Dropout | None
-    ) -> Float[Tensor, "N H"]:
+        self, layer: Layer, mixed: Float[Tensor, "Q H"], residual: Float[Tensor, "Q H"], dropout: Dropout | None
+    ) -> Float[Tensor, "Q H"]:
         x = self._add_norm(_dropped(layer.attended(mixed), dropout), residual, layer.attended_norm)
         narrow = layer.narrow(kernels.activation(layer.wide(x), self._shape.activation))
         return self._add_norm(_dropped(narrow, dropout if self._shape.drops_narrow else None), x, layer.narrow_norm)
 
-    def _add_norm(self, x: Tensor, residual: Tensor, norm: Norm) -> Float[Tensor, "N H"]:
+    def _add_norm(self, x: Tensor, residual: Tensor, norm: Norm) -> Float[Tensor, "Q H"]:
         return kernels.add_norm(x, residual, norm.weight, norm.bias, self._shape.epsilon)
 
 

@@ -102,6 +102,7 @@ class Tokenizer:
         """Tokens of one row of words, with each word's index at its first token."""
         by_word: list[list[int]] = [[] for _ in range(count)]
         for token, word in zip(encoded.ids, encoded.word_ids, strict=True):
+            assert word is not None, "no special tokens were asked for"
             by_word[word].append(token)
         ids: list[int] = []
         firsts: list[int] = []
@@ -170,7 +171,7 @@ def load_tokenizer(folder: Path, *, prefix: str = "", to_traditional: bool = Fal
     engine.no_truncation()
     engine.no_padding()
     _lower_where_needed(engine, _lower_only(engine))
-    unknown = next((engine.token_to_id(name) for name in ("[UNK]", "<unk>") if engine.token_to_id(name) is not None), 0)
+    unknown = next((number for name in ("[UNK]", "<unk>") if (number := engine.token_to_id(name)) is not None), 0)
     joint = "ByteLevel" in repr(engine.pre_tokenizer)
     convert = to_traditional_characters() if to_traditional else None
     return Tokenizer(engine, Frames.learn(engine), unknown, prefix, convert, joint)
