@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol
@@ -53,12 +55,28 @@ class Score:
 
     Attributes:
         passes: examples that went through the backbone for this score, counted as if nothing was cached.
-        error: standard error of the value, where it can be had; two scores closer than that are a tie.
+        error: standard error of the value, where it can be had.
+        rows: values of the target's rows whose mean is the value, where it is such a mean.
     """
 
     value: float
     passes: int
     error: float | None = None
+    rows: tuple[float, ...] = ()
+
+
+def lead(one: Score, other: Score) -> tuple[float, float | None]:
+    """By how much one score is above another of the same measure and target, and the standard error of that.
+
+    Over the same rows the error is that of the paired difference, which is smaller: rows that are hard are hard for both.
+    """
+    ahead = one.value - other.value
+    if len(one.rows) == len(other.rows) > 1:
+        differences = [mine - theirs for mine, theirs in zip(one.rows, other.rows, strict=True)]
+        return ahead, statistics.stdev(differences) / math.sqrt(len(differences))
+    if one.error is None or other.error is None:
+        return ahead, None
+    return ahead, math.hypot(one.error, other.error)
 
 
 class View(Protocol):

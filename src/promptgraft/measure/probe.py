@@ -43,4 +43,4 @@ class ProbeScore:
         hidden, tokens = view.hidden(source.prompt, examples, target, read)
         seen = features(hidden, tokens, target.encoding)
         estimate = cross_validate(target.task, examples, seen, tokens, self.seed, self.repeats)
-        return Score(estimate.value, len(examples), estimate.error)
+        return Score(estimate.value, len(examples), estimate.error, tuple(estimate.hits.tolist()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -55,9 +55,9 @@ class TaskEmbedding:
         if target.prompt is None:
             raise RunError("measure 'task-embedding' needs a prompt tuned on the target", where=target.task.name)
         examples = sample_examples(target.task, self.count, self.seed)
-        here = self.states(target.prompt, examples, target, view)
+        here = states(target.prompt, examples, target, view, self.pooling)
         if self.data == "common":
-            there = self.states(source.prompt, examples, target, view)
+            there = states(source.prompt, examples, target, view, self.pooling)
             return Score(cosine(there.mean(0), here.mean(0)), 2 * len(examples), jackknife(there, here))
         if self.pooling not in source.embeddings:
             raise RunError(
@@ -68,17 +68,19 @@ class TaskEmbedding:
         stored = source.embeddings[self.pooling].to(here)
         return Score(cosine(stored, here.mean(0)), len(examples), jackknife(stored.expand_as(here), here))
 
-    def states(self, prompt: Prompt, examples: Sequence[Example], target: Target, view: View) -> Float[Tensor, "S H"]:
-        """One vector a sequence."""
-        return view.hidden(prompt, examples, target, self.pooling)[0].float()
-
 
 def embed_task(
     prompt: Prompt, target: Target, view: View, pooling: Pooling, count: int = EXAMPLES, seed: int = 0
 ) -> Float[Tensor, "H"]:
     """The task embedding that is stored with a tuned prompt: `Source.embeddings[pooling]`."""
-    examples = sample_examples(target.task, count, seed)
-    return view.hidden(prompt, examples, target, pooling)[0].float().mean(0)
+    return states(prompt, sample_examples(target.task, count, seed), target, view, pooling).mean(0)
+
+
+def states(
+    prompt: Prompt, examples: Sequence[Example], target: Target, view: View, pooling: Pooling
+) -> Float[Tensor, "S H"]:
+    """One vector a sequence. Pairs are one sequence whatever they were tuned as, so that any two tasks compare."""
+    return view.hidden(prompt, examples, replace(target, encoding="cross"), pooling)[0].float()
 
 
 def sample_examples(task: Task, count: int, seed: int) -> tuple[Example, ...]:

@@ -1,0 +1,303 @@
+"""What every readout promises, those of the registry all, on hand-made rows of its kinds."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+import promptgraft.readout.all  # noqa: F401
+from promptgraft.errors import RunError, TaskError, UsageError
+from promptgraft.model.tokens import Tokens, concatenate
+from promptgraft.readout.readout import READOUTS, Readout, find
+from promptgraft.task.task import KINDS, Answers, Example, Kind, Task
+
+WIDTH = 12
+LABELS = {"bad": "a bad thing", "good": "a good thing", "other": "something else"}
+CASES = [(name, kind) for name, readout in READOUTS.items() for kind in sorted(readout.kinds)]
+
+
+@dataclass
+class World:
+    """Rows of one kind whose hidden states hold the labels."""
+
+    task: Task
+    tokens: Tokens
+    hidden: Tensor
+
+    @property
+    def examples(self) -> Sequence[Example]:
+        return self.task.train
+
+
+def offsets(lengths: Sequence[int]) -> Tensor:
+    return torch.tensor([0, *lengths]).cumsum(0)
+
+
+def make_row(kind: Kind, generator: torch.Generator) -> tuple[Example, Tokens, Tensor]:
+    """One example, its tokens and one signal a token: what a probe on that token should find."""
+
+    def draw(low: int, high: int) -> int:
+        return int(torch.randint(low, high, (), generator=generator))
+
+    if kind == "choice":
+        count = draw(2, 5)
+        lengths, right = [draw(3, 6) for _ in range(count)], draw(0, count)
+        choices = tuple(f"choice {place}" for place in range(count))
+        signal = torch.tensor([place == right for place in range(count)]).repeat_interleave(torch.tensor(lengths))
+        ids = torch.arange(sum(lengths))
+        tokens = Tokens(ids, ids * 0, offsets(lengths), torch.tensor([0, count]))
+        return Example("pick one", choices=choices, label=choices[right]), tokens, signal.float()
+    length = draw(6, 12)
+    ids, types = torch.arange(length), torch.zeros(length, dtype=torch.long)
+    starts, rows = offsets([length]), torch.tensor([0, 1])
+    if kind == "tagging":
+        words = torch.full((length,), -1)
+        words[1:-1:2] = torch.arange(len(words[1:-1:2]))
+        tags = [draw(0, 3) for _ in range(int(words.max()) + 1)]
+        signal = torch.zeros(length)
+        signal[words >= 0] = torch.tensor(tags).float()
+        label = tuple(list(LABELS)[tag] for tag in tags)
+        names = tuple(f"w{place}" for place in range(len(tags)))
+        return Example(tokens=names, label=label), Tokens(ids, types, starts, rows, words=words), signal
+    if kind == "span":
+        texts = [f"w{place}" for place in range(length - 3)]
+        begins = [sum(len(text) + 1 for text in texts[:place]) for place in range(len(texts))]
+        chars = torch.full((length, 2), -1)
+        chars[2:-1] = torch.tensor([[begin, begin + len(text)] for begin, text in zip(begins, texts, strict=True)])
+        right = draw(0, len(texts))
+        signal = torch.zeros(length)
+        signal[2 + right] = 1.0
+        label = Answers((texts[right],), (begins[right],))
+        return Example("which?", " ".join(texts), label=label), Tokens(ids, types, starts, rows, chars=chars), signal
+    value = draw(0, 3)
+    label = list(LABELS)[value] if kind != "regression" else 2.0 + 3.0 * value
+    return Example("a text", "another", label=label), Tokens(ids, types, starts, rows), torch.full((length,), value)
+
+
+def make_world(kind: Kind, rows: int = 24, seed: int = 0) -> World:
+    generator = torch.Generator().manual_seed(seed)
+    examples, tokens, signals = zip(*(make_row(kind, generator) for _ in range(rows)), strict=True)
+    labels = LABELS if kind in ("classification", "pair", "tagging") else {}
+    task = Task("toy", kind, "accuracy", labels, {"train": tuple(examples)})
+    codes = torch.randn(3, WIDTH, generator=torch.Generator().manual_seed(99))
+    signal = torch.cat(signals).long()
+    noise = 0.1 * torch.randn(len(signal), WIDTH, generator=generator)
+    return World(task, concatenate(tokens), codes[signal] + noise)
+
+
+def describe(texts: Sequence[str]) -> Tensor:
+    return torch.stack([torch.randn(WIDTH, generator=torch.Generator().manual_seed(len(text))) for text in texts])
+
+
+def create(name: str, world: World, seed: int = 0) -> Readout:
+    return READOUTS[name].create(world.task, WIDTH, torch.Generator().manual_seed(seed), describe)
+
+
+def features(readout: Readout, world: World) -> Tensor:
+    return world.hidden if readout.reads == "tokens" else world.hidden[world.tokens.starts[:-1]]
+
+
+def scores(readout: Readout, world: World) -> Tensor:
+    return readout.scores(features(readout, world), world.tokens)
+
+
+def part(world: World, index: Tensor) -> World:
+    rows = [torch.arange(int(a), int(b)) for a, b in itertools.pairwise(world.tokens.row_tokens)]
+    hidden = world.hidden[torch.cat([rows[int(place)] for place in index])]
+    examples = tuple(world.examples[int(place)] for place in index)
+    return World(world.task.replace(splits={"train": examples}), world.tokens.select(index), hidden)
+
+
+def test_every_kind_of_task_has_a_readout() -> None:
+    assert {kind for _, kind in CASES} == set(KINDS)
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_state_holds_all_that_load_needs(name: str, kind: Kind) -> None:
+    world = make_world(kind)
+    readout = create(name, world)
+    with torch.no_grad():
+        for tensor in readout.parameters().values():
+            tensor += 0.1
+    state = readout.state()
+    again = READOUTS[name].load(state)
+    assert torch.equal(scores(again, world), scores(readout, world))
+    assert all(isinstance(tensor, Tensor) and not tensor.requires_grad for tensor in state.values())
+    assert again.predict(scores(again, world), world.tokens, world.examples, world.task) == readout.predict(
+        scores(readout, world), world.tokens, world.examples, world.task
+    )
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_a_loaded_readout_shares_no_memory_with_its_state(name: str, kind: Kind) -> None:
+    world = make_world(kind)
+    readout = create(name, world)
+    before = scores(readout, world).detach().clone()
+    again = READOUTS[name].load(readout.state())
+    with torch.no_grad():
+        for tensor in again.parameters().values():
+            tensor += 1
+    assert torch.equal(scores(readout, world), before)
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_parameters_are_leaves_and_gradients_reach_them_and_the_hidden_states(name: str, kind: Kind) -> None:
+    world = make_world(kind)
+    readout = create(name, world)
+    world.hidden.requires_grad_()
+    readout.loss(scores(readout, world), readout.gold(world.examples, world.tokens, world.task)).sum().backward()
+    for tensor in readout.parameters().values():
+        assert tensor.is_leaf
+        assert tensor.grad is not None
+        assert tensor.grad.isfinite().all()
+        assert tensor.grad.abs().sum() > 0
+    assert world.hidden.grad is not None
+    assert world.hidden.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_the_same_seed_gives_the_same_bits(name: str, kind: Kind) -> None:
+    world = make_world(kind)
+    one, two = create(name, world, 3).state(), create(name, world, 3).state()
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_training_learns_what_is_there(name: str, kind: Kind) -> None:
+    world = make_world(kind)
+    readout = create(name, world)
+    gold = readout.gold(world.examples, world.tokens, world.task)
+    optimiser = torch.optim.Adam(readout.parameters().values(), lr=0.05)
+    first = last = torch.tensor(0.0)
+    for step in range(150):
+        last = readout.loss(scores(readout, world), gold).mean()
+        first = last.detach() if step == 0 else first
+        optimiser.zero_grad()
+        last.backward()
+        optimiser.step()
+    assert last < 0.3 * first
+    predictions = readout.predict(scores(readout, world), world.tokens, world.examples, world.task)
+    for prediction, example in zip(predictions, world.examples, strict=True):
+        if kind == "span":
+            assert isinstance(example.label, Answers)
+            assert prediction == example.label.texts[0]
+        elif kind == "regression":
+            assert prediction == pytest.approx(example.label, abs=0.5)
+        else:
+            assert prediction == example.label
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_rows_do_not_see_each_other(name: str, kind: Kind) -> None:
+    world = make_world(kind)
+    readout = create(name, world)
+    gold = readout.gold(world.examples, world.tokens, world.task)
+    losses = readout.loss(scores(readout, world), gold)
+    predictions = readout.predict(scores(readout, world), world.tokens, world.examples, world.task)
+    alone = [part(world, torch.tensor([place])) for place in range(world.tokens.count)]
+    golds = [readout.gold(one.examples, one.tokens, world.task) for one in alone]
+    single = torch.cat([readout.loss(scores(readout, one), g) for one, g in zip(alone, golds, strict=True)])
+    torch.testing.assert_close(single, losses)
+    assert torch.equal(torch.cat(golds), gold)
+    ones = [readout.predict(scores(readout, one), one.tokens, one.examples, world.task)[0] for one in alone]
+    assert ones == pytest.approx(predictions) if kind == "regression" else ones == predictions
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_the_order_of_rows_does_not_matter(name: str, kind: Kind) -> None:
+    world = make_world(kind)
+    readout = create(name, world)
+    index = torch.randperm(world.tokens.count, generator=torch.Generator().manual_seed(5))[:9]
+    mixed = part(world, index)
+    expected = readout.predict(scores(readout, world), world.tokens, world.examples, world.task)
+    got = readout.predict(scores(readout, mixed), mixed.tokens, mixed.examples, world.task)
+    wanted = [expected[int(place)] for place in index]
+    assert got == pytest.approx(wanted) if kind == "regression" else got == wanted
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_a_row_without_a_label_costs_nothing(name: str, kind: Kind) -> None:
+    world = make_world(kind, rows=4)
+    readout = create(name, world)
+    examples = [Example(e.text, e.pair, e.choices, e.tokens) for e in world.examples]
+    world.hidden.requires_grad_()
+    gold = readout.gold(examples, world.tokens, world.task)
+    loss = readout.loss(scores(readout, world), gold)
+    loss.sum().backward()
+    assert (gold == -100).all()
+    assert (loss == 0).all()
+    assert world.hidden.grad is not None
+    assert (world.hidden.grad == 0).all()
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_loss_has_one_value_a_unit_and_scores_the_common_layout(name: str, kind: Kind) -> None:
+    world = make_world(kind)
+    readout = create(name, world)
+    result = scores(readout, world)
+    gold = readout.gold(world.examples, world.tokens, world.task)
+    units = world.tokens.count if readout.unit == "row" else int(world.tokens.row_words[-1])
+    assert len(result) == units
+    assert readout.loss(result, gold).shape == (units,)
+    if kind != "regression":
+        assert gold.shape == result.shape[:-1]
+        assert (result.softmax(-1).sum(-1) - 1).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_half_precision_states_are_read_in_full_precision(name: str, kind: Kind) -> None:
+    world = make_world(kind)
+    readout = create(name, world)
+    half = World(world.task, world.tokens, world.hidden.bfloat16())
+    assert scores(readout, half).dtype == torch.float32
+    torch.testing.assert_close(scores(readout, half), scores(readout, world), atol=0.5, rtol=0.1)
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_carried_to_its_own_task_it_is_the_same(name: str, kind: Kind) -> None:
+    world = make_world(kind)
+    readout = create(name, world)
+    with torch.no_grad():
+        for tensor in readout.parameters().values():
+            tensor += 0.1 * torch.randn(tensor.shape, generator=torch.Generator().manual_seed(1))
+    carried = readout.carry(world.task, describe, {})
+    torch.testing.assert_close(scores(carried, world), scores(readout, world))
+    with torch.no_grad():
+        for tensor in carried.parameters().values():
+            assert tensor.is_leaf
+            assert tensor.requires_grad
+            tensor += 1
+    assert not torch.equal(carried.state()[next(iter(carried.parameters()))], next(iter(readout.parameters().values())))
+
+
+@pytest.mark.parametrize("name", READOUTS)
+def test_a_task_of_another_kind_is_refused_in_one_line(name: str) -> None:
+    readout = READOUTS[name]
+    mine, other = make_world(next(iter(readout.kinds))), next(kind for kind in KINDS if kind not in readout.kinds)
+    for attempt in (
+        lambda: readout.create(make_world(other).task, WIDTH, torch.Generator(), describe),
+        lambda: create(name, mine).carry(make_world(other).task, describe, {}),
+    ):
+        with pytest.raises(RunError, match=f"not {other}") as caught:
+            attempt()
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_a_label_that_does_not_fit_is_named(name: str, kind: Kind) -> None:
+    world = make_world(kind, rows=1)
+    wrong = "nonsense" if kind != "tagging" else tuple("nonsense" for _ in world.examples[0].tokens)
+    old = world.examples[0]
+    example = Example(old.text, old.pair, old.choices, old.tokens, wrong)
+    with pytest.raises(TaskError, match="nonsense"):
+        create(name, world).gold([example], world.tokens, world.task)
+
+
+def test_a_misspelt_name_is_met_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match="did you mean 'label-text'"):
+        find("label_text")
