@@ -1,0 +1,97 @@
+"""promptgraft doctor"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import typer
+
+from promptgraft.cli.say import Say
+from promptgraft.cli.verb import COULD_NOT, verb
+
+EXTRAS = {"hub": "datasets", "zh": "opencc", "convert": "onnx", "setfit": "setfit", "ray": "ray", "serve": "fastapi"}
+LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at.
+
+    Attributes:
+        broken: whether something that is needed does not work.
+    """
+
+    what: str
+    state: str
+    broken: bool = False
+
+
+@verb
+def doctor(say: Say) -> None:
+    """Look at this installation: versions, processor, models, the starter bank, optional parts.
+
+    Exit status 1 where something that is needed is broken.
+    """
+    found = [*libraries(), *machine(), *models(), *starter(), *extras()]
+    say.table(("what", "is", ""), [(one.what, one.state, "BROKEN" if one.broken else "") for one in found])
+    say.data([asdict(one) for one in found])
+    if any(one.broken for one in found):
+        raise typer.Exit(COULD_NOT)
+
+
+def libraries() -> Iterator[Finding]:
+    """Python and what promptgraft is built on."""
+    yield Finding("python", platform.python_version())
+    for name in ("promptgraft", *LIBRARIES):
+        try:
+            yield Finding(name, importlib.metadata.version(name))
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding(name, "not installed", broken=name in LIBRARIES)
+
+
+def machine() -> Iterator[Finding]:
+    """Where the work is done."""
+    import torch
+
+    from promptgraft.model.home import home
+
+    yield Finding("threads", f"{torch.get_num_threads()} of {os.cpu_count()} processors")
+    yield Finding("processor", torch.backends.cpu.get_cpu_capability())
+    yield Finding("bf16 instructions", "yes" if torch.cpu._is_avx512_bf16_supported() else "no")
+    yield Finding("device", torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu")
+    place = home()
+    nearest = next(folder for folder in (place, *place.absolute().parents) if folder.exists())
+    writable = os.access(nearest, os.W_OK)
+    yield Finding("PROMPTGRAFT_HOME", str(place) if writable else f"{place} (not writable)", broken=not writable)
+
+
+def models() -> Iterator[Finding]:
+    """Models that were pulled, and whether they are whole."""
+    from promptgraft.model.catalog import check, entries
+
+    for entry in entries().values():
+        wrong = check(entry.name)
+        said = f"{wrong}; promptgraft models pull {entry.name}" if wrong else str(entry.path)
+        yield Finding(f"model {entry.name}", said, broken=wrong is not None and entry.pulled)
+
+
+def starter() -> Iterator[Finding]:
+    """The bank that ships."""
+    from promptgraft.bank.bank import open_bank
+
+    bank = open_bank("starter")
+    problems = bank.verify()
+    said = "; ".join(f"{problem.name}: {problem.what}" for problem in problems) or f"{len(bank.names())} prompts"
+    yield Finding("starter bank", said, broken=bool(problems) or not bank.names())
+
+
+def extras() -> Iterator[Finding]:
+    """Optional parts."""
+    for extra, module in EXTRAS.items():
+        there = importlib.util.find_spec(module) is not None
+        yield Finding(f"extra {extra}", "yes" if there else f"no; pip install 'promptgraft[{extra}]'")

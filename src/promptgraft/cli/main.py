@@ -1,0 +1,59 @@
+"""promptgraft VERB [TASK] ..."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import promptgraft
+from promptgraft.cli.doctor import doctor
+from promptgraft.cli.models import models
+from promptgraft.cli.predict import predict
+from promptgraft.cli.tune import tune
+
+ABOUT = """Tune prompts on frozen language models, keep them, find which suits a new task, graft it, judge it honestly.
+
+Results go to standard output, notes and progress to standard error. Exit status: 0 done, 1 could not, 2 wrong usage.
+
+    promptgraft models pull minilm
+
+    promptgraft tune reviews.csv --model minilm --out runs/reviews --bank my-bank
+
+    promptgraft transfer other.csv --model minilm --bank my-bank --shots 8
+
+    promptgraft predict runs/transfer-other --text "The blade broke on day two."
+"""
+
+app = typer.Typer(
+    help=ABOUT,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and end."""
+    if wanted:
+        typer.echo(f"promptgraft {promptgraft.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.add_typer(models, name="models")
+app.command("tune")(tune)
+app.command("predict")(predict)
+app.command("doctor")(doctor)
+
+if __name__ == "__main__":
+    app()

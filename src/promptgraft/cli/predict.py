@@ -1,0 +1,94 @@
+"""promptgraft predict"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from promptgraft.cli.labelled import as_text, rows_of, written
+from promptgraft.cli.say import Say
+from promptgraft.cli.verb import verb
+from promptgraft.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from promptgraft.engine.predictor import Predictor
+    from promptgraft.task.task import Example
+
+
+@verb
+def predict(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of tune or transfer, or a bank's entry.")],
+    say: Say,
+    text: Annotated[list[str] | None, typer.Option(help="A text to label; may be given again.")] = None,
+    pair: Annotated[list[str] | None, typer.Option(help="The second text of each, for tasks of pairs.")] = None,
+    file: Annotated[Path | None, typer.Option(help="A file to label: csv, tsv, json, jsonl, parquet, txt.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Where to: csv, tsv or jsonl by its ending (default: the screen)."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="The frozen model (default: the one on the card).")
+    ] = None,
+    text_column: Annotated[str | None, typer.Option(help="Column of the text in FILE.")] = None,
+    pair_column: Annotated[str | None, typer.Option(help="Of the second text.")] = None,
+) -> None:
+    """Label new text with a tuned prompt.
+
+    A file keeps its columns and gets `prediction`, and `probability` where there are classes.
+
+        promptgraft predict runs/reviews --text "The blade broke on day two."
+
+        promptgraft predict runs/reviews --file new.csv --out labelled.csv
+    """
+    from promptgraft import api
+
+    if bool(text) == (file is not None):
+        raise UsageError("give what to label", do="either --text TEXT or --file FILE")
+    predictor = api.load(path, model)
+    if file is None:
+        rows, examples = typed(text or [], pair or [])
+    else:
+        rows, examples = rows_of(file, predictor.task, text_column, pair_column)
+    answers = answered(predictor, examples)
+    labelled = [row | answer for row, answer in zip(rows, answers, strict=True)]
+    if out is not None:
+        written(labelled, out)
+        say.line(f"{len(labelled)} rows labelled in {out}")
+    else:
+        show(say, labelled)
+    say.data({"rows": len(labelled), "out": str(out)} if out is not None else labelled)
+
+
+def typed(texts: Sequence[str], pairs: Sequence[str]) -> tuple[list[dict[str, Any]], list[Example]]:
+    """Rows and examples of texts on the command line."""
+    from promptgraft.task.task import Example
+
+    if pairs and len(pairs) != len(texts):
+        raise UsageError(f"{len(texts)} --text and {len(pairs)} --pair", do="give every text its second text")
+    if not pairs:
+        return [{"text": text} for text in texts], [Example(text=text) for text in texts]
+    both = list(zip(texts, pairs, strict=True))
+    return [{"text": one, "pair": two} for one, two in both], [Example(text=one, pair=two) for one, two in both]
+
+
+def answered(predictor: Predictor, examples: Sequence[Example]) -> list[dict[str, Any]]:
+    """Prediction, and its probability where there are classes, of every example."""
+    if predictor.task.kind not in ("classification", "pair"):
+        return [{"prediction": as_text(value)} for value in predictor.predict(examples)]
+    shares = predictor.predict_proba(examples)
+    best = shares.argmax(1)
+    return [
+        {"prediction": predictor.classes[place], "probability": round(float(row[place]), 4)}
+        for place, row in zip(best, shares, strict=True)
+    ]
+
+
+def show(say: Say, labelled: Sequence[dict[str, Any]]) -> None:
+    """The answers first, then what they are answers to."""
+    answers = [name for name in ("prediction", "probability") if name in labelled[0]]
+    names = [*answers, *(name for name in labelled[0] if name not in answers)]
+    say.table(names, [[as_text(row[name]) for name in names] for row in labelled])

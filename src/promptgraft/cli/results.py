@@ -1,0 +1,79 @@
+"""Tables of scores, as tune, transfer and compare print them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from promptgraft.cli.say import Say
+
+if TYPE_CHECKING:
+    from promptgraft.study.compare import Row
+    from promptgraft.study.judge import Mean
+
+COLUMNS = (
+    "method",
+    "test ",
+    "95 % interval",
+    "validation ",
+    "gain ",
+    "95 % interval",
+    "seconds ",
+    "trained ",
+    "source",
+)
+GAIN = "gain: paired difference to prompt tuning from scratch with a linear readout, on test"
+
+
+def results(say: Say, rows: Sequence[Row], best: str, metric: str) -> None:
+    """A table with a row a method, the chosen one set off; how to read it below."""
+    labels = [row.label for row in rows]
+    place = labels.index(best) if best in labels else -1
+    say.table(COLUMNS, map(cells, rows), title=f"{metric} in percent", best=place)
+    over = "seeds" if rows[0].test.count > 1 else "test rows (one seed)"
+    say.line(f"intervals over {over}; {GAIN}")
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """A method's row of the table."""
+    return (
+        row.label,
+        f"{row.test.value:.1f}",
+        interval(row.test) or by_rows(row),
+        f"{row.validation.value:.1f}" if row.validation else "",
+        f"{row.gain.value:+.1f}" if row.gain else "",
+        interval(row.gain) if row.gain else "",
+        f"{row.seconds:.1f}",
+        f"{row.parameters:,}",
+        ", ".join(row.sources),
+    )
+
+
+def interval(mean: Mean) -> str:
+    """The interval of a mean of several seeds."""
+    return "" if mean.low is None or mean.high is None else f"{mean.low:.1f} to {mean.high:.1f}"
+
+
+def by_rows(row: Row) -> str:
+    """The interval of one seed's score over its test rows."""
+    low, high = row.results[0].intervals["test"]
+    return f"{low:.1f} to {high:.1f}"
+
+
+def as_data(row: Row) -> dict[str, object]:
+    """A method's row for programs."""
+    return {
+        "method": row.label,
+        "test": spread(row.test),
+        "validation": spread(row.validation),
+        "gain": spread(row.gain),
+        "seconds": row.seconds,
+        "parameters": row.parameters,
+        "sources": list(row.sources),
+        "results": [result.model_dump(mode="json") for result in row.results],
+    }
+
+
+def spread(mean: Mean | None) -> dict[str, object] | None:
+    """A mean with its interval for programs."""
+    return None if mean is None else {"mean": mean.value, "low": mean.low, "high": mean.high, "count": mean.count}

@@ -1,0 +1,106 @@
+"""promptgraft tune"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from promptgraft.cli.options import (
+    Columns,
+    MethodOptions,
+    ModelOption,
+    OutOption,
+    RecipeOptions,
+    Seeds,
+    ShotsOption,
+    TaskArgument,
+    option_values,
+    run_folder,
+)
+from promptgraft.cli.progress import progress
+from promptgraft.cli.results import as_data, results
+from promptgraft.cli.say import Say
+from promptgraft.cli.verb import verb
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from promptgraft.api import Outcome
+    from promptgraft.task.task import Task
+
+KeepOption = Annotated[
+    str | None, typer.Option("--bank", "-b", help="A bank to keep the prompt in as well; made where there is none.")
+]
+NameOption = Annotated[str | None, typer.Option("--name", help="Its name in the bank (default: the task's name).")]
+
+
+@verb
+def tune(
+    task: TaskArgument,
+    model: ModelOption,
+    say: Say,
+    columns: Columns,
+    seeds: Seeds,
+    options: MethodOptions,
+    recipe: RecipeOptions,
+    method: Annotated[
+        str, typer.Option(help="prompt-tuning, linear-probe, model-tuning, or zero-shot.")
+    ] = "prompt-tuning",
+    shots: ShotsOption = None,
+    out: OutOption = None,
+    bank: KeepOption = None,
+    name: NameOption = None,
+) -> None:
+    """Tune a prompt from scratch and keep it.
+
+    With several seeds the one that is best on validation is kept; test is only reported.
+
+        promptgraft tune reviews.csv --model minilm --out runs/reviews --bank my-bank
+
+        promptgraft tune reviews.csv --model minilm --method linear-probe --shots 8 --seeds 5
+    """
+    from promptgraft import api
+
+    opened = columns.open(task)
+    say.note(*opened.notes)
+    folder = run_folder(out, "tune", opened)
+    with progress(say) as told:
+        outcome = api.tune(
+            opened,
+            model,
+            method=method,
+            options=option_values(options),
+            out=folder,
+            bank=bank,
+            name=name,
+            shots=shots,
+            seeds=seeds.chosen(),
+            progress=told,
+            **recipe.given(),
+        )
+    kept(say, opened, outcome, folder, bank, name)
+
+
+def kept(say: Say, task: Task, outcome: Outcome, folder: Path, bank: str | None, name: str | None) -> None:
+    """Print what a run gave, and where the model is that was kept."""
+    from promptgraft.study.compare import judge
+
+    say.note(*outcome.notes)
+    rows, _ = judge([*outcome.finished, *outcome.baselines])
+    best = outcome.best.result
+    results(say, rows, best.label, best.metric)
+    say.line(f"kept: {best.label}, seed {best.seed}, in {folder}")
+    if bank is not None:
+        say.line(f"and in the bank {bank} as {name or task.name}")
+    say.data(
+        {
+            "task": task.name,
+            "metric": best.metric,
+            "rows": [as_data(row) for row in rows],
+            "best": best.model_dump(mode="json"),
+            "out": str(folder),
+            "bank": bank,
+            "notes": list(outcome.notes),
+        }
+    )

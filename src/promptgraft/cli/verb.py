@@ -1,0 +1,119 @@
+"""What turns a function into a verb: groups of options shared by verbs, and errors as one line and an exit status."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, get_type_hints
+
+import typer
+
+from promptgraft.cli.say import Output, Say
+from promptgraft.errors import PromptgraftError, UsageError
+
+COULD_NOT, WRONG_USAGE, STOPPED = 1, 2, 130
+PASSED_ON = (typer.Exit, typer.Abort, typer.BadParameter)
+
+
+def verb(function: Callable[..., None]) -> Callable[..., None]:
+    """A typer command from a function: parameters that are dataclasses become the options that are their fields.
+
+    The function's parameter `say` comes from the options of `Output`; its errors end in one line on stderr.
+    """
+    hints = get_type_hints(function, include_extras=True)
+    hints.pop("return", None)
+    groups = {name: Output if kind is Say else kind for name, kind in hints.items()}
+    groups = {name: kind for name, kind in groups.items() if dataclasses.is_dataclass(kind)}
+
+    @wraps(function)
+    def run(**given: Any) -> None:
+        made = {name: build(kind, given) for name, kind in groups.items()}
+        say = Say(made["say"])
+        with one_line(say):
+            function(**given | made | {"say": say})
+
+    parameters = list(expanded(function, hints, groups))
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+def expanded(function: Callable[..., None], hints: Mapping[str, Any], groups: Mapping[str, Any]) -> Iterator[Any]:
+    """The function's parameters with every group replaced by its fields."""
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name not in groups:
+            yield parameter.replace(kind=parameter.KEYWORD_ONLY, annotation=hints[name])
+            continue
+        kinds = get_type_hints(groups[name], include_extras=True)
+        for field in dataclasses.fields(groups[name]):
+            yield inspect.Parameter(
+                field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=kinds[field.name]
+            )
+
+
+def build(group: Any, given: dict[str, Any]) -> Any:
+    """The group's object from the values given; they are taken out of `given`."""
+    return group(**{field.name: given.pop(field.name) for field in dataclasses.fields(group)})
+
+
+@contextmanager
+def one_line(say: Say) -> Iterator[None]:
+    """End with one line and an exit status whatever goes wrong; `--debug` shows where it did."""
+    try:
+        with library_warnings(say):
+            yield
+    except PASSED_ON:
+        raise
+    except BrokenPipeError:
+        # The reader of our output has gone, and Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(COULD_NOT) from None
+    except (Exception, KeyboardInterrupt) as error:
+        if say.debug:
+            traceback.print_exc()
+        say.problem(line_of(error))
+        raise typer.Exit(status_of(error)) from None
+
+
+@contextmanager
+def library_warnings(say: Say) -> Iterator[None]:
+    """Warnings of ours as notes; other libraries' only with `--debug`."""
+
+    def show(message: Warning | str, category: type[Warning], filename: str, *_: object) -> None:
+        if say.debug or f"{os.sep}promptgraft{os.sep}" in filename:
+            say.note(str(message))
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
+def line_of(error: BaseException) -> str:
+    """An error as one line: what is wrong, where, what to do."""
+    match error:
+        case PromptgraftError():
+            return " ".join(str(error).split())
+        case KeyboardInterrupt():
+            return "stopped; the same command goes on where it was"
+        case MemoryError():
+            return "out of memory; use a smaller --batch or --max-length, or fewer --test-rows"
+        case OSError():
+            where = f"{error.filename}: " if error.filename else ""
+            return f"{where}{error.strerror or error}"
+        case _:
+            said = " ".join(str(error).split())
+            return f"a mistake of ours: {type(error).__name__}: {said}; run it again with --debug and report it"
+
+
+def status_of(error: BaseException) -> int:
+    """The exit status for an error."""
+    if isinstance(error, KeyboardInterrupt):
+        return STOPPED
+    return WRONG_USAGE if isinstance(error, UsageError) else COULD_NOT
