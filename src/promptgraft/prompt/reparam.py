@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Protocol, Self
 
 import torch
@@ -145,7 +146,7 @@ class Residual:
         prompt = part["prompt"]
         down = torch.relu(torch.nn.functional.linear(prompt, part["down.weight"], part["down.bias"]))
         up = torch.nn.functional.linear(down, part["up.weight"], part["up.bias"])
-        change: Tensor = torch.nn.functional.layer_norm(up, up.shape[-1:], part["norm.weight"], part["norm.bias"])
+        change = torch.nn.functional.layer_norm(up, up.shape[-1:], part["norm.weight"], part["norm.bias"])
         return prompt + change
 
 
@@ -156,4 +157,4 @@ def _leaf(values: Tensor) -> Tensor:
 
 def _random(shape: tuple[int, ...], fan_in: int, generator: torch.Generator) -> Tensor:
     """Gaussian with variance 1 / fan-in, so that activations keep their spread."""
-    return torch.randn(shape, generator=generator) * fan_in**-0.5
+    return torch.randn(shape, generator=generator) / math.sqrt(fan_in)

@@ -1,0 +1,238 @@
+"""The bank: a folder of artefacts that many processes read and one at a time writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import filelock
+
+from promptgraft.bank import parcel
+from promptgraft.bank.index import Index
+from promptgraft.bank.names import check_name, name_from
+from promptgraft.errors import ArtefactError, BankError, PromptgraftError, unknown
+from promptgraft.prompt import atomic
+from promptgraft.prompt.card import Card
+
+if TYPE_CHECKING:  # a bank is opened and listed without loading torch
+    from promptgraft.prompt.artefact import Artefact
+
+INDEX, LOCK = "index.sqlite", ".lock"
+STARTER = Path(__file__).with_name("starter")
+STARTER_NAMES = ("starter", "builtin:", "builtin:starter")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One line of a bank's list: an artefact's name and card, without its tensors."""
+
+    name: str
+    card: Card
+
+    @property
+    def hash(self) -> str:
+        """Content hash of the artefact."""
+        return self.card.hash
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with one entry of a bank."""
+
+    name: str
+    what: str
+
+
+class Bank:
+    """A folder of artefacts with an index.
+
+    Writers wait for each other on a lock file; readers never wait and never see half an artefact.
+
+    Args:
+        folder: an existing folder; use `open_bank` to check or create it.
+        read_only: never write, not even the index.
+        timeout: seconds a writer waits for another one.
+    """
+
+    def __init__(self, folder: str | Path, *, read_only: bool = False, timeout: float = 30.0) -> None:
+        self.folder = Path(folder)
+        self.read_only = read_only
+        self._timeout = timeout
+        self._index = Index(self.folder, None if read_only else self.folder / INDEX)
+
+    def list(
+        self,
+        *,
+        fingerprint: str | None = None,
+        kind: str | None = None,
+        language: str | None = None,
+        family: str | None = None,
+    ) -> list[Summary]:
+        """Summaries by name, of those artefacts only that agree with every filter given.
+
+        Args:
+            fingerprint: of the backbone.
+            kind, language, family: of the task.
+        """
+        wanted = {"kind": kind, "language": language, "family": family}
+        asked = {field: value for field, value in wanted.items() if value is not None}
+        return [
+            Summary(name, card)
+            for name, card in self._index.cards(self._folders()).items()
+            if fingerprint in (None, card.backbone.fingerprint)
+            and all(getattr(card.task, field) == value for field, value in asked.items())
+        ]
+
+    def names(self) -> tuple[str, ...]:
+        """Names of all entries, damaged ones too."""
+        return tuple(self._folders())
+
+    def load(self, name: str, *, fingerprint: str | None = None, backbone: str = "the backbone given") -> Artefact:
+        """An artefact, checked as by `artefact.load`.
+
+        Raises:
+            BankError: no such name, with the nearest one.
+            ArtefactError: damaged, or of another backbone than `fingerprint`.
+        """
+        from promptgraft.prompt.artefact import load
+
+        return load(self._place(name), fingerprint=fingerprint, backbone=backbone)
+
+    def add(self, artefact: Artefact | str | Path, name: str | None = None, *, replace: bool = False) -> str:
+        """Keep an artefact, or the one in a folder, and return the name it has here.
+
+        Args:
+            name: default: the folder's name, or the task's.
+            replace: put it in the place of another one of that name. Adding the same content twice needs no
+                `replace` and changes nothing.
+        Raises:
+            BankError: the name is taken or not allowed, the bank is locked or read-only.
+            ArtefactError: the folder holds no sound artefact, or the disk is full.
+        """
+        from promptgraft.prompt.artefact import Artefact, load, save
+
+        given = artefact if isinstance(artefact, Artefact) else load(artefact)
+        default = given.card.task.name if isinstance(artefact, Artefact) else Path(artefact).resolve().name
+        name = check_name(name) if name is not None else name_from(default)
+        with self._writing():
+            if name not in self.names() or self._may_replace(name, given, replace):
+                save(given, self.folder / name)
+        return name
+
+    def _may_replace(self, name: str, given: Artefact, replace: bool) -> bool:
+        """Whether there is something to write over `name`; an error where that was not asked for."""
+        if self._hash(name) == given.hash:
+            return False
+        if not replace:
+            do = "choose another name, or replace it (--replace)"
+            raise BankError(f"already has an artefact {name!r}", where=self.folder, do=do)
+        return True
+
+    def _hash(self, name: str) -> str | None:
+        """Content hash of an entry if it is sound."""
+        try:
+            return self.load(name).hash
+        except ArtefactError:
+            return None
+
+    def remove(self, name: str) -> None:
+        """Take an artefact out for good.
+
+        Raises:
+            BankError: no such name, the bank is locked or read-only.
+        """
+        with self._writing():
+            atomic.remove_folder(self._place(name))
+
+    def verify(self) -> tuple[Problem, ...]:
+        """Read every entry whole; what is wrong with each, none if all are sound."""
+        problems = []
+        for name in self.names():
+            try:
+                self.load(name)
+            except PromptgraftError as error:
+                problems.append(Problem(name, error.what))
+        return tuple(problems)
+
+    def export(self, name: str, path: str | Path) -> Path:
+        """Copy an artefact out, as a folder or, where `path` ends in .zip, as a zip archive.
+
+        Raises:
+            BankError: no such name, or `path` exists.
+        """
+        return parcel.pack(self.load(name), Path(path))
+
+    def import_(self, path: str | Path, name: str | None = None, *, replace: bool = False) -> str:
+        """Take in an artefact's folder or a zip archive of one, and return the name it has here.
+
+        Raises:
+            BankError: an archive that holds anything else than one artefact, or as from `add`.
+        """
+        path = Path(path)
+        with parcel.unpacked(path) as folder:
+            return self.add(folder, name or name_from(path.resolve().name.removesuffix(".zip")), replace=replace)
+
+    def _folders(self) -> dict[str, Path]:
+        try:
+            return atomic.folders(self.folder)
+        except OSError as error:
+            raise BankError(f"cannot be read ({error.strerror or error})", where=self.folder) from None
+
+    def _place(self, name: str) -> Path:
+        names = self.names()
+        if name not in names:
+            raise unknown(f"artefact of {self.folder}", name, names, BankError)
+        return self.folder / name
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Alone among writers, and after clearing away what killed ones left."""
+        if self.read_only:
+            raise BankError("cannot be changed", where=self.folder, do="add to a bank of your own (--bank FOLDER)")
+        try:
+            with filelock.FileLock(self.folder / LOCK, timeout=self._timeout):
+                atomic.tidy(self.folder)
+                yield
+        except filelock.Timeout:
+            what = f"another process has been writing for over {self._timeout:g} s"
+            raise BankError(what, where=self.folder, do="wait for it, or end it, and try again") from None
+        except OSError as error:
+            what = f"cannot be written ({error.strerror or error})"
+            raise BankError(what, where=self.folder, do="check its permissions and the room on the disk") from None
+
+
+def open_bank(path: str | Path, *, create: bool = False) -> Bank:
+    """The bank in a folder, or the one that ships with promptgraft (`starter`, `builtin:`).
+
+    Args:
+        create: make the folder where there is none.
+    Raises:
+        BankError: there is none, or the folder holds something else.
+    """
+    if str(path) in STARTER_NAMES:
+        return _starter()
+    folder = Path(path).expanduser()
+    if create and not folder.exists():
+        _create(folder)
+    if not folder.is_dir():
+        what = "is a file, not a bank" if folder.exists() else "there is no bank"
+        raise BankError(what, where=folder, do="name the folder of a bank, or 'starter' for the one that ships")
+    if (folder / "card.json").is_file():
+        raise BankError("is an artefact, not a bank", where=folder, do=f"name its parent, {folder.resolve().parent}")
+    return Bank(folder)
+
+
+def _starter() -> Bank:
+    if not STARTER.is_dir():
+        raise BankError("this installation has no starter bank", do="reinstall promptgraft, or name a bank's folder")
+    return Bank(STARTER, read_only=True)
+
+
+def _create(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BankError(f"cannot be created ({error.strerror or error})", where=folder) from None

@@ -1,0 +1,102 @@
+"""One artefact on its way between banks: a folder, or a zip archive that is safe to open."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from promptgraft.errors import BankError
+from promptgraft.prompt import atomic
+
+if TYPE_CHECKING:
+    from promptgraft.prompt.artefact import Artefact
+
+FILES = frozenset({"card.json", "prompt.safetensors", "weights.safetensors", "README.md"})
+LARGEST = 4 << 30  # bytes unpacked; a tuned model of a billion parameters in fp32
+EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def pack(artefact: Artefact, path: Path) -> Path:
+    """Write an artefact to a folder, or to a zip archive where `path` ends in .zip; equal ones give equal bytes.
+
+    Raises:
+        BankError: `path` exists, or cannot be written.
+    """
+    from promptgraft.prompt.artefact import save
+
+    if path.exists():
+        raise BankError("exists already", where=path, do="choose another place")
+    if path.suffix != ".zip":
+        save(artefact, path)
+        return path
+    with tempfile.TemporaryDirectory(prefix="promptgraft-") as folder:
+        save(artefact, Path(folder) / "artefact")
+        data = _zipped(Path(folder) / "artefact")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_bytes(path, data)
+    except OSError as error:
+        raise BankError(f"cannot be written ({error.strerror or error})", where=path) from None
+    return path
+
+
+@contextmanager
+def unpacked(path: Path) -> Iterator[Path]:
+    """The folder of the artefact at `path`, for as long as the block runs.
+
+    Raises:
+        BankError: no archive, or one that holds anything else than the files of one artefact.
+    """
+    if path.is_dir():
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="promptgraft-") as folder:
+        _unzip(path, Path(folder))
+        yield Path(folder)
+
+
+def _zipped(folder: Path) -> bytes:
+    """Fixed dates and order, so that the archive depends on the content alone."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for file in sorted(folder.iterdir()):
+            entry = zipfile.ZipInfo(file.name, date_time=EPOCH)
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
+
+
+def _unzip(path: Path, folder: Path) -> None:
+    """Write the known files of an archive into `folder`, under names of our own choosing."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name, entry in _members(archive, path).items():
+                with archive.open(entry) as source, (folder / name).open("wb") as target:
+                    shutil.copyfileobj(source, target)
+    except FileNotFoundError:
+        raise BankError("does not exist", where=path, do="name an artefact's folder or its .zip") from None
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise BankError(f"cannot be unpacked ({error})", where=path, do="export it again") from None
+
+
+def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
+    """File name -> member: files of an artefact at the top, or all in one folder; nothing else is ever written.
+
+    Raises:
+        BankError: any other member, the same file twice, or more than LARGEST bytes.
+    """
+    entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+    names = [PurePosixPath(entry.filename) for entry in entries]
+    strange = [str(name) for name in names if name.name not in FILES or len(name.parts) > 2 or ".." in name.parts]
+    if strange or len({name.parent for name in names}) > 1 or len(set(names)) < len(names):
+        found = strange[0] if strange else "several artefacts"
+        raise BankError(f"holds {found!r}, not one artefact", where=path, do="export each artefact on its own")
+    if sum(entry.file_size for entry in entries) > LARGEST:
+        raise BankError(f"unpacks to more than {LARGEST >> 30} GiB", where=path)
+    return {name.name: entry for name, entry in zip(names, entries, strict=True)}
