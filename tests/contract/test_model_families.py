@@ -19,8 +19,8 @@ from promptgraft.model.resolved import Resolved
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import Prompt, PromptStack, stack
 
-SMALL = dict(vocab_size=60, hidden_size=24, num_hidden_layers=3, num_attention_heads=3, intermediate_size=40)
-MORE = dict(max_position_embeddings=40, type_vocab_size=2, initializer_range=0.2)
+SMALL = {"vocab_size": 60, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 40}
+MORE = {"max_position_embeddings": 40, "type_vocab_size": 2, "initializer_range": 0.2}
 FAMILIES: dict[str, Callable[[], Any]] = {
     "bert": lambda: transformers.BertModel(transformers.BertConfig(**SMALL, **MORE)),
     "bert-no-pooler": lambda: transformers.BertModel(transformers.BertConfig(**SMALL, **MORE), add_pooling_layer=False),

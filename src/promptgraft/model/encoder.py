@@ -152,6 +152,8 @@ def read_shape(config: Mapping[str, Any], family: str, where: str) -> Shape:
         raise ModelError(f"its activation {act!r} is not supported", where=where, do=f"known: {', '.join(ACTIVATIONS)}")
     if config.get("position_embedding_type", "absolute") != "absolute" or config.get("is_decoder"):
         raise ModelError("relative positions and decoders are not supported", where=where)
+    if hidden % heads:
+        raise ModelError(f"its width {hidden} is no multiple of its {heads} attention heads", where=where)
     roberta = family == "roberta"
     return Shape(
         family=family,

@@ -18,6 +18,8 @@ from promptgraft.model.frames import Frames, Piece, Row, longest_first, pack
 from promptgraft.model.tokens import Tokens
 from promptgraft.task.task import Example, Kind
 
+# Without one of these, transformers makes up an empty tokenizer.
+VOCABULARIES = ("vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "spm.model", "tokenizer.model")
 # A token of ordinary text has 1 to 6 characters; what holds more than this many a token is looked at twice.
 CHARACTERS_A_TOKEN = 8
 # Tokens read beyond those that are kept: the cut through the text can change only the last few.
@@ -184,6 +186,8 @@ def _engine(folder: Path) -> Engine:
             return Engine.from_file(str(file))
         except Exception as error:  # the library raises bare Exception
             raise ModelError(f"not a usable tokenizer ({error})", where=file) from error
+    if not any((folder / name).is_file() for name in VOCABULARIES):
+        raise ModelError("no tokenizer in this folder", where=folder, do="put the model's tokenizer.json there")
     from transformers import AutoTokenizer
 
     try:

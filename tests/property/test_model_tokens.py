@@ -1,0 +1,67 @@
+"""Selecting and joining rows loses nothing and mixes nothing up."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from promptgraft.model.tokens import Tokens, concatenate
+
+Rows = list[list[list[int]]]
+rows_of_tokens = st.lists(
+    st.lists(st.lists(st.integers(0, 99), min_size=1, max_size=5), min_size=1, max_size=3), min_size=1, max_size=8
+)
+
+
+def packed(rows: Rows) -> Tokens:
+    """Rows of sequences of ids; word indices and characters are told from the ids so that they can be followed."""
+    flat = [token for row in rows for sequence in row for token in sequence]
+    ids = torch.tensor(flat)
+    starts = torch.tensor([0, *(len(sequence) for row in rows for sequence in row)]).cumsum(0)
+    bounds = torch.tensor([0, *map(len, rows)]).cumsum(0)
+    words = torch.where(ids % 2 == 0, ids, -1)
+    return Tokens(ids, ids % 2, starts, bounds, words, torch.stack([ids, ids + 1], 1))
+
+
+def unpacked(tokens: Tokens) -> Rows:
+    sequences = [one.tolist() for one in tokens.ids.split(tokens.lengths.tolist())]
+    bounds = tokens.rows.tolist()
+    return [sequences[first:last] for first, last in itertools.pairwise(bounds)]
+
+
+def assert_all_fields_follow(tokens: Tokens) -> None:
+    assert tokens.words is not None
+    assert tokens.chars is not None
+    assert torch.equal(tokens.types, tokens.ids % 2)
+    assert torch.equal(tokens.words, torch.where(tokens.ids % 2 == 0, tokens.ids, -1))
+    assert torch.equal(tokens.chars, torch.stack([tokens.ids, tokens.ids + 1], 1))
+
+
+@given(rows_of_tokens, st.data())
+def test_select_gives_the_rows_that_were_named(rows: Rows, data: st.DataObject) -> None:
+    index = data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=12))
+    chosen = packed(rows).select(torch.tensor(index, dtype=torch.long))
+    assert unpacked(chosen) == [rows[row] for row in index]
+    assert_all_fields_follow(chosen)
+    assert chosen.row_words.diff().tolist() == [
+        sum(token % 2 == 0 for sequence in rows[row] for token in sequence) for row in index
+    ]
+
+
+@given(st.lists(rows_of_tokens, min_size=1, max_size=4))
+def test_concatenate_puts_rows_one_after_the_other(parts: list[Rows]) -> None:
+    joined = concatenate([packed(part) for part in parts])
+    assert unpacked(joined) == [row for part in parts for row in part]
+    assert_all_fields_follow(joined)
+
+
+@given(rows_of_tokens, st.randoms(use_true_random=False))
+def test_joining_single_rows_again_is_the_whole(rows: Rows, random: object) -> None:
+    whole = packed(rows)
+    singles = [whole.select(torch.tensor([row])) for row in range(whole.count)]
+    again = concatenate(singles)
+    for field in ("ids", "types", "starts", "rows", "words", "chars"):
+        assert torch.equal(getattr(again, field), getattr(whole, field))
