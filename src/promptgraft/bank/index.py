@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from promptgraft.errors import ArtefactError
-from promptgraft.prompt import atomic
 from promptgraft.prompt.card import Card, read_card
 
 VERSION = 1
@@ -48,12 +47,10 @@ class Index:
         self._file = file
         self._memory: dict[str, Entry] = {}
 
-    def cards(self) -> dict[str, Card]:
-        """Name -> card of every artefact that is in the folder now; damaged ones are left out with a warning."""
+    def cards(self, folders: Mapping[str, Path]) -> dict[str, Card]:
+        """Name -> card of every artefact among the bank's folders; damaged ones are left out with a warning."""
         known = self._read()
-        entries = {
-            name: self._entry(name, path, known.get(name)) for name, path in atomic.folders(self._folder).items()
-        }
+        entries = {name: self._entry(name, path, known.get(name)) for name, path in folders.items()}
         found = {name: entry for name, entry in entries.items() if entry is not None}
         if found != known:
             self._write(found)

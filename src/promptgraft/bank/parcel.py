@@ -6,6 +6,7 @@ import io
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -81,7 +82,7 @@ def _unzip(path: Path, folder: Path) -> None:
                     shutil.copyfileobj(source, target)
     except FileNotFoundError:
         raise BankError("does not exist", where=path, do="name an artefact's folder or its .zip") from None
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError) as error:
         raise BankError(f"cannot be unpacked ({error})", where=path, do="export it again") from None
 
 

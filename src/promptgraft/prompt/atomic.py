@@ -79,7 +79,8 @@ def current(folder: Path) -> Path:
     """Where the folder's whole content lies now: its place, or beside it while it is being replaced."""
     if folder.exists():
         return folder
-    return next(iter(folder.parent.glob(f".{_escaped(folder.name)}.*.old")), folder)
+    kept = (path for path in folder.parent.glob(".*.old") if _name_of(path) == folder.name)
+    return next(kept, folder)
 
 
 def folders(parent: Path) -> dict[str, Path]:
@@ -160,8 +161,3 @@ def _beside(path: Path, ending: str) -> Path:
 def _name_of(path: Path) -> str:
     """NAME of `.NAME.TOKEN.old`."""
     return path.name[1:].rsplit(".", 2)[0]
-
-
-def _escaped(name: str) -> str:
-    """For glob, whose brackets and stars may stand in names."""
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
