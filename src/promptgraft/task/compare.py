@@ -44,6 +44,11 @@ def repeat_notes(splits: Mapping[str, Sequence[Example]]) -> list[str]:
     return [note for note in notes if note]
 
 
+def count_rows(count: int) -> str:
+    """ "1 row", "2 rows"."""
+    return f"{count} row" if count == 1 else f"{count} rows"
+
+
 def whole_input(example: Example) -> str:
     """All an example shows a model, case and white space folded."""
     parts = (example.text, example.pair or "", *example.choices, " ".join(example.tokens))
@@ -57,12 +62,12 @@ def repeats_within(split: str, inputs: Sequence[str], examples: Sequence[Example
         return ""
     labels = Counter(text for text, _ in {(text, str(e.label)) for text, e in zip(inputs, examples, strict=True)})
     torn = sum(count > 1 for count in labels.values())
-    note = f"{split}: {repeated} rows repeat an earlier row"
-    return f"{note}; {torn} texts carry different labels" if torn else note
+    note = f"{split}: {count_rows(repeated)} with the input of an earlier row"
+    return f"{note} ({torn} of them under different labels)" if torn else note
 
 
 def repeats_between(a: str, b: str, in_a: Sequence[str], in_b: Sequence[str]) -> str:
     """A note on rows of b that a has too; empty where there are none."""
     seen = set(in_a)
     shared = sum(text in seen for text in in_b)
-    return f"{shared} of {len(in_b)} {b} rows also stand in {a}" if shared else ""
+    return f"{shared} of {count_rows(len(in_b))} of {b} also in {a}" if shared else ""

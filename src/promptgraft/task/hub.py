@@ -23,35 +23,36 @@ def read_hub(address: str) -> dict[str, list[Row]]:
     try:
         import datasets
     except ImportError:
-        raise MissingExtraError(f"{address}", "hub") from None
+        raise MissingExtraError(f"reading {address}", "hub") from None
     found = download(datasets, address)
     splits = {split: next((found[n] for n in names if n in found), None) for split, names in SPLIT_NAMES.items()}
     return {split: hub_rows(data) for split, data in splits.items() if data is not None}
 
 
 def download(datasets: Any, address: str) -> Any:
-    """The data set; NAME/x is tried as owner and name first, then as name and configuration."""
-    name = address.removeprefix(PREFIX)
+    """The data set. Raises: TaskError, one line, for whatever went wrong below."""
+    try:
+        return fetch(datasets, address.removeprefix(PREFIX))
+    except Exception as failure:  # every layer below (requests, fsspec, pyarrow, datasets) has errors of its own
+        reason = (str(failure).splitlines() or [type(failure).__name__])[0]
+        what = f"cannot be had from the hub ({reason})"
+        raise TaskError(what, where=address, do="check the name and the network") from None
+
+
+def fetch(datasets: Any, name: str) -> Any:
+    """NAME, OWNER/NAME, NAME/config or OWNER/NAME/config; two parts are an owner and a name first."""
     head, _, config = name.rpartition("/")
-    attempts: list[tuple[str, str | None]] = [(name, None)] if name.count("/") < 2 else []
-    attempts += [(head, config)] if head else []
-    for last, (data, part) in enumerate(attempts, 1):
+    if "/" in head:
+        return datasets.load_dataset(head, config)
+    try:
+        return datasets.load_dataset(name)
+    except datasets.exceptions.DatasetNotFoundError as unknown_owner:
+        if not head:
+            raise
         try:
-            return datasets.load_dataset(data, part)
-        except datasets.exceptions.DatasetNotFoundError as error:
-            failure: Exception = error
-            if last < len(attempts):
-                continue
-        except Exception as error:  # every layer below (requests, fsspec, pyarrow, datasets) has errors of its own
-            failure = error
-        raise unreachable(address, failure)
-    raise TaskError("no data set named", where=address, do="write hub:NAME or hub:NAME/config")
-
-
-def unreachable(address: str, failure: Exception) -> TaskError:
-    """One line for whatever went wrong below."""
-    reason = (str(failure).splitlines() or [type(failure).__name__])[0]
-    return TaskError(f"cannot be had from the hub ({reason})", where=address, do="check the name and the network")
+            return datasets.load_dataset(head, config)
+        except datasets.exceptions.DatasetNotFoundError:
+            raise unknown_owner from None
 
 
 def hub_rows(data: Any) -> list[Row]:

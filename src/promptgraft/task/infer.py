@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from promptgraft.errors import TaskError
@@ -37,6 +38,7 @@ IDS = ("", "id", "idx", "index", "guid", "uid", "qid", "编号", "序号")
 
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 NAN = ("nan", "NaN", "NAN")
+NO_LABEL = "\0"
 MOST_NUMBERED_CLASSES = 100
 DEFAULT_METRIC: dict[Kind, str] = {
     "classification": "accuracy",
@@ -69,7 +71,7 @@ def infer_columns(given: Columns, kind: Kind | None, rows: Sequence[Row], where:
     names = list(rows[0][0])
     for name in given.named().values():
         if name not in names:
-            raise no_column(name, names, f"{where}:{rows[0][1]}")
+            raise no_column(name, names, where)
     columns = FINDERS[kind or structure(given, rows)](given, rows, where)
     guessed = {role: name for role, name in columns.named().items() if getattr(given, role) is None}
     if not guessed:
@@ -77,6 +79,15 @@ def infer_columns(given: Columns, kind: Kind | None, rows: Sequence[Row], where:
     note = f"columns inferred: {', '.join(f'{role} = {name!r}' for role, name in guessed.items())}"
     unused = [name for name in names if name not in columns.named().values()]
     return columns, [note + (f" (not used: {', '.join(map(repr, unused))})" if unused else "")]
+
+
+def infer_text_columns(kind: Kind, rows: Sequence[Row], where: str) -> Columns:
+    """The roles of a file to predict whose task's columns are not known; labels in it are not looked for.
+
+    Raises: TaskError where a needed column cannot be told.
+    """
+    found = FINDERS[kind](Columns(label=NO_LABEL), rows, where)
+    return replace(found, label=None)
 
 
 def structure(given: Columns, rows: Sequence[Row]) -> Kind:
@@ -201,13 +212,17 @@ def undecided(what: str, why: str, row: dict[str, Any], where: str) -> TaskError
 
 
 def find_label(rows: Sequence[Row], taken: Sequence[str | None], where: str) -> str:
-    """The label's column: by its usual name, else the one column whose values come back most."""
+    """The label's column: by its usual name, else the only one of two that holds numbers, else the one whose values
+    come back most."""
     first = {name: value for name, value in rows[0][0].items() if name not in taken}
     named = pick(LABELS, first)
     if named is not None:
         return named
     text = pick(TEXTS, first)
     counts = {n: distinct(rows, n) for n in first if n != text and n.strip().lower() not in IDS}
+    numbers = [name for name in counts if all(is_number(row.get(name)) for row, _ in rows)]
+    if len(numbers) == 1 and len(counts) <= 2:
+        return numbers[0]
     repeated = sorted((count, name) for name, count in counts.items() if 1 < count <= len(rows) // 2)
     if not repeated or (len(repeated) > 1 and repeated[0][0] == repeated[1][0]):
         raise undecided("the label", "none, or more than one, has few values that come back", rows[0][0], where)

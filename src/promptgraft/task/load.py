@@ -6,19 +6,19 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from promptgraft.errors import TaskError, unknown
-from promptgraft.task.compare import repeat_notes
+from promptgraft.errors import TaskError
+from promptgraft.task.compare import count_rows, repeat_notes
 from promptgraft.task.examples import make_examples
 from promptgraft.task.hub import PREFIX, read_hub
-from promptgraft.task.infer import DEFAULT_METRIC, infer_columns, infer_kind, missing, no_column
+from promptgraft.task.infer import DEFAULT_METRIC, infer_columns, infer_kind, infer_text_columns, missing, no_column
 from promptgraft.task.labels import settle_labels
 from promptgraft.task.metrics import METRICS
 from promptgraft.task.readers import READERS, Row, file_format, read_rows, read_text
 from promptgraft.task.sampling import cut
 from promptgraft.task.task import KINDS, SPLITS, Example, Kind, Task
-from promptgraft.task.taskfile import FILE_NAME, Columns, TaskFile, read_task_file
+from promptgraft.task.taskfile import FILE_NAME, Columns, TaskFile, read_task_file, unknown_at
 
 SPLIT_FILES = {
     "train": ("train", "training"),
@@ -37,6 +37,7 @@ class Table:
     rows: Sequence[Row]
 
 
+@runtime_checkable
 class TaskLike(Protocol):
     """What `read_texts` must know of a task: its kind and, where known, its columns. A Task is one."""
 
@@ -107,7 +108,8 @@ def read_texts(path: str | Path, task: TaskLike) -> list[Example]:
     """The rows of a file to predict, in order: the task's columns, a label only where there is one.
 
     A .txt file holds one text a line (blank lines are passed over), for tasks of a single text. A file with a single
-    column is taken as the text whatever its name.
+    column is taken as the text whatever its name. Where the task's columns are not known, they are told by their usual
+    names, and labels are not read.
     Raises: TaskError as `load_task` does.
     """
     path = Path(path)
@@ -116,13 +118,13 @@ def read_texts(path: str | Path, task: TaskLike) -> list[Example]:
             raise TaskError(f"a {task.kind} task needs more than a text", where=path, do="give a csv or jsonl file")
         return [Example(text=line) for line in read_text(path).splitlines() if line.strip()]
     rows = read_rows(path)
-    columns = dict(task.columns) or infer_columns(Columns(), task.kind, rows, str(path))[0].named()
+    columns = dict(task.columns) or infer_text_columns(task.kind, rows, str(path)).named()
     names = list(rows[0][0])
     if columns["text"] not in names and len(names) == 1 and task.kind in ("classification", "regression"):
         columns["text"] = names[0]
     for role in columns.keys() - {"label"}:
         if columns[role] not in names:
-            raise no_column(columns[role], names, f"{path}:{rows[0][1]}")
+            raise no_column(columns[role], names, str(path))
     return list(make_examples(task.kind, columns, rows, str(path), labelled=False))
 
 
@@ -185,8 +187,7 @@ def settle_kind(kind: str | None, other: str | None, where: str) -> Kind | None:
     if kind == "text2text":
         raise TaskError("kind 'text2text' is not supported yet", where=where, do=f"use one of: {', '.join(KINDS)}")
     if kind is not None and kind not in KINDS:
-        error = unknown("kind", kind, KINDS)
-        raise TaskError(error.what, where=where, do=error.do)
+        raise unknown_at("kind", kind, KINDS, where)
     return kind
 
 
@@ -198,8 +199,7 @@ def settle_metric(metric: str | None, kind: Kind, labels: Sequence[str], where: 
         return usual, [f"metric: {usual} (usual for {kind})"]
     fitting = [name for name, entry in METRICS.items() if kind in entry.kinds]
     if metric not in METRICS:
-        error = unknown("metric", metric, fitting)
-        raise TaskError(error.what, where=where, do=error.do)
+        raise unknown_at("metric", metric, fitting, where)
     if metric not in fitting:
         raise TaskError(f"metric {metric!r} is not for kind {kind!r}", where=where, do=f"use {' or '.join(fitting)}")
     return metric, []
@@ -208,8 +208,7 @@ def settle_metric(metric: str | None, kind: Kind, labels: Sequence[str], where: 
 def settle_positive(positive: str | None, labels: Mapping[str, str], where: str) -> str | None:
     """The positive class, checked to be a class."""
     if positive is not None and positive not in labels:
-        error = unknown("positive class", positive, labels)
-        raise TaskError(error.what, where=where, do=error.do)
+        raise unknown_at("positive class", positive, labels, where)
     return positive
 
 
@@ -225,13 +224,13 @@ def answered(splits: Mapping[str, Sequence[Example]]) -> tuple[dict[str, tuple[E
     """The splits without questions that have no answer in their context, and notes on how many were left out."""
     kept = {split: tuple(e for e in examples if e.label is not None) for split, examples in splits.items()}
     left = {split: len(splits[split]) - len(kept[split]) for split in splits}
-    return kept, [f"{split}: {count} rows without an answer, left out" for split, count in left.items() if count]
+    return kept, [f"{split}: {count_rows(count)} without an answer, left out" for split, count in left.items() if count]
 
 
 def count_notes(said: TaskFile, tables: Mapping[str, Table]) -> list[str]:
     """A note on each split whose rows are not as many as task.toml says."""
     counts = {split: (len(table.rows), said.rows.get(split)) for split, table in tables.items()}
-    return [f"{s}: {n} rows, but task.toml says {m}" for s, (n, m) in counts.items() if m is not None and m != n]
+    return [f"{s}: {count_rows(n)}, but task.toml says {m}" for s, (n, m) in counts.items() if m is not None and m != n]
 
 
 def empty_notes(kind: Kind, tables: Mapping[str, Table], columns: Columns) -> list[str]:
@@ -242,8 +241,7 @@ def empty_notes(kind: Kind, tables: Mapping[str, Table], columns: Columns) -> li
     for split, table in tables.items():
         lines = [line for row, line in table.rows if any(is_empty(row[name]) for name in names)]
         if lines:
-            rows = "1 row has" if len(lines) == 1 else f"{len(lines)} rows have"
-            notes.append(f"{split}: {rows} an empty text (first: {table.where}:{lines[0]})")
+            notes.append(f"{split}: {count_rows(len(lines))} with an empty text (first: {table.where}:{lines[0]})")
     return notes
 
 

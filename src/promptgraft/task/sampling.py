@@ -30,7 +30,7 @@ def few_shot(task: Task, shots: int, seed: int) -> Task:
     origin = "the validation split" if own else "the rest of train"
     note = (
         f"{shots} shots by seed {seed}: {len(train)} train rows, {len(validation)} validation rows from {origin}"
-        f" (labels used: 2 x {shots} a class, as in LM-BFF)"
+        f" (labels used: 2 x {f'{shots} a class' if has_classes(task) else ROWS_A_SHOT * shots}, as in LM-BFF)"
     )
     splits = {**task.splits, "train": train, "validation": validation}
     return task.replace(splits=splits).noted(note, *short, *short_held)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,6 +93,12 @@ class TaskFile(BaseModel):
         )
 
 
+def unknown_at(kind: str, name: str, known: Iterable[str], where: str | Path) -> TaskError:
+    """`errors.unknown` with the place."""
+    error = unknown(kind, name, known)
+    return TaskError(error.what, where=where, do=error.do)
+
+
 def read_task_file(path: Path) -> TaskFile:
     """The task.toml at `path`. Raises: TaskError for broken TOML, an unknown key or a value of the wrong type."""
     try:
@@ -100,8 +107,7 @@ def read_task_file(path: Path) -> TaskFile:
         raise TaskError(f"broken TOML: {error}", where=path, do="repair the file") from None
     for key in content:
         if key not in TaskFile.model_fields:
-            unread = unknown("key", key, TaskFile.model_fields)
-            raise TaskError(unread.what, where=path, do=unread.do)
+            raise unknown_at("key", key, TaskFile.model_fields, path)
     try:
         return TaskFile.model_validate(content)
     except ValidationError as error:
