@@ -68,7 +68,7 @@ class Score:
 def lead(one: Score, other: Score) -> tuple[float, float | None]:
     """By how much one score is above another of the same measure and target, and the standard error of that.
 
-    Over the same rows the error is that of the paired difference, which is smaller: rows that are hard are hard for both.
+    Over the same rows the error is that of the paired difference: what is hard for one is hard for the other too.
     """
     ahead = one.value - other.value
     if len(one.rows) == len(other.rows) > 1:
