@@ -1,0 +1,93 @@
+"""Writes what a comparison found: one page and one CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from promptgraft import __version__
+from promptgraft.prompt.atomic import write_text
+from promptgraft.report import plots, verdict, words
+from promptgraft.report.rows import TITLES, against_placebos, grouped, seeds
+from promptgraft.study.compare import BASELINE, CSV_COLUMNS, Comparison, csv_row
+
+PAGE = "report.html"
+ROWS = "results.csv"
+LIBRARIES = ("torch", "transformers", "tokenizers", "scikit-learn", "scipy", "numpy")
+
+
+def write(comparison: Comparison, folder: Path, command: str | None = None) -> dict[str, Path]:
+    """Write the page and the rows of a comparison, each whole or not at all.
+
+    Args:
+        command: what was typed to get here, shown so that it can be typed again.
+
+    Returns:
+        Name of the file -> its path.
+
+    Raises:
+        OSError: as from writing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {name: folder / name for name in (PAGE, ROWS)}
+    write_text(paths[ROWS], rows(comparison))
+    write_text(paths[PAGE], page(comparison, command))
+    return paths
+
+
+def rows(comparison: Comparison) -> str:
+    """results.csv: a row a method and seed, in the columns of CSV_COLUMNS."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(csv_row(result) for row in comparison.rows for result in row.results)
+    return text.getvalue()
+
+
+def page(comparison: Comparison, command: str | None = None) -> str:
+    """report.html: everything in one file, no scripts, nothing loaded from elsewhere."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("promptgraft.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template("compare.html").render(
+        comparison=comparison,
+        title=f"{comparison.task.name} on {comparison.backbone}",
+        shots=_shots(comparison.shots),
+        seeds=seeds(comparison),
+        metric=comparison.rows[0].results[0].metric,
+        baseline=BASELINE,
+        groups=grouped(comparison),
+        titles=TITLES,
+        against_placebos=against_placebos(comparison),
+        verdict=verdict.verdict(comparison),
+        placebos=verdict.placebos(comparison),
+        intervals=verdict.intervals(comparison),
+        plots=plots.draw(comparison),
+        recipe=comparison.recipe.model_dump(),
+        notes=[*comparison.task.notes, *comparison.notes],
+        versions=_versions(),
+        command=command,
+        words=words,
+        rows_file=ROWS,
+    )
+
+
+def _shots(shots: int | None) -> str:
+    if shots is None:
+        return "the whole training split"
+    return "no labelled rows" if shots == 0 else f"{words.count(shots, 'labelled row')} a class"
+
+
+def _versions() -> dict[str, str]:
+    found = {"promptgraft": __version__, "Python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

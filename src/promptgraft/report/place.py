@@ -1,0 +1,58 @@
+"""Names beside points, so that no name lies on another or on a point."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from promptgraft.report.svg import COLOURS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.transforms import Bbox
+
+REACH = (9, 15, 22, 32, 44)
+SIDES = (
+    (1, 0, "left", "center"), (-1, 0, "right", "center"), (0, 1, "center", "bottom"), (0, -1, "center", "top"),
+    (0.7, 0.7, "left", "bottom"), (-0.7, 0.7, "right", "bottom"), (0.7, -0.7, "left", "top"), (-0.7, -0.7, "right", "top"),
+)  # fmt: skip
+"""Places tried around a point: direction, and which side of the text lies there; REACH is in points, nearest first."""
+
+
+def beside_points(axes: Axes, names: Mapping[str, tuple[float, float]], points: Sequence[tuple[float, float]]) -> None:
+    """Write every name by its point, with a thin line where it could not be near."""
+    from matplotlib.transforms import Bbox
+
+    axes.figure.draw_without_rendering()  # type: ignore[union-attr]
+    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in axes.transData.transform(points)]
+    for name, point in sorted(names.items(), key=lambda item: -item[1][1]):
+        taken.append(_write(axes, name, point, taken))
+
+
+def _write(axes: Axes, name: str, point: tuple[float, float], taken: Sequence[Bbox]) -> Bbox:
+    """Write at the first free place, or at the least covered one; where the text lies."""
+    best = None
+    for reach in REACH:
+        for across, up, horizontal, vertical in SIDES:
+            line = {"arrowstyle": "-", "color": COLOURS["muted"], "linewidth": 0.6} if reach > REACH[1] else None
+            text = axes.annotate(
+                name, point, xytext=(across * reach, up * reach), textcoords="offset points",
+                ha=horizontal, va=vertical, fontsize=9, arrowprops=line,
+            )  # fmt: skip
+            box = text.get_window_extent()
+            cover = sum(box.overlaps(other) for other in taken) + 3 * (not _within(axes, box))
+            if best is None or cover < best[0]:
+                if best is not None:
+                    best[1].remove()
+                best = (cover, text, box)
+            else:
+                text.remove()
+            if cover == 0:
+                return box
+    assert best is not None
+    return best[2]
+
+
+def _within(axes: Axes, box: Bbox) -> bool:
+    frame = axes.get_window_extent()
+    return bool(frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1)

@@ -1,0 +1,232 @@
+"""The pictures of a comparison: scores, scores against time, paired differences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from promptgraft.report import words
+from promptgraft.report.place import beside_points
+from promptgraft.report.rows import group, tests
+from promptgraft.report.svg import COLOURS, STYLE, inline
+from promptgraft.study.compare import BASELINE, Comparison, Row
+from promptgraft.study.judge import Mean
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDTH = 6.6
+ROW_HEIGHT = 0.26
+AROUND = 0.75
+"""Inches: a figure, a row of a figure, and what the horizontal axis takes."""
+
+MARKS = {"scratch": "o", "source": "D", "panda": "s", "placebo": "X"}
+"""Groups differ by shape as well as by colour."""
+
+SEED_MARKS = "ov^<>sDPX*"
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A picture with its heading and what to read from it."""
+
+    title: str
+    svg: str
+    caption: str
+
+
+def draw(comparison: Comparison) -> list[Plot]:
+    """All pictures that the comparison has something for."""
+    import matplotlib
+
+    with matplotlib.rc_context(STYLE):
+        plots = [_scores(comparison), _cost(comparison)]
+        if any(row.gain is not None for row in comparison.rows):
+            plots.append(_gains(comparison))
+    return plots
+
+
+def _scores(comparison: Comparison) -> Plot:
+    """Every method's mean and interval with its seeds, best on top, and where the baseline is."""
+    rows = sorted(comparison.rows, key=lambda row: row.test.value)
+    figure, axes = _listing([row.label for row in rows], comparison.best)
+    tips = {}
+    for place, row in enumerate(rows):
+        values = tests(row).values()
+        axes.plot(list(values), [place] * len(values), ".", color=_colour(row), alpha=0.45, markersize=6, zorder=2)
+        tips[_mean_mark(axes, place, row, row.test, f"row{place}")] = f"{row.label}: {words.with_interval(row.test)}"
+    base = next((row for row in rows if row.label == BASELINE), None)
+    if base is not None:
+        axes.axvline(base.test.value, color=COLOURS["scratch"], linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    cut = _limit(axes, [row.test for row in rows], [value for row in rows for value in tests(row).values()])
+    axes.set_xlabel(f"{rows[0].results[0].metric} on test, percent")
+    line = f" The dashed line is {BASELINE}." if base is not None else ""
+    return Plot(
+        "Scores on test",
+        inline(figure, "scores", "Scores on test of every method", tips),
+        f"{_what_marks_are(rows)}{line}{_cut_words(cut)}",
+    )
+
+
+def _cost(comparison: Comparison) -> Plot:
+    """Score against time, on a logarithmic axis."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    figure = _figure(WIDTH, 3.9)
+    axes = figure.add_subplot()
+    times = {row.label: max(row.seconds, 0.01) for row in comparison.rows}
+    tips = {}
+    for place, row in enumerate(sorted(comparison.rows, key=lambda row: group(row) != "placebo")):
+        (mark,) = axes.plot(times[row.label], row.test.value, **_mark(row, size=8))
+        mark.set_gid(f"row{place}")
+        tips[f"row{place}"] = f"{row.label}: {words.score(row.test)} in {words.duration(row.seconds)}"
+    axes.set_xscale("log")
+    axes.set_xlim(*_decades(times.values()))
+    axes.margins(y=0.12)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("seconds a run: set-up, training, validation")
+    axes.set_ylabel(f"{comparison.rows[0].results[0].metric} on test, percent")
+    axes.grid(alpha=0.6)
+    named = _named(comparison)
+    points = [(times[row.label], row.test.value) for row in comparison.rows]
+    beside_points(axes, {row.label: (times[row.label], row.test.value) for row in named}, points)
+    return Plot(
+        "Score against time",
+        inline(figure, "cost", "Score on test against seconds of every method", tips),
+        "Up and to the left is better. Named: what nothing quicker beats, the chosen row, the baselines.",
+    )
+
+
+def _gains(comparison: Comparison) -> Plot:
+    """Paired differences to the baseline, seed by seed."""
+    gains = [(row, row.gain) for row in comparison.rows if row.gain is not None]
+    gains.sort(key=lambda pair: pair[1].value)
+    base = tests(next(row for row in comparison.rows if row.label == BASELINE))
+    figure, axes = _listing([row.label for row, _ in gains], comparison.best)
+    axes.axvline(0, color=COLOURS["muted"], linewidth=1, zorder=1)
+    tips, every, marks = {}, [], dict(zip(sorted(base), SEED_MARKS, strict=False))
+    for place, (row, gain) in enumerate(gains):
+        for seed, value in tests(row).items():
+            if seed not in base:
+                continue
+            every.append(value - base[seed])
+            mark = marks.get(seed, ".")
+            axes.plot(value - base[seed], place, mark, color=_colour(row), alpha=0.45, markersize=4.5, zorder=2)
+        tips[_mean_mark(axes, place, row, gain, f"row{place}")] = f"{row.label}: {words.difference_with_interval(gain)}"
+    cut = _limit(axes, [gain for _, gain in gains], every)
+    axes.set_xlabel(f"points of {comparison.rows[0].results[0].metric} to {BASELINE}, same seed")
+    _seed_key(figure, marks)
+    return Plot(
+        "Differences seed by seed",
+        inline(figure, "gains", "Paired differences to the baseline by seed", tips),
+        f"Right of the line: better than {BASELINE} on the same rows. {_what_marks_are(comparison.rows)}{_cut_words(cut)}",
+    )
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _listing(labels: Sequence[str], best: str) -> tuple[Figure, Axes]:
+    """A figure with a line a method; the chosen one's name in bold."""
+    figure = _figure(WIDTH, AROUND + ROW_HEIGHT * len(labels))
+    axes = figure.add_subplot()
+    axes.set_yticks(range(len(labels)), labels)
+    for name, tick in zip(labels, axes.get_yticklabels(), strict=True):
+        tick.set_color(COLOURS["ink"])
+        if name == best:
+            tick.set_fontweight("bold")
+    axes.set_ylim(-0.7, len(labels) - 0.3)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="both", alpha=0.6)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _mean_mark(axes: Axes, place: int, row: Row, mean: Mean, gid: str) -> str:
+    """Draw a mean with its interval; the gid of the mark."""
+    if mean.low is not None and mean.high is not None:
+        axes.plot([mean.low, mean.high], [place, place], "-", color=_colour(row), linewidth=1.6, zorder=3)
+    (mark,) = axes.plot(mean.value, place, **_mark(row, size=7.5))
+    mark.set_gid(gid)
+    return gid
+
+
+def _mark(row: Row, size: float) -> dict[str, object]:
+    return {
+        "marker": MARKS[group(row)],
+        "color": _colour(row),
+        "markeredgecolor": COLOURS["card"],
+        "markersize": size,
+        "linestyle": "none",
+        "zorder": 4,
+    }
+
+
+def _colour(row: Row) -> str:
+    return COLOURS[group(row)]
+
+
+def _limit(axes: Axes, means: Sequence[Mean], values: Sequence[float]) -> bool:
+    """Show all values, and intervals as far as they leave the values readable; whether any had to be cut."""
+    low, high = min(values), max(values)
+    room = max(high - low, 1.0) * 0.5
+    least = min(mean.value if mean.low is None else mean.low for mean in means)
+    most = max(mean.value if mean.high is None else mean.high for mean in means)
+    left, right = min(low, max(least, low - room)), max(high, min(most, high + room))
+    pad = (right - left or 1.0) * 0.03
+    axes.set_xlim(left - pad, right + pad)
+    return least < left - pad or most > right + pad
+
+
+def _decades(times: Iterable[float]) -> tuple[float, float]:
+    """Whole decades around all times, so that the axis always has labelled ticks."""
+    logs = [math.log10(time) for time in times]
+    return 10 ** math.floor(min(logs) - 0.1), 10 ** math.ceil(max(logs) + 0.1)
+
+
+def _named(comparison: Comparison) -> list[Row]:
+    """Rows worth a name beside their point."""
+    front, best = [], -math.inf
+    for row in sorted(comparison.rows, key=lambda row: (row.seconds, -row.test.value)):
+        if row.test.value > best:
+            front.append(row)
+            best = row.test.value
+    wanted = {comparison.best, BASELINE, "linear-probe", "model-tuning", *(row.label for row in front)}
+    return [row for row in comparison.rows if row.label in wanted]
+
+
+def _seed_key(figure: Figure, marks: dict[int, str]) -> None:
+    """Which mark is which seed, above the picture."""
+    from matplotlib.lines import Line2D
+
+    if len(marks) < 2:
+        return
+    style: Callable[[str], Line2D] = lambda mark: Line2D([], [], color=COLOURS["muted"], marker=mark, linestyle="none")
+    figure.legend(
+        [style(mark) for mark in marks.values()],
+        [f"seed {seed}" for seed in marks],
+        loc="outside upper right",
+        ncols=min(len(marks), 5),
+        frameon=False,
+        fontsize=9,
+        markerscale=0.75,
+        handletextpad=0.1,
+        columnspacing=1.0,
+    )
+
+
+def _what_marks_are(rows: Sequence[Row]) -> str:
+    if max(row.test.count for row in rows) == 1:
+        return "One seed: a mark is its score, and there are no intervals."
+    return "Large mark and bar: mean and 95 % interval; small marks: seeds."
+
+
+def _cut_words(cut: bool) -> str:
+    return " Bars that touch the edge go on outside the picture." if cut else ""

@@ -1,0 +1,89 @@
+"""The rows of a comparison as the report groups them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from promptgraft.study.compare import Comparison, Row
+from promptgraft.study.judge import Mean, paired
+
+Group = Literal["scratch", "source", "panda", "placebo"]
+TITLES: dict[Group, str] = {
+    "scratch": "Without a source",
+    "source": "From a source prompt",
+    "panda": "PANDA",
+    "placebo": "PANDA's placebos",
+}
+"""Groups in the order of the table."""
+
+
+@dataclass(frozen=True)
+class AgainstPlacebo:
+    """One of PANDA's modes against one of its placebos; `gain` is the paired difference on test."""
+
+    mode: Row
+    placebo: Row
+    missing: str
+    gain: Mean | None
+
+
+def group(row: Row) -> Group:
+    """Which group of the table a row belongs to."""
+    if row.results[0].method == "panda":
+        return "placebo" if missing(row) else "panda"
+    return "source" if row.sources else "scratch"
+
+
+def missing(row: Row) -> str:
+    """What a placebo of PANDA lacks, in words; empty for every other row."""
+    result = row.results[0]
+    if result.method != "panda":
+        return ""
+    weight = result.options.get("weight")
+    if weight is not None and float(weight) == 0:
+        return "no teacher: the same run without the term"
+    return {
+        "self": "the teacher never saw the source: prompt tuning from scratch",
+        "shuffled-in-class": "each row is shown the teacher's answer to another row of its class",
+        "shuffled": "each row is shown the teacher's answer to another row",
+        "random": "the teacher is a random prompt with a random readout",
+    }.get(result.options.get("teacher", "source"), "")
+
+
+def grouped(comparison: Comparison) -> list[tuple[Group, list[Row]]]:
+    """Groups that have rows, each in the order of the comparison."""
+    groups = [(name, [row for row in comparison.rows if group(row) == name]) for name in TITLES]
+    return [(name, rows) for name, rows in groups if rows]
+
+
+def find(comparison: Comparison, label: str) -> Row | None:
+    """The row of that label, if it was run."""
+    return next((row for row in comparison.rows if row.label == label), None)
+
+
+def tests(row: Row) -> dict[int, float]:
+    """Seed -> score on test."""
+    return {result.seed: result.scores["test"]["score"] for result in row.results}
+
+
+def against(row: Row, other: Row) -> Mean | None:
+    """Paired difference on test of one row to another."""
+    return paired(tests(row), tests(other))
+
+
+def against_placebos(comparison: Comparison) -> list[AgainstPlacebo]:
+    """Every mode of PANDA against every placebo of the same mode."""
+    pairs = []
+    modes = [row for row in comparison.rows if group(row) == "panda"]
+    placebos = [row for row in comparison.rows if group(row) == "placebo"]
+    for mode in modes:
+        for placebo in placebos:
+            if placebo.results[0].options.get("mode") == mode.results[0].options.get("mode"):
+                pairs.append(AgainstPlacebo(mode, placebo, missing(placebo), against(mode, placebo)))
+    return pairs
+
+
+def seeds(comparison: Comparison) -> list[int]:
+    """Seeds that any row has, ascending."""
+    return sorted({result.seed for row in comparison.rows for result in row.results})
