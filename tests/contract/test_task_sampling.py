@@ -46,13 +46,18 @@ def test_without_a_validation_split_the_rest_of_train_serves() -> None:
     assert counts(few.train) == {"a": 8, "b": 8}
     assert counts(few.validation) == {"a": 8, "b": 4}
     assert not set(few.train) & set(few.validation)
-    assert few.notes[1:] == ("validation: class 'b' has 4 of 8 rows",)
+    assert few.notes[1:] == ("validation: fewer than 8 rows: 'b' 4",)
 
 
 def test_a_class_with_fewer_rows_gives_all_it_has() -> None:
     few = few_shot(made({"a": 50, "b": 3, "c": 0}, {"a": 9, "b": 9, "c": 9}), 8, seed=3)
     assert counts(few.train) == {"a": 8, "b": 3}
-    assert few.notes[1:] == ("train: class 'b' has 3 of 8 rows", "train: class 'c' has 0 of 8 rows")
+    assert few.notes[1:] == ("train: fewer than 8 rows: 'b' 3, 'c' 0",)
+
+
+def test_many_small_classes_make_one_short_note() -> None:
+    few = few_shot(made(dict.fromkeys("abcdefg", 1), dict.fromkeys("abcdefg", 9)), 2, seed=3)
+    assert few.notes[1:] == ("train: fewer than 2 rows: 'a' 1, 'b' 1, 'c' 1, 'd' 1, 'e' 1, ...",)
 
 
 def test_no_shots_leave_only_the_test() -> None:

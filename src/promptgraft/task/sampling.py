@@ -9,6 +9,7 @@ from promptgraft.errors import UsageError
 from promptgraft.task.task import Example, Task
 
 ROWS_A_SHOT = 8
+NAMED_CLASSES = 5
 
 
 def few_shot(task: Task, shots: int, seed: int) -> Task:
@@ -37,19 +38,23 @@ def few_shot(task: Task, shots: int, seed: int) -> Task:
 
 
 def draw(task: Task, split: str, shots: int, seed: int) -> tuple[tuple[Example, ...], tuple[Example, ...], list[str]]:
-    """`shots` rows a class of a split, the rows left, and a note for each class that has too few."""
+    """`shots` rows a class of a split, the rows left, and a note on classes that have too few."""
     examples = task.splits.get(split, ())
     groups = strata(examples)
     wanted = shots if has_classes(task) else shots * ROWS_A_SHOT
     names = task.classes if has_classes(task) else tuple(groups)
     taken: set[int] = set()
-    notes = []
     for name in names:
-        rows = groups.get(name, [])
-        taken.update(order(rows, seed, name)[:wanted])
-        if len(rows) < wanted:
-            notes.append(f"{split}: {f'class {name!r}' if name else 'the split'} has {len(rows)} of {wanted} rows")
-    return (*divide(examples, taken), notes)
+        taken.update(order(groups.get(name, []), seed, name)[:wanted])
+    sizes = {name: len(groups.get(name, [])) for name in names}
+    return (*divide(examples, taken), shortage(split, sizes, wanted))
+
+
+def shortage(split: str, sizes: dict[str, int], wanted: int) -> list[str]:
+    """A note on the classes with fewer rows than wanted, naming the first five; none where all have enough."""
+    short = [f"{name!r} {size}" if name else str(size) for name, size in sizes.items() if size < wanted]
+    more = ", ..." if len(short) > NAMED_CLASSES else ""
+    return [f"{split}: fewer than {wanted} rows: {', '.join(short[:NAMED_CLASSES])}{more}"] if short else []
 
 
 def split_validation(task: Task, share: float, seed: int) -> Task:
