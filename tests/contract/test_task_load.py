@@ -122,6 +122,14 @@ def test_kinds_are_told_by_columns_and_values(
     assert any(note.startswith("kind inferred") for note in task.notes)
 
 
+def test_declared_labels_are_classes_though_they_are_numbers(tmp_path: Path) -> None:
+    rows = [{"premise": f"p{n}", "hypothesis": f"h{n}", "label": n * 1.5} for n in range(4)]
+    write(tmp_path / "t" / "train.jsonl", rows)
+    (tmp_path / "t" / "task.toml").write_text('[labels]\n0 = "none"\n"1.5" = "one"\n3 = "two"\n"4.5" = "three"\n')
+    task = load_task(tmp_path / "t")
+    assert (task.kind, task.classes) == ("pair", ("0", "1.5", "3", "4.5"))
+
+
 def test_lists_may_stand_in_a_csv(tmp_path: Path) -> None:
     (tmp_path / "tags.csv").write_text("tokens,tags\n" + "I see Rome,O O B-LOC\n" * 5)
     assert load_task(tmp_path / "tags.csv").train[0].tokens == ("I", "see", "Rome")

@@ -110,13 +110,17 @@ def nested(value: Any) -> bool:
     return isinstance(value, list | dict) or (isinstance(value, str) and value.lstrip()[:1] in ("[", "{"))
 
 
-def infer_kind(columns: Columns, rows: Sequence[Row]) -> tuple[Kind, str]:
-    """The kind with the reason for it. Numbers are a regression unless they are few whole ones that come back."""
+def infer_kind(columns: Columns, rows: Sequence[Row], declared: bool) -> tuple[Kind, str]:
+    """The kind with the reason for it. Numbers are a regression unless they are few whole ones that come back.
+
+    Args:
+        declared: whether task.toml has [labels], so that numbers are names.
+    """
     kind = structure(columns, rows)
     if kind not in ("classification", "pair"):
         return kind, f"kind inferred: {kind} (by the columns)"
     values = [row[columns.label] for row, _ in rows if columns.label in row and not missing(row[columns.label])]
-    if values and all(is_number(value) for value in values):
+    if values and not declared and all(is_number(value) for value in values):
         distinct = {float(value) for value in values}
         whole = all(value.is_integer() for value in distinct)
         if not whole or len(distinct) > min(MOST_NUMBERED_CLASSES, len(values) // 2):

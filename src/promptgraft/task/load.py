@@ -77,9 +77,7 @@ def load_task(
     settled = settle_kind(kind or said.kind, "text2text" if said.source_column else None, address)
     columns, notes = infer_columns(given, settled, tables["train"].rows, tables["train"].where)
     if settled is None:
-        settled, note = infer_kind(columns, tables["train"].rows)
-        if said.labels and settled == "regression":
-            settled, note = "classification", "kind inferred: classification (task.toml has [labels])"
+        settled, note = infer_kind(columns, tables["train"].rows, declared=bool(said.labels))
         notes.append(note)
     kept, dropped = labelled_tables(tables, columns)
     splits = {s: make_examples(settled, columns.named(), t.rows, t.where, True) for s, t in kept.items()}
