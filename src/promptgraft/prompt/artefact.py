@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import safetensors.torch
-import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -20,6 +17,7 @@ from promptgraft.prompt import atomic
 from promptgraft.prompt.card import Card, PromptCard, read_card
 from promptgraft.prompt.prompt import Prompt
 from promptgraft.prompt.readme import readme
+from promptgraft.prompt.tensors import check_finite, load_tensors, plain, reason, remedy, tensor_hash
 
 CARD, TENSORS, WEIGHTS, README = "card.json", "prompt.safetensors", "weights.safetensors", "README.md"
 FILES = (CARD, TENSORS, WEIGHTS, README)
@@ -70,14 +68,14 @@ def save(artefact: Artefact, folder: str | Path) -> None:
         ArtefactError: values that are not finite, a folder that holds something else, no room on the disk.
     """
     folder = Path(folder)
-    _check_finite(_flat(artefact) | dict(artefact.weights or {}), str(folder))
+    check_finite(_flat(artefact) | dict(artefact.weights or {}), str(folder))
     if folder.exists() and not _is_ours(folder):
         raise ArtefactError("exists and is not an artefact", where=folder, do="choose another place")
     try:
         with atomic.writing_folder(folder) as new:
             _write(artefact, new)
     except (OSError, SafetensorError) as error:
-        raise ArtefactError(f"could not be written ({_reason(error)})", where=folder, do=_remedy(error)) from error
+        raise ArtefactError(f"could not be written ({reason(error)})", where=folder, do=remedy(error)) from error
 
 
 def load(folder: str | Path, *, fingerprint: str | None = None, backbone: str = "the backbone given") -> Artefact:
@@ -93,7 +91,7 @@ def load(folder: str | Path, *, fingerprint: str | None = None, backbone: str = 
     card, stored, weights = _read_whole(Path(folder))
     if fingerprint is not None and fingerprint != card.backbone.fingerprint:
         raise other_backbone(card, fingerprint, backbone, where=str(folder))
-    _check_finite(stored | (weights or {}), str(folder))
+    check_finite(stored | (weights or {}), str(folder))
     groups = _grouped(stored, str(folder))
     prompt = _prompt(groups["prompt"], card, str(folder))
     return Artefact(prompt, groups["readout"], card, groups["embedding"], weights)
@@ -116,21 +114,11 @@ def other_backbone(card: Card, fingerprint: str, backbone: str, where: str) -> A
     return ArtefactError(what, where=where, do=f"pass --model {card.backbone.name}")
 
 
-def tensor_hash(tensors: Mapping[str, Tensor]) -> str:
-    """sha256 (hex) over names, types, shapes and bytes, in the order of names."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        head = json.dumps([name, str(tensor.dtype), list(tensor.shape)])
-        digest.update(len(head).to_bytes(8, "little") + head.encode())
-        digest.update(_plain(tensor).reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
 def _write(artefact: Artefact, folder: Path) -> None:
     card = artefact._whole_card()
     safetensors.torch.save_file(_flat(artefact), folder / TENSORS, metadata={"format": "pt"})
     if artefact.weights is not None:
-        weights = {name: _plain(tensor) for name, tensor in artefact.weights.items()}
+        weights = {name: plain(tensor) for name, tensor in artefact.weights.items()}
         safetensors.torch.save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
     (folder / README).write_text(readme(card), encoding="utf-8")
     (folder / CARD).write_text(card.to_json(), encoding="utf-8")
@@ -139,11 +127,11 @@ def _write(artefact: Artefact, folder: Path) -> None:
 def _flat(artefact: Artefact) -> dict[str, Tensor]:
     """The tensors of prompt.safetensors by their names there."""
     groups = {"readout": artefact.readout, "embedding": artefact.embeddings}
-    flat = {f"{group}.{name}": _plain(value) for group, members in groups.items() for name, value in members.items()}
+    flat = {f"{group}.{name}": plain(value) for group, members in groups.items() for name, value in members.items()}
     if artefact.prompt is None:
         return flat
     name = "prompt" if artefact.prompt.depth == "shallow" else "prompt_kv"
-    return {name: _plain(artefact.prompt.values), **flat}
+    return {name: plain(artefact.prompt.values), **flat}
 
 
 def _grouped(stored: Mapping[str, Tensor], where: str) -> dict[str, dict[str, Tensor]]:
@@ -196,21 +184,11 @@ def _identity(folder: Path) -> tuple[Path, int] | None:
 def _read_tensors(folder: Path, card: Card) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
     """The tensors beside a card, checked against its digest."""
     place = atomic.current(folder)
-    stored = _load_file(place / TENSORS)
-    weights = _load_file(place / WEIGHTS) if (place / WEIGHTS).exists() else None
+    stored = load_tensors(place / TENSORS)
+    weights = load_tensors(place / WEIGHTS) if (place / WEIGHTS).exists() else None
     if tensor_hash(stored | {f"weights.{name}": tensor for name, tensor in (weights or {}).items()}) != card.tensors:
         raise ArtefactError("its tensors are not those of its card", where=folder, do="restore it or tune it again")
     return stored, weights
-
-
-def _load_file(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise ArtefactError("is missing", where=path, do="restore the file or tune again")
-    try:
-        return safetensors.torch.load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        what = f"is damaged or cut short ({_reason(error)})"
-        raise ArtefactError(what, where=path, do="restore the file or tune again") from None
 
 
 def _bytes(path: Path) -> bytes:
@@ -220,31 +198,9 @@ def _bytes(path: Path) -> bytes:
         what = f"has no {path.name}" if path.parent.is_dir() else "does not exist"
         raise ArtefactError(what, where=path.parent, do="is this the folder of an artefact?") from None
     except OSError as error:
-        raise ArtefactError(f"cannot be read ({_reason(error)})", where=path) from None
-
-
-def _check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise ArtefactError(f"{name} holds values that are not finite", where=where, do="tune again more slowly")
+        raise ArtefactError(f"cannot be read ({reason(error)})", where=path) from None
 
 
 def _is_ours(folder: Path) -> bool:
     """Whether saving here replaces an artefact, or fills an empty folder."""
     return folder.is_dir() and ((folder / CARD).is_file() or not any(folder.iterdir()))
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    """Detached, on the CPU, contiguous."""
-    return tensor.detach().cpu().contiguous()
-
-
-def _reason(error: Exception) -> str:
-    """The system's own words, on one line."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split())
-
-
-def _remedy(error: Exception) -> str | None:
-    full = getattr(error, "errno", None) in atomic.NO_ROOM or "No space left" in str(error)
-    return "make room on the disk; nothing was changed" if full else None

@@ -1,0 +1,254 @@
+"""Prompts from and to PEFT's folders: PROMPT_TUNING and PREFIX_TUNING, with a classification head.
+
+Layout as PEFT 0.21 writes it: `prompt_embeddings` is `[P, E]`, or `[P, L * 2 * H]` with layers outermost, then key
+and value; the head is `base_model.classifier.*`. What PEFT has no place for is in promptgraft.json beside it,
+because older releases of PEFT fail on keys of adapter_config.json that they do not know.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from torch import Tensor
+
+from promptgraft.errors import ArtefactError
+from promptgraft.prompt import atomic
+from promptgraft.prompt.artefact import Artefact, other_backbone
+from promptgraft.prompt.card import BackboneCard, Card, PromptCard, TaskCard, read_card
+from promptgraft.prompt.prompt import Prompt
+from promptgraft.prompt.tensors import check_finite, load_tensors, plain, reason, remedy, tensor_hash
+
+CONFIG, TENSORS, OURS = "adapter_config.json", "adapter_model.safetensors", "promptgraft.json"
+WEIGHT, BIAS = "base_model.classifier.weight", "base_model.classifier.bias"
+TYPES = {"PROMPT_TUNING": "shallow", "PREFIX_TUNING": "deep"}
+# Families whose classification model in transformers is pooler -> dropout -> one linear layer.
+LINEAR_HEADS = ("bert", "albert")
+NO_READOUT = "none"
+
+
+def export_peft(
+    artefact: Artefact, folder: str | Path, *, base_model: str, layers: int, heads: int, exact: bool = True
+) -> tuple[str, ...]:
+    """Write an artefact as a PEFT adapter folder.
+
+    With PEFT it is used on the backbone's ForSequenceClassification model with as many labels as the task.
+
+    Args:
+        base_model: the backbone's hub name or folder, as PEFT will look for it.
+        layers, heads: of the backbone.
+        exact: refuse where PEFT would not give the same predictions.
+    Returns: why predictions will differ, empty where they will not.
+    Raises:
+        ArtefactError: nothing PEFT could load, or (with `exact`) nothing it would compute alike; a folder that is
+            not empty, or no room.
+    """
+    folder = Path(folder)
+    if artefact.prompt is None:
+        raise ArtefactError("an artefact without a prompt has nothing for PEFT", do="export one that was prompt-tuned")
+    differences = _differences(artefact.prompt, artefact.card)
+    if differences and exact:
+        do = "tune with placement 'peft' and pooling 'pooler', or export it knowing that it will differ"
+        raise ArtefactError(f"PEFT would not predict the same: {'; '.join(differences)}", do=do)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ArtefactError("is not an empty folder", where=folder, do="choose another place")
+    tensors = {"prompt_embeddings": _to_rows(artefact.prompt.values), **_head(artefact)}
+    config = _config(artefact.prompt, base_model, layers, heads, WEIGHT in tensors)
+    ours = {"adapter": tensor_hash(tensors), "card": json.loads(artefact.card.to_json())}
+    _write(folder, tensors, {CONFIG: config, OURS: ours})
+    return differences
+
+
+def import_peft(folder: str | Path, backbone: BackboneCard, task: TaskCard | None = None) -> Artefact:
+    """Read a PEFT adapter folder; the prompt and the head are exactly those of the file.
+
+    An adapter that `export_peft` wrote and that is unchanged keeps its card. Any other gets a new one, with
+    readout `none` (and a warning) where its head is not a linear layer on the pooler.
+
+    Args:
+        backbone: the model the adapter belongs to; PEFT does not record which weights it was tuned on.
+        task: what it was tuned for, labels in the order of the head's rows; without it labels are 0, 1, ...
+    Raises:
+        ArtefactError: not a prompt of these two types, damaged, or of another backbone than `backbone`.
+    """
+    folder = Path(folder)
+    config = _read_config(folder)
+    tensors = load_tensors(folder / TENSORS)
+    check_finite(tensors, str(folder / TENSORS))
+    prompt = Prompt(_from_rows(tensors, config, folder), "peft")
+    card = _own_card(folder, tensors)
+    if card is not None and card.backbone.fingerprint != backbone.fingerprint:
+        raise other_backbone(card, backbone.fingerprint, backbone.name, where=str(folder))
+    if card is None:
+        card = _new_card(folder, tensors, config, prompt, backbone, task)
+    return Artefact(prompt, _readout(tensors, card), card)
+
+
+def _differences(prompt: Prompt, card: Card) -> tuple[str, ...]:
+    """Why PEFT's model would compute something else than ours."""
+    family = card.backbone.family
+    checks = {
+        f"placement is {prompt.placement}, PEFT's own is peft": prompt.placement != "peft",
+        f"pooling is {card.pooling}, transformers' head reads the pooler": card.pooling != "pooler",
+        f"pairs are encoded {card.encoding}, PEFT knows one sequence": card.encoding != "cross",
+        f"the readout {card.readout} has no counterpart": card.readout not in ("linear", "regression"),
+        f"the head of {family} is not one linear layer": family not in LINEAR_HEADS,
+        f"PEFT has no prefix tuning for {family}": prompt.depth == "deep" and family == "albert",
+    }
+    return tuple(text for text, differs in checks.items() if differs)
+
+
+def _to_rows(values: Float[Tensor, "..."]) -> Float[Tensor, "P W"]:
+    """`[P, E]` as it is, `[L, 2, P, H]` as `[P, L * 2 * H]`."""
+    return plain(values) if values.ndim == 2 else plain(values.permute(2, 0, 1, 3).flatten(1))
+
+
+def _from_rows(tensors: Mapping[str, Tensor], config: Mapping[str, Any], folder: Path) -> Float[Tensor, "..."]:
+    """The opposite of `_to_rows`, checked against the adapter's configuration."""
+    rows = tensors.get("prompt_embeddings")
+    length, width, layers = (config.get(key) for key in ("num_virtual_tokens", "token_dim", "num_layers"))
+    deep = TYPES[config["peft_type"]] == "deep"
+    want = (length, width * layers * 2 if deep else width)
+    if rows is None or tuple(rows.shape) != want:
+        found = "no prompt_embeddings" if rows is None else f"prompt_embeddings {list(rows.shape)}"
+        what = f"holds {found}, {CONFIG} says {list(want)}"
+        raise ArtefactError(what, where=folder / TENSORS, do="only prompts of encoders can be imported")
+    return rows.view(length, layers, 2, width).permute(1, 2, 0, 3).contiguous() if deep else rows
+
+
+def _head(artefact: Artefact) -> dict[str, Tensor]:
+    """The readout as transformers' classifier; none where it has no such form."""
+    state, card = artefact.readout, artefact.card
+    if card.backbone.family not in LINEAR_HEADS or card.encoding != "cross":
+        return {}
+    if card.readout == "linear":
+        return {WEIGHT: plain(state["weight"]), BIAS: plain(state["bias"])}
+    if card.readout == "regression":  # predictions are score * sd + mean, which PEFT's model has no place for
+        mean, sd = state["moments"]
+        return {WEIGHT: plain(state["weight"] * sd)[None], BIAS: plain(state["bias"] * sd + mean)[None]}
+    return {}
+
+
+def _readout(tensors: Mapping[str, Tensor], card: Card) -> dict[str, Tensor]:
+    """The classifier as the state of our readout."""
+    if card.readout not in ("linear", "regression") or WEIGHT not in tensors:
+        return {}
+    weight, bias = tensors[WEIGHT], tensors[BIAS]
+    if card.readout == "regression":
+        return {"weight": weight[0], "bias": bias[0], "moments": torch.tensor([0.0, 1.0])}
+    names = json.dumps(list(card.task.labels)).encode("ascii")
+    return {"labels": torch.tensor(list(names), dtype=torch.uint8), "weight": weight, "bias": bias}
+
+
+def _config(prompt: Prompt, base_model: str, layers: int, heads: int, head: bool) -> dict[str, object]:
+    """adapter_config.json, with only the keys that every release of PEFT knows."""
+    deep = prompt.depth == "deep"
+    width = prompt.values.shape[-1]
+    common = {
+        "auto_mapping": None,
+        "base_model_name_or_path": base_model,
+        "inference_mode": True,
+        "modules_to_save": ["classifier", "score"] if head else None,
+        "num_attention_heads": heads,
+        "num_layers": layers,
+        "num_transformer_submodules": 1,
+        "num_virtual_tokens": prompt.length,
+        "peft_type": "PREFIX_TUNING" if deep else "PROMPT_TUNING",
+        "revision": None,
+        "task_type": "SEQ_CLS" if head else "FEATURE_EXTRACTION",
+        "token_dim": width,
+    }
+    if deep:
+        return common | {"encoder_hidden_size": width, "prefix_projection": False}
+    return common | {"prompt_tuning_init": "RANDOM", "prompt_tuning_init_text": None, "tokenizer_name_or_path": None}
+
+
+def _write(folder: Path, tensors: Mapping[str, Tensor], pages: Mapping[str, object]) -> None:
+    try:
+        with atomic.writing_folder(folder) as new:
+            safetensors.torch.save_file(dict(tensors), new / TENSORS, metadata={"format": "pt"})
+            for name, page in pages.items():
+                (new / name).write_text(json.dumps(page, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    except (OSError, SafetensorError) as error:
+        raise ArtefactError(f"could not be written ({reason(error)})", where=folder, do=remedy(error)) from error
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        found = config["peft_type"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        what = f"is missing or cannot be read ({type(error).__name__})"
+        raise ArtefactError(what, where=path, do="name the folder that PEFT's save_pretrained wrote") from None
+    if found not in TYPES:
+        raise ArtefactError(f"is a {found} adapter", where=path, do=f"only {' and '.join(TYPES)} can be imported")
+    numbers = [config.get(key) for key in ("num_virtual_tokens", "token_dim", "num_layers")]
+    if not all(isinstance(number, int) for number in numbers):
+        raise ArtefactError(
+            "lacks num_virtual_tokens, token_dim or num_layers", where=path, do="save it with PEFT again"
+        )
+    return dict(config)
+
+
+def _own_card(folder: Path, tensors: Mapping[str, Tensor]) -> Card | None:
+    """Our card, if it is there and the tensors are still those it speaks of."""
+    path = folder / OURS
+    if not path.is_file():
+        return None
+    try:
+        ours = json.loads(path.read_text(encoding="utf-8"))
+        adapter, card = ours["adapter"], json.dumps(ours["card"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ArtefactError("cannot be read", where=path, do="delete it to import the adapter without it") from None
+    if adapter != tensor_hash(tensors):
+        warnings.warn(f"{path}: the adapter was changed since; its card is not used", stacklevel=3)
+        return None
+    made = read_card(card, str(path))
+    return made if WEIGHT in tensors else made.replace(readout=NO_READOUT)
+
+
+def _new_card(
+    folder: Path,
+    tensors: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    prompt: Prompt,
+    backbone: BackboneCard,
+    task: TaskCard | None,
+) -> Card:
+    """A card for an adapter that PEFT made."""
+    weight = tensors.get(WEIGHT) if backbone.family in LINEAR_HEADS else None
+    rows = 0 if weight is None else weight.shape[0]
+    if weight is None and any("classifier" in name or "score" in name for name in tensors):
+        warnings.warn(f"{folder}: its head is not a linear layer on the pooler and was left out", stacklevel=3)
+    task = task if task is not None else _guessed_task(folder, rows)
+    if task.labels and rows and len(task.labels) != rows:
+        what = f"its head has {rows} rows, the task {task.name} has {len(task.labels)} labels"
+        raise ArtefactError(what, where=folder, do="give the labels it was trained with, in their order")
+    return Card(
+        task=task,
+        backbone=backbone,
+        prompt=PromptCard.of(prompt),
+        pooling="pooler" if rows else "mean",
+        readout=NO_READOUT if not rows else "regression" if task.kind == "regression" else "linear",
+        method="peft",
+        options={"peft_type": config["peft_type"]},
+        trainable=sum(tensor.numel() for tensor in tensors.values()),
+    )
+
+
+def _guessed_task(folder: Path, rows: int) -> TaskCard:
+    """PEFT keeps neither the task's name nor its labels."""
+    name = folder.resolve().name
+    if rows == 1:
+        return TaskCard(name=name, kind="regression", metric="pearson")
+    return TaskCard(
+        name=name, kind="classification", metric="accuracy", labels={str(row): str(row) for row in range(rows)}
+    )
