@@ -7,9 +7,13 @@ from typing import Annotated
 import typer
 
 import promptgraft
+from promptgraft.cli.bank import bank
+from promptgraft.cli.compare import compare
 from promptgraft.cli.doctor import doctor
 from promptgraft.cli.models import models
 from promptgraft.cli.predict import predict
+from promptgraft.cli.rank import rank
+from promptgraft.cli.transfer import transfer
 from promptgraft.cli.tune import tune
 
 ABOUT = """Tune prompts on frozen language models, keep them, find which suits a new task, graft it, judge it honestly.
@@ -52,7 +56,11 @@ def root(
 
 app.add_typer(models, name="models")
 app.command("tune")(tune)
+app.command("rank")(rank)
+app.command("transfer")(transfer)
+app.command("compare")(compare)
 app.command("predict")(predict)
+app.add_typer(bank, name="bank")
 app.command("doctor")(doctor)
 
 if __name__ == "__main__":

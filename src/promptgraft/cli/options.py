@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -59,8 +59,8 @@ class Columns:
         """The task."""
         from promptgraft.api import open_task
 
-        columns = {"text": self.text_column, "pair": self.pair_column, "label": self.label_column}
-        named = {"kind": self.kind, "metric": self.metric, "positive": self.positive}
+        columns: dict[str, Any] = {"text": self.text_column, "pair": self.pair_column, "label": self.label_column}
+        named: dict[str, Any] = {"kind": self.kind, "metric": self.metric, "positive": self.positive}
         return open_task(task, test_rows=self.test_rows, **columns, **named)
 
 
@@ -180,7 +180,7 @@ class RecipeOptions:
         int | None, typer.Option(min=8, rich_help_panel="Recipe", help="Tokens a row; longer ones are cut.")
     ] = None
 
-    def given(self) -> dict[str, object]:
+    def given(self) -> dict[str, Any]:
         """Those that were given."""
         return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
 

@@ -29,9 +29,13 @@ def results(say: Say, rows: Sequence[Row], best: str, metric: str) -> None:
     """A table with a row a method, the chosen one set off; how to read it below."""
     labels = [row.label for row in rows]
     place = labels.index(best) if best in labels else -1
-    say.table(COLUMNS, map(cells, rows), title=f"{metric} in percent", best=place)
+    table = list(map(cells, rows))
+    filled = [number for number in range(len(COLUMNS)) if any(row[number] for row in table)]
+    shown = [[row[number] for number in filled] for row in table]
+    say.table([COLUMNS[number] for number in filled], shown, title=f"{metric} in percent", best=place)
     over = "seeds" if rows[0].test.count > 1 else "test rows (one seed)"
-    say.line(f"intervals over {over}; {GAIN}")
+    gain = f"; {GAIN}" if any(row.gain for row in rows) else ""
+    say.line(f"intervals over {over}{gain}")
 
 
 def cells(row: Row) -> tuple[str, ...]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 from rich.box import ROUNDED
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -65,6 +65,15 @@ class Say:
         for number, row in enumerate(rows):
             table.add_row(*map(Text, row), style="bold" if number == best else None)
         self.out.print(table)
+
+    def either(self, fancy: Callable[[], RenderableType], simple: Callable[[], str]) -> None:
+        """One of two forms of a result for people: for a terminal, or for a pipe."""
+        if self.json:
+            return
+        if self.out.is_terminal:
+            self.out.print(fancy())
+        else:
+            self.line(simple())
 
     def data(self, value: object) -> None:
         """The result, for programs."""

@@ -86,7 +86,7 @@ def one_line(say: Say) -> Iterator[None]:
 def library_warnings(say: Say) -> Iterator[None]:
     """Warnings of ours as notes; other libraries' only with `--debug`."""
 
-    def show(message: Warning | str, category: type[Warning], filename: str, *_: object) -> None:
+    def show(message: Warning | str, category: type[Warning], filename: str, *_: Any, **__: Any) -> None:
         if say.debug or f"{os.sep}promptgraft{os.sep}" in filename:
             say.note(str(message))
 

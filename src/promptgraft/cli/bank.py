@@ -1,0 +1,156 @@
+"""promptgraft bank list | show | add | remove | verify | export | import"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from promptgraft.cli.say import Say
+from promptgraft.cli.verb import COULD_NOT, verb
+
+if TYPE_CHECKING:
+    from promptgraft.prompt.card import Card
+
+BankArgument = Annotated[str, typer.Argument(metavar="BANK", help="A folder, or `starter`, which ships.")]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A prompt's name in the bank.", show_default=False)]
+NewNameOption = Annotated[str | None, typer.Option("--name", help="Its name in the bank (default: the folder's).")]
+ReplaceOption = Annotated[bool, typer.Option("--replace", help="Put it in the place of another one of that name.")]
+
+bank = typer.Typer(no_args_is_help=True, help="Tuned prompts: look at them, take them in, give them away.")
+
+
+@bank.command("list")
+@verb
+def show_all(say: Say, bank: BankArgument = "starter") -> None:
+    """The prompts of a bank, a line each."""
+    from promptgraft.bank.bank import open_bank
+
+    opened = open_bank(bank)
+    found = opened.list()
+    damaged = sorted({*opened.names()} - {entry.name for entry in found})
+    say.note(*(f"{name} cannot be read; promptgraft bank verify {bank} says why" for name in damaged))
+    say.table(
+        ("name", "backbone", "kind", "labels ", "language", "method", "metric", "test ", "licence of the data"),
+        [(entry.name, *cells(entry.card)) for entry in found],
+        title=f"{len(found)} prompts in {bank}",
+    )
+    say.data([{"name": entry.name, "hash": entry.hash} | entry.card.model_dump(mode="json") for entry in found])
+
+
+def cells(card: Card) -> tuple[str, ...]:
+    """A card on one line."""
+    test = card.scores.get("test")
+    return (
+        card.backbone.name,
+        card.task.kind,
+        str(len(card.task.labels)) if card.task.labels else "",
+        card.task.language or "",
+        card.method,
+        card.task.metric,
+        f"{test.value:.1f}" if test else "",
+        card.task.licence or "",
+    )
+
+
+@bank.command("show")
+@verb
+def show(bank: BankArgument, name: NameArgument, say: Say) -> None:
+    """The card of one prompt: data, backbone, recipe, scores, lineage."""
+    from promptgraft.bank.bank import open_bank
+    from promptgraft.prompt.readme import readme
+
+    card = open_bank(bank).load(name).card
+    _, _, page = readme(card).partition("\n---\n\n")  # what stands before is for hubs
+    say.line(page)
+    say.data(card.model_dump(mode="json"))
+
+
+@bank.command("add")
+@verb
+def add(
+    bank: BankArgument,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or an artefact.", show_default=False)],
+    say: Say,
+    name: NewNameOption = None,
+    replace: ReplaceOption = False,
+) -> None:
+    """Keep the prompt of a run in a bank; the bank is made where there is none.
+
+    promptgraft bank add my-bank runs/reviews --name reviews
+    """
+    from promptgraft.api import artefact_folder
+    from promptgraft.bank.bank import open_bank
+    from promptgraft.prompt.artefact import load
+
+    kept = open_bank(bank, create=True).add(load(artefact_folder(run)), name, replace=replace)
+    say.line(f"{kept} is in {bank}")
+    say.data({"bank": bank, "name": kept})
+
+
+@bank.command("remove")
+@verb
+def remove(bank: BankArgument, name: NameArgument, say: Say) -> None:
+    """Take a prompt out of a bank for good."""
+    from promptgraft.bank.bank import open_bank
+
+    open_bank(bank).remove(name)
+    say.line(f"{name} is no longer in {bank}")
+    say.data({"bank": bank, "removed": name})
+
+
+@bank.command("verify")
+@verb
+def verify(say: Say, bank: BankArgument = "starter") -> None:
+    """Read every prompt of a bank whole; exit status 1 where one is damaged."""
+    from promptgraft.bank.bank import open_bank
+
+    opened = open_bank(bank)
+    problems = opened.verify()
+    for problem in problems:
+        say.line(f"{problem.name}: {problem.what}")
+    if not problems:
+        say.line(f"{len(opened.names())} prompts in {bank}, all whole")
+    say.data([{"name": problem.name, "what": problem.what} for problem in problems])
+    if problems:
+        raise typer.Exit(COULD_NOT)
+
+
+@bank.command("export")
+@verb
+def export(
+    bank: BankArgument,
+    name: NameArgument,
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A new folder, or a new .zip.", show_default=False)],
+    say: Say,
+) -> None:
+    """Copy a prompt out of a bank.
+
+    promptgraft bank export my-bank reviews reviews.zip
+    """
+    from promptgraft.bank.bank import open_bank
+
+    made = open_bank(bank).export(name, path)
+    say.line(f"{name} is copied to {made}")
+    say.data({"name": name, "path": str(made)})
+
+
+@bank.command("import")
+@verb
+def import_(
+    bank: BankArgument,
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="An artefact's folder or .zip.", show_default=False)],
+    say: Say,
+    name: NewNameOption = None,
+    replace: ReplaceOption = False,
+) -> None:
+    """Take an exported prompt into a bank; the bank is made where there is none.
+
+    promptgraft bank import my-bank reviews.zip
+    """
+    from promptgraft.bank.bank import open_bank
+
+    kept = open_bank(bank, create=True).import_(path, name, replace=replace)
+    say.line(f"{kept} is in {bank}")
+    say.data({"bank": bank, "name": kept})

@@ -1,0 +1,118 @@
+"""promptgraft compare"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from promptgraft.cli.options import (
+    BankOption,
+    Columns,
+    ModelOption,
+    OutOption,
+    RecipeOptions,
+    Seeds,
+    ShotsOption,
+    SourceOption,
+    TaskArgument,
+    UnlabelledOption,
+    run_folder,
+)
+from promptgraft.cli.progress import progress
+from promptgraft.cli.results import as_data
+from promptgraft.cli.say import Say
+from promptgraft.cli.verb import verb
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from promptgraft.study.compare import Comparison
+
+SEEDS = 5
+
+
+@verb
+def compare(
+    task: TaskArgument,
+    model: ModelOption,
+    say: Say,
+    columns: Columns,
+    seeds: Seeds,
+    recipe: RecipeOptions,
+    bank: BankOption = "starter",
+    source: SourceOption = "auto",
+    methods: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="Only these methods (default: all, placebos included).")
+    ] = None,
+    shots: ShotsOption = None,
+    unlabelled: UnlabelledOption = None,
+    out: OutOption = None,
+) -> None:
+    """Run every method on a task at equal steps over several seeds, and judge them.
+
+    Chosen by validation, reported on test; prints a table and writes report.html and results.csv. Five seeds unless
+    `--seed` or `--seeds` says otherwise.
+
+        promptgraft compare reviews.csv --model minilm --bank starter --shots 8 --seeds 5
+    """
+    from promptgraft import api
+    from promptgraft.report.compare import write
+
+    opened = columns.open(task)
+    say.note(*opened.notes)
+    folder = run_folder(out, "compare", opened)
+    with progress(say) as told:
+        comparison = api.compare(
+            opened,
+            model,
+            bank,
+            source=source,
+            shots=shots,
+            seeds=seeds.chosen(SEEDS),
+            rows=chosen_rows(methods),
+            unlabelled=unlabelled,
+            out=folder,
+            progress=told,
+            **recipe.given(),
+        )
+    say.note(*comparison.notes, *(f"{label} was skipped: {reason}" for label, reason in comparison.skipped.items()))
+    command = shlex.join(["promptgraft", *sys.argv[1:]])
+    show(say, comparison, write(comparison, folder, command))
+
+
+def chosen_rows(methods: str | None) -> list[tuple[str, dict[str, str]]] | None:
+    """The rows of the comparison that belong to the methods named; None for all."""
+    from promptgraft.method.method import find
+    from promptgraft.study.compare import ROWS
+
+    if methods is None:
+        return None
+    names = [find(name.strip()).name for name in methods.split(",") if name.strip()]
+    return [row for row in ROWS if row[0] in names]
+
+
+def show(say: Say, comparison: Comparison, files: Mapping[str, Path]) -> None:
+    """The table, what it says in words, and where the report is."""
+    from promptgraft.report.table import plain, rich_table
+    from promptgraft.report.verdict import intervals, placebos, verdict
+
+    say.either(lambda: rich_table(comparison), lambda: plain(comparison))
+    for text in filter(None, (" ".join(verdict(comparison)), placebos(comparison), intervals(comparison))):
+        say.line(text)
+    say.line(f"written: {', '.join(map(str, files.values()))}")
+    say.data(
+        {
+            "task": comparison.task.name,
+            "metric": comparison.task.metric,
+            "shots": comparison.shots,
+            "rows": [as_data(row) for row in comparison.rows],
+            "best": comparison.best,
+            "skipped": dict(comparison.skipped),
+            "files": [str(path) for path in files.values()],
+            "notes": list(comparison.notes),
+        }
+    )

@@ -1,0 +1,94 @@
+"""promptgraft rank"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from promptgraft.cli.options import BankOption, Columns, ModelOption, RecipeOptions, ShotsOption, TaskArgument
+from promptgraft.cli.progress import progress
+from promptgraft.cli.say import Say
+from promptgraft.cli.verb import verb
+
+if TYPE_CHECKING:
+    from promptgraft.engine.rank import Ranking
+    from promptgraft.measure.measure import Score
+    from promptgraft.task.task import Task
+
+MEASURES = "probe,task-embedding"
+
+
+@verb
+def rank(
+    task: TaskArgument,
+    model: ModelOption,
+    say: Say,
+    columns: Columns,
+    recipe: RecipeOptions,
+    bank: BankOption = "starter",
+    shots: ShotsOption = None,
+    seed: Annotated[int, typer.Option(help="Of the rows that are drawn.")] = 0,
+    measures: Annotated[str, typer.Option(help="Which measures; the first gives the order.")] = MEASURES,
+) -> None:
+    """Order the prompts of a bank by how well they should suit a task.
+
+    `probe`: how well a linear model reads the labels from the model's states under the prompt (cross-validated);
+    `task-embedding`: cosine of the two tasks' embeddings under their own prompts (Zhong et al. 2024).
+
+        promptgraft rank reviews.csv --model minilm --bank starter --shots 8
+    """
+    from promptgraft import api
+
+    opened = columns.open(task)
+    say.note(*opened.notes)
+    names = [name.strip() for name in measures.split(",") if name.strip()]
+    with progress(say) as told:
+        ranking = api.rank(opened, model, bank, measures=names, shots=shots, seed=seed, progress=told, **recipe.given())
+    say.note(*(f"left out: {reason}" for reason in ranking.left_out))
+    say.note(*(f"{name} was skipped: {reason}" for name, reason in ranking.skipped.items()))
+    show(say, opened, ranking)
+    say.data(as_data(opened, ranking))
+
+
+def show(say: Say, task: Task, ranking: Ranking) -> None:
+    """The order, what it cost, and what it is worth."""
+    columns = ["rank ", "source"]
+    for name in ranking.measures:
+        columns += [f"{name} ", "error "]
+    rows = [
+        [str(place), row.source.name, *(cell for name in ranking.measures for cell in cells(row.scores[name]))]
+        for place, row in enumerate(ranking.rows, start=1)
+    ]
+    say.table(columns, rows, title=f"prompts for {task.name}, best first by {ranking.measures[0]}", best=0)
+    for name in ranking.measures:
+        say.line(f"{name}: {ranking.passes[name]:,} passes through the model, {ranking.seconds[name]:.1f} s")
+    say.line(f"{ranking.best.source.name} is first: {ranking.verdict}")
+
+
+def cells(score: Score) -> tuple[str, str]:
+    """A score and its standard error."""
+    return f"{score.value:.3f}", "" if score.error is None else f"{score.error:.3f}"
+
+
+def as_data(task: Task, ranking: Ranking) -> dict[str, object]:
+    """The ranking for programs."""
+    return {
+        "task": task.name,
+        "rows": [
+            {
+                "source": row.source.name,
+                "scores": {
+                    name: {"value": score.value, "error": score.error, "passes": score.passes}
+                    for name, score in row.scores.items()
+                },
+            }
+            for row in ranking.rows
+        ],
+        "measures": list(ranking.measures),
+        "passes": dict(ranking.passes),
+        "seconds": dict(ranking.seconds),
+        "verdict": ranking.verdict,
+        "left_out": list(ranking.left_out),
+        "skipped": dict(ranking.skipped),
+    }

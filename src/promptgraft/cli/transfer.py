@@ -1,0 +1,89 @@
+"""promptgraft transfer"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from promptgraft.cli.options import (
+    BankOption,
+    Columns,
+    MethodOptions,
+    ModelOption,
+    OutOption,
+    PandaOptions,
+    RecipeOptions,
+    Seeds,
+    ShotsOption,
+    SourceOption,
+    TaskArgument,
+    UnlabelledOption,
+    option_values,
+    run_folder,
+)
+from promptgraft.cli.progress import progress
+from promptgraft.cli.say import Say
+from promptgraft.cli.tune import NameOption, kept
+from promptgraft.cli.verb import verb
+
+
+@verb
+def transfer(
+    task: TaskArgument,
+    model: ModelOption,
+    say: Say,
+    columns: Columns,
+    seeds: Seeds,
+    options: MethodOptions,
+    panda: PandaOptions,
+    recipe: RecipeOptions,
+    bank: BankOption = "starter",
+    source: SourceOption = "auto",
+    method: Annotated[str, typer.Option(help="pot, panda, frozen-source, or zero-shot.")] = "pot",
+    shots: ShotsOption = None,
+    unlabelled: UnlabelledOption = None,
+    baselines: Annotated[
+        bool, typer.Option(help="Run the linear probe and prompt tuning from scratch on the same rows, too.")
+    ] = True,
+    out: OutOption = None,
+    keep_in: Annotated[
+        str | None, typer.Option("--keep-in", help="A bank to keep the grafted prompt in as well.")
+    ] = None,
+    name: NameOption = None,
+) -> None:
+    """Graft a prompt of a bank onto a task, and keep the result.
+
+    `--shots 0 --source NAME` reuses prompt and readout as they are. With several seeds the model that is best on
+    validation is kept; test is only reported.
+
+        promptgraft transfer reviews.csv --model minilm --bank starter --method pot --shots 8 --seeds 5
+
+        promptgraft transfer reviews.csv --model minilm --method panda --mode gated --unlabelled more.txt
+
+        promptgraft transfer reviews.csv --model minilm --source sst2 --shots 0 --label-map good=positive,bad=negative
+    """
+    from promptgraft import api
+
+    opened = columns.open(task)
+    say.note(*opened.notes)
+    folder = run_folder(out, "transfer", opened)
+    with progress(say) as told:
+        outcome = api.transfer(
+            opened,
+            model,
+            bank,
+            source=source,
+            method=method,
+            options=option_values(options, panda),
+            shots=shots,
+            seeds=seeds.chosen(),
+            unlabelled=unlabelled,
+            baselines=baselines,
+            out=folder,
+            name=name,
+            keep_in=keep_in,
+            progress=told,
+            **recipe.given(),
+        )
+    kept(say, opened, outcome, folder, keep_in, name)
