@@ -32,6 +32,7 @@ TYPES = {"PROMPT_TUNING": "shallow", "PREFIX_TUNING": "deep"}
 # Families whose classification model in transformers is pooler -> dropout -> one linear layer.
 LINEAR_HEADS = ("bert", "albert")
 NO_READOUT = "none"
+FORM = ("num_virtual_tokens", "token_dim", "num_layers")
 
 
 def export_peft(
@@ -113,7 +114,7 @@ def _to_rows(values: Float[Tensor, "..."]) -> Float[Tensor, "P W"]:
 def _from_rows(tensors: Mapping[str, Tensor], config: Mapping[str, Any], folder: Path) -> Float[Tensor, "..."]:
     """The opposite of `_to_rows`, checked against the adapter's configuration."""
     rows = tensors.get("prompt_embeddings")
-    length, width, layers = (config.get(key) for key in ("num_virtual_tokens", "token_dim", "num_layers"))
+    length, width, layers = (int(config[key]) for key in FORM)
     deep = TYPES[config["peft_type"]] == "deep"
     want = (length, width * layers * 2 if deep else width)
     if rows is None or tuple(rows.shape) != want:
@@ -151,7 +152,7 @@ def _config(prompt: Prompt, base_model: str, layers: int, heads: int, head: bool
     """adapter_config.json, with only the keys that every release of PEFT knows."""
     deep = prompt.depth == "deep"
     width = prompt.values.shape[-1]
-    common = {
+    common: dict[str, object] = {
         "auto_mapping": None,
         "base_model_name_or_path": base_model,
         "inference_mode": True,
@@ -190,11 +191,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise ArtefactError(what, where=path, do="name the folder that PEFT's save_pretrained wrote") from None
     if found not in TYPES:
         raise ArtefactError(f"is a {found} adapter", where=path, do=f"only {' and '.join(TYPES)} can be imported")
-    numbers = [config.get(key) for key in ("num_virtual_tokens", "token_dim", "num_layers")]
-    if not all(isinstance(number, int) for number in numbers):
-        raise ArtefactError(
-            "lacks num_virtual_tokens, token_dim or num_layers", where=path, do="save it with PEFT again"
-        )
+    if not all(isinstance(config.get(key), int) for key in FORM):
+        raise ArtefactError(f"lacks one of {', '.join(FORM)}", where=path, do="save it with PEFT again")
     return dict(config)
 
 
@@ -248,7 +246,7 @@ def _guessed_task(folder: Path, rows: int) -> TaskCard:
     """PEFT keeps neither the task's name nor its labels."""
     name = folder.resolve().name
     if rows == 1:
-        return TaskCard(name=name, kind="regression", metric="pearson")
+        return TaskCard(name=name, kind="regression", metric="pearson_spearman")
     return TaskCard(
         name=name, kind="classification", metric="accuracy", labels={str(row): str(row) for row in range(rows)}
     )
