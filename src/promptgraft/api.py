@@ -21,7 +21,7 @@ from promptgraft.model.backbone import Backbone
 from promptgraft.model.load import load_backbone
 from promptgraft.prompt import artefact as artefacts
 from promptgraft.prompt.artefact import Artefact
-from promptgraft.study.compare import Comparison, judge, plan
+from promptgraft.study.compare import ROWS, Comparison, judge, plan
 from promptgraft.task.load import load_task, read_texts
 from promptgraft.task.sampling import cap
 from promptgraft.task.task import Example, Task
@@ -57,6 +57,11 @@ def open_task(task: Task | str | Path, *, test_rows: int | None = None, seed: in
 def open_model(model: Backbone | str | Path) -> Backbone:
     """A backbone as it is, or loaded by name or folder."""
     return load_backbone(model) if isinstance(model, str | Path) else model
+
+
+def as_bank(bank: Bank | str | Path, *, create: bool = False) -> Bank:
+    """A bank as it is, or opened by its folder's path or its name (`starter`)."""
+    return bank if isinstance(bank, Bank) else open_bank(bank, create=create)
 
 
 def recipe_for(backbone: Backbone, task: Task, shots: int | None, given: Mapping[str, object]) -> Recipe:
@@ -109,7 +114,7 @@ def rank(
     """Order the bank's prompts by how well each measure says they should transfer to the task."""
     backbone, loaded = open_model(model), open_task(task)
     engine = _engine(backbone, out, progress)
-    sources, left_out = candidates(open_bank(bank), backbone, loaded)
+    sources, left_out = candidates(as_bank(bank), backbone, loaded)
     fixed = recipe_for(backbone, loaded, shots, recipe)
     job = Job(loaded, backbone.fingerprint, "prompt-tuning", seed, fixed, shots, None, {"readout": "linear"})
     return rank_sources(engine, job, sources, measures, left_out)
@@ -145,12 +150,12 @@ def transfer(
     engine = _engine(backbone, out, progress)
     fixed = recipe_for(backbone, loaded, shots, recipe)
     free = free_text(unlabelled, loaded)
-    chosen, notes = _sources(engine, open_bank(bank), loaded, source, fixed, shots, seeds)
+    chosen, notes = _sources(engine, as_bank(bank), loaded, source, fixed, shots, seeds)
     kind = dict(options or {})
     jobs = [Job(loaded, backbone.fingerprint, method, seed, fixed, shots, chosen[seed], kind, free) for seed in seeds]
     beside = []
     if baselines and shots != 0:
-        rows = (("linear-probe", {}), ("prompt-tuning", {"readout": "linear"}))
+        rows: tuple[tuple[str, dict[str, str]], ...] = (("linear-probe", {}), ("prompt-tuning", {"readout": "linear"}))
         beside = plan(loaded, backbone.fingerprint, dict.fromkeys(seeds), fixed, shots, rows=rows)
     return _keep(engine, jobs, beside, out, keep_in, name, notes)
 
@@ -171,18 +176,17 @@ def compare(
     **recipe: object,
 ) -> Comparison:
     """Every method on one task at equal steps over several seeds; chosen by validation, reported on test."""
-    from promptgraft.study.compare import ROWS
-
     backbone, loaded = open_model(model), open_task(task, test_rows=test_rows)
-    engine = _engine(backbone, out, progress)
+    engine = _engine(backbone, out, progress, keep_weights=False)
     fixed = recipe_for(backbone, loaded, shots, recipe)
     chosen: Mapping[int, Source | None] = dict.fromkeys(seeds)
     notes: tuple[str, ...] = ("no bank was given: methods that need a source are left out",)
     if bank is not None:
-        chosen, notes = _sources(engine, open_bank(bank), loaded, source, fixed, shots, seeds)
+        chosen, notes = _sources(engine, as_bank(bank), loaded, source, fixed, shots, seeds)
     free = free_text(unlabelled, loaded)
     jobs = plan(loaded, backbone.fingerprint, chosen, fixed, shots, unlabelled=free, rows=rows or ROWS)
-    finished = sorted(engine.run(jobs, skip=True), key=lambda one: [job.id for job in jobs].index(one.job.id))
+    order = [job.id for job in jobs]
+    finished = sorted(engine.run(jobs, skip=True), key=lambda one: order.index(one.job.id))
     if not finished:
         reasons = "; ".join(engine.skipped.values())
         raise RunError(f"no method could be run ({reasons})", where=loaded.name)
@@ -223,8 +227,11 @@ def free_text(given: str | Path | Sequence[str] | None, task: Task) -> tuple[Exa
     return tuple(Example(text=text) for text in given)
 
 
-def _engine(backbone: Backbone, out: str | Path | None, progress: Progress | None) -> LocalEngine:
-    return LocalEngine(backbone, store=None if out is None else Store(Path(out)), progress=progress)
+def _engine(
+    backbone: Backbone, out: str | Path | None, progress: Progress | None, *, keep_weights: bool = True
+) -> LocalEngine:
+    store = None if out is None else Store(Path(out), keep_weights=keep_weights)
+    return LocalEngine(backbone, store=store, progress=progress)
 
 
 def _sources(
@@ -271,7 +278,7 @@ def _keep(
     if out is not None:
         artefacts.save(artefact, Path(out) / ARTEFACT)
     if bank is not None:
-        keeper = open_bank(bank, create=True)
+        keeper = as_bank(bank, create=True)
         keeper.add(artefact, name=name or best.job.task.name, replace=True)
     own = dict.fromkeys(note for one in finished for note in one.result.notes)
     said = (*best.job.task.notes, *notes, *engine.notes(), *own)

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from promptgraft.engine.result import Finished
 from promptgraft.engine.view import JobView
+from promptgraft.errors import RunError
 from promptgraft.prompt.artefact import Artefact
 from promptgraft.prompt.card import BackboneCard, Card, Origin, PromptCard, SplitScore, TaskCard
 
 
 def make_artefact(finished: Finished, view: JobView) -> Artefact:
-    """Prompt, readout, task embeddings and card of a finished job."""
+    """Prompt, readout, task embeddings and card of a finished job.
+
+    Raises:
+        RunError: the result was kept without its model.
+    """
     job, result, tuned = finished.job, finished.result, finished.tuned
+    if tuned is None:
+        raise RunError("the model of this result was not kept", where=job.label, do="run it again in another folder")
     origins: tuple[Origin, ...] = ()
     if job.source is not None:
         origins = (Origin(role="source", name=job.source.name, hash=job.source.artefact.hash),)

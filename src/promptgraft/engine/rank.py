@@ -140,4 +140,5 @@ def _target_prompt(engine: LocalEngine, job: Job, view: JobView) -> tuple[Prompt
     """The target's own prompt and what tuning it costs in passes."""
     (finished,) = engine.run([job])
     rows = min(job.recipe.batch, len(view.task.train))
+    assert finished.tuned is not None, "prompts are always kept"
     return finished.tuned.prompt, 3 * rows * finished.result.steps

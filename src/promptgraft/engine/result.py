@@ -52,10 +52,11 @@ class Finished:
     """A result with the model behind it.
 
     Attributes:
+        tuned: None where the result was kept without its model (weights of model tuning in a comparison).
         history: a dictionary a step, empty where nothing was trained or the job was not run anew.
     """
 
     job: Job
     result: Result
-    tuned: Tuned
+    tuned: Tuned | None
     history: tuple[dict[str, float], ...] = ()

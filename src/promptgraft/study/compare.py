@@ -53,12 +53,18 @@ def plan(
     for method, options in rows:
         for seed, source in sources.items():
             wants = "source" in find(method).needs or options.get("prompt") == "source"
-            if wants and source is None:
+            if wants and (source is None or _repeats(method, options, source)):
                 continue
             free = unlabelled if method == "panda" and options.get("mode") != "released" else ()
             given = source if wants else None
             jobs.append(Job(task, backbone, method, seed, recipe, shots, given, options, free))
     return jobs
+
+
+def _repeats(method: str, options: Mapping[str, str], source: Source) -> bool:
+    """Whether keeping the source's own readout is the same run as its label-text readout carried."""
+    keeps = method == "pot" and options.get("readout") == "keep"
+    return keeps and source.artefact.card.readout == "label-text"
 
 
 @dataclass(frozen=True)
