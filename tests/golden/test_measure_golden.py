@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ OURS, THEIRS = Prompt(torch.zeros(1, 2)), Prompt(torch.ones(1, 2))
 class Table:
     """States by prompt and text, as an engine would hand them out."""
 
-    def __init__(self, **states: dict[str, Sequence[float]]) -> None:
+    def __init__(self, **states: Mapping[str, Sequence[float]]) -> None:
         self.states = states
         self.asked: list[tuple[int, Read, str]] = []
 

@@ -94,10 +94,11 @@ def answer_tokens(example: Example, characters: list[list[int]], task: Task) -> 
         return classes.UNLABELLED, classes.UNLABELLED
     if not isinstance(example.label, Answers):
         raise TaskError(f"label {example.label!r} is not an answer in the context", where=task.name)
+    read_until = max((last for _, last in characters), default=-1)
     for text, start in zip(example.label.texts, example.label.starts, strict=True):
-        end = start + len(text)
+        end = start + len(text.rstrip())
         touched = [place for place, (first, last) in enumerate(characters) if first < end and last > start]
-        if touched and characters[touched[-1]][1] >= end:
+        if touched and end <= read_until:
             return touched[0], touched[-1]
     return classes.UNLABELLED, classes.UNLABELLED
 
