@@ -1,3 +1,66 @@
 """promptgraft: prompts for frozen language models that can be tuned, kept, found again and carried over."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from promptgraft.api import compare, load, rank, transfer, tune
+    from promptgraft.bank.bank import open_bank
+    from promptgraft.errors import PromptgraftError
+    from promptgraft.model.load import load_backbone
+    from promptgraft.sklearn import PromptClassifier, PromptRegressor
+    from promptgraft.task.load import load_task
+    from promptgraft.task.task import Example, Task
+    from promptgraft.train.recipe import Recipe
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Example",
+    "PromptClassifier",
+    "PromptRegressor",
+    "PromptgraftError",
+    "Recipe",
+    "Task",
+    "__version__",
+    "compare",
+    "load",
+    "load_backbone",
+    "load_task",
+    "open_bank",
+    "rank",
+    "transfer",
+    "tune",
+]
+
+_HOMES = {
+    "Example": "promptgraft.task.task",
+    "PromptClassifier": "promptgraft.sklearn",
+    "PromptRegressor": "promptgraft.sklearn",
+    "PromptgraftError": "promptgraft.errors",
+    "Recipe": "promptgraft.train.recipe",
+    "Task": "promptgraft.task.task",
+    "compare": "promptgraft.api",
+    "load": "promptgraft.api",
+    "load_backbone": "promptgraft.model.load",
+    "load_task": "promptgraft.task.load",
+    "open_bank": "promptgraft.bank.bank",
+    "rank": "promptgraft.api",
+    "transfer": "promptgraft.api",
+    "tune": "promptgraft.api",
+}
+
+
+def __getattr__(name: str) -> object:
+    """A public name, imported when it is first asked for: `import promptgraft` itself loads nothing heavy."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

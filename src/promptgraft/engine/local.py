@@ -111,17 +111,23 @@ class LocalEngine:
         )
 
     def _level(self, jobs: Sequence[Job], skip: bool) -> Iterator[Finished]:
-        """Jobs that wait for nothing: kept ones first, then fits, then runs in packs."""
-        open_jobs = []
-        for job in jobs:
-            kept = self.store.finished(job) if self.store is not None else None
-            if kept is None:
-                open_jobs.append(job)
-            else:
-                self._tuned[job.id] = kept.tuned
-                yield kept
-        for some in packs(open_jobs):
-            yield from self._pack(some, skip)
+        """Jobs that wait for nothing, pack by pack: kept ones first, then fits, then runs.
+
+        Kept ones count when packs are made, so that a killed call finds its packs again (see `Checkpoints`).
+        """
+        for some in packs(jobs):
+            open_jobs = []
+            for job in some:
+                kept = self.store.finished(job) if self.store is not None else None
+                if kept is None:
+                    open_jobs.append(job)
+                else:
+                    if kept.tuned is not None:
+                        self._tuned[job.id] = kept.tuned
+                    yield kept
+            yield from self._pack(open_jobs, skip)
+            if self.store is not None:
+                self.store.checkpoints.drop([job.id for job in some])
 
     def _pack(self, jobs: Sequence[Job], skip: bool) -> Iterator[Finished]:
         """Set up a few jobs, finish the fits, train the runs that can share a batch."""

@@ -52,10 +52,11 @@ RELEASED_RATE = 0.7  # 7e-3 for PANDA where prompt tuning has 1e-2 (run_cb_bert-
 
 @dataclass(frozen=True)
 class _Lesson:
-    """A teacher, and the run's rows it was asked about."""
+    """A teacher, the run's rows it was asked about, and the random numbers of its dropout where it has any."""
 
     tuned: Tuned
     rows: tuple[Data, Data]
+    stream: torch.Generator
 
 
 @register
@@ -90,7 +91,7 @@ class Panda(Method):
         mode = option(job, "mode")
         start = label_text_on(job, view) if _carries(job, view) else scratch(job, view, PLAIN[view.task.kind])
         rows = training_rows(view, start.readout, start.encoding)
-        lesson = _Lesson(self._teacher(job, view, start), rows)
+        lesson = _Lesson(self._teacher(job, view, start), rows, generator(job, 6))
         weight = number(job, "weight", 0.1 if mode == "released" else 1.0)
         term = None if weight == 0 else self._term(job, view, lesson, weight)
         return make_run(
@@ -100,6 +101,7 @@ class Panda(Method):
             recipe=_recipe(job, view),
             terms=() if term is None else (term,),
             dropout=RELEASED_DROPOUT if mode == "released" else 0.0,
+            streams=(lesson.stream,),
             data=rows,
         )
 
@@ -184,5 +186,5 @@ def _live(job: Job, view: View, lesson: _Lesson) -> Live:
     if lesson.tuned.encoding != "cross" and view.task.kind == "pair":
         tokens = view.tokens("train", lesson.tuned.encoding)
         data = Data(data.task, data.examples, tokens, data.gold, data.units, data.labelled)
-    dropout = Dropout(RELEASED_DROPOUT, generator(job, 6))
+    dropout = Dropout(RELEASED_DROPOUT, lesson.stream)
     return Live(view.backbone, lesson.tuned, data, _order(job, lesson.rows[0].gold), dropout)

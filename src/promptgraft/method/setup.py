@@ -166,6 +166,7 @@ def make_run(
     recipe: Recipe | None = None,
     terms: tuple[Term, ...] = (),
     dropout: float = 0.0,
+    streams: tuple[torch.Generator, ...] = (),
     data: tuple[Data, Data] | None = None,
 ) -> Run:
     """A run that trains the prompt and readout of `start` (or its weights, where it has some)."""
@@ -188,6 +189,7 @@ def make_run(
         terms=terms,
         weights=start.weights,
         dropout=dropout,
+        streams=streams,
     )
 
 

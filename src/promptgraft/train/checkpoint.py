@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
 
-from promptgraft.prompt.atomic import write_bytes
+from promptgraft.errors import RunError
+from promptgraft.prompt.atomic import NO_ROOM, write_bytes
+from promptgraft.task.task import content_hash
 
 Saved = tuple[dict[str, Tensor], dict[str, object]]
 
 
 @dataclass
 class Checkpoints:
-    """One file a run, named by it.
+    """One file for all runs that share a batch.
+
+    Together, since the last bits of a product depend on what else is in the batch: runs that go on from
+    different steps, or without those that were finished meanwhile, would end in other bits.
 
     Args:
         every: seconds between two saves.
-        stamp: what must be the same for a checkpoint to be used (job ids carry everything else).
     """
 
     folder: Path
@@ -34,31 +39,57 @@ class Checkpoints:
         self._last = time.monotonic()
         return True
 
-    def save(self, name: str, saved: Saved) -> None:
-        """Write tensors and plain values as one safetensors file, atomically."""
+    def save(self, runs: Mapping[str, Saved]) -> None:
+        """Write every run's tensors and plain values as one safetensors file, atomically.
+
+        Raises:
+            RunError: the file could not be written.
+        """
         from safetensors.torch import save
 
-        tensors, plain = saved
-        whole = {key: value.contiguous() for key, value in tensors.items()}
-        write_bytes(self._path(name), save(whole, metadata={"state": json.dumps(plain)}))
+        whole = {f"{run}/{key}": value.contiguous() for run, (saved, _) in runs.items() for key, value in saved.items()}
+        plain = {run: values for run, (_, values) in runs.items()}
+        path = self.folder / f"{content_hash(sorted(runs))[:16]}.safetensors"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_bytes(path, save(whole, metadata={"state": json.dumps(plain)}))
+        except OSError as error:
+            do = "make room on the disk; what was kept before is whole" if error.errno in NO_ROOM else None
+            raise RunError(f"the checkpoint could not be written ({error.strerror})", where=path, do=do) from error
 
-    def load(self, name: str) -> Saved | None:
-        """What was saved, or None; a file that cannot be read counts as none."""
+    def load(self, runs: Collection[str]) -> dict[str, Saved]:
+        """What was saved of these runs together; empty where nothing was, or where the file cannot be read."""
         from safetensors import SafetensorError, safe_open
 
-        path = self._path(name)
-        if not path.exists():
-            return None
-        try:
-            with safe_open(path, framework="pt") as file:
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-                return tensors, json.loads(file.metadata()["state"])
-        except (SafetensorError, OSError, KeyError, ValueError):
-            return None
+        for path in self._files():
+            try:
+                with safe_open(path, framework="pt") as file:
+                    plain = json.loads(file.metadata()["state"])
+                    if not plain.keys() >= set(runs):
+                        continue
+                    tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            except (SafetensorError, OSError, KeyError, ValueError):
+                continue
+            return {run: (_of(run, tensors), plain[run]) for run in runs}
+        return {}
 
-    def drop(self, name: str) -> None:
-        """Forget a run that is finished."""
-        self._path(name).unlink(missing_ok=True)
+    def drop(self, runs: Collection[str]) -> None:
+        """Forget runs that are all finished."""
+        from safetensors import SafetensorError, safe_open
 
-    def _path(self, name: str) -> Path:
-        return self.folder / f"{name}.safetensors"
+        for path in self._files():
+            try:
+                with safe_open(path, framework="pt") as file:
+                    finished = json.loads(file.metadata()["state"]).keys() <= set(runs)
+            except (SafetensorError, OSError, KeyError, ValueError):
+                finished = True
+            if finished:
+                path.unlink(missing_ok=True)
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("*.safetensors"))
+
+
+def _of(run: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of one run, by their own names."""
+    return {key.removeprefix(f"{run}/"): value for key, value in tensors.items() if key.startswith(f"{run}/")}

@@ -17,7 +17,7 @@ from promptgraft.model.backbone import Backbone, Batch, Dropout
 from promptgraft.model.tokens import Tokens, concatenate
 from promptgraft.prompt.prompt import Prompt, PromptStack, stack
 from promptgraft.task.metrics import score as metric_score
-from promptgraft.train.checkpoint import Checkpoints
+from promptgraft.train.checkpoint import Checkpoints, Saved
 from promptgraft.train.predict import Question, answer, score
 from promptgraft.train.run import Run, Trained, Tuned
 from promptgraft.train.terms import Step
@@ -68,7 +68,8 @@ def train(
     """
     if len({run.pack for run in runs}) > 1:
         raise RunError("these runs cannot share a batch", do="train them one by one")
-    states = [_begin(run, checkpoints) for run in runs]
+    saved = checkpoints.load([run.name for run in runs]) if checkpoints is not None else {}
+    states = [_begin(run, saved.get(run.name)) for run in runs]
     total = sum(run.recipe.steps for run in runs)
     while active := [state for state in states if not state.done]:
         losses = []
@@ -82,14 +83,15 @@ def train(
             _evaluate(backbone, due)
             _charge(due, time.perf_counter() - began)
         if checkpoints is not None and checkpoints.is_time():
-            for state in active:
-                checkpoints.save(state.run.name, _dump(state))
+            checkpoints.save({state.run.name: _dump(state) for state in states})
         if progress is not None:
             progress(sum(state.step for state in states), total, sum(losses) / len(losses))
+    if checkpoints is not None and len(states) > 1:  # until each of their results is kept, all can be had again
+        checkpoints.save({state.run.name: _dump(state) for state in states})
     return [_finish(state) for state in states]
 
 
-def _begin(run: Run, checkpoints: Checkpoints | None) -> _State:
+def _begin(run: Run, saved: Saved | None) -> _State:
     """A fresh state, or the one a killed call left behind."""
     recipe = run.recipe
     rates = {"prompt": recipe.rate, "readout": recipe.readout_rate, "weights": recipe.weights_rate}
@@ -107,7 +109,6 @@ def _begin(run: Run, checkpoints: Checkpoints | None) -> _State:
     state = _State(run, optimiser, [group["lr"] for group in groups], generator, dropout)
     state.best = _copy(run)
     state.done = recipe.steps == 0
-    saved = checkpoints.load(run.name) if checkpoints is not None else None
     if saved is not None:
         _restore(state, saved)
     return state
@@ -181,7 +182,10 @@ def drop(values: Float[Tensor, "..."], dropout: Dropout) -> Float[Tensor, "..."]
 
 
 def _draw(state: _State) -> Tensor:
-    """The next labelled rows (every row once before any row twice), and as many unlabelled ones if there are any."""
+    """The next labelled rows, and as many unlabelled ones if there are any.
+
+    No row comes twice in a pass over the rows; those left at its end, too few for a batch, are passed over.
+    """
     train, batch = state.run.train, state.run.recipe.batch
     size = min(batch, train.labelled)
     if len(state.order) < size:
@@ -286,25 +290,31 @@ def _finish(state: _State) -> Trained:
     return Trained(state.run.name, kept, tuple(state.history), state.best_step, state.seconds, parameters)
 
 
-def _dump(state: _State) -> tuple[dict[str, Tensor], dict[str, object]]:
+def _dump(state: _State) -> Saved:
     """A state as tensors and plain values; nothing is pickled."""
     tensors = {f"now.{name}": value.detach() for name, value in state.run.trainable().items()}
     tensors |= {f"best.{name}": value for name, value in state.best.items()}
-    tensors["generator"] = state.generator.get_state()
+    tensors |= {f"generator.{index}": stream.get_state() for index, stream in enumerate(_streams(state))}
     for index, entry in state.optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(value) for name, value in entry.items()}
     plain = ("step", "order", "best_key", "best_step", "stale", "done", "seconds", "history")
     return tensors, {name: getattr(state, name) for name in plain}
 
 
-def _restore(state: _State, saved: tuple[dict[str, Tensor], dict[str, object]]) -> None:
+def _streams(state: _State) -> tuple[torch.Generator, ...]:
+    """Every source of random numbers that a run draws from."""
+    return (state.generator, *state.run.streams)
+
+
+def _restore(state: _State, saved: Saved) -> None:
     """The opposite of `_dump`."""
     tensors, plain = saved
     with torch.no_grad():
         for name, value in state.run.trainable().items():
             value.copy_(tensors[f"now.{name}"])
     state.best = {name.removeprefix("best."): value for name, value in tensors.items() if name.startswith("best.")}
-    state.generator.set_state(tensors["generator"])
+    for number, stream in enumerate(_streams(state)):
+        stream.set_state(tensors[f"generator.{number}"])
     entries: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith("optimiser."):

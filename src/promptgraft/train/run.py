@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from promptgraft.model.backbone import Encoding, Pooling, Read
@@ -46,6 +47,7 @@ class Run:
         weights: trainable copies of the backbone's weights (model tuning); None keeps it frozen.
         terms: loss terms beyond the loss of the labels.
         dropout: train-mode dropout of the whole backbone; only PANDA as released has any.
+        streams: random numbers that its terms draw on, kept in checkpoints.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Run:
     terms: tuple[Term, ...] = ()
     weights: Mapping[str, Tensor] | None = None
     dropout: float = 0.0
+    streams: tuple[torch.Generator, ...] = ()
 
     @property
     def read(self) -> Read:

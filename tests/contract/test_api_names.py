@@ -1,0 +1,44 @@
+"""The public names: those that are promised are there, and loading the package loads nothing heavy."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import promptgraft
+
+
+@pytest.mark.parametrize("name", promptgraft.__all__)
+def test_every_promised_name_is_there(name: str) -> None:
+    assert getattr(promptgraft, name) is not None
+    assert name in dir(promptgraft)
+
+
+def test_type_checkers_see_the_same_names() -> None:
+    """What is imported for type checkers only is what `__getattr__` finds, from the same modules."""
+    tree = ast.parse(Path(promptgraft.__file__).read_text(encoding="utf-8"))
+    [block] = [node for node in tree.body if isinstance(node, ast.If)]
+    seen = {name.name: node.module for node in block.body if isinstance(node, ast.ImportFrom) for name in node.names}
+    assert seen == promptgraft._HOMES
+    assert sorted([*seen, "__version__"]) == sorted(promptgraft.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="tunes"):
+        _ = promptgraft.tunes  # type: ignore[attr-defined]
+
+
+def test_import_is_fast_and_light() -> None:
+    """Best of three, in the interpreter's own clock, so that a busy machine does not fail it."""
+    code = (
+        "import sys, time; began = time.perf_counter(); import promptgraft;"
+        "print(time.perf_counter() - began, 'torch' in sys.modules)"
+    )
+    runs = [subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True) for _ in range(3)]
+    answers = [run.stdout.split() for run in runs]
+    assert min(float(seconds) for seconds, _ in answers) < 0.1
+    assert {heavy for _, heavy in answers} == {"False"}
