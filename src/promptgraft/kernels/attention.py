@@ -53,7 +53,7 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
         *tensors, rows, dropped = inputs
-        queries, keys, values = _arranged(*tensors, rows)
+        queries, keys, values = _arranged(tensors[0], tensors[1], tensors[2], tensors[3], tensors[4], rows)
         saved: Saved = []
         out = _attend(queries, keys, values, rows, dropped, saved).view(tensors[0].shape)
         ctx.rows, ctx.table = rows, tensors[3]
@@ -111,9 +111,9 @@ def _attend(
     key_side = [_split(one, rows.key_slots, rows) for one in (keys, values)]
     for bucket, query, output, key, value in zip(rows.buckets, *query_side, *key_side, strict=True):
         scores = torch.bmm(query, key.mT)
-        if bucket.hidden is not None:
-            grid = scores.view(len(bucket.hidden), rows.heads, *scores.shape[1:])
-            grid.masked_fill_(bucket.hidden[:, None, None, :], -torch.inf)
+        if bucket.bias is not None:
+            grid = scores.view(len(bucket.queries), rows.heads, *scores.shape[1:])
+            grid.add_(bucket.bias.to(scores.dtype))
         weights = torch.softmax(scores, -1)
         mask = None if dropped is None else drop_mask(weights, *dropped)
         if saved is not None:

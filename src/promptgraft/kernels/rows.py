@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 # 2^22 scores are 16 MiB in fp32: about what stays in the caches between the two products of a bucket.
@@ -29,7 +29,7 @@ class Bucket:
         query_valid: which of them are real.
         keys: rows of [prompt table; tokens], prompts in the first columns; 0 where padded.
         key_valid: which of them are real.
-        hidden: the keys that are padding; None where there are none.
+        bias: what to add to scores: minus infinity where the key is padding, else 0; None where none is.
         prompts: index of each sequence's prompt; zeros without prompts.
     """
 
@@ -37,7 +37,7 @@ class Bucket:
     query_valid: Bool[Tensor, "b m"]
     keys: Int[Tensor, "b n"]
     key_valid: Bool[Tensor, "b n"]
-    hidden: Bool[Tensor, "b n"] | None
+    bias: Float[Tensor, "b 1 1 n"] | None
     prompts: Int[Tensor, "b"]
 
 
@@ -111,8 +111,8 @@ class Rows:
             of_prompts, valid = padded(self.prompt_starts, prompts, self.longest_prompt)
             keys = torch.cat([of_prompts, torch.where(key_valid, keys + self.table_rows, 0)], 1)
             key_valid = torch.cat([valid, key_valid], 1)
-        hidden = None if bool(key_valid.all()) else ~key_valid
-        return Bucket(queries, query_valid, keys, key_valid, hidden, prompts)
+        bias = None if bool(key_valid.all()) else torch.where(key_valid, 0.0, -torch.inf)[:, None, None]
+        return Bucket(queries, query_valid, keys, key_valid, bias, prompts)
 
     @cached_property
     def query_slots(self) -> Slots:
