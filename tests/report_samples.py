@@ -14,8 +14,8 @@ from promptgraft.train.recipe import Recipe
 SEEDS = (0, 1, 2, 3, 4)
 RECIPE = Recipe(steps=100)
 COST = {
-    "linear-probe": (0.35, 385), "zero-shot": (0.08, 0), "prompt-tuning": (9.4, 148_225), "model-tuning": (31.0, 22_713_601),
-    "frozen-source": (0.41, 385), "pot": (9.6, 148_225), "panda": (11.8, 148_225),
+    "linear-probe": (0.35, 385), "zero-shot": (0.08, 0), "prompt-tuning": (9.4, 148_225),
+    "model-tuning": (31.0, 22_713_601), "frozen-source": (0.41, 385), "pot": (9.6, 148_225), "panda": (11.8, 148_225),
 }  # fmt: skip
 LEVEL = {
     "linear-probe": 71.0,
@@ -31,7 +31,7 @@ def made_task(name: str = "reviews_kitchen") -> Task:
     """Two classes, a row each in every split."""
     rows = (Example(text="Sharp and light.", label="positive"), Example(text="It leaks.", label="negative"))
     labels = {"positive": "positive", "negative": "negative"}
-    splits = {split: rows for split in ("train", "validation", "test")}
+    splits = dict.fromkeys(("train", "validation", "test"), rows)
     return Task(name, "classification", "accuracy", labels, splits, notes=("labels inferred: positive, negative",))
 
 
@@ -54,18 +54,26 @@ def made_comparison(
     name: str = "reviews_kitchen",
     source: str = "reviews_books",
     levels: Mapping[str, float] = LEVEL,
+    lifts: Mapping[str, float] | None = None,
+    noise: float = 1.2,
+    validated: bool = True,
     skipped: Mapping[str, str] | None = None,
     notes: tuple[str, ...] = ("seed 0: source reviews_books by the probe (clear of the next)",),
 ) -> Comparison:
-    """A comparison whose scores are levels of methods with noise; the draw of a seed is the same for all methods."""
+    """A comparison whose scores are levels of methods, lifted for some labels, with noise.
+
+    What a seed draws is the same for all methods, as in a real comparison.
+    """
     task, finished = made_task(name), []
     for method, options in rows:
         for seed in seeds:
-            draw, noise = random.Random(seed), random.Random(f"{seed} {method} {options}")
             needs = method in ("frozen-source", "pot", "panda") or options.get("prompt") == "source"
-            test = levels.get(method, 69.0) + draw.gauss(0, 2.5) + noise.gauss(0, 1.2)
             job = Job(task, "f" * 16, method, seed, RECIPE, 8, None, options)
-            result = made_result(job, source if needs else None, test, test + noise.gauss(0, 3))
+            draw, own = random.Random(seed), random.Random(f"{seed} {method} {options}")
+            level = levels.get(method, 69.0) + (lifts or {}).get(job.label, 0.0)
+            test = level + draw.gauss(0, 2.5) + own.gauss(0, noise)
+            validation = test + own.gauss(0, 2.5 * noise) if validated else None
+            result = made_result(job, source if needs else None, test, validation)
             finished.append(Finished(job, result, None))  # type: ignore[arg-type]
     judged, best = judge(finished)
     return Comparison(task, "minilm", 8, RECIPE, judged, best, dict(skipped or {}), notes)

@@ -11,7 +11,7 @@ from pathlib import Path
 from promptgraft import __version__
 from promptgraft.prompt.atomic import write_text
 from promptgraft.report import plots, verdict, words
-from promptgraft.report.rows import TITLES, against_placebos, grouped, seeds
+from promptgraft.report.rows import TITLES, against_placebos, find, grouped, seeds
 from promptgraft.study.compare import BASELINE, CSV_COLUMNS, Comparison, csv_row
 
 PAGE = "report.html"
@@ -61,6 +61,7 @@ def page(comparison: Comparison, command: str | None = None) -> str:
         seeds=seeds(comparison),
         metric=comparison.rows[0].results[0].metric,
         baseline=BASELINE,
+        has_baseline=find(comparison, BASELINE) is not None,
         groups=grouped(comparison),
         titles=TITLES,
         against_placebos=against_placebos(comparison),

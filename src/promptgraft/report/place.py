@@ -14,22 +14,25 @@ if TYPE_CHECKING:
 REACH = (9, 15, 22, 32, 44)
 SIDES = (
     (1, 0, "left", "center"), (-1, 0, "right", "center"), (0, 1, "center", "bottom"), (0, -1, "center", "top"),
-    (0.7, 0.7, "left", "bottom"), (-0.7, 0.7, "right", "bottom"), (0.7, -0.7, "left", "top"), (-0.7, -0.7, "right", "top"),
+    (0.7, 0.7, "left", "bottom"), (-0.7, 0.7, "right", "bottom"),
+    (0.7, -0.7, "left", "top"), (-0.7, -0.7, "right", "top"),
 )  # fmt: skip
 """Places tried around a point: direction, and which side of the text lies there; REACH is in points, nearest first."""
 
 
-def beside_points(axes: Axes, names: Mapping[str, tuple[float, float]], points: Sequence[tuple[float, float]]) -> None:
-    """Write every name by its point, with a thin line where it could not be near."""
+def beside_points(
+    axes: Axes, names: Mapping[str, tuple[float, float]], points: Sequence[tuple[float, float]], best: str
+) -> None:
+    """Write every name by its point, the best one's in bold, with a thin line where it could not be near."""
     from matplotlib.transforms import Bbox
 
     axes.figure.draw_without_rendering()  # type: ignore[union-attr]
     taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in axes.transData.transform(points)]
     for name, point in sorted(names.items(), key=lambda item: -item[1][1]):
-        taken.append(_write(axes, name, point, taken))
+        taken.append(_write(axes, name, point, taken, "bold" if name == best else "normal"))
 
 
-def _write(axes: Axes, name: str, point: tuple[float, float], taken: Sequence[Bbox]) -> Bbox:
+def _write(axes: Axes, name: str, point: tuple[float, float], taken: Sequence[Bbox], weight: str) -> Bbox:
     """Write at the first free place, or at the least covered one; where the text lies."""
     best = None
     for reach in REACH:
@@ -37,7 +40,7 @@ def _write(axes: Axes, name: str, point: tuple[float, float], taken: Sequence[Bb
             line = {"arrowstyle": "-", "color": COLOURS["muted"], "linewidth": 0.6} if reach > REACH[1] else None
             text = axes.annotate(
                 name, point, xytext=(across * reach, up * reach), textcoords="offset points",
-                ha=horizontal, va=vertical, fontsize=9, arrowprops=line,
+                ha=horizontal, va=vertical, fontsize=9, fontweight=weight, arrowprops=line,
             )  # fmt: skip
             box = text.get_window_extent()
             cover = sum(box.overlaps(other) for other in taken) + 3 * (not _within(axes, box))

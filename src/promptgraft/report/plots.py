@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from promptgraft.report import words
 from promptgraft.report.place import beside_points
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH = 6.6
+WIDTH = 5.6
 ROW_HEIGHT = 0.26
 AROUND = 0.75
 """Inches: a figure, a row of a figure, and what the horizontal axis takes."""
@@ -56,7 +56,7 @@ def _scores(comparison: Comparison) -> Plot:
     tips = {}
     for place, row in enumerate(rows):
         values = tests(row).values()
-        axes.plot(list(values), [place] * len(values), ".", color=_colour(row), alpha=0.45, markersize=6, zorder=2)
+        axes.plot(list(values), [place] * len(values), "o", color=_colour(row), markersize=2.6, zorder=3)
         tips[_mean_mark(axes, place, row, row.test, f"row{place}")] = f"{row.label}: {words.with_interval(row.test)}"
     base = next((row for row in rows if row.label == BASELINE), None)
     if base is not None:
@@ -75,7 +75,7 @@ def _cost(comparison: Comparison) -> Plot:
     """Score against time, on a logarithmic axis."""
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
-    figure = _figure(WIDTH, 3.9)
+    figure = _figure(WIDTH, 3.6)
     axes = figure.add_subplot()
     times = {row.label: max(row.seconds, 0.01) for row in comparison.rows}
     tips = {}
@@ -93,7 +93,7 @@ def _cost(comparison: Comparison) -> Plot:
     axes.grid(alpha=0.6)
     named = _named(comparison)
     points = [(times[row.label], row.test.value) for row in comparison.rows]
-    beside_points(axes, {row.label: (times[row.label], row.test.value) for row in named}, points)
+    beside_points(axes, {row.label: (times[row.label], row.test.value) for row in named}, points, comparison.best)
     return Plot(
         "Score against time",
         inline(figure, "cost", "Score on test against seconds of every method", tips),
@@ -115,15 +115,16 @@ def _gains(comparison: Comparison) -> Plot:
                 continue
             every.append(value - base[seed])
             mark = marks.get(seed, ".")
-            axes.plot(value - base[seed], place, mark, color=_colour(row), alpha=0.45, markersize=4.5, zorder=2)
+            axes.plot(value - base[seed], place, mark, color=_colour(row), markersize=4, zorder=3)
         tips[_mean_mark(axes, place, row, gain, f"row{place}")] = f"{row.label}: {words.difference_with_interval(gain)}"
     cut = _limit(axes, [gain for _, gain in gains], every)
-    axes.set_xlabel(f"points of {comparison.rows[0].results[0].metric} to {BASELINE}, same seed")
+    axes.set_xlabel(f"points to {BASELINE}")
     _seed_key(figure, marks)
     return Plot(
         "Differences seed by seed",
         inline(figure, "gains", "Paired differences to the baseline by seed", tips),
-        f"Right of the line: better than {BASELINE} on the same rows. {_what_marks_are(comparison.rows)}{_cut_words(cut)}",
+        f"Right of the line: better than {BASELINE} on the same rows. "
+        f"{_what_marks_are(comparison.rows)}{_cut_words(cut)}",
     )
 
 
@@ -135,6 +136,8 @@ def _figure(width: float, height: float) -> Figure:
 
 def _listing(labels: Sequence[str], best: str) -> tuple[Figure, Axes]:
     """A figure with a line a method; the chosen one's name in bold."""
+    from matplotlib.ticker import MaxNLocator
+
     figure = _figure(WIDTH, AROUND + ROW_HEIGHT * len(labels))
     axes = figure.add_subplot()
     axes.set_yticks(range(len(labels)), labels)
@@ -146,19 +149,21 @@ def _listing(labels: Sequence[str], best: str) -> tuple[Figure, Axes]:
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="both", alpha=0.6)
     axes.set_axisbelow(True)
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     return figure, axes
 
 
 def _mean_mark(axes: Axes, place: int, row: Row, mean: Mean, gid: str) -> str:
     """Draw a mean with its interval; the gid of the mark."""
     if mean.low is not None and mean.high is not None:
-        axes.plot([mean.low, mean.high], [place, place], "-", color=_colour(row), linewidth=1.6, zorder=3)
+        ends = [mean.low, mean.high]
+        axes.plot(ends, [place] * 2, "-", color=_colour(row), linewidth=7, alpha=0.28, solid_capstyle="butt", zorder=2)
     (mark,) = axes.plot(mean.value, place, **_mark(row, size=7.5))
     mark.set_gid(gid)
     return gid
 
 
-def _mark(row: Row, size: float) -> dict[str, object]:
+def _mark(row: Row, size: float) -> dict[str, Any]:
     return {
         "marker": MARKS[group(row)],
         "color": _colour(row),
@@ -208,9 +213,9 @@ def _seed_key(figure: Figure, marks: dict[int, str]) -> None:
 
     if len(marks) < 2:
         return
-    style: Callable[[str], Line2D] = lambda mark: Line2D([], [], color=COLOURS["muted"], marker=mark, linestyle="none")
+    keys = [Line2D([], [], color=COLOURS["muted"], marker=mark, linestyle="none") for mark in marks.values()]
     figure.legend(
-        [style(mark) for mark in marks.values()],
+        keys,
         [f"seed {seed}" for seed in marks],
         loc="outside upper right",
         ncols=min(len(marks), 5),

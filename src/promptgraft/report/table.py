@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from promptgraft.report import words
 from promptgraft.report.rows import TITLES, group, grouped
-from promptgraft.study.compare import Comparison, Row
+from promptgraft.study.compare import BASELINE, Comparison, Row
 from promptgraft.study.judge import Mean
 
 if TYPE_CHECKING:
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 CHOSEN = "*"
 """Marks the row that validation chose."""
+
+HEADINGS: tuple[str, ...] = ("method", "test", "gain", "valid.", "time", "trained")
 
 
 def comparison_table(comparison: Comparison) -> list[dict[str, object]]:
@@ -23,48 +25,52 @@ def comparison_table(comparison: Comparison) -> list[dict[str, object]]:
 
 def plain(comparison: Comparison) -> str:
     """The table as aligned text, for logs and files."""
-    lines = [_headings(comparison)]
-    lines += [_cells(row, comparison) for _, rows in grouped(comparison) for row in rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join("  ".join(_aligned(line, widths)).rstrip() for line in lines)
+    lines = [HEADINGS]
+    lines += [_cells(row, comparison.best) for _, rows in grouped(comparison) for row in rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
+    return "\n".join(["  ".join(_aligned(line, widths)).rstrip() for line in lines] + [_below(comparison)])
 
 
 def rich_table(comparison: Comparison) -> Table:
-    """The table for a terminal; a section a group."""
+    """The table for a terminal of 80 columns; a section a group."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, heading in enumerate(_headings(comparison)):
-        table.add_column(heading, justify="right" if number else "left", no_wrap=number == 0)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for number, heading in enumerate(HEADINGS):
+        table.add_column(heading, justify="right" if number else "left", no_wrap=True)
     for name, rows in grouped(comparison):
-        table.add_row(Text(TITLES[name], style="dim italic"))
+        table.add_row(Text(TITLES[name], style="italic"))
         for row in rows:
             style = "bold" if row.label == comparison.best else "dim" if name == "placebo" else ""
-            table.add_row(*(Text(cell) for cell in _cells(row, comparison)), style=style)
+            table.add_row(*(Text(cell) for cell in _cells(row, comparison.best)), style=style)
         table.add_section()
+    table.caption, table.caption_justify = Text(_below(comparison)), "left"
     return table
 
 
-def _headings(comparison: Comparison) -> list[str]:
-    metric = comparison.rows[0].results[0].metric
-    return ["method", f"test {metric}", "to scratch", "validation", "time", "trained"]
-
-
-def _cells(row: Row, comparison: Comparison) -> list[str]:
-    mark = f" {CHOSEN}" if row.label == comparison.best else ""
-    return [
-        row.label + mark,
-        words.with_interval(row.test),
-        words.difference_with_interval(row.gain),
+def _cells(row: Row, best: str) -> tuple[str, ...]:
+    return (
+        f"{row.label} {CHOSEN}" if row.label == best else row.label,
+        words.plus_minus(words.score(row.test), row.test),
+        words.plus_minus(words.difference(row.gain), row.gain),
         words.score(row.validation),
         words.duration(row.seconds),
-        f"{row.parameters:,}",
-    ]
+        words.short(row.parameters),
+    )
 
 
-def _aligned(line: list[str], widths: list[int]) -> list[str]:
+def _below(comparison: Comparison) -> str:
+    """What the columns mean, in two lines."""
+    metric, count = comparison.rows[0].results[0].metric, max(row.test.count for row in comparison.rows)
+    said = f"{metric} in percent, {words.count(count, 'seed')}"
+    said += "; ± half the 95 % interval" if count > 1 else ""
+    marked = f"{CHOSEN} chosen by validation; " if comparison.best else ""
+    return f"{said}\n{marked}gain: to {BASELINE}, paired by seed"
+
+
+def _aligned(line: tuple[str, ...], widths: list[int]) -> list[str]:
     first, *others = zip(line, widths, strict=True)
     return [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from promptgraft.report import words
-from promptgraft.report.rows import AgainstPlacebo, against, against_placebos, find, group, missing
+from promptgraft.report.rows import against, against_placebos, find, group, missing
 from promptgraft.study.compare import BASELINE, Comparison, Row
 from promptgraft.study.judge import Mean
 
@@ -16,10 +18,11 @@ def verdict(comparison: Comparison) -> list[str]:
     best = find(comparison, comparison.best)
     if best is None:
         return ["No method has a score on validation, so none is chosen."]
-    metric = best.results[0].metric
+    metric, count = best.results[0].metric, best.test.count
     said = [
-        f"Validation chooses {best.label}: {words.score(best.validation)} there, the highest mean of "
-        f"{words.count(len(comparison.rows), 'method')} ({words.count(best.test.count, 'seed')}).",
+        f"Validation chooses {best.label}: {words.score(best.validation)} there, the highest "
+        f"{'score' if count == 1 else 'mean'} of {words.count(len(comparison.rows), 'method')} "
+        f"({words.count(count, 'seed')}).",
         f"On test it scores {words.with_interval(best.test)} {metric}.",
     ]
     if missing(best):
@@ -30,65 +33,86 @@ def verdict(comparison: Comparison) -> list[str]:
 
 
 def noise(gain: Mean) -> str:
-    """Whether a paired difference is more than the seeds' noise, as the end of a sentence."""
+    """Whether a paired difference is more than the seeds' noise (its interval leaves out 0), to end a sentence."""
     if gain.low is None or gain.high is None:
         return "one seed gives no interval, so whether that is more than noise cannot be said"
     if gain.low > 0 or gain.high < 0:
-        return "clear of noise: the interval does not hold 0"
-    return "within noise: the interval holds 0"
+        return "clear of noise"
+    return "within noise"
 
 
 def placebos(comparison: Comparison) -> str:
     """Whether PANDA beat its own placebos here; empty where it was not run beside one."""
-    pairs = [pair for pair in against_placebos(comparison) if pair.gain is not None]
-    if not pairs:
+    gains = {f"{pair.mode.label} to {pair.placebo.label}": pair.gain for pair in against_placebos(comparison)}
+    known = {name: gain for name, gain in gains.items() if gain is not None}
+    if not known:
         return ""
-    if all(pair.gain is not None and pair.gain.low is None for pair in pairs):
-        above = sum(pair.gain is not None and pair.gain.value > 0 for pair in pairs)
-        return (
-            f"PANDA is above {above} of its {words.count(len(pairs), 'placebo')}; one seed cannot say whether that "
-            "is more than noise."
+    above = [name for name, gain in known.items() if gain.low is not None and gain.low > 0]
+    below = [name for name, gain in known.items() if gain.high is not None and gain.high < 0]
+    if all(gain.low is None for gain in known.values()):
+        said = _above_on_one_seed(known)
+    elif len(above) == len(known):
+        said = f"PANDA beats its own placebos here: {_all_of(known)} above 0, clear of noise."
+    elif above:
+        said = (
+            f"PANDA beats only some of its own placebos here, {len(above)} of {len(known)} differences clear of noise: "
+            f"{words.listed(above)}. To be owed to the source, a gain has to beat them all."
         )
-    clear = [pair for pair in pairs if _clear(pair, above=True)]
-    worse = [pair for pair in pairs if _clear(pair, above=False)]
-    end = f"; it is below {_placebo_names(worse)} clear of noise" if worse else ""
-    if not clear:
-        return (
-            f"PANDA does not beat its own placebos here: not one of {words.count(len(pairs), 'difference')} is above 0 "
-            f"clear of noise{end}. What the teacher knows of the source is not what moves the score."
+    else:
+        said = (
+            f"PANDA does not beat its own placebos here: of {words.count(len(known), 'difference')} none is above 0, "
+            "clear of noise. That the teacher's knowledge of the source helps is not shown."
         )
-    if len(clear) == len(pairs):
-        return (
-            f"PANDA beats its own placebos here: all of {words.count(len(pairs), 'difference')} are above 0, clear of "
-            "noise. What the teacher knows of the source does move the score."
-        )
-    return (
-        f"PANDA beats some of its own placebos here: {_placebo_names(clear)}, but not the rest, clear of noise{end}. "
-        "A claim for what the teacher knows of the source needs all of them."
-    )
+    worse = f" Below a placebo, clear of noise: {words.listed(below)}." if below else ""
+    return said + worse + _without_placebo(comparison)
 
 
 def intervals(comparison: Comparison) -> str:
     """What the intervals are, and what they do not cover."""
-    rows = comparison.rows[0].results[0].rows.get("test", 0)
-    on = (
-        f"All scores are on the same {words.count(rows, 'test row')}"
-        if rows
-        else "All scores are on the same test rows"
-    )
     count = max(row.test.count for row in comparison.rows)
     if count == 1:
-        return f"One seed: no intervals. {on}."
-    compared = sum(row.gain is not None for row in comparison.rows)
-    chance = (
-        f" Of {compared} intervals at 95 %, about {compared * 0.05:.1f} miss their true value by chance alone."
-        if compared > 1
-        else ""
-    )
+        said = "One seed: no intervals."
+    else:
+        said = (
+            f"Intervals: 95 %, Student's t over {count} seeds; a seed draws the training rows and starts the run. "
+            "Clear of noise is a difference whose interval leaves out 0."
+        )
+    compared = sum(row.gain is not None and row.gain.low is not None for row in comparison.rows)
+    if compared > 1:
+        said += f" Of {compared} such intervals of differences about {compared * 0.05:.1f} miss by chance alone."
+    return f"{said} {_test_rows(comparison)}".rstrip()
+
+
+def _test_rows(comparison: Comparison) -> str:
+    """What another draw of the test rows would give, which the seeds do not say."""
+    row = find(comparison, comparison.best) or comparison.rows[0]
+    result = row.results[0]
+    if "test" not in result.intervals:
+        return ""
+    low, high = result.intervals["test"]
     return (
-        f"Intervals: 95 %, Student's t over {count} seeds. A seed draws the training rows and starts the run. {on}, "
-        f"so that the draw of the test rows is not in them.{chance}"
+        f"All are scored on the same {words.count(result.rows['test'], 'test row')}; another draw of as many would put "
+        f"{row.label} of seed {result.seed} at {low:.1f} to {high:.1f} (95 %)."
     )
+
+
+def _above_on_one_seed(gains: Mapping[str, Mean]) -> str:
+    above = sum(gain.value > 0 for gain in gains.values())
+    return (
+        f"PANDA is above its placebo in {above} of {words.count(len(gains), 'difference')}; "
+        "one seed cannot say whether that is more than noise."
+    )
+
+
+def _all_of(gains: Mapping[str, Mean]) -> str:
+    return "the one difference is" if len(gains) == 1 else f"all {len(gains)} differences are"
+
+
+def _without_placebo(comparison: Comparison) -> str:
+    """Modes that have nothing to be held against."""
+    held = {pair.mode.label for pair in against_placebos(comparison)}
+    alone = [row.label for row in comparison.rows if group(row) == "panda" and row.label not in held]
+    return f" Run without a placebo of its own: {words.listed(alone)}." if alone else ""
 
 
 def _to(comparison: Comparison, best: Row, label: str) -> str:
@@ -118,14 +142,3 @@ def _higher_on_test(comparison: Comparison, best: Row) -> list[str]:
     return [
         f"{top.label}{kind} scores higher on test, {words.with_interval(top.test)}; test is not what one chooses by."
     ]
-
-
-def _clear(pair: AgainstPlacebo, *, above: bool) -> bool:
-    gain = pair.gain
-    if gain is None or gain.low is None or gain.high is None:
-        return False
-    return gain.low > 0 if above else gain.high < 0
-
-
-def _placebo_names(pairs: list[AgainstPlacebo]) -> str:
-    return words.listed([pair.placebo.label for pair in pairs])

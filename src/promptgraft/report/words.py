@@ -43,6 +43,13 @@ def difference_with_interval(value: Mean | None) -> str:
     return _joined(difference(value), difference_interval(value))
 
 
+def plus_minus(shown: str, value: Mean | None) -> str:
+    """`81.4 ±1.5`: what is shown of a mean with half its interval, where a line has little room."""
+    if value is None or value.high is None:
+        return shown
+    return f"{shown} ±{value.high - value.value:.1f}"
+
+
 def signed(value: float) -> str:
     """`+6.2`, `0.0` or `-1.3` with a true minus."""
     shown = f"{value:+.1f}"
@@ -63,6 +70,13 @@ def duration(seconds: float) -> str:
 def count(number: int, one: str, many: str = "") -> str:
     """`1 seed`, `5 seeds`, `22,713,216 parameters`."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def short(number: int) -> str:
+    """`385`, `148 k`, `22.7 M`."""
+    if number < 10_000:
+        return f"{number:,}"
+    return f"{number / 1000:.0f} k" if number < 999_500 else f"{number / 1_000_000:.1f} M"
 
 
 def listed(names: list[str]) -> str:

@@ -1,0 +1,208 @@
+"""The page of a comparison: whole, by itself, and true for what was and was not run."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from promptgraft.report.compare import page, write
+from promptgraft.report.rows import group, missing
+from promptgraft.report.verdict import intervals, placebos, verdict
+from promptgraft.study.compare import BASELINE, ROWS, Comparison
+from report_samples import LEVEL, SEEDS, made_comparison
+
+VOID = {"meta", "br", "wbr", "link", "img", "input", "hr"}
+PANDAS = [row for row in ROWS if row[0] == "panda"]
+
+
+class Reader(HTMLParser):
+    """Text and attributes of a page; fails on tags that are not closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.text: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("style", "title"):
+            self.text.append(data)
+
+
+def read(html: str) -> Reader:
+    reader = Reader()
+    reader.feed(html)
+    reader.close()
+    assert reader.open == []
+    return reader
+
+
+def seen(html: str) -> str:
+    return re.sub(r"\s+", " ", "".join(read(html).text))
+
+
+@pytest.fixture(scope="module")
+def full() -> Comparison:
+    return made_comparison(skipped={"setfit": "needs the extra 'setfit'"})
+
+
+@pytest.fixture(scope="module")
+def html(full: Comparison) -> str:
+    return page(full, command="promptgraft compare kitchen --model minilm --shots 8")
+
+
+def test_every_row_note_and_reason_is_on_the_page(full: Comparison, html: str) -> None:
+    text = seen(html)
+    for row in full.rows:
+        assert text.count(row.label) >= 2, row.label  # in the table and in a picture
+        assert f"{row.test.value:.1f}" in text
+    wanted = ("reviews_kitchen on minilm", "setfit", "needs the extra 'setfit'", "labels inferred", full.notes[0])
+    for said in (*wanted, "promptgraft compare kitchen --model minilm --shots 8", "8 labelled rows a class"):
+        assert said in text
+
+
+def test_nothing_is_loaded_from_elsewhere(html: str) -> None:
+    assert "http" not in html
+    assert "@import" not in html
+    for tag, attributes in read(html).tags:
+        assert tag not in ("script", "link", "img", "iframe", "object", "embed")
+        assert "src" not in attributes
+        assert (attributes.get("href") or "#").startswith("#")
+
+
+def test_ids_are_the_pages_own_and_every_reference_is_met(html: str) -> None:
+    tags = read(html).tags
+    ids = [attributes["id"] for _, attributes in tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    used = set(re.findall(r'(?:href="|url\()#([^")]+)', html))
+    assert used
+    assert used <= set(ids)
+
+
+def test_pictures_follow_the_colours_of_the_page(html: str) -> None:
+    pictures = re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL)
+    assert len(pictures) == 3
+    for picture in pictures:
+        colours = set(re.findall(r"#[0-9a-f]{6}\b", picture))
+        assert colours == set(), "these would not change with the page"
+        assert 'viewBox="0 0 ' in picture
+        assert 'role="img"' in picture
+
+
+def test_the_chosen_row_is_marked_once(full: Comparison, html: str) -> None:
+    assert html.count('class="badge"') == 1
+    (row,) = re.findall(r'<tr class="chosen">.*?</tr>', html, flags=re.DOTALL)
+    assert full.best in "".join(read(row).text)
+
+
+def test_names_are_shown_as_they_are() -> None:
+    nasty = '<script>&"中文</script>$x_1$'
+    made = made_comparison((0, 1), ROWS[:8], name=nasty, source="来源<&>", notes=("cut: <b>3</b> & more",))
+    html = page(made, command="promptgraft compare 'a<b>'")
+    assert "<script" not in html
+    text = seen(html)
+    for said in (nasty, "来源<&>", "cut: <b>3</b> & more", "promptgraft compare 'a<b>'"):
+        assert said in text
+
+
+def test_one_seed_has_no_intervals() -> None:
+    made = made_comparison((3,), ROWS)
+    text = seen(page(made))
+    assert "One seed: no intervals." in text
+    assert "clear of noise" not in text
+    assert "within noise" not in text
+    assert "cannot be said" in text
+    assert re.search(r"\d to [+−]?\d", "".join(text.split("Methods")[1].split("One seed")[0])) is None
+
+
+def test_without_the_baseline_it_says_so() -> None:
+    rows = [row for row in ROWS if row[0] in ("pot", "frozen-source")]
+    made = made_comparison(rows=rows, skipped={BASELINE: "no labels"})
+    text = seen(page(made))
+    assert "no difference to prompt tuning from scratch: it was not run (no labels)." in text
+    assert "no difference to the linear probe: it was not run." in text
+    assert f"Without {BASELINE} there are no differences." in text
+    assert "Differences seed by seed" not in text
+
+
+def test_without_validation_none_is_chosen() -> None:
+    made = made_comparison(rows=[("zero-shot", {"prompt": "none"})], validated=False)
+    assert made.best == ""
+    text = seen(page(made))
+    assert "none is chosen" in text
+    assert "chosen by" not in text
+
+
+def test_a_gain_is_put_in_words_with_its_interval() -> None:
+    high = made_comparison(levels=LEVEL | {"pot": 90.0})
+    said = " ".join(verdict(high))
+    assert said.startswith("Validation chooses pot:")
+    assert re.search(r"\d+\.\d points above prompt tuning from scratch \(\+.* to \+.*\), clear of noise", said)
+    flat = made_comparison(rows=ROWS[:4], levels=dict.fromkeys(LEVEL, 69.0))
+    assert "within noise" in " ".join(verdict(flat))
+
+
+def test_a_better_test_score_does_not_choose() -> None:
+    made = next(one for one in (made_comparison((0, 1, seed)) for seed in range(2, 50)) if top(one) != one.best)
+    assert any(said.startswith(top(made)) and "not what one chooses by" in said for said in verdict(made))
+
+
+def top(made: Comparison) -> str:
+    return max(made.rows, key=lambda row: row.test.value).label
+
+
+def test_placebos_are_told_from_panda(full: Comparison) -> None:
+    groups = {row.label: group(row) for row in full.rows}
+    assert groups["panda:paper"] == "panda"
+    assert groups["pot:keep"] == "source"
+    assert groups["linear-probe"] == "scratch"
+    placebo = [label for label, name in groups.items() if name == "placebo"]
+    assert placebo == [f"panda:paper:{name}" for name in ("self", "shuffled-in-class", "shuffled", "random")] + [
+        "panda:released:weight=0"
+    ]
+    assert all(missing(row) for row in full.rows if row.label in placebo)
+
+
+def test_whether_panda_beats_its_placebos_is_said() -> None:
+    assert placebos(made_comparison(rows=ROWS[:8])) == ""
+    same = placebos(made_comparison(rows=PANDAS))
+    assert same.startswith("PANDA does not beat its own placebos here: of 5 differences none")
+    assert same.endswith("Run without a placebo of its own: panda:gated.")
+    better = made_comparison(rows=PANDAS, lifts={"panda:paper": 9.0, "panda:released": 9.0})
+    assert placebos(better).startswith("PANDA beats its own placebos here: all 5 differences are above 0")
+    some = made_comparison(rows=PANDAS, lifts={"panda:paper": 9.0})
+    assert "only some of its own placebos here, 4 of 5" in placebos(some)
+    worse = made_comparison(rows=PANDAS, lifts={"panda:paper:random": 9.0})
+    assert "Below a placebo, clear of noise: panda:paper to panda:paper:random." in placebos(worse)
+
+
+def test_what_the_intervals_leave_out_is_said(full: Comparison) -> None:
+    said = intervals(full)
+    assert f"over {len(SEEDS)} seeds" in said
+    assert "1,000 test rows" in said
+
+
+def test_the_same_comparison_gives_the_same_page(full: Comparison, html: str) -> None:
+    assert page(full, command="promptgraft compare kitchen --model minilm --shots 8") == html
+
+
+def test_files_are_written_whole(full: Comparison, tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "folder"
+    paths = write(full, folder)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(paths) == ["report.html", "results.csv"]
+    read(paths["report.html"].read_text(encoding="utf-8"))
+    assert paths["report.html"].stat().st_size < 300_000

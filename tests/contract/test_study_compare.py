@@ -1,0 +1,65 @@
+"""What compare plans, and how it judges."""
+
+from __future__ import annotations
+
+import pytest
+
+import promptgraft.method.all  # noqa: F401  the registry is complete
+from promptgraft.method.method import find
+from promptgraft.study.compare import BASELINE, CSV_COLUMNS, ROWS, csv_row, plan
+from report_samples import LEVEL, RECIPE, SEEDS, made_comparison, made_task
+
+FROM_SOURCE = {"frozen-source", "pot", "panda"}
+
+
+def test_every_row_is_of_a_method_that_takes_its_options() -> None:
+    for method, options in ROWS:
+        takes = find(method).options
+        for name, value in options.items():
+            assert name in takes, (method, name)
+            assert not takes[name] or value in takes[name], (method, name, value)
+
+
+def test_without_a_source_what_needs_one_is_left_out() -> None:
+    jobs = plan(made_task(), "f" * 16, dict.fromkeys(SEEDS), RECIPE, 8)
+    labels = {job.label for job in jobs}
+    assert BASELINE in labels
+    assert "zero-shot:none" in labels
+    assert "zero-shot:source" not in labels
+    assert not {job.method for job in jobs} & FROM_SOURCE
+    assert len(jobs) == len(labels) * len(SEEDS) == len({job.id for job in jobs})
+
+
+def test_labels_tell_rows_apart() -> None:
+    made = made_comparison()
+    labels = [row.label for row in made.rows]
+    assert len(set(labels)) == len(labels) == len(ROWS)
+
+
+def test_gains_are_paired_to_the_baseline() -> None:
+    made = made_comparison()
+    rows = {row.label: row for row in made.rows}
+    assert rows[BASELINE].gain is None
+    for label, row in rows.items():
+        if label != BASELINE:
+            assert row.gain is not None
+            assert row.gain.value == pytest.approx(row.test.value - rows[BASELINE].test.value)
+
+
+def test_validation_chooses_and_test_does_not() -> None:
+    made = made_comparison()
+    best = max(made.rows, key=lambda row: row.validation.value if row.validation else 0.0)
+    assert made.best == best.label
+
+
+def test_the_smaller_model_wins_a_tie() -> None:
+    made = made_comparison((0,), ROWS[:6], noise=0.0, levels=dict.fromkeys((*LEVEL, "prompt-tuning"), 70.0))
+    assert made.best == "zero-shot:none"
+
+
+def test_a_row_of_the_csv_has_the_columns_in_order() -> None:
+    (result,) = made_comparison((0,), ROWS[:1]).rows[0].results
+    row = csv_row(result)
+    assert tuple(row) == CSV_COLUMNS
+    assert row["shots"] == 8
+    assert csv_row(result.model_copy(update={"shots": None}))["shots"] == "all"
