@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from promptgraft.engine.local import LocalEngine
 from promptgraft.engine.view import POOLINGS, JobView
 from promptgraft.errors import BankError, RunError
 from promptgraft.measure import measure as measures_room
-from promptgraft.measure.measure import Score, Target
+from promptgraft.measure.measure import Score, Target, lead
 from promptgraft.method.job import Job, Source
 from promptgraft.model.backbone import Backbone
 from promptgraft.prompt.prompt import Prompt
@@ -56,13 +55,12 @@ class Ranking:
         first = self.measures[0]
         if len(self.rows) == 1:
             return "the only candidate"
-        one, two = (row.scores[first] for row in self.rows[:2])
-        lead, name = one.value - two.value, self.rows[1].source.name
-        if one.error is None or two.error is None:
-            return f"{lead:+.3f} over {name}"
-        noise = math.hypot(one.error, two.error)
-        within = f"within noise (standard error {noise:.3f})" if lead <= 2 * noise else "more than noise"
-        return f"{lead:+.3f} over {name}, {within}"
+        ahead, noise = lead(self.rows[0].scores[first], self.rows[1].scores[first])
+        said = f"{ahead:+.3f} over {self.rows[1].source.name}"
+        if noise is None:
+            return said
+        within = f"within noise (standard error {noise:.3f})" if ahead <= 2 * noise else "more than noise"
+        return f"{said}, {within}"
 
 
 def candidates(bank: Bank, backbone: Backbone, task: Task) -> tuple[list[Source], tuple[str, ...]]:

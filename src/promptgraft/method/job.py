@@ -67,7 +67,12 @@ class Job:
 
     @property
     def label(self) -> str:
-        """The method with its options, as a row of a table is called: `pot:label-text`, `panda:released:weight=0`."""
-        shown = [(name, value) for name, value in sorted(self.options.items()) if name != "label-map"]
-        parts = [value if value.replace("-", "").isalpha() else f"{name}={value}" for name, value in shown]
-        return ":".join([self.method, *parts])
+        """How a row of a table is called."""
+        return row_label(self.method, self.options)
+
+
+def row_label(method: str, options: Mapping[str, str]) -> str:
+    """The method with its options: `pot:label-text`, `panda:released:weight=0`."""
+    shown = [(name, value) for name, value in sorted(options.items()) if name != "label-map"]
+    parts = [value if value.replace("-", "").isalpha() else f"{name}={value}" for name, value in shown]
+    return ":".join([method, *parts])
