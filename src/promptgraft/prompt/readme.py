@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from promptgraft.prompt.card import Card
 
@@ -107,13 +107,18 @@ def _cell(text: str) -> str:
 
 
 def _yaml(matter: Mapping[str, object]) -> str:
-    """One line a key; JSON values are YAML too."""
+    """One line a key."""
     return "".join(f"{key}: {_json(value)}\n" for key, value in matter.items())
 
 
 def _json(value: object) -> str:
-    # U+0085, U+2028 and U+2029 end a line in YAML but not in JSON, so everything beyond ASCII is escaped
-    # where it is not a letter.
-    plain = value if not isinstance(value, Sequence) or isinstance(value, str) else list(value)
-    text = json.dumps(plain, ensure_ascii=False)
-    return "".join(letter if letter.isprintable() else f"\\u{ord(letter):04x}" for letter in text)
+    """JSON, which YAML reads alike once nothing but printable characters stands there for itself.
+
+    U+0085, U+2028 and U+2029 end a line in YAML only, and its escapes know no surrogate pairs.
+    """
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(letter if letter.isprintable() else _escape(ord(letter)) for letter in text)
+
+
+def _escape(point: int) -> str:
+    return f"\\u{point:04x}" if point <= 0xFFFF else f"\\U{point:08x}"
