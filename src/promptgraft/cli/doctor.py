@@ -13,6 +13,7 @@ import typer
 
 from promptgraft.cli.say import Say
 from promptgraft.cli.verb import COULD_NOT, verb
+from promptgraft.errors import PromptgraftError
 
 EXTRAS = {"hub": "datasets", "zh": "opencc", "convert": "onnx", "setfit": "setfit", "ray": "ray", "serve": "fastapi"}
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "scikit-learn")
@@ -84,10 +85,13 @@ def starter() -> Iterator[Finding]:
     """The bank that ships."""
     from promptgraft.bank.bank import open_bank
 
-    bank = open_bank("starter")
-    problems = bank.verify()
-    said = "; ".join(f"{problem.name}: {problem.what}" for problem in problems) or f"{len(bank.names())} prompts"
-    yield Finding("starter bank", said, broken=bool(problems) or not bank.names())
+    try:
+        bank = open_bank("starter")
+        problems = [f"{problem.name}: {problem.what}" for problem in bank.verify()]
+        count = len(bank.names())
+    except (OSError, PromptgraftError) as error:
+        problems, count = [str(error)], 0
+    yield Finding("starter bank", "; ".join(problems) or f"{count} prompts", broken=bool(problems) or not count)
 
 
 def extras() -> Iterator[Finding]:

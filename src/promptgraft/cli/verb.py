@@ -45,17 +45,18 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def expanded(function: Callable[..., None], hints: Mapping[str, Any], groups: Mapping[str, Any]) -> Iterator[Any]:
-    """The function's parameters with every group replaced by its fields."""
+def expanded(
+    function: Callable[..., None], hints: Mapping[str, Any], groups: Mapping[str, Any]
+) -> Iterator[inspect.Parameter]:
+    """The function's own parameters, then the fields of every group; those of every verb last."""
     for name, parameter in inspect.signature(function).parameters.items():
         if name not in groups:
             yield parameter.replace(kind=parameter.KEYWORD_ONLY, annotation=hints[name])
-            continue
-        kinds = get_type_hints(groups[name], include_extras=True)
-        for field in dataclasses.fields(groups[name]):
-            yield inspect.Parameter(
-                field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=kinds[field.name]
-            )
+    for group in sorted(groups.values(), key=lambda kind: kind is Output):
+        kinds = get_type_hints(group, include_extras=True)
+        for field in dataclasses.fields(group):
+            kind = kinds[field.name]
+            yield inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=kind)
 
 
 def build(group: Any, given: dict[str, Any]) -> Any:
@@ -91,6 +92,7 @@ def library_warnings(say: Say) -> Iterator[None]:
             say.note(str(message))
 
     with warnings.catch_warnings():
+        warnings.simplefilter("always")
         warnings.showwarning = show
         yield
 
