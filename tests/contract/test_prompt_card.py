@@ -15,9 +15,8 @@ from promptgraft.task.task import Example, Task
 
 
 def test_the_schema_in_the_docs_is_that_of_the_code(root: Path) -> None:
-    remake = "python -c 'from promptgraft.prompt.card import schema; print(schema(), end=str())' > docs/card.schema.json"
-        'python -c "from promptgraft.prompt.card import schema; print(schema(), end=str())" > docs/card.schema.json'
-    )
+    program = "from promptgraft.prompt.card import schema; print(schema(), end=str())"
+    remake = f"python -c '{program}' > docs/card.schema.json"
     assert (root / "docs" / "card.schema.json").read_text(encoding="utf-8") == schema(), remake
 
 
