@@ -74,6 +74,6 @@ def made_comparison(
             test = level + draw.gauss(0, 2.5) + own.gauss(0, noise)
             validation = test + own.gauss(0, 2.5 * noise) if validated else None
             result = made_result(job, source if needs else None, test, validation)
-            finished.append(Finished(job, result, None))  # type: ignore[arg-type]
+            finished.append(Finished(job, result, None))
     judged, best = judge(finished)
     return Comparison(task, "minilm", 8, RECIPE, judged, best, dict(skipped or {}), notes)

@@ -133,9 +133,9 @@ def test_without_the_baseline_it_says_so() -> None:
     rows = [row for row in ROWS if row[0] in ("pot", "frozen-source")]
     made = made_comparison(rows=rows, skipped={BASELINE: "no labels"})
     text = seen(page(made))
-    assert "no difference to prompt tuning from scratch: it was not run (no labels)." in text
-    assert "no difference to the linear probe: it was not run." in text
-    assert f"Without {BASELINE} there are no differences." in text
+    assert "cannot be held against prompt tuning from scratch, which was not run (no labels)." in text
+    assert "cannot be held against the linear probe, which was not run." in text
+    assert f"Differences are to {BASELINE}, which was not run." in text
     assert "Differences seed by seed" not in text
 
 
@@ -206,3 +206,10 @@ def test_files_are_written_whole(full: Comparison, tmp_path: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == sorted(paths) == ["report.html", "results.csv"]
     read(paths["report.html"].read_text(encoding="utf-8"))
     assert paths["report.html"].stat().st_size < 300_000
+
+
+@pytest.mark.parametrize(("seeds", "rows"), [((0,), ROWS[:1]), (tuple(range(20)), ROWS[:3])])
+def test_few_rows_and_many_seeds_can_be_drawn(
+    seeds: tuple[int, ...], rows: tuple[tuple[str, dict[str, str]], ...]
+) -> None:
+    assert read(page(made_comparison(seeds, rows)))

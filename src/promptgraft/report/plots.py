@@ -26,7 +26,7 @@ AROUND = 0.75
 MARKS = {"scratch": "o", "source": "D", "panda": "s", "placebo": "X"}
 """Groups differ by shape as well as by colour."""
 
-SEED_MARKS = "ov^<>sDPX*"
+SEED_MARKS = "ov^<>PX*"
 
 
 @dataclass(frozen=True)
@@ -108,14 +108,13 @@ def _gains(comparison: Comparison) -> Plot:
     base = tests(next(row for row in comparison.rows if row.label == BASELINE))
     figure, axes = _listing([row.label for row, _ in gains], comparison.best)
     axes.axvline(0, color=COLOURS["muted"], linewidth=1, zorder=1)
-    tips, every, marks = {}, [], dict(zip(sorted(base), SEED_MARKS, strict=False))
+    tips, every, marks = {}, [], _seed_marks(sorted(base))
     for place, (row, gain) in enumerate(gains):
         for seed, value in tests(row).items():
             if seed not in base:
                 continue
             every.append(value - base[seed])
-            mark = marks.get(seed, ".")
-            axes.plot(value - base[seed], place, mark, color=_colour(row), markersize=4, zorder=3)
+            axes.plot(value - base[seed], place, marks[seed], color=_colour(row), markersize=4, zorder=3)
         tips[_mean_mark(axes, place, row, gain, f"row{place}")] = f"{row.label}: {words.difference_with_interval(gain)}"
     cut = _limit(axes, [gain for _, gain in gains], every)
     axes.set_xlabel(f"points to {BASELINE}")
@@ -185,7 +184,7 @@ def _limit(axes: Axes, means: Sequence[Mean], values: Sequence[float]) -> bool:
     least = min(mean.value if mean.low is None else mean.low for mean in means)
     most = max(mean.value if mean.high is None else mean.high for mean in means)
     left, right = min(low, max(least, low - room)), max(high, min(most, high + room))
-    pad = (right - left or 1.0) * 0.03
+    pad = max((right - left) * 0.03, 0.6)
     axes.set_xlim(left - pad, right + pad)
     return least < left - pad or most > right + pad
 
@@ -207,11 +206,17 @@ def _named(comparison: Comparison) -> list[Row]:
     return [row for row in comparison.rows if row.label in wanted]
 
 
+def _seed_marks(seeds: Sequence[int]) -> dict[int, str]:
+    """A mark of its own for every seed; the same for all where there are more seeds than shapes one can tell apart."""
+    shapes = SEED_MARKS if len(seeds) <= len(SEED_MARKS) else "o" * len(seeds)
+    return dict(zip(seeds, shapes, strict=False))
+
+
 def _seed_key(figure: Figure, marks: dict[int, str]) -> None:
     """Which mark is which seed, above the picture."""
     from matplotlib.lines import Line2D
 
-    if len(marks) < 2:
+    if len(set(marks.values())) < 2:
         return
     keys = [Line2D([], [], color=COLOURS["muted"], marker=mark, linestyle="none") for mark in marks.values()]
     figure.legend(

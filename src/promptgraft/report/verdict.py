@@ -120,10 +120,10 @@ def _to(comparison: Comparison, best: Row, label: str) -> str:
     name, other = NAMES[label], find(comparison, label)
     if other is None:
         reason = comparison.skipped.get(label)
-        return f"There is no difference to {name}: it was not run{f' ({reason})' if reason else ''}."
+        return f"It cannot be held against {name}, which was not run{f' ({reason})' if reason else ''}."
     gain = against(best, other)
     if gain is None:
-        return f"There is no difference to {name}: it was run on other seeds."
+        return f"It cannot be held against {name}, which was run on other seeds."
     side = "above" if gain.value > 0 else "below"
     between = words.difference_interval(gain)
     return (
