@@ -265,6 +265,7 @@ def test_a_batch_is_its_rows_one_by_one(pair: Pair) -> None:
     torch.testing.assert_close(ours, alone, atol=1e-5, rtol=0)
 
 
+@pytest.mark.filterwarnings("ignore:this processor has no bf16")
 def test_bf16_is_close(pair: Pair, tmp_path: Path) -> None:
     pair.theirs.save_pretrained(tmp_path)
     save_tokenizer(tmp_path)

@@ -102,9 +102,9 @@ def test_a_question_longer_than_the_model_still_fits(backbone: Backbone) -> None
     "text", ["word " * 20_000, "字" * 100_000, "x" * 100_000, " " * 99_990 + "late words", "a.b," * 25_000]
 )
 def test_a_very_long_line_is_quick(backbone: Backbone, reference: object, text: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     tokens = backbone.tokenize_texts([text])
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert sequences(tokens)[0] == reference(text, truncation=True, max_length=512)["input_ids"]  # type: ignore[operator]
 
 
