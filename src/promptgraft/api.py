@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from promptgraft.bank.bank import Bank, open_bank
 from promptgraft.engine.keep import make_artefact
 from promptgraft.engine.local import Event, LocalEngine
@@ -14,7 +16,7 @@ from promptgraft.engine.predictor import Predictor
 from promptgraft.engine.rank import Ranking, candidates, rank_sources
 from promptgraft.engine.result import Finished
 from promptgraft.engine.store import Store
-from promptgraft.errors import ArtefactError, RunError
+from promptgraft.errors import ArtefactError, RunError, UsageError, unknown
 from promptgraft.method.job import Job, Source
 from promptgraft.method.method import check
 from promptgraft.model.backbone import Backbone
@@ -55,8 +57,8 @@ def open_task(task: Task | str | Path, *, test_rows: int | None = None, seed: in
 
 
 def open_model(model: Backbone | str | Path) -> Backbone:
-    """A backbone as it is, or loaded by name or folder."""
-    return load_backbone(model) if isinstance(model, str | Path) else model
+    """A backbone as it is, or loaded by name or folder in the arithmetic that is fastest here."""
+    return load_backbone(model, dtype="auto") if isinstance(model, str | Path) else model
 
 
 def as_bank(bank: Bank | str | Path, *, create: bool = False) -> Bank:
@@ -65,9 +67,22 @@ def as_bank(bank: Bank | str | Path, *, create: bool = False) -> Bank:
 
 
 def recipe_for(backbone: Backbone, task: Task, shots: int | None, given: Mapping[str, object]) -> Recipe:
-    """The default recipe for the size of the job, with the given values put in."""
+    """The default recipe for the size of the job, with the given values put in.
+
+    Raises:
+        UsageError: a name or a value that a recipe does not have.
+    """
+    for name in given:
+        if name not in Recipe.model_fields:
+            raise unknown("part of the recipe", name, Recipe.model_fields)
     rows = len(task.train) if shots is None else shots * max(2, len(task.classes))
-    return default_recipe(backbone.hidden, rows, deep=backbone.deep).changed(**dict(given))
+    try:
+        return default_recipe(backbone, rows).changed(**dict(given))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(
+            f"{first['loc'][0]} {first['input']}: {first['msg']}", do="see promptgraft tune --help"
+        ) from None
 
 
 def tune(

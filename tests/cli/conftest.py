@@ -35,11 +35,11 @@ def done() -> Command:
 def process(home: Path) -> Callable[..., subprocess.Popen[str]]:
     """promptgraft WORDS... as a process of its own, not yet waited for."""
 
-    def start(*words: object, **environment: str) -> subprocess.Popen[str]:
+    def start(*words: object, before: Callable[[], None] | None = None) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "promptgraft.cli.main", *map(str, words)]
-        surroundings = os.environ | {"PROMPTGRAFT_HOME": str(home)} | environment
+        surroundings = os.environ | {"PROMPTGRAFT_HOME": str(home), "PYTHONPATH": os.pathsep.join(sys.path)}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(command, text=True, env=surroundings, **pipes)
+        return subprocess.Popen(command, text=True, env=surroundings, preexec_fn=before, **pipes)
 
     return start
 

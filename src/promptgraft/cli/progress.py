@@ -15,7 +15,7 @@ from promptgraft.cli.say import Say
 if TYPE_CHECKING:
     from promptgraft.engine.local import Event
 
-EVERY = 10.0  # seconds between two lines
+FIRST, EVERY = 2.0, 10.0  # seconds until the first line, and between two
 Told = Callable[["Event"], None]
 
 
@@ -61,13 +61,14 @@ class Lines:
 
     def __init__(self, say: Say) -> None:
         self.say = say
-        self.began = self.last = time.monotonic()
+        self.began = time.monotonic()
+        self.next = self.began + FIRST
 
     def tell(self, event: Event) -> None:
         now = time.monotonic()
-        if now - self.last < EVERY:
+        if now < self.next:
             return
-        self.last = now
+        self.next = now + EVERY
         training = f", step {event.step} of {event.steps} of {event.label}" if event.steps else ""
         jobs = f"{event.done} of {event.jobs} jobs{training}"
         self.say.err.print(Text(f"{jobs}, {now - self.began:.0f} s, {left(event, self.began)}"), soft_wrap=True)

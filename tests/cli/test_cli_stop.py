@@ -1,0 +1,64 @@
+"""Stopped work goes on by the same command; pipes that close early are no mistake."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from command import Command, Tuned
+
+LONG = ("--steps", "1500", "--length", "3", "--batch", "4", "--evaluations", "2", "--max-length", "16")
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_what_the_same_command_goes_on_from(
+    process: Start, done: Command, reviews: Path, splade_tiny: Path, tmp_path: Path
+) -> None:
+    def words(out: str) -> list[object]:
+        return ["tune", reviews, "--model", splade_tiny, "--shots", 4, "--out", tmp_path / out, *LONG]
+
+    child = process(*words("stopped"))
+    assert child.stderr is not None
+    said = child.stderr.readline()  # the first line of progress: it is in the middle of training
+    while " step " not in said and said:
+        said = child.stderr.readline()
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 130, err
+    assert err.splitlines()[-1] == "promptgraft: stopped; the same command goes on where it was"
+    assert not list(tmp_path.rglob("result.json"))
+
+    done(*words("stopped"))
+    done(*words("undisturbed"))
+    kept = [(tmp_path / out / "artefact" / "prompt.safetensors").read_bytes() for out in ("stopped", "undisturbed")]
+    assert kept[0] == kept[1]
+
+
+def test_a_reader_that_leaves_is_no_mistake(tuned: Tuned, process: Start) -> None:
+    child = process("bank", "list", tuned.bank, "--json")
+    assert child.stdout is not None
+    child.stdout.close()
+    assert child.stderr is not None
+    assert child.stderr.read() == ""
+    child.wait(timeout=60)
+
+
+def test_what_goes_to_a_pipe_is_plain_and_whole(process: Start, tuned: Tuned) -> None:
+    out, _ = process("bank", "list", tuned.bank).communicate(timeout=60)
+    header, row = out.splitlines()[1:3]
+    assert header.split()[:2] == ["name", "backbone"]
+    assert row.split()[:2] == ["shop_questions_zh", "splade-tiny"]
+    assert "\x1b" not in out
+
+
+def test_module_is_the_command() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "promptgraft.cli.main", "--version"], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.startswith("promptgraft 0.")
