@@ -26,6 +26,7 @@ class ModelTuning(Method):
     def setup(self, job: Job, view: View) -> Run:
         name = PLAIN[view.task.kind]
         encoding = encoding_for(view, name)
-        weights = {key: value.detach().clone().requires_grad_() for key, value in view.backbone.weights.items()}
+        # Always in fp32: a step is far smaller than what bf16 can tell apart.
+        weights = {key: value.detach().float().clone().requires_grad_() for key, value in view.backbone.weights.items()}
         start = Tuned(None, new_readout(job, view, name, encoding), view.pooling, encoding, weights)
         return make_run(job, view, start, recipe=job.recipe.changed(readout_rate=job.recipe.readout_rate / 10))

@@ -15,7 +15,7 @@ from torch.func import functional_call
 from promptgraft import kernels
 from promptgraft.errors import ModelError, RunError
 from promptgraft.kernels.rows import padded
-from promptgraft.model.backbone import Backbone, Batch, Dropout, Encoding, Pooling, Read
+from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Dropout, Encoding, Pooling, Read
 from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.layout import Layout, lay_out
 from promptgraft.model.resolved import Resolved
@@ -52,6 +52,7 @@ class AnyBackbone:
         self.name, self.fingerprint, self.pooling, self.weights = name, fingerprint, pooling, weights
         self.hidden, self.layers, self.heads = config.hidden_size, config.num_hidden_layers, config.num_attention_heads
         self.max_length = max_length
+        self.arithmetic: Arithmetic = "bf16" if weights[words].dtype == torch.bfloat16 else "fp32"
         self.embedding_width = weights[words].shape[1]
         self._module, self._tokenizer, self._words, self._has_pooler = module, tokenizer, words, has_pooler
 

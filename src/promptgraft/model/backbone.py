@@ -17,6 +17,7 @@ from promptgraft.task.task import Example, Kind
 Read = Literal["cls", "mean", "pooler", "tokens"]
 Pooling = Literal["cls", "mean", "pooler"]
 Encoding = Literal["cross", "separate", "cosine"]
+Arithmetic = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Backbone(Protocol):
         max_length: positions, those of a prompt included.
         pooling: what the encoder's makers declare; None where they declare nothing.
         deep: whether deep prompts are supported.
+        arithmetic: what its matrix products are computed in.
         weights: name -> tensor, frozen.
     """
 
@@ -68,6 +70,7 @@ class Backbone(Protocol):
     max_length: int
     pooling: Pooling | None
     deep: bool
+    arithmetic: Arithmetic
     weights: Mapping[str, Tensor]
 
     def tokenize(

@@ -11,7 +11,7 @@ import torch
 
 from promptgraft.errors import ModelError
 from promptgraft.model import albert, bert
-from promptgraft.model.backbone import Backbone
+from promptgraft.model.backbone import Arithmetic, Backbone
 from promptgraft.model.catalog import resolve
 from promptgraft.model.encoder import Take, read_shape
 from promptgraft.model.fingerprint import fingerprint
@@ -20,13 +20,16 @@ from promptgraft.model.resolved import Resolved
 from promptgraft.model.tokenize import load_tokenizer
 from promptgraft.model.weights import read_encoder
 
-DType = Literal["fp32", "bf16"]
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DType = Literal["auto", "fp32", "bf16"]
+DTYPES: dict[Arithmetic, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 PACKED = {"bert": "bert", "roberta": "roberta", "xlm-roberta": "roberta", "electra": "electra", "albert": "albert"}
 
 
 def load_backbone(name_or_path: str | Path, *, dtype: DType = "fp32") -> Backbone:
     """Load a frozen encoder by catalog name, folder, or name in the local hub cache.
+
+    Args:
+        dtype: arithmetic of the matrix products; `auto`: bf16 where the processor has it, else fp32.
 
     Raises:
         ModelError: it is unknown, not here, damaged, or not an encoder that can be used.
@@ -34,32 +37,38 @@ def load_backbone(name_or_path: str | Path, *, dtype: DType = "fp32") -> Backbon
     return load_folder(resolve(name_or_path), dtype=dtype)
 
 
+def fastest() -> Arithmetic:
+    """bf16 where the processor multiplies it natively (2 to 3 times faster here), else fp32 (elsewhere far slower)."""
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
+
+
 def load_folder(found: Resolved, *, dtype: DType = "fp32") -> Backbone:
     """Load what `resolve` found."""
+    arithmetic = fastest() if dtype == "auto" else dtype
     config = read_config(found.path)
     family = PACKED.get(str(config.get("model_type")))
     if family is None:
         from promptgraft.model.any import load_any
 
-        return load_any(found, config, DTYPES[dtype])
+        return load_any(found, config, DTYPES[arithmetic])
     shape = read_shape(config, family, str(found.path))
     if family == "albert":
         shape = albert.with_groups(shape, config)
     weights = read_encoder(found.path)
     identity = fingerprint(weights)
-    if dtype == "bf16" and not torch.cpu._is_avx512_bf16_supported():
+    if arithmetic == "bf16" and fastest() != "bf16":
         warnings.warn("this processor has no bf16 instructions: bf16 will be slower than fp32", stacklevel=2)
-    cast = {name: weight.to(DTYPES[dtype]) for name, weight in weights.items()}
+    cast = {name: weight.to(DTYPES[arithmetic]) for name, weight in weights.items()}
     tokenizer = load_tokenizer(found.path, prefix=found.text_prefix, to_traditional=found.to_traditional)
     assemble = albert.assemble if family == "albert" else bert.assemble
-    frozen = assemble(shape, Take(cast, str(found.path), DTYPES[dtype]))
+    frozen = assemble(shape, Take(cast, str(found.path), DTYPES[arithmetic]))
     return PackedBackbone(
         found.name,
         shape,
         assemble,
         cast,
         tokenizer,
-        dtype=DTYPES[dtype],
+        dtype=DTYPES[arithmetic],
         pooling=found.pooling,
         fingerprint=identity,
         frozen=frozen,

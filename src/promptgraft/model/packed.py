@@ -11,7 +11,7 @@ from torch import Tensor
 
 from promptgraft import kernels
 from promptgraft.errors import ModelError, RunError
-from promptgraft.model.backbone import Backbone, Batch, Dropout, Encoding, Pooling, Read
+from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Dropout, Encoding, Pooling, Read
 from promptgraft.model.encoder import Assemble, Encoder, Layer, Norm, Shape, Take
 from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.layout import Layout, lay_out
@@ -46,6 +46,7 @@ class PackedBackbone:
         self.family, self.hidden, self.layers, self.heads = shape.family, shape.hidden, shape.layers, shape.heads
         self.embedding_width, self.max_length = shape.embedding_width, shape.max_length
         self._shape, self._assemble, self._tokenizer, self._dtype = shape, assemble, tokenizer, dtype
+        self.arithmetic: Arithmetic = "bf16" if dtype == torch.bfloat16 else "fp32"
         self._frozen = frozen
 
     def tokenize(
@@ -95,7 +96,8 @@ class PackedBackbone:
             self._tokenizer,
             dtype=self._dtype,
             pooling=self.pooling,
-            fingerprint=fingerprint(weights),
+            # Weights that learn change at every step; hashing them each time would cost more than the step.
+            fingerprint="" if learn else fingerprint(weights),
             frozen=None if learn else self._assemble(self._shape, Take(weights, self.name, self._dtype)),
         )
 

@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from promptgraft.model.backbone import Arithmetic, Backbone
 from promptgraft.prompt.prompt import Depth, Placement
 
 
@@ -24,6 +25,7 @@ class Recipe(BaseModel):
         patience: evaluations without gain after which a run stops; 0 = never.
         length, depth, placement, init, parameterisation: of the prompt.
         max_length: tokens a sequence; longer ones are cut.
+        arithmetic: of the backbone the run is made for; its results in fp32 and bf16 differ in the last places.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,6 +46,7 @@ class Recipe(BaseModel):
     init: Literal["normal", "vocabulary", "labels"] = "normal"
     parameterisation: str = "direct"
     max_length: int = Field(default=128, ge=8)
+    arithmetic: Arithmetic = "fp32"
 
     def changed(self, **values: object) -> Self:
         """A copy with other values, validated again; None leaves a value as it is."""
@@ -51,13 +54,13 @@ class Recipe(BaseModel):
         return type(self).model_validate(self.model_dump() | given)
 
 
-def default_recipe(hidden: int, rows: int, *, deep: bool = True) -> Recipe:
-    """The recipe for a backbone of width `hidden` and `rows` labelled rows.
+def default_recipe(backbone: Backbone, rows: int) -> Recipe:
+    """The recipe for a backbone and `rows` labelled rows.
 
     Few rows: 100 short steps. Measured on minilm and splade-tiny at 8 and 32 rows a class, see
     docs/results/main-job.md; narrow backbones want a larger rate. Many rows: about three passes, at most 600 steps.
     """
-    rate = 1e-2 if hidden >= 256 else 2e-2
+    rate = 1e-2 if backbone.hidden >= 256 else 2e-2
     few = rows <= 512
     steps = 100 if few else min(600, max(200, 3 * rows // 32))
     return Recipe(
@@ -66,5 +69,6 @@ def default_recipe(hidden: int, rows: int, *, deep: bool = True) -> Recipe:
         rate=rate,
         readout_rate=rate,
         patience=0 if few else 5,
-        depth="deep" if deep else "shallow",
+        depth="deep" if backbone.deep else "shallow",
+        arithmetic=backbone.arithmetic,
     )
