@@ -23,7 +23,7 @@ from promptgraft.model.backbone import Backbone
 from promptgraft.model.load import load_backbone
 from promptgraft.prompt import artefact as artefacts
 from promptgraft.prompt.artefact import Artefact
-from promptgraft.study.compare import ROWS, Comparison, judge, plan
+from promptgraft.study.compare import Comparison, judge, plan, rows_here
 from promptgraft.task.load import load_task, read_texts
 from promptgraft.task.sampling import cap
 from promptgraft.task.task import Example, Task
@@ -199,7 +199,7 @@ def compare(
     if bank is not None:
         chosen, notes = _sources(engine, as_bank(bank), loaded, source, fixed, shots, seeds)
     free = free_text(unlabelled, loaded)
-    jobs = plan(loaded, backbone.fingerprint, chosen, fixed, shots, unlabelled=free, rows=rows or ROWS)
+    jobs = plan(loaded, backbone.fingerprint, chosen, fixed, shots, unlabelled=free, rows=rows or rows_here())
     order = [job.id for job in jobs]
     finished = sorted(engine.run(jobs, skip=True), key=lambda one: order.index(one.job.id))
     if not finished:

@@ -7,5 +7,6 @@ from promptgraft.method import (  # noqa: F401
     panda,
     pot,
     prompt_tuning,
+    setfit,
     zero_shot,
 )

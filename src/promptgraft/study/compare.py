@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from promptgraft.engine.result import Finished, Result
+from promptgraft.method import setfit
 from promptgraft.method.job import Job, Source
 from promptgraft.method.method import find
 from promptgraft.study.judge import Mean, mean, paired
@@ -32,6 +33,11 @@ ROWS: tuple[tuple[str, dict[str, str]], ...] = (
     ("panda", {"mode": "released", "weight": "0"}),
 )
 """Methods and their placebos, in the order of the report."""
+
+
+def rows_here() -> tuple[tuple[str, dict[str, str]], ...]:
+    """ROWS, and SetFit where its extra is installed."""
+    return (*ROWS, ("setfit", {})) if setfit.installed() else ROWS
 
 
 def plan(

@@ -58,9 +58,10 @@ def divergence(teacher: Tensor, scores: Tensor, temperature: float) -> Float[Ten
     """
     if scores.ndim == 1:
         return (teacher - scores).square()
-    target = functional.log_softmax(teacher / temperature, dim=-1)
-    log = functional.log_softmax(scores / temperature, dim=-1)
-    both = known(target, log)
+    both = known(teacher, scores)
+    nothing = ~both.any(-1, keepdim=True)  # a context that was cut away; its softmax would be NaN, and so its gradient
+    target = functional.log_softmax(teacher.masked_fill(nothing, 0) / temperature, dim=-1)
+    log = functional.log_softmax(scores.masked_fill(nothing, 0) / temperature, dim=-1)
     kl = torch.where(both, target.exp() * (target.where(both, 0) - log.where(both, 0)), 0).sum(-1)
     return temperature**2 * kl.flatten(1).mean(1) if kl.ndim > 1 else temperature**2 * kl
 
@@ -131,7 +132,7 @@ def trust(teacher: Tensor, gold: Tensor) -> Float[Tensor, "U"]:
     """The teacher's probability of the true label; where there is none, of its own first choice."""
     if teacher.ndim == 1:
         return torch.ones_like(teacher)
-    probability = teacher.softmax(-1)
+    probability = teacher.softmax(-1).nan_to_num(0)  # nothing to score, nothing to trust
     own = probability.amax(-1)
     true = probability.gather(-1, gold.clamp_min(0).unsqueeze(-1)).squeeze(-1)
     trusted = torch.where(gold >= 0, true, own)

@@ -1,0 +1,132 @@
+"""SetFit (Tunstall et al. 2022): contrastive tuning of all weights, then a logistic head; the honest few-shot rival."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from promptgraft.errors import MissingExtraError, RunError
+from promptgraft.method.job import Job
+from promptgraft.method.method import Method, Need, View, register
+from promptgraft.method.setup import generator
+from promptgraft.model.backbone import Backbone, Batch, Dropout, Pooling
+from promptgraft.model.tokens import Tokens
+from promptgraft.readout import classes
+from promptgraft.readout.linear import Linear
+from promptgraft.train.run import Fit, Tuned
+
+PAIRS = 20
+"""Positive and negative pairs a row (R in section 4 of the paper)."""
+BATCH = 16
+DROPOUT = 0.1
+"""Of the encoders that SetFit was published with; the one place, beside PANDA as released, where a model drops out."""
+
+NEVER = -1e4
+
+
+def installed() -> bool:
+    """Whether the extra is there."""
+    return importlib.util.find_spec("setfit") is not None
+
+
+@register
+class SetFit(Method):
+    """The library makes the pairs, the contrastive loss and the head; the encoder is our own forward."""
+
+    name: ClassVar[str] = "setfit"
+    summary: ClassVar[str] = "contrastive tuning of all weights, then a logistic head (extra setfit)"
+    needs: ClassVar[frozenset[Need]] = frozenset({"labels", "gradients"})
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+
+    def requires(self, job: Job) -> tuple[Job, ...]:
+        return ()
+
+    def setup(self, job: Job, view: View) -> Fit:
+        if not installed():
+            raise MissingExtraError("the method setfit", "setfit")
+        if view.task.kind != "classification" or view.backbone.family == "any":
+            raise RunError("setfit reads single texts, with a backbone of the BERT family", where=view.task.name)
+        weights = {name: value.detach().clone().requires_grad_() for name, value in view.backbone.weights.items()}
+        body = _body(view.backbone, weights, view.pooling, job)
+        coefficients, bias = _fitted(job, view, body)
+        readout = Linear(view.task.classes, classes.leaf(coefficients), classes.leaf(bias))
+        tuned = {name: value.detach() for name, value in weights.items()}
+        count = sum(value.numel() for value in (*tuned.values(), *readout.parameters().values()))
+        return Fit(job.id, Tuned(None, readout, view.pooling, "cross", tuned), count)
+
+
+def _fitted(job: Job, view: View, body: torch.nn.Module) -> tuple[Tensor, Tensor]:
+    """Train the body in place; coefficients `[C, H]` and intercepts `[C]` of the head."""
+    from datasets import Dataset
+    from sentence_transformers import SentenceTransformer
+    from setfit import SetFitModel, Trainer, TrainingArguments
+    from sklearn.linear_model import LogisticRegression
+
+    labels = classes.class_indices((example.label for example in view.task.train), view.task)
+    rows = Dataset.from_dict({"text": [example.text for example in view.task.train], "label": labels})
+    head = LogisticRegression(max_iter=1000)
+    model = SetFitModel(SentenceTransformer(modules=[body], device="cpu"), head)
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            folder,
+            batch_size=BATCH,
+            num_iterations=PAIRS,
+            seed=job.seed,
+            save_strategy="no",
+            logging_strategy="no",
+            report_to="none",
+            show_progress_bar=False,
+        )
+        with _quiet():
+            Trainer(model=model, args=arguments, train_dataset=rows).train()
+    return _head(head, len(view.task.classes))
+
+
+def _head(head: Any, count: int) -> tuple[Tensor, Tensor]:
+    """Coefficients and intercepts of all classes; one that had no row is never chosen."""
+    coefficients, bias = torch.tensor(head.coef_), torch.tensor(head.intercept_)
+    if len(coefficients) == 1:  # two classes: one row that says the second against the first
+        coefficients, bias = (torch.cat([torch.zeros_like(value), value]) for value in (coefficients, bias))
+    weight, offset = torch.zeros(count, coefficients.shape[1]), torch.full((count,), NEVER)
+    weight[head.classes_], offset[head.classes_] = coefficients.float(), bias.float()
+    return weight, offset
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the progress bars, tables and warnings of three libraries."""
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _body(backbone: Backbone, weights: Mapping[str, Tensor], pooling: Pooling, job: Job) -> torch.nn.Module:
+    """A module as sentence-transformers wants it: `tokenize` texts, then `forward` to sentence embeddings."""
+    dropout = Dropout(DROPOUT, generator(job, 7))
+
+    class Body(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.held = torch.nn.ParameterList()
+            for value in weights.values():
+                self.held.append(value)
+
+        def tokenize(self, texts: Sequence[str], **_: Any) -> dict[str, Tensor]:
+            tokens = backbone.tokenize_texts(list(texts))
+            return {"input_ids": tokens.ids, "types": tokens.types, "starts": tokens.starts, "rows": tokens.rows}
+
+        def forward(self, features: dict[str, Tensor], **_: Any) -> dict[str, Tensor]:
+            tokens = Tokens(features["input_ids"], features["types"], features["starts"], features["rows"])
+            own = backbone.with_weights(dict(zip(weights, self.held, strict=True)))
+            states = own.forward(Batch(tokens), None, pooling, dropout=dropout if self.training else None)
+            return features | {"sentence_embedding": states}
+
+    return Body()

@@ -1,0 +1,281 @@
+"""Prompts as scikit-learn estimators: fit, predict, score; in pipelines, cross-validation and grid searches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import assert_all_finite, check_consistent_length, check_is_fitted, column_or_1d
+
+from promptgraft.api import Outcome, transfer, tune
+from promptgraft.engine.predictor import Predictor
+from promptgraft.method.method import find
+from promptgraft.model.backbone import Backbone
+from promptgraft.model.load import load_backbone
+from promptgraft.task.sampling import cut
+from promptgraft.task.task import Example, Kind, Label, Task
+
+Texts = tuple[tuple[str, ...], ...]
+"""One or two texts a row."""
+
+
+@lru_cache(maxsize=4)
+def backbone_of(model: str | Path) -> Backbone:
+    """A backbone, loaded once a process: cross-validation and grid searches fit many estimators over one."""
+    return load_backbone(model)
+
+
+class PromptEstimator(BaseEstimator):
+    """What classifier and regressor share.
+
+    Args:
+        model: backbone by catalog name, folder or hub name.
+        bank: folder of tuned prompts to start from; None starts from scratch.
+        source: name of a prompt in the bank; `auto` takes the best by a cross-validated probe on the training rows;
+            None starts from scratch.
+        method: `auto` is `pot` where there is a source and `prompt-tuning` where there is none.
+        readout: of the method; `auto` is its default, but `linear` for class names that say nothing.
+        steps, rate, length: of the recipe; None leaves the default for the size of the backbone and the data.
+        validation: share of the training rows that chooses the step, class by class.
+        random_state: seed of the split, the start and the order of rows.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = "minilm",
+        *,
+        bank: str | Path | None = None,
+        source: str | None = "auto",
+        method: str = "auto",
+        readout: str = "auto",
+        steps: int | None = None,
+        rate: float | None = None,
+        length: int | None = None,
+        validation: float = 0.2,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.model = model
+        self.bank = bank
+        self.source = source
+        self.method = method
+        self.readout = readout
+        self.steps = steps
+        self.rate = rate
+        self.length = length
+        self.validation = validation
+        self.random_state = random_state
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
+        return tags
+
+    def _fit(self, rows: Texts, labels: Sequence[Label], task: Task, silent_names: bool = False) -> None:
+        """Tune on rows whose number and labels were checked."""
+        state = self.random_state
+        seed = int(state) if isinstance(state, int | np.integer) else int(check_random_state(state).randint(2**31 - 1))
+        examples = [_example(row, label) for row, label in zip(rows, labels, strict=True)]
+        train, validation = cut(examples, self.validation, seed)
+        outcome = self._tuned(task.replace(splits={"train": train, "validation": validation}), seed, silent_names)
+        self.n_features_in_ = len(rows[0])
+        self.artefact_ = outcome.artefact
+        self.source_ = outcome.best.result.source
+        self.notes_ = outcome.notes
+
+    def _tuned(self, task: Task, seed: int, silent_names: bool) -> Outcome:
+        backbone, source = backbone_of(self.model), None if self.bank is None else self.source
+        method = self.method
+        if method == "auto":
+            method = "prompt-tuning" if source is None else "pot"
+        readout = self.readout
+        if readout == "auto" and method == "prompt-tuning" and silent_names:
+            readout = "linear"
+        options = {} if readout == "auto" else {"readout": readout}
+        recipe: dict[str, Any] = {
+            "steps": self.steps,
+            "rate": self.rate,
+            "readout_rate": self.rate,
+            "length": self.length,
+        }
+        if self.bank is None or source is None or "source" not in find(method).needs:
+            return tune(task, backbone, method=method, options=options, seeds=(seed,), **recipe)
+        return transfer(
+            task,
+            backbone,
+            self.bank,
+            source=source,
+            method=method,
+            options=options,
+            seeds=(seed,),
+            baselines=False,
+            **recipe,
+        )
+
+    def _asked(self, X: object) -> tuple[Predictor, list[Example]]:
+        """The predictor and the rows to predict, as wide as those of fit."""
+        check_is_fitted(self)
+        rows = texts(X)
+        if len(rows[0]) != self.n_features_in_:
+            what = f"X has {len(rows[0])} features, but {type(self).__name__} is expecting {self.n_features_in_}"
+            raise ValueError(f"{what} features as input")
+        return Predictor(self.artefact_, backbone_of(self.model)), [_example(row, None) for row in rows]
+
+
+class PromptClassifier(ClassifierMixin, PromptEstimator):
+    """Classifies texts, or pairs of texts, with a tuned prompt on a frozen backbone.
+
+    Args:
+        labels: class -> what it means, in words, for the label-text readout; a class that is not there means its name.
+        (others): see `PromptEstimator`.
+
+    Attributes:
+        classes_: the classes, sorted.
+        n_features_in_: texts a row, 1 or 2.
+        artefact_: what was tuned: `promptgraft.prompt.artefact.save(artefact_, folder)` keeps it.
+        source_: name of the source prompt, None from scratch.
+        notes_: what was cut, sampled or chosen.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = "minilm",
+        *,
+        bank: str | Path | None = None,
+        source: str | None = "auto",
+        method: str = "auto",
+        readout: str = "auto",
+        steps: int | None = None,
+        rate: float | None = None,
+        length: int | None = None,
+        validation: float = 0.2,
+        random_state: int | np.random.RandomState | None = None,
+        labels: Mapping[Any, str] | None = None,
+    ) -> None:
+        super().__init__(
+            model,
+            bank=bank,
+            source=source,
+            method=method,
+            readout=readout,
+            steps=steps,
+            rate=rate,
+            length=length,
+            validation=validation,
+            random_state=random_state,
+        )
+        self.labels = labels
+
+    def fit(self, X: object, y: object) -> Self:
+        """Tune a prompt and a readout.
+
+        Args:
+            X: texts (list, array, Series), or two of them a row (two columns, or a list of pairs).
+            y: classes, of any type that sorts.
+        Raises:
+            ValueError: no rows, not texts, lengths that differ, or one class only.
+        """
+        rows, y = texts(X), targets(self, X, y)
+        check_classification_targets(y)
+        self.classes_, index = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"Classifier can't train when only one class is present: {self.classes_[0]!r}")
+        names = [str(one) for one in self.classes_]
+        kind: Kind = "pair" if len(rows[0]) == 2 else "classification"
+        task = Task("data", kind, "accuracy", self._descriptions(names), {})
+        silent = self.labels is None and not any(letter.isalpha() for name in names for letter in name)
+        self._fit(rows, [names[at] for at in index], task, silent)
+        return self
+
+    def predict(self, X: object) -> npt.NDArray[Any]:
+        """The class of each row."""
+        predictor, rows = self._asked(X)
+        index = {name: at for at, name in enumerate(predictor.classes)}
+        return np.asarray(self.classes_[[index[str(name)] for name in predictor.predict(rows)]])
+
+    def predict_proba(self, X: object) -> npt.NDArray[np.floating[Any]]:
+        """Probabilities, `[rows, classes]`, classes in the order of `classes_`."""
+        predictor, rows = self._asked(X)
+        return np.asarray(predictor.predict_proba(rows))
+
+    def _descriptions(self, names: Sequence[str]) -> dict[str, str]:
+        """Class name -> its meaning.
+
+        Raises:
+            ValueError: a description of a class that y does not have.
+        """
+        given = {str(name): text for name, text in (self.labels or {}).items()}
+        if unknown := given.keys() - set(names):
+            raise ValueError(f"labels describes {sorted(unknown)}, which y does not have; y has {list(names)}")
+        return {name: given.get(name, name) for name in names}
+
+
+class PromptRegressor(RegressorMixin, PromptEstimator):
+    """Predicts a number from a text, or from a pair of texts; see `PromptEstimator` and `PromptClassifier`."""
+
+    def fit(self, X: object, y: object) -> Self:
+        """Tune a prompt and a readout.
+
+        Raises:
+            ValueError: no rows, not texts, lengths that differ, or targets that are not finite numbers.
+        """
+        rows, y = texts(X), targets(self, X, y)
+        values = np.asarray(y, dtype=float)
+        assert_all_finite(values, input_name="y")
+        self._fit(rows, [float(value) for value in values], Task("data", "regression", "pearson_spearman", {}, {}))
+        return self
+
+    def predict(self, X: object) -> npt.NDArray[np.floating[Any]]:
+        """A number a row."""
+        predictor, rows = self._asked(X)
+        return np.array(predictor.predict(rows), dtype=float)
+
+
+def texts(X: object) -> Texts:
+    """Rows of one or two texts.
+
+    Raises:
+        ValueError: no rows, or rows that are not one or two texts.
+    """
+    if isinstance(X, str) or not hasattr(X, "__len__") or not hasattr(X, "__getitem__"):
+        raise ValueError(f"X must be a sequence of texts, not {type(X).__name__}")
+    table: Any = X.to_numpy() if hasattr(X, "to_numpy") else X
+    rows = tuple((row,) if isinstance(row, str) else _cells(row) for row in table)
+    if not rows:
+        raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
+    widths = {len(row) for row in rows}
+    if len(widths) > 1 or not widths <= {1, 2}:
+        raise ValueError(f"X must have one text or two a row, not {sorted(widths)} columns")
+    return rows
+
+
+def _cells(row: object) -> tuple[str, ...]:
+    """The texts of a row that is not one text itself."""
+    cells = tuple(row) if isinstance(row, Sequence | np.ndarray) else (row,)
+    for cell in cells:
+        if not isinstance(cell, str):
+            raise ValueError(f"X must hold texts, not {type(cell).__name__} ({cell!r})")
+    return tuple(str(cell) for cell in cells)
+
+
+def targets(estimator: BaseEstimator, X: object, y: object) -> npt.NDArray[Any]:
+    """y as one column, as long as X and without gaps."""
+    if y is None:
+        name = type(estimator).__name__
+        raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None.")
+    column = column_or_1d(y, warn=True)
+    assert_all_finite(column, input_name="y")
+    check_consistent_length(X, column)
+    return np.asarray(column)
+
+
+def _example(row: tuple[str, ...], label: Label | None) -> Example:
+    return Example(text=row[0], pair=row[1] if len(row) == 2 else None, label=label)

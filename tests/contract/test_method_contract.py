@@ -1,0 +1,249 @@
+"""What every method keeps, for every kind of task it serves, every choice of its readout and every family of backbones.
+
+The cases come from walking the registries: a method, a value of an option or a family is tested from the moment it is
+registered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+
+import pytest
+import torch
+
+import promptgraft.method.all
+import promptgraft.readout.all  # noqa: F401
+from promptgraft.engine.keep import make_artefact
+from promptgraft.engine.local import LocalEngine
+from promptgraft.engine.predictor import Predictor
+from promptgraft.engine.result import Finished
+from promptgraft.engine.store import Store
+from promptgraft.errors import RunError
+from promptgraft.method.job import Job, Source
+from promptgraft.method.method import METHODS
+from promptgraft.method.setup import fresh_prompt
+from promptgraft.model.backbone import Backbone
+from promptgraft.model.fingerprint import fingerprint
+from promptgraft.model.load import PACKED, load_backbone
+from promptgraft.prompt import artefact as artefacts
+from promptgraft.readout.readout import READOUTS
+from promptgraft.task.task import Kind
+from promptgraft.train.predict import answer_one
+from promptgraft.train.recipe import Recipe
+from promptgraft.train.run import Fit
+from toys import LABELS, MAKE, tiny_model, toy_task
+
+FAMILIES = tuple(dict.fromkeys(PACKED.values()))
+RECIPE = Recipe(steps=8, batch=24, length=3, evaluations=2, rate=3e-2, readout_rate=3e-2, weights_rate=1e-3)
+CHOSEN = ("readout", "mode", "teacher", "prompt")
+"""Options whose every value is a way of its own to set up a run; the others are numbers and words."""
+SOURCE_READOUTS = {"classification": "label-text"}
+
+TEXT_ONLY = frozenset(("classification",))
+CLASSES = frozenset(("classification", "pair"))
+ONE_GOLD = frozenset(("classification", "pair", "choice"))
+NO_SPAN = frozenset(MAKE) - {"span"}
+UNITS_ARE_ROWS = frozenset(MAKE) - {"tagging"}
+SERVES: dict[tuple[str, str, str], frozenset[Kind]] = {
+    ("linear-probe", "", ""): NO_SPAN,
+    ("frozen-source", "", ""): NO_SPAN,
+    ("prompt-tuning", "readout", "label-text"): CLASSES,
+    ("pot", "readout", "label-text"): CLASSES,
+    ("zero-shot", "", ""): CLASSES,
+    ("zero-shot", "prompt", "none"): CLASSES,
+    ("zero-shot", "prompt", "source"): CLASSES,
+    ("zero-shot", "readout", "label-text"): CLASSES,
+    ("zero-shot", "readout", "keep"): CLASSES,
+    ("panda", "", ""): NO_SPAN,
+    ("panda", "mode", "paper"): NO_SPAN,
+    ("panda", "mode", "released"): UNITS_ARE_ROWS,
+    ("panda", "mode", "gated"): NO_SPAN,
+    ("panda", "teacher", "source"): NO_SPAN,
+    ("panda", "teacher", "shuffled"): NO_SPAN,
+    ("panda", "teacher", "shuffled-in-class"): frozenset(MAKE) - {"span", "regression"},
+}
+"""(method, option, value) -> the kinds it serves, where these are not all."""
+
+Case = tuple[str, str, str]
+
+
+def cases() -> Iterator[Case]:
+    """Every method as it is, and with every value of every option that changes its set-up."""
+    for name, method in METHODS.items():
+        if name == "setfit":
+            continue  # has its own tests: it trains in another library
+        yield name, "", ""
+        for option in CHOSEN:
+            for value in method.options.get(option, ()):
+                yield name, option, value
+
+
+def served(case: Case) -> frozenset[Kind]:
+    return SERVES.get(case, frozenset(MAKE))
+
+
+def name(value: object) -> str:
+    return ":".join(filter(None, value)) if isinstance(value, tuple) else str(value)
+
+
+@pytest.fixture(scope="module")
+def backbones(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Backbone]:
+    folder = tmp_path_factory.mktemp("models")
+    return {family: load_backbone(tiny_model(folder / family, family)) for family in FAMILIES}
+
+
+@pytest.fixture(scope="module")
+def sources(backbones: dict[str, Backbone]):  # type: ignore[no-untyped-def]
+    """The source of a family and kind, tuned when it is first asked for."""
+
+    @cache
+    def tuned(family: str, kind: Kind) -> Source:
+        options = {"readout": SOURCE_READOUTS[kind]} if kind in SOURCE_READOUTS else {}
+        engine = LocalEngine(backbones[family])
+        job = Job(toy_task(kind, seed=9), engine.backbone.fingerprint, "prompt-tuning", 0, RECIPE, None, None, options)
+        [finished] = engine.run([job])
+        return Source(f"toy-{kind}", make_artefact(finished, engine.view(job)))
+
+    return tuned
+
+
+def make_job(case: Case, backbone: Backbone, kind: Kind, source: Source, **changes: object) -> Job:
+    method, option, value = case
+    options = {option: value} if option else {}
+    if case == ("zero-shot", "readout", "keep"):
+        options["prompt"] = "source"
+    needs = "source" in METHODS[method].needs or options.get("prompt") == "source"
+    job = Job(toy_task(kind), backbone.fingerprint, method, 0, RECIPE, None, source if needs else None, options)
+    return job.replace(**changes)
+
+
+def run(backbone: Backbone, job: Job, store: Store | None = None) -> tuple[Finished, LocalEngine]:
+    engine = LocalEngine(backbone, store=store)
+    [finished] = engine.run([job])
+    assert finished.job.id == job.id
+    return finished, engine
+
+
+def trained_numbers(finished: Finished, backbone: Backbone, steps: int) -> int:
+    """How many numbers the case should have trained, by formula."""
+    job, tuned = finished.job, finished.tuned
+    assert tuned is not None
+    readout = sum(value.numel() for value in tuned.readout.parameters().values())
+    if tuned.weights is not None:
+        return readout + sum(value.numel() for value in backbone.weights.values())
+    if job.method in ("zero-shot",):
+        return 0
+    if job.method in ("linear-probe", "frozen-source"):
+        return readout
+    return readout + backbone.layers * 2 * job.recipe.length * backbone.hidden
+
+
+def keeps_its_promises(case: Case, family: str, kind: Kind, backbones, sources, folder) -> None:  # type: ignore[no-untyped-def]
+    backbone = backbones[family]
+    before = fingerprint(backbone.weights)
+    store = Store(folder)
+    finished, engine = run(backbone, make_job(case, backbone, kind, sources(family, kind)), store)
+    assert fingerprint(backbone.weights) == before == backbone.fingerprint, "the backbone was changed"
+    assert not any(weight.requires_grad or weight.grad is not None for weight in backbone.weights.values())
+    if finished.history:
+        losses = [row["label_loss"] for row in finished.history]
+        assert len(losses) == RECIPE.steps
+        assert sum(losses[-3:]) < sum(losses[:3]), "the loss did not fall"
+    assert finished.result.parameters == trained_numbers(finished, backbone, RECIPE.steps)
+    assert set(finished.result.scores) == {"validation", "test"}
+    again(finished, engine, backbone, store)
+
+
+def again(finished: Finished, engine: LocalEngine, backbone: Backbone, store: Store) -> None:
+    """Saved, loaded and computed anew, it is the same to the last bit."""
+    job, tuned = finished.job, finished.tuned
+    assert tuned is not None
+    examples = engine.task(job).test
+    tokens = engine.view(job).tokens("test", tuned.encoding)
+    kept = artefacts.load(store.place(job) / "artefact", fingerprint=backbone.fingerprint)
+    predictor = Predictor(kept, backbone)
+    with torch.no_grad():
+        assert torch.equal(answer_one(backbone, predictor.tuned, tokens), answer_one(backbone, tuned, tokens))
+    assert predictor.evaluate(examples) == pytest.approx(finished.result.scores["test"])
+    if backbone.family == "bert":
+        anew, other = run(backbone, job)
+        assert make_artefact(anew, other.view(job)).digest == kept.digest, "the same seed gave other bits"
+    [second] = engine.run([job])
+    assert second.result == store.result(job), "a kept result was computed again"
+
+
+def everywhere() -> Iterator[object]:
+    """Every case on every family and kind. What `make test` runs of them: every case on BERT's classification, every
+    method as it is on BERT's other kinds, and on the other families' classification.
+    """
+    for case in cases():
+        for family in FAMILIES:
+            for kind in MAKE:
+                others = (case[1] != "") + (family != "bert") + (kind != "classification")
+                yield pytest.param(case, family, kind, marks=[pytest.mark.slow] if others > 1 else [])
+
+
+@pytest.mark.parametrize(("case", "family", "kind"), list(everywhere()), ids=name)
+def test_everywhere(case: Case, family: str, kind: Kind, backbones, sources, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    """A kind that a case does not serve is refused in one line."""
+    if kind in served(case):
+        keeps_its_promises(case, family, kind, backbones, sources, tmp_path)
+        return
+    with pytest.raises(RunError) as caught:
+        run(backbones[family], make_job(case, backbones[family], kind, sources(family, kind)))
+    assert "\n" not in str(caught.value)
+
+
+def test_every_readout_is_trained_by_some_case(backbones, sources) -> None:  # type: ignore[no-untyped-def]
+    """So that a readout that is registered but never reached fails here."""
+    reached = set()
+    for case in [("prompt-tuning", "", ""), ("prompt-tuning", "readout", "linear")]:
+        for kind in served(case):
+            finished, _ = run(backbones["bert"], make_job(case, backbones["bert"], kind, sources("bert", kind)))
+            reached.add(finished.result.readout)
+    assert reached == set(READOUTS)
+
+
+@pytest.mark.parametrize("case", list(cases()), ids=name)
+def test_zero_steps_give_the_start(case: Case, backbones, sources) -> None:  # type: ignore[no-untyped-def]
+    """The prompt is the initialiser's, or the source's, bit for bit."""
+    backbone, source = backbones["bert"], sources("bert", "classification")
+    job = make_job(case, backbone, "classification", source, recipe=RECIPE.changed(steps=0))
+    engine = LocalEngine(backbone)
+    [finished] = engine.run([job])
+    assert finished.tuned is not None
+    prompt = finished.tuned.prompt
+    if prompt is None:
+        assert job.method in ("linear-probe", "zero-shot", "model-tuning")
+        return
+    carried = job.method in ("pot", "frozen-source", "zero-shot") or job.options.get("mode") == "gated"
+    start = source.artefact.prompt if carried else fresh_prompt(job, engine.view(job))
+    assert torch.equal(prompt.values, start.values)
+    assert not prompt.values.requires_grad
+
+
+def test_the_default_of_every_option_is_its_first_value(backbones, sources) -> None:  # type: ignore[no-untyped-def]
+    """Naming the default changes nothing that is trained."""
+    backbone, source = backbones["bert"], sources("bert", "classification")
+    for case in cases():
+        method, option, value = case
+        if not option or METHODS[method].options[option][0] != value:
+            continue
+        plain, _ = run(backbone, make_job((method, "", ""), backbone, "classification", source))
+        named, _ = run(backbone, make_job(case, backbone, "classification", source))
+        assert plain.result.scores == named.result.scores, case
+
+
+@pytest.mark.parametrize("kind", list(LABELS))
+def test_what_needs_no_training_says_so(kind: Kind, backbones, sources) -> None:  # type: ignore[no-untyped-def]
+    """A method that does not ask for gradients gives a fit; one that does gives a run."""
+    backbone = backbones["bert"]
+    for case in cases():
+        if kind not in served(case):
+            continue
+        job = make_job(case, backbone, kind, sources("bert", kind))
+        engine = LocalEngine(backbone)
+        list(engine.run(METHODS[job.method].requires(job)))
+        made = METHODS[job.method].setup(job, engine.view(job))
+        assert isinstance(made, Fit) is ("gradients" not in METHODS[job.method].needs), case

@@ -1,0 +1,69 @@
+"""SetFit beside the other methods: where its extra is installed, and where it is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from promptgraft.engine.keep import make_artefact
+from promptgraft.engine.local import LocalEngine
+from promptgraft.engine.predictor import Predictor
+from promptgraft.errors import MissingExtraError, RunError
+from promptgraft.method import setfit
+from promptgraft.method.job import Job
+from promptgraft.model.backbone import Backbone
+from promptgraft.model.fingerprint import fingerprint
+from promptgraft.model.load import load_backbone
+from promptgraft.study.compare import rows_here
+from promptgraft.task.task import Kind
+from promptgraft.train.recipe import Recipe
+from toys import tiny_model, toy_task
+
+here = pytest.mark.skipif(not setfit.installed(), reason="needs the extra setfit")
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    return load_backbone(tiny_model(tmp_path_factory.mktemp("models") / "bert", "bert"))
+
+
+def job(backbone: Backbone, kind: Kind = "classification", shots: int = 2) -> Job:
+    return Job(toy_task(kind), backbone.fingerprint, "setfit", 0, Recipe(), shots)
+
+
+def test_compare_has_its_row_only_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for there in (True, False):
+        monkeypatch.setattr(setfit, "installed", lambda there=there: there)
+        assert (("setfit", {}) in rows_here()) is there
+
+
+def test_without_the_extra_the_line_says_what_to_install(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setfit, "installed", lambda: False)
+    with pytest.raises(MissingExtraError, match=r"pip install 'promptgraft\[setfit\]'"):
+        list(LocalEngine(backbone).run([job(backbone)]))
+
+
+@here
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_tunes_all_weights_and_predicts_through_our_forward(
+    backbone: Backbone, capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(setfit, "PAIRS", 2)
+    engine = LocalEngine(backbone)
+    [one] = engine.run([job(backbone)])
+    assert one.tuned is not None
+    assert one.tuned.weights is not None
+    assert fingerprint(one.tuned.weights) != backbone.fingerprint == fingerprint(backbone.weights)
+    artefact = make_artefact(one, engine.view(one.job))
+    assert Predictor(artefact, backbone).evaluate(engine.task(one.job).test) == one.result.scores["test"]
+    [again] = LocalEngine(backbone).run([job(backbone)])
+    assert fingerprint(again.tuned.weights) == fingerprint(one.tuned.weights)  # type: ignore[union-attr, arg-type]
+    assert capfd.readouterr() == ("", ""), "a library does not print"
+
+
+@here
+def test_other_kinds_are_refused(backbone: Backbone) -> None:
+    with pytest.raises(RunError, match="single texts"):
+        list(LocalEngine(backbone).run([job(backbone, "regression")]))

@@ -1,0 +1,223 @@
+"""The estimators as a user of scikit-learn uses them."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator, is_classifier, is_regressor
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils.estimator_checks import check_estimator
+from sklearn.utils.validation import check_array, check_is_fitted
+
+from promptgraft import PromptClassifier, PromptRegressor, open_bank
+from promptgraft.api import tune
+from promptgraft.sklearn import backbone_of
+from toys import WORDS, tiny_model, toy_task
+
+TASK, NUMBERS, PAIRS = toy_task(train=40), toy_task("regression"), toy_task("pair")
+X, Y = [one.text for one in TASK.train], [one.label for one in TASK.train]
+Kwargs = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tiny_model(tmp_path_factory.mktemp("models") / "bert", "bert"))
+
+
+@pytest.fixture(scope="module")
+def quick(model: str) -> Kwargs:
+    return {"model": model, "steps": 10, "length": 2, "rate": 3e-2, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def fitted(quick: Kwargs) -> PromptClassifier:
+    return PromptClassifier(**quick | {"steps": 60, "length": 8}, readout="linear").fit(X, Y)
+
+
+def test_learns_what_its_rows_say(fitted: PromptClassifier) -> None:
+    assert fitted.classes_.tolist() == ["negative", "positive"]
+    assert fitted.n_features_in_ == 1
+    assert fitted.score(X, Y) > 0.8
+    shares = fitted.predict_proba(X)
+    assert shares.shape == (40, 2)
+    assert np.allclose(shares.sum(1), 1, atol=1e-6)
+    assert (fitted.classes_[shares.argmax(1)] == fitted.predict(X)).all()
+
+
+@pytest.mark.parametrize("classes", [[3, 7], [False, True], [0.0, 1.0], ["b", "a"]])
+def test_classes_keep_their_type(classes: list[Any], quick: Kwargs) -> None:
+    y = np.array([classes[label == "positive"] for label in Y])
+    predicted = PromptClassifier(**quick).fit(X, y).predict(X)
+    assert predicted.dtype == y.dtype
+    assert set(predicted) <= set(y)
+
+
+@pytest.mark.parametrize("shape", [list, tuple, np.array, lambda rows: np.array(rows, dtype=object)[:, None]])
+def test_texts_come_in_many_shapes(shape: Callable[[Any], Any], fitted: PromptClassifier) -> None:
+    assert (fitted.predict(shape(X[:4])) == fitted.predict(X[:4])).all()
+
+
+def test_two_columns_are_pairs(quick: Kwargs) -> None:
+    rows = np.array([[one.text, one.pair] for one in PAIRS.train], dtype=object)
+    estimator = PromptClassifier(**quick).fit(rows, [one.label for one in PAIRS.train])
+    assert estimator.n_features_in_ == 2
+    as_list = [tuple(row) for row in rows[:3]]
+    assert (estimator.predict(as_list) == estimator.predict(rows[:3])).all()
+    with pytest.raises(ValueError, match="X has 1 features, but PromptClassifier is expecting 2"):
+        estimator.predict(X)
+
+
+def test_regresses(quick: Kwargs) -> None:
+    x, y = [one.text for one in NUMBERS.train], [one.label for one in NUMBERS.train]
+    estimator = PromptRegressor(**quick | {"steps": 40}).fit(x, y)
+    assert is_regressor(estimator)
+    assert is_classifier(PromptClassifier())
+    assert estimator.score(x, y) > 0.5
+
+
+def test_same_seed_same_bits(quick: Kwargs) -> None:
+    one, two = (PromptClassifier(**quick).fit(X, Y) for _ in range(2))
+    assert one.artefact_.digest == two.artefact_.digest
+    assert PromptClassifier(**quick | {"random_state": 1}).fit(X, Y).artefact_.digest != one.artefact_.digest
+
+
+def test_a_second_fit_forgets_the_first(quick: Kwargs) -> None:
+    other = ["yes" if label == "positive" else "no" for label in Y]
+    again = PromptClassifier(**quick).fit(X, Y).fit(X[:20], other[:20])
+    assert again.artefact_.digest == PromptClassifier(**quick).fit(X[:20], other[:20]).artefact_.digest
+
+
+def test_descriptions_reach_the_readout(quick: Kwargs) -> None:
+    labels = {"positive": "good film", "negative": "bad film"}
+    assert PromptClassifier(**quick, labels=labels).fit(X, Y).artefact_.card.task.labels == dict(sorted(labels.items()))
+    with pytest.raises(ValueError, match=r"describes \['neutral'\], which y does not have"):
+        PromptClassifier(**quick, labels={"neutral": "so so"}).fit(X, Y)
+
+
+def test_starts_from_a_bank(quick: Kwargs, tmp_path: Path) -> None:
+    backbone = backbone_of(quick["model"])
+    tune(toy_task(seed=3), backbone, bank=tmp_path / "bank", name="near", steps=10, length=2)
+    tune(toy_task(seed=4), backbone, bank=tmp_path / "bank", name="other", steps=10, length=2)
+    assert len(list(open_bank(tmp_path / "bank").list())) == 2
+    grafted = PromptClassifier(**quick, bank=str(tmp_path / "bank")).fit(X, Y)
+    assert grafted.artefact_.card.method == "pot"
+    assert grafted.source_ in ("near", "other")
+    named = PromptClassifier(**quick, bank=str(tmp_path / "bank"), source="near").fit(X, Y)
+    assert named.source_ == "near"
+    assert PromptClassifier(**quick, bank=str(tmp_path / "bank"), source=None).fit(X, Y).source_ is None
+
+
+def test_pickles_without_the_backbone(fitted: PromptClassifier, tmp_path: Path) -> None:
+    joblib.dump(fitted, tmp_path / "estimator")
+    for loaded in (pickle.loads(pickle.dumps(fitted)), joblib.load(tmp_path / "estimator")):
+        assert np.array_equal(loaded.predict_proba(X), fitted.predict_proba(X))
+    assert len(pickle.dumps(fitted)) < 50_000, "a prompt is kilobytes; the backbone is not in it"
+
+
+def test_works_in_the_tools(quick: Kwargs) -> None:
+    assert len(cross_val_score(PromptClassifier(**quick), X, Y, cv=2, error_score="raise")) == 2
+    lower = FunctionTransformer(lambda rows: [row.lower() for row in rows])
+    piped = Pipeline([("lower", lower), ("prompt", PromptClassifier(**quick))])
+    search = GridSearchCV(piped, {"prompt__rate": [1e-3, 3e-2]}, cv=2, error_score="raise").fit(X, Y)
+    assert search.best_params_["prompt__rate"] in (1e-3, 3e-2)
+    assert (search.predict(X) == search.best_estimator_.predict(X)).all()
+
+
+def test_the_backbone_is_loaded_once(quick: Kwargs) -> None:
+    before = backbone_of(quick["model"])
+    PromptClassifier(**quick).fit(X, Y).predict(X)
+    assert backbone_of(quick["model"]) is before
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        ([], [], r"0 sample\(s\)"),
+        (X, Y[:-1], "inconsistent numbers of samples"),
+        (X, ["one"] * len(X), "only one class"),
+        ("one text", ["a"], "sequence of texts"),
+        ([1, 2], ["a", "b"], "must hold texts, not int"),
+        ([["a", "b", "c"]] * 2, ["a", "b"], "one text or two"),
+        (["a", ["b", "c"]], ["a", "b"], "one text or two"),
+        (["a", "b"], [0.1, 0.2], "continuous"),
+        (["a", "b"], [1.0, np.nan], "contains NaN"),
+        (["a", "b"], None, "requires y"),
+        (None, ["a"], "sequence of texts"),
+    ],
+)
+def test_mistakes_are_value_errors(x: Any, y: Any, message: str, quick: Kwargs) -> None:
+    with pytest.raises(ValueError, match=message):
+        PromptClassifier(**quick).fit(x, y)
+
+
+def test_predict_before_fit() -> None:
+    with pytest.raises(NotFittedError):
+        PromptClassifier().predict(X)
+
+
+class OfNumbers:
+    """Rows of numbers told in words: scikit-learn's own checks bring numbers and pass over estimators of text.
+
+    What they ask of an array of numbers, `check_array` answers here; all else is asked of our own code.
+    """
+
+    def fit(self, X: Any, y: Any = None) -> Any:
+        return super().fit(told(X), y)  # type: ignore[misc]
+
+    def predict(self, X: Any) -> Any:
+        check_is_fitted(self)  # before X is looked at
+        return super().predict(told(X))  # type: ignore[misc]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()  # type: ignore[misc]
+        tags.input_tags.string, tags.input_tags.one_d_array, tags.input_tags.two_d_array = False, False, True
+        if tags.classifier_tags is not None:
+            tags.classifier_tags.poor_score = True  # two steps of an encoder with random weights
+        if tags.regressor_tags is not None:
+            tags.regressor_tags.poor_score = True
+        return tags
+
+
+class ClassifierOfNumbers(OfNumbers, PromptClassifier):
+    def predict_proba(self, X: Any) -> Any:
+        check_is_fitted(self)
+        return super().predict_proba(told(X))
+
+
+class RegressorOfNumbers(OfNumbers, PromptRegressor):
+    pass
+
+
+def told(X: Any) -> list[str]:
+    """Each number as a word of the toy vocabulary."""
+    buckets = np.clip(np.round(check_array(X)), -4, 4).astype(int) + 4
+    return [" ".join(WORDS[bucket] for bucket in row) for row in buckets]
+
+
+COLUMNS = "n_features_in_ counts texts, not the numbers that the texts of this test are made of"
+FAILS = {
+    "check_classifiers_train": COLUMNS,  # its last part: another number of columns in predict
+    "check_regressors_train": COLUMNS,
+    "check_n_features_in": COLUMNS,
+    "check_n_features_in_after_fitting": COLUMNS,
+    "check_fit2d_predict1d": COLUMNS,
+}
+
+
+@pytest.mark.parametrize("kind", [ClassifierOfNumbers, pytest.param(RegressorOfNumbers, marks=pytest.mark.slow)])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataConversionWarning")
+def test_scikit_learns_own_checks(kind: type[BaseEstimator], quick: Kwargs) -> None:
+    estimator = kind(**quick | {"steps": 2, "length": 1})
+    done = check_estimator(estimator, expected_failed_checks=FAILS, on_skip=None, on_fail=None)
+    failed = {one["check_name"]: repr(one["exception"]) for one in done if one["status"] == "failed"}
+    assert failed == {}
+    assert sum(one["status"] == "passed" for one in done) > 30
