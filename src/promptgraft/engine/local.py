@@ -98,7 +98,7 @@ class LocalEngine:
 
     def task(self, job: Job) -> Task:
         """The job's task with its splits drawn; one object for all jobs that draw alike."""
-        key = (job.task.fingerprint, job.shots, job.seed if job.shots is not None else 0, hash(job.unlabelled))
+        key = (job.task.fingerprint, job.shots, seed_of_rows(job), hash(job.unlabelled))
         if key not in self._tasks:
             self._tasks[key] = draw(job)
         return self._tasks[key]
@@ -225,13 +225,18 @@ class LocalEngine:
 
 def draw(job: Job) -> Task:
     """The splits a job works on: few-shot rows, a validation split, the unlabelled text."""
-    task = job.task
+    task, seed = job.task, seed_of_rows(job)
     if job.shots is not None:
-        task = few_shot(task, job.shots, job.seed)
+        task = few_shot(task, job.shots, seed)
     else:
-        task = task if task.validation else split_validation(task, HELD_OUT, job.seed)
-        task = cap(task, "validation", VALIDATION_ROWS, job.seed)
+        task = task if task.validation else split_validation(task, HELD_OUT, seed)
+        task = cap(task, "validation", VALIDATION_ROWS, seed)
     return task.replace(splits={**task.splits, "unlabelled": job.unlabelled}) if job.unlabelled else task
+
+
+def seed_of_rows(job: Job) -> int:
+    """What the rows are drawn by: few of them anew for every seed, all of them alike, so that they are read once."""
+    return job.seed if job.shots is not None else 0
 
 
 def unique(jobs: Iterable[Job]) -> list[Job]:
