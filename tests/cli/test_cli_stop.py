@@ -12,7 +12,7 @@ import pytest
 
 from command import Command, Tuned
 
-LONG = ("--steps", "1500", "--length", "3", "--batch", "4", "--evaluations", "2", "--max-length", "16")
+LONG = ("--steps", "600", "--length", "3", "--batch", "4", "--evaluations", "2", "--max-length", "16")
 Start = Callable[..., subprocess.Popen[str]]
 
 
@@ -25,9 +25,11 @@ def test_ctrl_c_leaves_what_the_same_command_goes_on_from(
 
     child = process(*words("stopped"))
     assert child.stderr is not None
-    said = child.stderr.readline()  # the first line of progress: it is in the middle of training
-    while " step " not in said and said:
-        said = child.stderr.readline()
+    said: list[str] = []
+    while not said or (said[-1] and " step " not in said[-1]):  # until it is in the middle of training
+        said.append(child.stderr.readline())
+    if not said[-1] and child.wait(timeout=60) == 0:
+        pytest.skip("this machine was done before it could be stopped")
     child.send_signal(signal.SIGINT)
     _, err = child.communicate(timeout=60)
     assert child.returncode == 130, err
