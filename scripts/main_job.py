@@ -3,7 +3,8 @@
     python scripts/main_job.py run --data ../shared/data/tasks --work runs/main-job [--part 0/2]
     python scripts/main_job.py write --work runs/main-job
 
-`run` goes on where it was; `write` makes the CSV and the page from what is finished, at any time.
+The CSV is the record: `run` leaves out cells (target, shots) that it holds whole and goes on within a cell from the
+work folder; `write` adds what the work folder holds to the CSV and makes the page from it, at any time.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import promptgraft.api as pg
@@ -28,6 +30,7 @@ TEST_ROWS = 500
 RECIPE: dict[str, object] = {"max_length": 64}
 RESULTS = Path("docs/results")
 ORDER = [row_label(method, options) for method, options in ROWS]
+NEVER = {"pot:keep"}  # the starter bank's classifiers read label text, so a kept readout is `pot:label-text`
 SOURCES = {
     "sst2": "Stanford Sentiment Treebank, whole sentences (Socher et al. 2013)",
     "reviews_kitchen": "Multi-Domain Sentiment Dataset (Blitzer et al. 2007)",
@@ -38,132 +41,174 @@ SOURCES = {
     "agnews": "AG News (Zhang et al. 2015)",
     "tweet_offensive": "OffensEval 2019 in TweetEval (Barbieri et al. 2020)",
 }
+QUESTIONS = (
+    ("label text against a linear readout, no transfer", "prompt-tuning:label-text", BASELINE),
+    ("prompt tuning against the linear probe", BASELINE, "linear-probe"),
+    ("full fine-tuning against prompt tuning", "model-tuning", BASELINE),
+    ("PoT with a new readout (vanilla PoT) against prompt tuning", "pot:new", BASELINE),
+    ("PoT with label text against prompt tuning with label text", "pot:label-text", "prompt-tuning:label-text"),
+    ("PoT with label text against the linear probe", "pot:label-text", "linear-probe"),
+    ("frozen source with a probe against the linear probe", "frozen-source", "linear-probe"),
+    ("reuse without training against PoT with label text", "zero-shot:source", "pot:label-text"),
+    ("PANDA as released against prompt tuning", "panda:released", BASELINE),
+    ("PANDA as released against itself without its term", "panda:released", "panda:released:weight=0"),
+    ("PANDA (paper) against prompt tuning", "panda:paper", BASELINE),
+    ("PANDA (paper) against PoT with a new readout", "panda:paper", "pot:new"),
+    ("PANDA (paper) against its own scratch model as teacher", "panda:paper", "panda:paper:self"),
+    ("PANDA (paper) against a teacher shuffled within classes", "panda:paper", "panda:paper:shuffled-in-class"),
+    ("PANDA (paper) against a shuffled teacher", "panda:paper", "panda:paper:shuffled"),
+    ("PANDA (paper) against a random teacher", "panda:paper", "panda:paper:random"),
+    ("PANDA (gated) against PoT with label text, which is it without its term", "panda:gated", "pot:label-text"),
+    ("PANDA (gated) against a shuffled teacher", "panda:gated", "panda:gated:shuffled"),
+)
+
+Cells = Mapping[str, Mapping[str, Mapping[int, float]]]
+"""method -> target -> seed -> test score."""
 
 
 def run(data: Path, work: Path, bank: str, part: int, parts: int, model: str) -> None:
-    """Every cell (target, shots) of this part, one after the other."""
+    """Every cell of this part that the CSV does not hold whole, one after the other."""
     backbone = pg.open_model(model)
+    recorded = read_rows()
     cells = [(target, shots) for shots in SHOTS for target in TARGETS]
     for target, shots in cells[part::parts]:
+        if is_whole(recorded, target, shots):
+            continue
         began = time.perf_counter()
-        task = load_task(data / target)
         place = work / f"{target}-{shots}"
+        task = load_task(data / target)
         done = pg.compare(task, backbone, bank, shots=shots, seeds=SEEDS, out=place, test_rows=TEST_ROWS, **RECIPE)
-        write_csv(place / "results.csv", [result for row in done.rows for result in row.results])
         print(f"{target} {shots}: best {done.best}, {time.perf_counter() - began:.0f} s", flush=True)
 
 
-def finished(work: Path) -> list[Result]:
-    """Results of all jobs that are whole, in a fixed order."""
+def read_rows() -> list[dict[str, str]]:
+    """The rows recorded so far."""
+    path = RESULTS / "main-job.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def is_whole(rows: Sequence[Mapping[str, str]], target: str, shots: int) -> bool:
+    """Whether every method has every seed."""
+    have = {(row["method"], int(row["seed"])) for row in rows if (row["target"], row["shots"]) == (target, str(shots))}
+    return all((label, seed) in have for label in ORDER for seed in SEEDS if label not in NEVER)
+
+
+def merged(work: Path) -> list[dict[str, str]]:
+    """Recorded rows and those of the work folder, in a fixed order; a later run of a row takes its place."""
     found = [Result.model_validate_json(path.read_bytes()) for path in sorted(work.glob("*/jobs/*/result.json"))]
-    return sorted(found, key=lambda one: (one.task, one.shots or 0, one.label, one.seed))
+    fresh = [{name: str(value) for name, value in csv_row(one).items()} for one in found if one.label in ORDER]
+    rows = {(row["target"], row["shots"], row["method"], row["seed"]): row for row in [*read_rows(), *fresh]}
+    return sorted(rows.values(), key=place_of)
 
 
-def write_csv(path: Path, results: list[Result]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
+def place_of(row: Mapping[str, str]) -> tuple[int, int, int, int]:
+    return TARGETS.index(row["target"]), int(row["shots"]), ORDER.index(row["method"]), int(row["seed"])
+
+
+def write_csv(rows: Sequence[Mapping[str, str]]) -> None:
+    with (RESULTS / "main-job.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, CSV_COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(csv_row(result) for result in results)
+        writer.writerows(rows)
 
 
-def by_target(results: list[Result], shots: int) -> dict[str, dict[str, dict[int, float]]]:
-    """method -> target -> seed -> test score."""
+def scores(rows: Sequence[Mapping[str, str]], shots: int) -> Cells:
+    """Test scores of one number of shots."""
     table: dict[str, dict[str, dict[int, float]]] = {}
-    for one in results:
-        if one.shots == shots and "test" in one.scores:
-            table.setdefault(one.label, {}).setdefault(one.task, {})[one.seed] = one.scores["test"]["score"]
+    for row in rows:
+        if row["shots"] == str(shots) and row["score"]:
+            table.setdefault(row["method"], {}).setdefault(row["target"], {})[int(row["seed"])] = float(row["score"])
     return table
 
 
-def gain(table: dict[str, dict[str, dict[int, float]]], ours: str, theirs: str) -> Mean | None:
+def gain(table: Cells, ours: str, theirs: str) -> Mean | None:
     """Mean over targets of the mean paired difference over seeds; the interval takes targets as the units."""
     differences = []
-    for target in table.get(ours, {}).keys() & table.get(theirs, {}).keys():
-        found = paired(table[ours][target], table[theirs][target])
+    for target in sorted(table.get(ours, {}).keys() & table.get(theirs, {}).keys()):
+        found = paired(dict(table[ours][target]), dict(table[theirs][target]))
         if found is not None:
             differences.append(found.value)
     return mean(differences) if differences else None
 
 
-def score_table(results: list[Result], shots: int) -> list[str]:
-    """Rows of the page's table: a method, its mean on every target, over targets, and two gains."""
-    table = by_target(results, shots)
-    targets = [target for target in TARGETS if any(target in rows for rows in table.values())]
-    seconds = {label: [one.seconds for one in results if one.label == label and one.shots == shots] for label in table}
+def score_table(rows: Sequence[Mapping[str, str]], shots: int) -> list[str]:
+    """A line a method: its mean on every target and over them, what it is ahead by, and what it costs."""
+    table = scores(rows, shots)
+    targets = [target for target in TARGETS if any(target in cells for cells in table.values())]
     lines = [
         f"| method | {' | '.join(targets)} | mean | against prompt tuning | against linear probe | seconds |",
         f"| --- |{' ---: |' * (len(targets) + 4)}",
     ]
-    order = [label for label in ORDER if label in table]
-    for label in order:
-        cells = [f"{mean(list(table[label][t].values())).value:.1f}" if t in table[label] else "" for t in targets]
-        own = [mean(list(seeds.values())).value for seeds in table[label].values()]
+    for label in [label for label in ORDER if label in table]:
+        means = {target: mean(list(seeds.values())).value for target, seeds in table[label].items()}
+        cells = [f"{means[target]:.1f}" if target in means else "" for target in targets]
         gains = [str(gain(table, label, base) or "") if label != base else "" for base in (BASELINE, "linear-probe")]
-        took = sum(seconds[label]) / len(seconds[label])
-        lines.append(
-            f"| {label} | {' | '.join(cells)} | {sum(own) / len(own):.1f} | {' | '.join(gains)} | {took:.1f} |"
-        )
+        took = [float(row["seconds"]) for row in rows if (row["method"], row["shots"]) == (label, str(shots))]
+        average = sum(means.values()) / len(means)
+        parts = [label, *cells, f"{average:.1f}", *gains, f"{sum(took) / len(took):.1f}"]
+        lines.append(f"| {' | '.join(parts)} |")
     return lines
 
 
-def questions(results: list[Result], shots: int) -> list[str]:
-    """The claims worth asking, each as one paired difference."""
-    table = by_target(results, shots)
-    asked = [
-        ("label text against a linear readout, no transfer", "prompt-tuning:label-text", BASELINE),
-        ("PoT with a new readout (vanilla PoT) against prompt tuning", "pot:new", BASELINE),
-        ("PoT with label text against prompt tuning with label text", "pot:label-text", "prompt-tuning:label-text"),
-        ("reuse without training against PoT with label text", "zero-shot:source", "pot:label-text"),
-        ("PANDA as released against itself without its term", "panda:released", "panda:released:weight=0"),
-        ("PANDA (paper) against prompt tuning", "panda:paper", BASELINE),
-        ("PANDA (paper) against a teacher shuffled within classes", "panda:paper", "panda:paper:shuffled-in-class"),
-        ("PANDA (paper) against a shuffled teacher", "panda:paper", "panda:paper:shuffled"),
-        ("PANDA (paper) against a random teacher", "panda:paper", "panda:paper:random"),
-        ("PANDA (paper) against its own scratch model as teacher", "panda:paper", "panda:paper:self"),
-        ("PANDA (gated) against PoT with label text", "panda:gated", "pot:label-text"),
-        ("full fine-tuning against prompt tuning", "model-tuning", BASELINE),
-    ]
-    found = [(text, gain(table, ours, theirs)) for text, ours, theirs in asked]
-    return [f"| {text} | {value} | {value.count} |" for text, value in found if value is not None]
+def answers(rows: Sequence[Mapping[str, str]], shots: int) -> list[str]:
+    """The claims worth asking, each as one paired difference, and on how many targets it is above 0."""
+    table = scores(rows, shots)
+    lines = ["| question | difference on test | targets above 0 |", "| --- | ---: | ---: |"]
+    for text, ours, theirs in QUESTIONS:
+        value = gain(table, ours, theirs)
+        if value is not None:
+            single = [
+                gain({m: {t: table[m][t]} for m in (ours, theirs)}, ours, theirs) for t in common(table, ours, theirs)
+            ]
+            above = sum(one is not None and one.value > 0 for one in single)
+            lines.append(f"| {text} | {value} | {above} of {value.count} |")
+    return lines
 
 
-def page(results: list[Result]) -> str:
-    """docs/results/main-job.md, all of it made from the results."""
+def is_above(table: Cells, ours: str, theirs: str, target: str) -> bool:
+    """Whether one method is ahead of the other on a target, over the seeds both have."""
+    found = paired(dict(table[ours][target]), dict(table[theirs][target]))
+    return found is not None and found.value > 0
+
+
+def common(table: Cells, ours: str, theirs: str) -> list[str]:
+    return sorted(table[ours].keys() & table[theirs].keys())
+
+
+def page(rows: Sequence[Mapping[str, str]]) -> str:
+    """docs/results/main-job.md, all of it made from the CSV."""
+    steps = " or ".join(sorted({row["steps"] for row in rows if row["steps"] != "0"}, key=int))
     lines = [
-        "# The main job: eight labels a class, a frozen model, a bank of prompts",
+        "# The main job: a few labels a class, a frozen model, a bank of prompts",
         "",
-        f"{len(results)} results: targets x shots x seeds x methods on minilm with the starter bank, the source of each"
-        " seed chosen by a cross-validated probe on that seed's own rows. Every method trains on the same rows for the"
-        f" same {max(one.steps for one in results)} steps at most; the step is chosen on validation (as many rows as"
-        f" there are shots), the score is on test (at most {TEST_ROWS} rows, inputs cut at 64 tokens). Rows:"
-        " [main-job.csv](main-job.csv). Remade by",
+        f"{len(rows)} results: targets x shots x seeds x methods on minilm with the starter bank. The source of each"
+        f" seed is chosen by a cross-validated probe on that seed's own rows. Every method trains on the same rows for"
+        f" {steps} steps; the step is chosen on validation (as many rows as there are shots), the score is on test"
+        f" (at most {TEST_ROWS} rows; inputs cut at {RECIPE['max_length']} tokens). Rows: [main-job.csv](main-job.csv)."
+        " Remade by",
         "",
         "```",
         "python scripts/main_job.py run --data DATA && python scripts/main_job.py write",
         "```",
         "",
-        "Intervals are 95 % (Student's t) over targets of the mean paired difference over seeds; with eight targets"
-        " they are wide, and they say what another task would bring, not what another seed would.",
+        "Intervals are 95 % (Student's t) over targets of the mean paired difference over seeds: with so few targets"
+        " they are wide, and they say what another task would bring, not what another seed would. `seconds` are set-up,"
+        " training and validation of one run, several runs in shared batches, one thread. `zero-shot:none` is label text"
+        " without a prompt; `zero-shot:source` is the source's prompt and readout as they are, nothing trained.",
     ]
-    for shots in sorted({one.shots for one in results if one.shots is not None}):
-        seeds = sorted({one.seed for one in results if one.shots == shots})
-        done = sorted({one.task for one in results if one.shots == shots})
-        lines += ["", f"## {shots} labels a class ({len(done)} targets, {len(seeds)} seeds)", ""]
-        lines += score_table(results, shots)
-        lines += [
-            "",
-            "| question | difference on test | targets |",
-            "| --- | ---: | ---: |",
-            *questions(results, shots),
-        ]
-    lines += ["", "## Data", "", "| target | metric | public source |", "| --- | --- | --- |"]
-    lines += [f"| {name} | {metric} | {SOURCES.get(name, '')} |" for name, metric in metrics(results).items()]
+    for shots in SHOTS:
+        part = [row for row in rows if row["shots"] == str(shots)]
+        if part:
+            targets, seeds = {row["target"] for row in part}, {row["seed"] for row in part}
+            lines += ["", f"## {shots} labels a class ({len(targets)} targets, {len(seeds)} seeds)", ""]
+            lines += [*score_table(rows, shots), "", *answers(rows, shots)]
+    lines += ["", "## Targets", "", "| target | metric | public source |", "| --- | --- | --- |"]
+    used = {row["target"]: row["metric"] for row in rows}
+    lines += [f"| {name} | {used[name]} | {SOURCES[name]} |" for name in TARGETS if name in used]
     return "\n".join(lines) + "\n"
-
-
-def metrics(results: list[Result]) -> dict[str, str]:
-    return {target: one.metric for target in TARGETS for one in results if one.task == target}
 
 
 def main() -> None:
@@ -179,9 +224,10 @@ def main() -> None:
         part, parts = map(int, options.part.split("/"))
         run(options.data, options.work, options.bank, part, parts, options.model)
     else:
-        results = finished(options.work)
-        write_csv(RESULTS / "main-job.csv", results)
-        (RESULTS / "main-job.md").write_text(page(results), encoding="utf-8")
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        rows = merged(options.work)
+        write_csv(rows)
+        (RESULTS / "main-job.md").write_text(page(rows), encoding="utf-8")
 
 
 if __name__ == "__main__":

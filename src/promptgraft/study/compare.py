@@ -31,6 +31,7 @@ ROWS: tuple[tuple[str, dict[str, str]], ...] = (
     ("panda", {"mode": "gated"}),
     *(("panda", {"mode": "paper", "teacher": name}) for name in ("self", "shuffled-in-class", "shuffled", "random")),
     ("panda", {"mode": "released", "weight": "0"}),
+    ("panda", {"mode": "gated", "teacher": "shuffled"}),
 )
 """Methods and their placebos, in the order of the report."""
 
@@ -96,7 +97,7 @@ class Comparison:
     """What `compare` found.
 
     Attributes:
-        best: label of the row with the best mean validation score; the smaller model wins a tie.
+        best: label of the row with the best mean validation score, placebos aside; the smaller model wins a tie.
         skipped: label -> why it could not be run.
     """
 
@@ -117,9 +118,14 @@ def judge(finished: Sequence[Finished], baseline: str = BASELINE) -> tuple[tuple
         groups.setdefault(one.result.label, []).append(one.result)
     base = {result.seed: result.scores["test"]["score"] for result in groups.get(baseline, [])}
     rows = tuple(_row(label, results, base, label == baseline) for label, results in groups.items())
-    judged = [row for row in rows if row.validation is not None]
+    judged = [row for row in rows if row.validation is not None and not is_placebo(row.results[0])]
     best = max(judged, key=lambda row: (row.validation.value, -row.parameters), default=None)  # type: ignore[union-attr]
     return rows, best.label if best is not None else ""
+
+
+def is_placebo(result: Result) -> bool:
+    """Whether a run only shows what a method owes to its source: another teacher, or no term at all."""
+    return result.options.get("teacher", "source") != "source" or result.options.get("weight") == "0"
 
 
 def _row(label: str, results: Sequence[Result], base: Mapping[int, float], is_base: bool) -> Row:
@@ -150,9 +156,9 @@ def csv_row(result: Result) -> dict[str, object]:
         "shots": "all" if result.shots is None else result.shots,
         "seed": result.seed,
         "method": result.label,
-        "score": round(result.scores.get("test", {}).get("score", float("nan")), 3),
+        "score": _rounded(result, "test"),
         "metric": result.metric,
-        "validation": round(result.scores.get("validation", {}).get("score", float("nan")), 3),
+        "validation": _rounded(result, "validation"),
         "source": result.source or "",
         "readout": result.readout,
         "pooling": result.pooling,
@@ -164,3 +170,8 @@ def csv_row(result: Result) -> dict[str, object]:
         "test_rows": result.rows.get("test", 0),
         "job": result.id,
     }
+
+
+def _rounded(result: Result, split: str) -> float | str:
+    """The metric on a split; an empty cell where the split was not scored."""
+    return round(result.scores[split]["score"], 3) if split in result.scores else ""
