@@ -196,8 +196,8 @@ def page(rows: Sequence[Mapping[str, str]]) -> str:
         "",
         "Intervals are 95 % (Student's t) over targets of the mean paired difference over seeds: with so few targets"
         " they are wide, and they say what another task would bring, not what another seed would. `seconds` are set-up,"
-        " training and validation of one run, several runs in shared batches, one thread. `zero-shot:none` is label text"
-        " without a prompt; `zero-shot:source` is the source's prompt and readout as they are, nothing trained.",
+        " training and validation of one run, several runs in shared batches, one thread. `zero-shot:none` is label"
+        " text without a prompt; `zero-shot:source` is the source's prompt and readout as they are, nothing trained.",
     ]
     for shots in SHOTS:
         part = [row for row in rows if row["shots"] == str(shots)]
