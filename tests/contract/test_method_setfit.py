@@ -50,7 +50,7 @@ def test_without_the_extra_the_line_says_what_to_install(backbone: Backbone, mon
 def test_tunes_all_weights_and_predicts_through_our_forward(
     backbone: Backbone, capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(setfit, "PAIRS", 2)
+    monkeypatch.setattr(setfit, "PAIRS", 10)  # at 2 there is one step, at the rate 0
     engine = LocalEngine(backbone)
     [one] = engine.run([job(backbone)])
     assert one.tuned is not None

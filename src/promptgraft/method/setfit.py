@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import logging
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,11 +55,10 @@ class SetFit(Method):
             raise MissingExtraError("the method setfit", "setfit")
         if view.task.kind != "classification" or view.backbone.family == "any":
             raise RunError("setfit reads single texts, with a backbone of the BERT family", where=view.task.name)
-        weights = {name: value.detach().clone().requires_grad_() for name, value in view.backbone.weights.items()}
-        body = _body(view.backbone, weights, view.pooling, job)
+        body = _body(view.backbone, view.pooling, generator(job, 7))
         coefficients, bias = _fitted(job, view, body)
         readout = Linear(view.task.classes, classes.leaf(coefficients), classes.leaf(bias))
-        tuned = {name: value.detach() for name, value in weights.items()}
+        tuned = {name: value.detach() for name, value in zip(view.backbone.weights, body.parameters(), strict=True)}
         count = sum(value.numel() for value in (*tuned.values(), *readout.parameters().values()))
         return Fit(job.id, Tuned(None, readout, view.pooling, "cross", tuned), count)
 
@@ -103,21 +103,28 @@ def _head(head: Any, count: int) -> tuple[Tensor, Tensor]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the progress bars, tables and warnings of three libraries."""
-    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    logger = logging.getLogger("setfit")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
 
 
-def _body(backbone: Backbone, weights: Mapping[str, Tensor], pooling: Pooling, job: Job) -> torch.nn.Module:
-    """A module as sentence-transformers wants it: `tokenize` texts, then `forward` to sentence embeddings."""
-    dropout = Dropout(DROPOUT, generator(job, 7))
+def _body(backbone: Backbone, pooling: Pooling, stream: torch.Generator) -> torch.nn.Module:
+    """A module as sentence-transformers wants it: `tokenize` texts, then `forward` to sentence embeddings.
+
+    Its parameters are copies of the backbone's weights, in their order.
+    """
+    dropout = Dropout(DROPOUT, stream)
 
     class Body(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.held = torch.nn.ParameterList()
-            for value in weights.values():
-                self.held.append(value)
+            self.held = torch.nn.ParameterList(value.detach().clone() for value in backbone.weights.values())
 
         def tokenize(self, texts: Sequence[str], **_: Any) -> dict[str, Tensor]:
             tokens = backbone.tokenize_texts(list(texts))
@@ -125,7 +132,7 @@ def _body(backbone: Backbone, weights: Mapping[str, Tensor], pooling: Pooling, j
 
         def forward(self, features: dict[str, Tensor], **_: Any) -> dict[str, Tensor]:
             tokens = Tokens(features["input_ids"], features["types"], features["starts"], features["rows"])
-            own = backbone.with_weights(dict(zip(weights, self.held, strict=True)))
+            own = backbone.with_weights(dict(zip(backbone.weights, self.held, strict=True)))
             states = own.forward(Batch(tokens), None, pooling, dropout=dropout if self.training else None)
             return features | {"sentence_embedding": states}
 
