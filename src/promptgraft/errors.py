@@ -13,8 +13,11 @@ PromptgraftError
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+SHOWN = 12
+"""Known names that an error lists: more than that is no line one reads."""
 
 
 class PromptgraftError(Exception):
@@ -64,8 +67,14 @@ class MissingExtraError(PromptgraftError):
 
 
 def unknown(kind: str, name: str, known: Iterable[str], error: type[PromptgraftError] = UsageError) -> PromptgraftError:
-    """The error for a name that is not known, with the nearest known one."""
+    """The error for a name that is not known, with the nearest known one; else with those there are."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    do = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names) or 'none'}"
+    do = f"did you mean {near[0]!r}?" if near else f"known: {_listed(names)}"
     return error(f"unknown {kind} {name!r}", do=do)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names with commas, the first dozen of many."""
+    more = f" ... and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return (", ".join(names[:SHOWN]) or "none") + more
