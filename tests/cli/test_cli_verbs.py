@@ -217,3 +217,15 @@ def test_doctor_looks_at_what_is_needed(pg: Command, splade_tiny: Path) -> None:
     assert {"python", "torch", "transformers", "threads", "PROMPTGRAFT_HOME", "starter bank", "extra zh"} <= set(found)
     assert Path(found["model splade-tiny"]["state"]).samefile(splade_tiny)
     assert said.status == int(any(one["broken"] for one in found.values()))
+
+
+def test_a_prompt_goes_to_peft_and_back(
+    pg: Command, done: Command, tuned: Tuned, splade_tiny: Path, tmp_path: Path
+) -> None:
+    adapter, back = tmp_path / "adapter", tmp_path / "back"
+    words = ["bank", "export", tuned.bank, "shop_questions_zh", adapter, "--peft"]
+    refused = pg(*words)
+    assert refused.status == 1 and "PEFT would not predict the same" in refused.err
+    assert "PEFT will predict differently" in done(*words, "--differing").err
+    done("bank", "import", back, adapter, "--model", splade_tiny, "--name", "returned")
+    assert [entry["name"] for entry in done("bank", "list", back, "--json").json] == ["returned"]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # a bank is opened and listed without loading torch
 
 INDEX, LOCK = "index.sqlite", ".lock"
 STARTER = Path(__file__).with_name("starter")
-STARTER_NAMES = ("starter", "builtin:", "builtin:starter")
+STARTER_NAMES = ("starter", "builtin", "builtin:", "builtin:starter")
 
 
 @dataclass(frozen=True)

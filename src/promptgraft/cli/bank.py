@@ -124,14 +124,24 @@ def export(
     name: NameArgument,
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A new folder, or a new .zip.", show_default=False)],
     say: Say,
+    peft: Annotated[bool, typer.Option("--peft", help="As a PEFT adapter; refused where PEFT predicts else.")] = False,
+    differing: Annotated[bool, typer.Option("--differing", help="With --peft: also where it predicts else.")] = False,
 ) -> None:
     """Copy a prompt out of a bank.
 
     promptgraft bank export my-bank reviews reviews.zip
+
+    promptgraft bank export my-bank reviews reviews-peft --peft
     """
+    from promptgraft.api import export_to_peft
     from promptgraft.bank.bank import open_bank
 
-    made = open_bank(bank).export(name, path)
+    if peft:
+        reasons = export_to_peft(bank, name, path, exact=not differing)
+        say.note(*(f"PEFT will predict differently: {reason}" for reason in reasons))
+        made = path
+    else:
+        made = open_bank(bank).export(name, path)
     say.line(f"{name} is copied to {made}")
     say.data({"name": name, "path": str(made)})
 
@@ -144,13 +154,25 @@ def import_(
     say: Say,
     name: NewNameOption = None,
     replace: ReplaceOption = False,
+    model: Annotated[
+        str | None, typer.Option(help="PATH is a PEFT adapter of this backbone.", show_default=False)
+    ] = None,
+    task: Annotated[
+        Path | None, typer.Option(help="With --model: what the adapter was tuned for.", show_default=False)
+    ] = None,
 ) -> None:
-    """Take an exported prompt into a bank; the bank is made where there is none.
+    """Take an exported prompt, or a PEFT adapter, into a bank; the bank is made where there is none.
 
     promptgraft bank import my-bank reviews.zip
+
+    promptgraft bank import my-bank adapter-folder --model minilm --task reviews/
     """
+    from promptgraft.api import import_from_peft
     from promptgraft.bank.bank import open_bank
 
-    kept = open_bank(bank, create=True).import_(path, name, replace=replace)
+    if model is not None:
+        kept = import_from_peft(bank, path, model, task=task, name=name, replace=replace)
+    else:
+        kept = open_bank(bank, create=True).import_(path, name, replace=replace)
     say.line(f"{kept} is in {bank}")
     say.data({"bank": bank, "name": kept})

@@ -170,14 +170,24 @@ class RecipeOptions:
         Literal["after_cls", "peft"] | None, typer.Option(rich_help_panel="Recipe", help="Where the prompt stands.")
     ] = None
     init: Annotated[
-        Literal["normal", "vocabulary", "labels"] | None,
+        Literal["normal", "vocabulary", "labels", "text"] | None,
         typer.Option(rich_help_panel="Recipe", help="What a prompt from scratch starts as."),
     ] = None
+    init_text: Annotated[str | None, typer.Option(rich_help_panel="Recipe", help="The words of --init text.")] = None
     parameterisation: Annotated[str | None, typer.Option(rich_help_panel="Recipe", help="direct, mlp or residual.")] = (
         None
     )
     max_length: Annotated[
         int | None, typer.Option(min=8, rich_help_panel="Recipe", help="Tokens a row; longer ones are cut.")
+    ] = None
+
+    pooling: Annotated[
+        Literal["auto", "cls", "mean", "pooler"] | None,
+        typer.Option(rich_help_panel="Recipe", help="Which state of a text is read; auto: as declared or probed."),
+    ] = None
+    encoding: Annotated[
+        Literal["auto", "cross", "separate", "cosine"] | None,
+        typer.Option(rich_help_panel="Recipe", help="Pairs as one sequence or two; auto: by a probe."),
     ] = None
 
     def given(self) -> dict[str, Any]:

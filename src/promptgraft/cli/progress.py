@@ -75,8 +75,9 @@ class Lines:
 
 
 def left(event: Event, began: float) -> str:
-    """Time to the end at the pace so far. Jobs train together, so this is rather too long than too short."""
-    share = (event.done + (event.step / event.steps if event.steps else 0.0)) / max(1, event.jobs)
+    """Time to the end at the pace so far."""
+    training = event.together * event.step / event.steps if event.steps else 0.0
+    share = (event.done + training) / max(1, event.jobs)
     if share <= 0 or share >= 1:
         return ""
     seconds = (time.monotonic() - began) * (1 - share) / share

@@ -33,7 +33,7 @@ SCORED: tuple[Split, ...] = ("validation", "test")
 
 @dataclass(frozen=True)
 class Event:
-    """Where the engine is: jobs done of all jobs, and steps done of those in training."""
+    """Where the engine is: jobs done of all jobs, and steps done of the jobs that train together."""
 
     done: int
     jobs: int
@@ -41,6 +41,7 @@ class Event:
     step: int = 0
     steps: int = 0
     loss: float = 0.0
+    together: int = 1
 
 
 class LocalEngine:
@@ -86,6 +87,11 @@ class LocalEngine:
                 self._done += 1
                 if finished.job.id in names:
                     yield finished
+
+    def tell(self, done: int, jobs: int, label: str) -> None:
+        """Say how far work is that is not made of jobs."""
+        if self.progress is not None:
+            self.progress(Event(done, jobs, label))
 
     def view(self, job: Job) -> JobView:
         """What a method sees of a job."""
@@ -158,7 +164,7 @@ class LocalEngine:
 
         def tell(step: int, steps: int, loss: float) -> None:
             if self.progress is not None:
-                self.progress(Event(self._done, self._wanted, label, step, steps, loss))
+                self.progress(Event(self._done, self._wanted, label, step, steps, loss, len(members)))
 
         trained = train(self.backbone, [run for _, _, run, _ in members], checkpoints=checkpoints, progress=tell)
         for (job, view, _, seconds), one in zip(members, trained, strict=True):

@@ -109,9 +109,13 @@ def rank_sources(
         try:
             prompt, cost = _target_prompt(engine, job, view) if "target-prompt" in measure.needs else (None, 0)
             target = Target(labelled, view.encoding(), prompt)
-            scores[name] = [measure.score(_seen(source), target, view) for source in sources]
+            scores[name] = []
+            for source in sources:
+                scores[name].append(measure.score(_seen(source), target, view))
+                engine.tell(len(scores[name]), len(sources), f"{name} of {source.name}")
         except RunError as error:
             skipped[name] = str(error)
+            scores.pop(name, None)
             continue
         passes[name] = cost + sum(score.passes for score in scores[name])
         seconds[name] = time.perf_counter() - began

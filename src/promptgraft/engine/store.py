@@ -31,7 +31,7 @@ class Store:
     """
 
     folder: Path
-    every: float = 20.0
+    every: float = 5.0
     keep_weights: bool = True
 
     @property

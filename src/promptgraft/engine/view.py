@@ -96,7 +96,9 @@ class JobView:
         return self._encoding
 
     def _choose_pooling(self) -> Pooling:
-        """Declared by the encoder, else by a cross-validated probe on the training rows, else the mean."""
+        """As asked for, declared by the encoder, by a cross-validated probe on the training rows, else the mean."""
+        if self.job.recipe.pooling != "auto":
+            return self.job.recipe.pooling
         if self.backbone.pooling is not None:
             return self.backbone.pooling
         if self.task.kind not in CHOSEN_BY_PROBE or not self.task.train:
@@ -110,6 +112,8 @@ class JobView:
     def _choose_encoding(self) -> Encoding:
         if self.task.kind not in ("pair", "regression") or not self.task.train or self.task.train[0].pair is None:
             return "cross"
+        if self.job.recipe.encoding != "auto":
+            return self.job.recipe.encoding
         options: dict[str, tuple[Tensor, Tokens]] = {}
         for encoding in ENCODINGS:
             states, tokens = self.states("train", None, self.pooling, encoding), self.tokens("train", encoding)

@@ -136,7 +136,7 @@ def fresh_prompt(job: Job, view: View) -> Prompt:
     """A prompt from scratch, as the recipe says."""
     recipe = job.recipe
     return initial(
-        Init(recipe.init),
+        Init(recipe.init, text=recipe.init_text),
         view.backbone,
         recipe.length,
         recipe.depth,

@@ -211,7 +211,7 @@ def needed(names: Sequence[str], row: dict[str, Any], what: str, where: str) -> 
 def undecided(what: str, why: str, row: dict[str, Any], where: str) -> TaskError:
     """The error for a role that no column plainly plays."""
     columns = ", ".join(map(repr, row))
-    do = "name it with --text, --pair or --label, or in task.toml"
+    do = "name it with --text-column, --pair-column or --label-column, or in task.toml"
     return TaskError(f"cannot tell which column holds {what} ({why}; its columns: {columns})", where=where, do=do)
 
 

@@ -29,7 +29,7 @@ class Checkpoints:
     """
 
     folder: Path
-    every: float = 20.0
+    every: float = 5.0
     _last: float = field(default_factory=time.monotonic)
 
     def is_time(self) -> bool:

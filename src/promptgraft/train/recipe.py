@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from promptgraft.model.backbone import Arithmetic, Backbone
+from promptgraft.model.backbone import Arithmetic, Backbone, Encoding, Pooling
 from promptgraft.prompt.prompt import Depth, Placement
 
 
@@ -24,7 +24,10 @@ class Recipe(BaseModel):
         evaluations: how often validation is looked at; the best state is kept (metric, ties by loss).
         patience: evaluations without gain after which a run stops; 0 = never.
         length, depth, placement, init, parameterisation: of the prompt.
+        init_text: the words `init="text"` starts from.
         max_length: tokens a sequence; longer ones are cut.
+        pooling, encoding: `auto` takes what the encoder declares, else what a cross-validated probe reads best; a
+            prompt that is carried keeps the pooling it was tuned for.
         arithmetic: of the backbone the run is made for; its results in fp32 and bf16 differ in the last places.
     """
 
@@ -43,9 +46,12 @@ class Recipe(BaseModel):
     length: int = Field(default=16, ge=1)
     depth: Depth = "deep"
     placement: Placement = "after_cls"
-    init: Literal["normal", "vocabulary", "labels"] = "normal"
+    init: Literal["normal", "vocabulary", "labels", "text"] = "normal"
+    init_text: str = ""
     parameterisation: str = "direct"
     max_length: int = Field(default=128, ge=8)
+    pooling: Literal["auto"] | Pooling = "auto"
+    encoding: Literal["auto"] | Encoding = "auto"
     arithmetic: Arithmetic = "fp32"
 
     def changed(self, **values: object) -> Self:
