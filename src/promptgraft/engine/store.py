@@ -26,7 +26,7 @@ class Store:
     `result.json` is written last, so a job folder with one is complete.
 
     Attributes:
-        every: seconds between two checkpoints.
+        every: least seconds between two checkpoints.
         keep_weights: whether models with weights of their own are kept, at the size of the backbone each.
     """
 

@@ -25,19 +25,18 @@ class Checkpoints:
     different steps, or without those that were finished meanwhile, would end in other bits.
 
     Args:
-        every: seconds between two saves.
+        every: seconds between two saves, or longer where saving is slow: at most a twentieth of the time goes
+            into it (tuned weights are as large as the backbone, four times over).
     """
 
     folder: Path
     every: float = 5.0
     _last: float = field(default_factory=time.monotonic)
+    _cost: float = 0.0
 
     def is_time(self) -> bool:
-        """Whether `every` seconds have passed since the last save that was asked for."""
-        if time.monotonic() - self._last < self.every:
-            return False
-        self._last = time.monotonic()
-        return True
+        """Whether the time for the next save has come."""
+        return time.monotonic() - self._last >= max(self.every, 20 * self._cost)
 
     def save(self, runs: Mapping[str, Saved]) -> None:
         """Write every run's tensors and plain values as one safetensors file, atomically.
@@ -49,6 +48,7 @@ class Checkpoints:
 
         whole = {f"{run}/{key}": value.contiguous() for run, (saved, _) in runs.items() for key, value in saved.items()}
         plain = {run: values for run, (_, values) in runs.items()}
+        began = time.monotonic()
         path = self.folder / f"{content_hash(sorted(runs))[:16]}.safetensors"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -56,6 +56,8 @@ class Checkpoints:
         except OSError as error:
             do = "make room on the disk; what was kept before is whole" if error.errno in NO_ROOM else None
             raise RunError(f"the checkpoint could not be written ({error.strerror})", where=path, do=do) from error
+        self._last = time.monotonic()
+        self._cost = self._last - began
 
     def load(self, runs: Collection[str]) -> dict[str, Saved]:
         """What was saved of these runs together; empty where nothing was, or where the file cannot be read."""
