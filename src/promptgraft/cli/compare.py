@@ -87,12 +87,12 @@ def compare(
 def chosen_rows(methods: str | None) -> list[tuple[str, dict[str, str]]] | None:
     """The rows of the comparison that belong to the methods named; None for all."""
     from promptgraft.method.method import find
-    from promptgraft.study.compare import ROWS
+    from promptgraft.study.compare import rows_here
 
     if methods is None:
         return None
     names = [find(name.strip()).name for name in methods.split(",") if name.strip()]
-    return [row for row in ROWS if row[0] in names]
+    return [row for row in rows_here() if row[0] in names]
 
 
 def show(say: Say, comparison: Comparison, files: Mapping[str, Path]) -> None:

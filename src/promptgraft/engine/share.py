@@ -23,11 +23,16 @@ class Shared:
 
     Tokens are known by their examples' content, so that equal splits of different seeds share them; hidden states
     by the identity of tokens and prompt, which are kept alive beside them so that no identity is used twice.
+
+    Attributes:
+        cut: task name -> how many inputs were longer than allowed.
+        chosen: what a probe was asked -> its choice, and the note that says so.
     """
 
     def __init__(self, backbone: Backbone) -> None:
         self.backbone = backbone
         self.cut: dict[str, int] = {}
+        self.chosen: dict[Hashable, tuple[str, str]] = {}
         self._tokens: dict[Hashable, Tokens] = {}
         self._states: OrderedDict[Hashable, tuple[object, Tensor]] = OrderedDict()
         self._described: dict[Hashable, Tensor] = {}
@@ -57,10 +62,6 @@ class Shared:
         if key not in self._described:
             self._described[key] = pooled(self.backbone, None, self.backbone.tokenize_texts(list(texts)), pooling)
         return self._described[key]
-
-    def once(self, key: Hashable, alive: object, make: Callable[[], Tensor]) -> Tensor:
-        """Any other tensor, once; `alive` is what the identities in the key belong to."""
-        return self._keep(key, alive, make)
 
     def _keep(self, key: Hashable, alive: object, make: Callable[[], Tensor]) -> Tensor:
         if key in self._states:

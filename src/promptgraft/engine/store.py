@@ -13,7 +13,7 @@ from promptgraft.errors import ArtefactError, RunError
 from promptgraft.method.job import Job
 from promptgraft.prompt import artefact as artefacts
 from promptgraft.prompt.artefact import Artefact
-from promptgraft.prompt.atomic import NO_ROOM, write_bytes
+from promptgraft.prompt.atomic import NO_ROOM, tidy, write_bytes
 from promptgraft.readout.readout import find as find_readout
 from promptgraft.train.checkpoint import Checkpoints
 from promptgraft.train.run import Tuned
@@ -50,6 +50,7 @@ class Store:
         folder = self.place(finished.job)
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            tidy(folder)
             write_bytes(folder / "job.json", json.dumps(finished.job.describe(), indent=2).encode())
             if finished.history:
                 write_bytes(folder / "history.csv", history_csv(finished.history).encode())

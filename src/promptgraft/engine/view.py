@@ -107,7 +107,7 @@ class JobView:
         options: dict[str, tuple[Tensor, Tokens]] = {
             pooling: (self.states("train", None, pooling, "cross"), tokens) for pooling in POOLINGS
         }
-        return POOLINGS[POOLINGS.index(self._probe("pooling", options))]
+        return POOLINGS[POOLINGS.index(self._probe("pooling", "", options))]
 
     def _choose_encoding(self) -> Encoding:
         if self.task.kind not in ("pair", "regression") or not self.task.train or self.task.train[0].pair is None:
@@ -118,12 +118,16 @@ class JobView:
         for encoding in ENCODINGS:
             states, tokens = self.states("train", None, self.pooling, encoding), self.tokens("train", encoding)
             options[encoding] = features(states, tokens, encoding), tokens
-        return ENCODINGS[ENCODINGS.index(self._probe("encoding", options))]
+        return ENCODINGS[ENCODINGS.index(self._probe("encoding", self.pooling, options))]
 
-    def _probe(self, what: str, options: Mapping[str, tuple[Tensor, Tokens]]) -> str:
-        name, estimates = choose(self.task, self.task.train, options, self.job.seed)
-        figures = ", ".join(f"{option} {100 * estimate.value:.1f}" for option, estimate in estimates.items())
-        self.notes.append(
-            f"{what}: {name}, by the likelihood of a cross-validated probe on the training rows (accuracy {figures})"
-        )
+    def _probe(self, what: str, under: str, options: Mapping[str, tuple[Tensor, Tokens]]) -> str:
+        """The option a probe reads best, chosen once for all jobs on these rows; `under` is what it was chosen with."""
+        key = (what, under, self.task.train, self.job.recipe.max_length, self.job.seed)
+        if key not in self._shared.chosen:
+            name, estimates = choose(self.task, self.task.train, options, self.job.seed)
+            figures = ", ".join(f"{option} {100 * estimate.value:.1f}" for option, estimate in estimates.items())
+            by = "by the likelihood of a cross-validated probe on the training rows"
+            self._shared.chosen[key] = name, f"{what}: {name}, {by} (accuracy {figures})"
+        name, note = self._shared.chosen[key]
+        self.notes.append(note)
         return name
