@@ -36,8 +36,8 @@ HEAD = """# The starter bank
 `promptgraft bank list starter` and `promptgraft bank show starter NAME` show it, `promptgraft bank verify starter`
 checks every file against its card.
 
-| prompt | family | kind | data | licence of the data | test score (95 %, rows) | readout | steps x batch, tokens |
-| --- | --- | --- | --- | --- | ---: | --- | --- |
+| prompt | what | data | licence of the data | test | 95 % interval | rows | readout |
+| --- | --- | --- | --- | --- | --- | ---: | --- |
 """
 
 TAIL = """
@@ -45,7 +45,7 @@ Scores are in percent of the metric named, on test rows that chose nothing; the 
 as they came out of one seed with one recipe, weak ones too: of two choices or two classes a guess gets half right, and
 where the score is near that, the frozen model reads little of the task. Do not hold them against published figures:
 most sets are cut to at most 10,000 training and 1,000 test rows, some are split anew, texts are cut at the tokens
-named, and the backbone has [seen some of these sets](models.md#what-to-know-before-you-quote-a-figure) in its own
+on the card, and the backbone has [seen some of these sets](models.md#what-to-know-before-you-quote-a-figure) in its own
 training.
 
 ## Which data, and which not
@@ -58,7 +58,7 @@ the prompts hold no text of them.
 Most sets of sentiment are therefore missing: for many no licence of the texts is stated anywhere, and others allow
 no commercial use or are under the terms of the site they were taken from. `goemotions_valence` stands in for them. It
 is no published set: it is GoEmotions with joy as `positive`, with anger, disgust, fear and sadness as `negative`, and
-without the comments that are neutral or surprised. Good sources for reviews are better tuned on reviews of your own:
+without the comments that are neutral or surprised. Where you have labelled reviews of your own, tune a source on them:
 `promptgraft tune my-reviews.csv --model minilm --bank my-bank`.
 
 ## How to rebuild it
@@ -89,31 +89,24 @@ def page() -> str:
 
 def line(entry: Summary) -> str:
     """A prompt's line of the table."""
-    card = entry.card
-    recipe = card.recipe
+    card, test = entry.card, entry.card.scores["test"]
     cells = [
         f"`{entry.name}`",
-        card.task.family,
-        kind(card),
+        what(card),
         PUBLISHED[entry.name],
         card.task.licence,
-        score(card),
+        f"{card.task.metric} {test.value:.1f}",
+        f"{test.low:.1f} to {test.high:.1f}",
+        test.rows,
         f"`{card.readout}`",
-        f"{recipe['steps']} x {recipe['batch']}, {recipe['max_length']}",
     ]
     return f"| {' | '.join(map(str, cells))} |\n"
 
 
-def kind(card: Card) -> str:
-    """What kind of task it is, and of how many labels."""
-    labels = len(card.task.labels)
-    return f"{card.task.kind}, {labels} labels" if labels else str(card.task.kind)
-
-
-def score(card: Card) -> str:
-    """The score on test with its interval and rows."""
-    test = card.scores["test"]
-    return f"{card.task.metric} {test.value:.1f} ({test.low:.1f} to {test.high:.1f}, {test.rows})"
+def what(card: Card) -> str:
+    """Family, kind and number of labels."""
+    labels = f", {len(card.task.labels)} labels" if card.task.labels else ""
+    return f"{card.task.family}: {card.task.kind}{labels}"
 
 
 if __name__ == "__main__":
