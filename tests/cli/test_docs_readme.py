@@ -120,10 +120,10 @@ def test_the_commands_work_in_order(place: tuple[Path, dict[str, str]], minilm: 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("number", range(2))
-def test_the_python_works(number: int, place: tuple[Path, dict[str, str]], minilm: Path) -> None:
+@pytest.mark.parametrize(("page", "number"), [(ENGLISH, 0), (ENGLISH, 1), ("docs/models.md", 0)])
+def test_the_python_works(page: str, number: int, place: tuple[Path, dict[str, str]], minilm: Path) -> None:
     folder, surroundings = place
-    code = blocks(ROOT / ENGLISH, "python")[number]
+    code = blocks(ROOT / page, "python")[number]
     done = subprocess.run(["python", "-c", code], cwd=folder, env=surroundings, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"\d", done.stdout)
+    assert done.stdout
