@@ -17,15 +17,15 @@ from promptgraft.engine.rank import Ranking, candidates, rank_sources
 from promptgraft.engine.result import Finished
 from promptgraft.engine.store import Store
 from promptgraft.errors import ArtefactError, RunError, UsageError, unknown
-from promptgraft.method.job import Job, Source
+from promptgraft.method.job import Job, Source, row_label
 from promptgraft.method.method import check
 from promptgraft.model.backbone import Backbone
-from promptgraft.model.load import load_backbone
+from promptgraft.model.load import DType, load_backbone
 from promptgraft.prompt import artefact as artefacts
 from promptgraft.prompt.artefact import Artefact
 from promptgraft.prompt.card import BackboneCard, TaskCard
 from promptgraft.prompt.peft import export_peft, import_peft
-from promptgraft.study.compare import Comparison, judge, plan, rows_here
+from promptgraft.study.compare import Comparison, judge, plan, repeated, rows_here
 from promptgraft.task.load import load_task, read_texts
 from promptgraft.task.sampling import cap
 from promptgraft.task.task import Example, Task
@@ -33,6 +33,7 @@ from promptgraft.train.recipe import Recipe, default_recipe
 
 Progress = Callable[[Event], None]
 ARTEFACT = "artefact"
+ARITHMETICS: tuple[DType, ...] = ("auto", "fp32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,22 @@ def open_task(task: Task | str | Path, *, test_rows: int | None = None, seed: in
     return loaded if test_rows is None else cap(loaded, "test", test_rows, seed)
 
 
-def open_model(model: Backbone | str | Path) -> Backbone:
-    """A backbone as it is, or loaded by name or folder in the arithmetic that is fastest here."""
-    return load_backbone(model, dtype="auto") if isinstance(model, str | Path) else model
+def open_model(model: Backbone | str | Path, arithmetic: object = "auto") -> Backbone:
+    """A backbone as it is, or loaded by name or folder.
+
+    Args:
+        arithmetic: `fp32`, `bf16`, or `auto`: the one that is fastest here.
+    Raises:
+        UsageError: another arithmetic, or one that a loaded backbone does not have.
+    """
+    wanted = next((name for name in ARITHMETICS if name == arithmetic), None)
+    if wanted is None:
+        raise unknown("arithmetic", str(arithmetic), ARITHMETICS)
+    if isinstance(model, str | Path):
+        return load_backbone(model, dtype=wanted)
+    if wanted not in ("auto", model.arithmetic):
+        raise UsageError(f"{model.name} was loaded in {model.arithmetic}, not {wanted}", do="load it anew")
+    return model
 
 
 def as_bank(bank: Bank | str | Path, *, create: bool = False) -> Bank:
@@ -79,7 +93,7 @@ def recipe_for(backbone: Backbone, task: Task, shots: int | None, given: Mapping
             raise unknown("part of the recipe", name, Recipe.model_fields)
     rows = len(task.train) if shots is None else shots * max(2, len(task.classes))
     try:
-        return default_recipe(backbone, rows).changed(**dict(given))
+        return default_recipe(backbone, rows).changed(**{**given, "arithmetic": backbone.arithmetic})
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(
@@ -110,7 +124,7 @@ def tune(
         bank: where to keep the artefact as well, under `name` (default: the task's name).
         recipe: values of `Recipe` that differ from the defaults.
     """
-    backbone, loaded = open_model(model), open_task(task, test_rows=test_rows)
+    backbone, loaded = open_model(model, recipe.get("arithmetic", "auto")), open_task(task, test_rows=test_rows)
     fixed = recipe_for(backbone, loaded, shots, recipe)
     jobs = [Job(loaded, backbone.fingerprint, method, seed, fixed, shots, None, dict(options or {})) for seed in seeds]
     return _keep(_engine(backbone, out, progress), jobs, (), out, bank, name)
@@ -129,7 +143,7 @@ def rank(
     **recipe: object,
 ) -> Ranking:
     """Order the bank's prompts by how well each measure says they should transfer to the task."""
-    backbone, loaded = open_model(model), open_task(task)
+    backbone, loaded = open_model(model, recipe.get("arithmetic", "auto")), open_task(task)
     engine = _engine(backbone, out, progress)
     sources, left_out = candidates(as_bank(bank), backbone, loaded)
     fixed = recipe_for(backbone, loaded, shots, recipe)
@@ -163,7 +177,7 @@ def transfer(
         unlabelled: target text without labels, for methods that distil.
         baselines: also run the linear probe and prompt tuning from scratch on the same rows.
     """
-    backbone, loaded = open_model(model), open_task(task, test_rows=test_rows)
+    backbone, loaded = open_model(model, recipe.get("arithmetic", "auto")), open_task(task, test_rows=test_rows)
     engine = _engine(backbone, out, progress)
     fixed = recipe_for(backbone, loaded, shots, recipe)
     free = free_text(unlabelled, loaded)
@@ -193,7 +207,7 @@ def compare(
     **recipe: object,
 ) -> Comparison:
     """Every method on one task at equal steps over several seeds; chosen by validation, reported on test."""
-    backbone, loaded = open_model(model), open_task(task, test_rows=test_rows)
+    backbone, loaded = open_model(model, recipe.get("arithmetic", "auto")), open_task(task, test_rows=test_rows)
     engine = _engine(backbone, out, progress, keep_weights=False)
     fixed = recipe_for(backbone, loaded, shots, recipe)
     chosen: Mapping[int, Source | None] = dict.fromkeys(seeds)
@@ -208,8 +222,10 @@ def compare(
         reasons = "; ".join(engine.skipped.values())
         raise RunError(f"no method could be run ({reasons})", where=loaded.name)
     ranked, best = judge(finished)
+    asked = {row_label(method, options) for method, options in rows or rows_here()}
+    skipped = {**engine.skipped, **{label: why for label, why in repeated(chosen).items() if label in asked}}
     said = (*notes, *engine.notes(), *dict.fromkeys(note for one in finished for note in one.result.notes))
-    return Comparison(loaded, backbone.name, shots, fixed, ranked, best, dict(engine.skipped), said)
+    return Comparison(loaded, backbone.name, shots, fixed, ranked, best, skipped, said)
 
 
 def load(path: str | Path, model: Backbone | str | Path | None = None) -> Predictor:

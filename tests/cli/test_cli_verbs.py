@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from command import QUICK, Command, Tuned
+from promptgraft.study.compare import ROWS
 
 
 def sealed(folder: Path) -> bytes:
@@ -146,7 +147,7 @@ def test_compare_runs_every_method(
 ) -> None:
     words = ["compare", reviews, "--model", splade_tiny, "--bank", tuned.bank, "--shots", 4, "--seed", 0]
     compared = done(*words, "--out", tmp_path, *QUICK, "--json").json
-    assert len(compared["rows"]) + len(compared["skipped"]) == 18
+    assert len(compared["rows"]) + len(compared["skipped"]) == len(ROWS)
     assert not {label for label in compared["skipped"] if not label.startswith("pot:keep")}, compared["skipped"]
 
 
@@ -225,7 +226,8 @@ def test_a_prompt_goes_to_peft_and_back(
     adapter, back = tmp_path / "adapter", tmp_path / "back"
     words = ["bank", "export", tuned.bank, "shop_questions_zh", adapter, "--peft"]
     refused = pg(*words)
-    assert refused.status == 1 and "PEFT would not predict the same" in refused.err
+    assert refused.status == 1
+    assert "PEFT would not predict the same" in refused.err
     assert "PEFT will predict differently" in done(*words, "--differing").err
     done("bank", "import", back, adapter, "--model", splade_tiny, "--name", "returned")
     assert [entry["name"] for entry in done("bank", "list", back, "--json").json] == ["returned"]

@@ -172,7 +172,8 @@ def test_placebos_are_told_from_panda(full: Comparison) -> None:
     assert groups["linear-probe"] == "scratch"
     placebo = [label for label, name in groups.items() if name == "placebo"]
     assert placebo == [f"panda:paper:{name}" for name in ("self", "shuffled-in-class", "shuffled", "random")] + [
-        "panda:released:weight=0"
+        "panda:released:weight=0",
+        "panda:gated:shuffled",
     ]
     assert all(missing(row) for row in full.rows if row.label in placebo)
 
@@ -180,12 +181,11 @@ def test_placebos_are_told_from_panda(full: Comparison) -> None:
 def test_whether_panda_beats_its_placebos_is_said() -> None:
     assert placebos(made_comparison(rows=ROWS[:8])) == ""
     same = placebos(made_comparison(rows=PANDAS))
-    assert same.startswith("PANDA does not beat its own placebos here: of 5 differences none")
-    assert same.endswith("Run without a placebo of its own: panda:gated.")
-    better = made_comparison(rows=PANDAS, lifts={"panda:paper": 9.0, "panda:released": 9.0})
-    assert placebos(better).startswith("PANDA beats its own placebos here: all 5 differences are above 0")
+    assert same.startswith("PANDA does not beat its own placebos here: of 6 differences none")
+    better = made_comparison(rows=PANDAS, lifts={"panda:paper": 9.0, "panda:released": 9.0, "panda:gated": 9.0})
+    assert placebos(better).startswith("PANDA beats its own placebos here: all 6 differences are above 0")
     some = made_comparison(rows=PANDAS, lifts={"panda:paper": 9.0})
-    assert "only some of its own placebos here, 4 of 5" in placebos(some)
+    assert "only some of its own placebos here, 4 of 6" in placebos(some)
     worse = made_comparison(rows=PANDAS, lifts={"panda:paper:random": 9.0})
     assert "Below a placebo, clear of noise: panda:paper to panda:paper:random." in placebos(worse)
 

@@ -101,7 +101,8 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
     "no label column to be told": (
         {"a.csv": "body,one,two\nx,a,c\ny,b,d\nz,a,c\nw,b,d\n"},
         "{}/a.csv: cannot tell which column holds the label (none, or more than one, has few values that come back;"
-        " its columns: 'body', 'one', 'two'); name it with --text-column, --pair-column or --label-column, or in task.toml",
+        " its columns: 'body', 'one', 'two'); name it with"
+        " --text-column, --pair-column or --label-column, or in task.toml",
     ),
     "unseen label": (
         {"t/train.jsonl": GOOD, "t/test.jsonl": row('{"text": "x", "label": "ugly"}')},

@@ -190,6 +190,11 @@ class RecipeOptions:
         typer.Option(rich_help_panel="Recipe", help="Pairs as one sequence or two; auto: by a probe."),
     ] = None
 
+    arithmetic: Annotated[
+        Literal["auto", "fp32", "bf16"] | None,
+        typer.Option(rich_help_panel="Recipe", help="Of the matrix products; auto: bf16 where the processor has it."),
+    ] = None
+
     def given(self) -> dict[str, Any]:
         """Those that were given."""
         return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}

@@ -61,7 +61,6 @@ class Backbone(Protocol):
     """
 
     name: str
-    fingerprint: str
     family: str
     hidden: int
     embedding_width: int
@@ -72,6 +71,9 @@ class Backbone(Protocol):
     deep: bool
     arithmetic: Arithmetic
     weights: Mapping[str, Tensor]
+
+    @property
+    def fingerprint(self) -> str: ...
 
     def tokenize(
         self, examples: Sequence[Example], kind: Kind, encoding: Encoding = "cross", *, max_length: int | None = None

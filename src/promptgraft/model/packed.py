@@ -39,15 +39,20 @@ class PackedBackbone:
         *,
         dtype: torch.dtype,
         pooling: Pooling | None,
-        fingerprint: str,
+        fingerprint: str | None,
         frozen: Encoder | None = None,
     ) -> None:
-        self.name, self.fingerprint, self.pooling, self.weights = name, fingerprint, pooling, weights
+        self.name, self.pooling, self.weights = name, pooling, weights
         self.family, self.hidden, self.layers, self.heads = shape.family, shape.hidden, shape.layers, shape.heads
         self.embedding_width, self.max_length = shape.embedding_width, shape.max_length
         self._shape, self._assemble, self._tokenizer, self._dtype = shape, assemble, tokenizer, dtype
         self.arithmetic: Arithmetic = "bf16" if dtype == torch.bfloat16 else "fp32"
-        self._frozen = frozen
+        self._frozen, self._known = frozen, fingerprint
+
+    @property
+    def fingerprint(self) -> str:
+        """Made when it is asked for: weights that learn are other weights at every step."""
+        return fingerprint(self.weights) if self._known is None else self._known
 
     def tokenize(
         self, examples: Sequence[Example], kind: Kind, encoding: Encoding = "cross", *, max_length: int | None = None
@@ -96,8 +101,7 @@ class PackedBackbone:
             self._tokenizer,
             dtype=self._dtype,
             pooling=self.pooling,
-            # Weights that learn change at every step; hashing them each time would cost more than the step.
-            fingerprint="" if learn else fingerprint(weights),
+            fingerprint=None,
             frozen=None if learn else self._assemble(self._shape, Take(weights, self.name, self._dtype)),
         )
 

@@ -59,8 +59,10 @@ class Identified(Protocol):
     """A backbone, as far as a card names it."""
 
     name: str
-    fingerprint: str
     family: str
+
+    @property
+    def fingerprint(self) -> str: ...
 
 
 class BackboneCard(Part):

@@ -42,7 +42,7 @@ def _results(card: Card) -> list[dict[str, object]]:
         {
             "task": {"type": _hub_task(card.task.kind)},
             "dataset": {"name": card.task.name, "type": card.task.source or card.task.name, "split": split},
-            "metrics": [{"type": card.task.metric, "value": score.value}],
+            "metrics": [{"type": card.task.metric, "value": round(score.value, 4)}],
         }
         for split, score in card.scores.items()
     ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from promptgraft.engine.result import Finished, Result
 from promptgraft.method import setfit
-from promptgraft.method.job import Job, Source
+from promptgraft.method.job import Job, Source, row_label
 from promptgraft.method.method import find
 from promptgraft.study.judge import Mean, mean, paired
 from promptgraft.task.task import Example, Task
@@ -66,6 +66,14 @@ def plan(
             given = source if wants else None
             jobs.append(Job(task, backbone, method, seed, recipe, shots, given, options, free))
     return jobs
+
+
+def repeated(sources: Mapping[int, Source | None]) -> dict[str, str]:
+    """Rows that `plan` leaves out since they are other rows' runs, and why."""
+    keep = {"readout": "keep"}
+    if not any(source is not None and _repeats("pot", keep, source) for source in sources.values()):
+        return {}
+    return {row_label("pot", keep): "the source's own readout is label text, which makes it the run pot:label-text"}
 
 
 def _repeats(method: str, options: Mapping[str, str], source: Source) -> bool:
