@@ -196,9 +196,12 @@ class LocalEngine:
             notes=tuple(view.notes),
         )
         finished = Finished(job, result, trained.tuned, trained.history)
-        self._tuned[job.id] = trained.tuned
         if self.store is not None:
             self.store.save(finished, make_artefact(finished, view))
+        if trained.tuned.weights is None:
+            self._tuned[job.id] = trained.tuned  # what other jobs may require; tuned weights are no one's teacher
+        elif self.store is not None and not self.store.keep_weights:
+            finished = Finished(job, result, None, trained.history)
         if self.progress is not None:
             self.progress(Event(self._done + 1, self._wanted, job.label))
         return finished
