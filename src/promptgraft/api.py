@@ -93,7 +93,7 @@ def recipe_for(backbone: Backbone, task: Task, shots: int | None, given: Mapping
             raise unknown("part of the recipe", name, Recipe.model_fields)
     rows = len(task.train) if shots is None else shots * max(2, len(task.classes))
     try:
-        return default_recipe(backbone, rows).changed(**{**given, "arithmetic": backbone.arithmetic})
+        return default_recipe(backbone, rows, task.kind).changed(**{**given, "arithmetic": backbone.arithmetic})
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(

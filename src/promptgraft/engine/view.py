@@ -127,7 +127,7 @@ class JobView:
             name, estimates = choose(self.task, self.task.train, options, self.job.seed)
             figures = ", ".join(f"{option} {100 * estimate.value:.1f}" for option, estimate in estimates.items())
             by = "by the likelihood of a cross-validated probe on the training rows"
-            self._shared.chosen[key] = name, f"{what}: {name}, {by} (accuracy {figures})"
+            self._shared.chosen[key] = name, f"{what}: {name}, {by} (its score {figures})"
         name, note = self._shared.chosen[key]
         self.notes.append(note)
         return name
