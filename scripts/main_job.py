@@ -147,8 +147,9 @@ def score_table(rows: Sequence[Mapping[str, str]], shots: int) -> list[str]:
         cells = [f"{means[target]:.1f}" if target in means else "" for target in targets]
         gains = [str(gain(table, label, base) or "") if label != base else "" for base in (BASELINE, "linear-probe")]
         took = [float(row["seconds"]) for row in rows if (row["method"], row["shots"]) == (label, str(shots))]
-        average = sum(means.values()) / len(means)
-        parts = [label, *cells, f"{average:.1f}", *gains, f"{sum(took) / len(took):.1f}"]
+        whole = len(means) == len(targets)  # a mean over other targets would not compare
+        average = f"{sum(means.values()) / len(means):.1f}" if whole else ""
+        parts = [label, *cells, average, *gains, f"{sum(took) / len(took):.1f}"]
         lines.append(f"| {' | '.join(parts)} |")
     return lines
 
