@@ -54,7 +54,6 @@ SERVES: dict[tuple[str, str, str], frozenset[Kind]] = {
     ("zero-shot", "prompt", "none"): CLASSES,
     ("zero-shot", "prompt", "source"): CLASSES,
     ("zero-shot", "readout", "label-text"): CLASSES,
-    ("zero-shot", "readout", "keep"): CLASSES,
     ("panda", "", ""): NO_SPAN,
     ("panda", "mode", "paper"): NO_SPAN,
     ("panda", "mode", "released"): UNITS_ARE_ROWS,
