@@ -9,17 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from command import Command
-
 
 def test_the_demo_is_a_whole_script(root: Path) -> None:
-    subprocess.run(["bash", "-n", root / "examples" / "demo.sh"], check=True)
+    read = subprocess.run(["bash", "-n", root / "examples" / "demo.sh"], capture_output=True, text=True, check=False)
+    assert (read.returncode, read.stderr) == (0, "")
 
 
 @pytest.mark.slow
-def test_the_first_example(root: Path, pg: Command, home: Path, minilm: Path) -> None:
-    if pg("bank", "list", "starter").status:
-        pytest.skip("the starter bank is not built yet: run the script that does")
+def test_the_first_example(root: Path, home: Path, minilm: Path) -> None:
     environment = os.environ | {"PROMPTGRAFT_HOME": str(home), "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [sys.executable, "examples/quickstart.py"],
