@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -11,10 +12,12 @@ from torch import Tensor
 
 from promptgraft import kernels
 from promptgraft.errors import ModelError, RunError
+from promptgraft.kernels.native.library import chosen
 from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Dropout, Encoding, Pooling, Read
 from promptgraft.model.encoder import Assemble, Encoder, Layer, Norm, Shape, Take
 from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.layout import Layout, lay_out
+from promptgraft.model.native import NativeEncoder, Rows
 from promptgraft.model.tokenize import Tokenizer
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import PromptStack
@@ -68,8 +71,12 @@ class PackedBackbone:
         encoder = self._encoder
         self._check(prompts, read, encoder)
         layout = lay_out(batch, prompts, read, self.max_length)
-        x = self._embedded(encoder, batch.tokens.ids, layout, prompts, dropout)
-        x = self._through_layers(encoder, x, layout, batch, prompts, dropout)
+        native = self._native if dropout is None and batch.tokens.sequences else None
+        if native is not None:
+            x = self._natively(native, encoder, layout, batch, prompts, read)
+        else:
+            x = self._embedded(encoder, batch.tokens.ids, layout, prompts, dropout)
+            x = self._through_layers(encoder, x, layout, batch, prompts, dropout)
         if read == "mean":
             return kernels.segment_mean(x.float(), layout.read_starts)
         if read == "pooler" and encoder.pooler is not None:
@@ -109,6 +116,35 @@ class PackedBackbone:
     def _encoder(self) -> Encoder:
         """The weights in the order of use; those that learn are put together anew, a graph for every pass."""
         return self._frozen or self._assemble(self._shape, Take(self.weights, self.name, self._dtype))
+
+    @cached_property
+    def _native(self) -> NativeEncoder | None:
+        """The packed weights of the native path; None where they learn, or where that path is not there."""
+        if self._frozen is None or chosen()[0] is None:
+            return None
+        return NativeEncoder(self._frozen, self._shape)
+
+    def _natively(
+        self,
+        native: NativeEncoder,
+        encoder: Encoder,
+        layout: Layout,
+        batch: Batch,
+        prompts: PromptStack | None,
+        read: Read,
+    ) -> Float[Tensor, "Q H"]:
+        """All layers in one call; what the library does not embed itself enters as rows."""
+        deep = prompts if prompts is not None and prompts.depth == "deep" else None
+        first = read in ("cls", "pooler")
+        whose, offsets = (None, None) if deep is None else (batch.prompt_of, deep.starts)
+        table = None if deep is None else deep.table
+        if encoder.project is None and layout.source is None:
+            places = layout.positions + self._shape.first_position
+            rows = Rows(layout.starts, batch.tokens.ids, layout.types, places, whose, offsets, first)
+            return native(rows, table, None)
+        values = self._embedded(encoder, batch.tokens.ids, layout, prompts, None).float()
+        x = native(Rows(layout.starts, None, None, None, whose, offsets, first), table, values)
+        return x if first or layout.read is None else x.index_select(0, layout.read)
 
     def _check(self, prompts: PromptStack | None, read: Read, encoder: Encoder) -> None:
         if read == "pooler" and encoder.pooler is None:

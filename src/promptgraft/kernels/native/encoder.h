@@ -1,0 +1,121 @@
+// The frozen encoder: packed weights, and what a forward keeps for its backward.
+#pragma once
+
+#include <vector>
+
+#include "plan.h"
+
+namespace pg {
+
+struct Sizes {
+    int hidden, heads, wide, layers, activation;
+    float epsilon;
+
+    int depth() const { return hidden / heads; }
+    int width() const { return up(hidden, COLUMNS); }
+    int broad() const { return up(wide, COLUMNS); }
+};
+
+// A linear layer forward and backward: y = x W^T + b, dx = dy W.
+template <class S>
+struct Linear {
+    Weight<S> forward, backward;
+    std::vector<float> bias;
+};
+
+template <class S>
+struct Layer {
+    Linear<S> qkv, attended, wide, narrow;
+    std::vector<float> attended_scale, attended_shift, narrow_scale, narrow_shift;
+};
+
+template <class S>
+struct Encoder {
+    Sizes sizes;
+    std::vector<Layer<S>> own;      // layers with weights of their own
+    std::vector<int> order;         // which of them each turn uses
+    const S *words = nullptr, *types = nullptr, *positions = nullptr;  // [., hidden], the caller's
+    std::vector<float> embedded_scale, embedded_shift;
+    std::vector<void*> memory;
+
+    const Layer<S>& layer(int turn) const { return own[order[turn]]; }
+    ~Encoder() {
+        for (void* one : memory) std::free(one);
+    }
+};
+
+template <class S>
+Weight<S> room_for(int n, int k, std::vector<void*>& memory) {
+    Weight<S> w;
+    w.n = n, w.k = k;
+    size_t bytes = ((size_t)n * k * sizeof(S) + 127) / 64 * 64;
+    w.data = (S*)std::aligned_alloc(64, bytes);
+    if (w.data) std::memset((void*)w.data, 0, bytes), memory.push_back(w.data);
+    return w;
+}
+
+// `parts` products over the same input side by side (query, key, value), each padded by itself.
+template <class S>
+bool pack(const float* weight, const float* bias, int parts, int out, int in, Linear<S>& to, std::vector<void*>& memory) {
+    int wide = up(out, COLUMNS), deep = up(in, COLUMNS);
+    to.forward = room_for<S>(parts * wide, deep, memory);
+    to.backward = room_for<S>(deep, parts * wide, memory);
+    to.bias.assign(parts * wide + W, 0.0f);
+    if (!to.forward.data || !to.backward.data) return false;
+    for (int p = 0; p < parts; p++)
+        for (int o = 0; o < out; o++) {
+            to.bias[p * wide + o] = bias[p * out + o];
+            for (int i = 0; i < in; i++) {
+                S x = to_storage(weight[((size_t)p * out + o) * in + i], (S*)nullptr);
+                to.forward.at(p * wide + o, i) = x;
+                to.backward.at(i, p * wide + o) = x;
+            }
+        }
+    return true;
+}
+
+// Bytes handed out one after the other, each on a line of its own; with `base` null only counted.
+struct Carver {
+    char* base;
+    size_t used = 0;
+
+    template <class T>
+    T* take(size_t count) {
+        T* at = (T*)(base ? base + used : nullptr);
+        used += (count * sizeof(T) + 127) / 64 * 64;  // and room behind, for vectors that end past the last value
+        return at;
+    }
+};
+
+// What one layer keeps: normalised values instead of inputs, slopes instead of arguments.
+template <class S>
+struct Kept {
+    S *qkv, *query;                     // `query` apart in a last layer that reads few rows
+    float* norms;                       // of the softmax, a value a head
+    S *attended, *slope, *narrow;       // normalised, slope of the activation, normalised
+    float *attended_rate, *narrow_rate;  // 1 / standard deviation
+
+    Kept(Carver& from, const Sizes& z, int64_t rows, int64_t reads, bool last) {
+        int64_t out = last ? reads : rows;
+        qkv = from.take<S>(rows * 3 * z.width());
+        query = last ? from.take<S>(reads * z.width()) : qkv;
+        norms = from.take<float>(out * z.heads);
+        attended = from.take<S>(out * z.width()), slope = from.take<S>(out * z.broad());
+        narrow = from.take<S>(out * z.width());
+        attended_rate = from.take<float>(out), narrow_rate = from.take<float>(out);
+    }
+};
+
+// The prompts with their columns turned to rows: [layers, 2], every prompt [hidden, length].
+struct TurnedPrompts {
+    float* turned;
+    float* plain;  // a copy with room behind it, where heads are no multiple of a vector
+
+    TurnedPrompts(Carver& from, const Sizes& z, const Call& call) {
+        size_t all = (size_t)z.layers * 2 * call.prompt_rows * z.hidden;
+        turned = from.take<float>(all);
+        plain = z.depth() % W ? from.take<float>(all) : nullptr;
+    }
+};
+
+}  // namespace pg

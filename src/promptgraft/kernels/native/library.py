@@ -1,0 +1,87 @@
+"""Chooses and loads the compiled library; what crosses its border."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from ctypes import POINTER, c_float, c_int, c_int64, c_void_p
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from promptgraft.kernels.native.build import VARIANTS, library
+
+VERSION = 1
+ACTIVATIONS = {"gelu": 0, "gelu_new": 1, "gelu_pytorch_tanh": 1, "relu": 2, "silu": 3}
+SWITCH = "PROMPTGRAFT_NATIVE"
+
+
+class Call(ctypes.Structure):
+    """One pass over a packed batch, as `plan.h` reads it."""
+
+    _fields_ = [
+        *((name, c_int64) for name in "sequences prompts prompt_rows threads read_first keep want_input".split()),
+        *((name, c_void_p) for name in "starts ids types positions input prompt_of prompt_starts table".split()),
+        *((name, c_void_p) for name in "saved output d_output d_table d_input".split()),
+    ]
+
+
+def able() -> dict[str, bool]:
+    """Which variants this processor can run."""
+    avx512 = torch.cpu._is_avx512_supported()
+    half = avx512 and torch.cpu._is_avx512_bf16_supported()
+    tiles = half and torch.cpu._is_amx_tile_supported()
+    return {"amx": tiles, "avx512bf16": half, "avx512": avx512, "avx2": torch.cpu._is_avx2_supported()}
+
+
+@cache
+def load(variant: str) -> ctypes.CDLL:
+    """The library of one variant, its functions typed.
+
+    Raises:
+        OSError: it is not there, or cannot be loaded.
+    """
+    found = ctypes.CDLL(str(library(variant)))
+    if found.pg_version() != VERSION:
+        raise OSError(f"{library(variant)} is of another version")
+    found.pg_new.restype, found.pg_new.argtypes = c_void_p, [c_int] * 5 + [c_float]
+    found.pg_free.restype, found.pg_free.argtypes = None, [c_void_p]
+    found.pg_layer.argtypes = [c_void_p, POINTER(c_void_p)]
+    found.pg_turn.restype, found.pg_turn.argtypes = None, [c_void_p, c_int]
+    found.pg_embeddings.restype, found.pg_embeddings.argtypes = None, [c_void_p] * 6
+    found.pg_saved_bytes.restype, found.pg_saved_bytes.argtypes = c_int64, [c_void_p, POINTER(Call)]
+    for name in ("pg_forward", "pg_backward"):
+        getattr(found, name).argtypes = [c_void_p, POINTER(Call)]
+    return found
+
+
+@cache
+def chosen() -> tuple[str | None, str]:
+    """The variant that is used here, and why; None: the plain torch path.
+
+    `PROMPTGRAFT_NATIVE=0` turns the native path off; a variant's name asks for that one.
+    """
+    asked = os.environ.get(SWITCH, "")
+    if asked == "0":
+        return None, f"turned off by {SWITCH}=0"
+    possible = [name for name, can in able().items() if can]
+    if not possible:
+        return None, "this processor has neither AVX2 nor AVX-512"
+    if asked in VARIANTS and asked not in possible:
+        return None, f"{SWITCH}={asked}, but this processor cannot run it"
+    for variant in [asked] if asked in VARIANTS else possible:
+        try:
+            load(variant)
+        except OSError:
+            continue
+        return variant, "the ablest that this processor runs" if variant != asked else f"{SWITCH}={asked}"
+    return None, "it was not compiled when the package was installed (no C++ compiler?)"
+
+
+def address(tensor: Tensor | None) -> int | None:
+    """Where a contiguous tensor's values lie; None for none."""
+    if tensor is None:
+        return None
+    assert tensor.is_contiguous()
+    return tensor.data_ptr()

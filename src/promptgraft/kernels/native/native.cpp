@@ -1,0 +1,243 @@
+// The library's entry points: plain pointers in, 0 or a reason out. Python checks the sizes before it calls.
+#include <omp.h>
+
+#include "passes.h"
+
+#if defined(__AMX_BF16__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+using namespace pg;
+
+namespace {
+
+enum Reason { FINE = 0, NO_MEMORY = 1, NO_TILES = 2 };
+
+struct Handle {
+    bool half;
+    Encoder<float> full;
+    Encoder<bf16> halved;
+};
+
+// A thread's working memory, kept for its next block.
+struct Arena {
+    char* base = nullptr;
+    size_t size = 0;
+    bool grow(size_t wanted) {
+        if (wanted <= size) return true;
+        std::free(base);
+        base = (char*)std::aligned_alloc(64, up64(wanted));
+        size = base ? up64(wanted) : 0;
+        return base != nullptr;
+    }
+    static size_t up64(size_t n) { return (n + 63) / 64 * 64; }
+    ~Arena() { std::free(base); }
+};
+
+Arena& arena() {
+    static thread_local Arena mine;
+    return mine;
+}
+
+bool may_use_tiles() {
+#if defined(__AMX_BF16__)
+    const int ask = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM
+    return syscall(SYS_arch_prctl, ask, tile_data) == 0;
+#else
+    return true;
+#endif
+}
+
+template <class S>
+std::vector<Kept<S>> carve_kept(Carver& from, const Sizes& z, const Plan& plan, const Call& call) {
+    std::vector<Kept<S>> kept;
+    for (int turn = 0; turn < z.layers; turn++)
+        kept.emplace_back(from, z, plan.rows, plan.reads, call.read_first && turn == z.layers - 1);
+    return kept;
+}
+
+template <class S>
+size_t saved_bytes(const Encoder<S>& e, const Call& call) {
+    Plan plan(call);
+    Carver count{nullptr};
+    TurnedPrompts turned(count, e.sizes, call);
+    if (call.keep) carve_kept<S>(count, e.sizes, plan, call);
+    return count.used;
+}
+
+// Generous for either direction: what `Pass::forward` and `Pass::backward` take, and a head's room.
+template <class S>
+size_t room_bytes(const Encoder<S>& e, const Plan& plan) {
+    const Sizes& z = e.sizes;
+    size_t rows = plan.most_rows, w = z.width(), reads = plan.most_reads;
+    size_t floats = 2 * rows * w + 2 * reads * w + HeadRoom::floats(plan.longest, plan.longest + plan.longest_prompt, z.depth());
+    size_t values = rows * (6 * w + std::max<size_t>(w, z.broad())) + reads * w;
+    return floats * sizeof(float) + values * sizeof(S) + 16 * 192;
+}
+
+template <class S>
+void turn_prompts(const Encoder<S>& e, const Call& call, const TurnedPrompts& to) {
+    const int64_t h = e.sizes.hidden, side = call.prompt_rows * h, sides = e.sizes.layers * 2;
+    if (!call.prompts) return;
+#pragma omp parallel for collapse(2) schedule(static) num_threads((int)call.threads)
+    for (int64_t one = 0; one < sides; one++)
+        for (int64_t p = 0; p < call.prompts; p++) {
+            const int64_t start = call.prompt_starts[p], length = call.prompt_starts[p + 1] - start;
+            const float* from = call.table + one * side + start * h;
+            float* columns = to.turned + one * side + start * h;
+            for (int64_t c = 0; c < h; c++)
+                for (int64_t i = 0; i < length; i++) columns[c * length + i] = from[i * h + c];
+            if (to.plain) std::memcpy(to.plain + one * side + start * h, from, length * h * sizeof(float));
+        }
+}
+
+template <class S, class Work>
+int each_block(const Encoder<S>& e, const Call& call, const Plan& plan, Work work) {
+    const size_t bytes = room_bytes(e, plan);
+    int failed = FINE;
+#pragma omp parallel num_threads((int)call.threads)
+    {
+        if (arena().grow(bytes)) {
+            [[maybe_unused]] Tiles tiles;
+#pragma omp for schedule(dynamic, 1)
+            for (int i = 0; i < (int)plan.blocks.size(); i++) work(plan.blocks[i], Carver{arena().base});
+        } else {
+#pragma omp atomic write
+            failed = NO_MEMORY;
+#pragma omp for schedule(dynamic, 1)
+            for (int i = 0; i < (int)plan.blocks.size(); i++) {
+            }
+        }
+    }
+    return failed;
+}
+
+template <class S>
+int run_forward(const Encoder<S>& e, const Call& call) {
+    Plan plan(call);
+    Carver saved{(char*)call.saved};
+    TurnedPrompts turned(saved, e.sizes, call);
+    std::vector<Kept<S>> kept;
+    if (call.keep) kept = carve_kept<S>(saved, e.sizes, plan, call);
+    turn_prompts(e, call, turned);
+    std::vector<size_t> none;
+    Pass<S> pass{e, e.sizes, call, plan, kept, turned, nullptr, none};
+    return each_block(e, call, plan, [&](const Block& b, Carver room) { pass.forward(b, room); });
+}
+
+// Sum every prompt's slabs in the order of its pieces.
+template <class S>
+void gather_prompts(const Encoder<S>& e, const Call& call, const Plan& plan, const float* partial, const std::vector<size_t>& slabs) {
+    const int64_t h = e.sizes.hidden, side = call.prompt_rows * h, sides = e.sizes.layers * 2;
+#pragma omp parallel for schedule(static) num_threads((int)call.threads)
+    for (int64_t one = 0; one < sides; one++) {
+        std::memset(call.d_table + one * side, 0, side * sizeof(float));
+        for (size_t i = 0; i < plan.pieces.size(); i++) {
+            const int which = plan.pieces[i].prompt;
+            const int64_t start = call.prompt_starts[which], values = (call.prompt_starts[which + 1] - start) * h;
+            float* to = call.d_table + one * side + start * h;
+            const float* from = partial + slabs[i] + one * values;
+            for (int64_t v = 0; v < values; v++) to[v] += from[v];
+        }
+    }
+}
+
+template <class S>
+int run_backward(const Encoder<S>& e, const Call& call) {
+    Plan plan(call);
+    Carver saved{(char*)call.saved};
+    TurnedPrompts turned(saved, e.sizes, call);
+    std::vector<Kept<S>> kept = carve_kept<S>(saved, e.sizes, plan, call);
+    std::vector<size_t> slabs;
+    size_t all = 0;
+    const bool prompts = call.d_table && call.prompts;
+    if (prompts)
+        for (const Piece& piece : plan.pieces) {
+            slabs.push_back(all);
+            all += (size_t)e.sizes.layers * 2 * e.sizes.hidden * (call.prompt_starts[piece.prompt + 1] - call.prompt_starts[piece.prompt]);
+        }
+    static thread_local Arena slab_room;
+    if (!slab_room.grow(all * sizeof(float) + 64)) return NO_MEMORY;
+    float* partial = prompts ? (float*)slab_room.base : nullptr;
+    Pass<S> pass{e, e.sizes, call, plan, kept, turned, partial, slabs};
+    int failed = each_block(e, call, plan, [&](const Block& b, Carver room) {
+        for (int i = b.first_piece; prompts && i < b.last_piece; i++) {
+            size_t end = i + 1 < (int)slabs.size() ? slabs[i + 1] : all;
+            std::memset(partial + slabs[i], 0, (end - slabs[i]) * sizeof(float));
+        }
+        pass.backward(b, room);
+    });
+    if (prompts && !failed) gather_prompts(e, call, plan, partial, slabs);
+    return failed;
+}
+
+template <class S>
+int put_layer(Encoder<S>& e, const float* const* values) {
+    const Sizes& z = e.sizes;
+    Layer<S> layer;
+    bool fits = pack<S>(values[0], values[1], 3, z.hidden, z.hidden, layer.qkv, e.memory);
+    fits = fits && pack<S>(values[2], values[3], 1, z.hidden, z.hidden, layer.attended, e.memory);
+    fits = fits && pack<S>(values[4], values[5], 1, z.wide, z.hidden, layer.wide, e.memory);
+    fits = fits && pack<S>(values[6], values[7], 1, z.hidden, z.wide, layer.narrow, e.memory);
+    auto copy = [&](const float* from) { return std::vector<float>(from, from + z.hidden); };
+    layer.attended_scale = copy(values[8]), layer.attended_shift = copy(values[9]);
+    layer.narrow_scale = copy(values[10]), layer.narrow_shift = copy(values[11]);
+    e.own.push_back(std::move(layer));
+    return fits ? FINE : NO_MEMORY;
+}
+
+template <class S>
+void put_embeddings(Encoder<S>& e, const void* words, const void* types, const void* positions, const float* scale, const float* shift) {
+    e.words = (const S*)words, e.types = (const S*)types, e.positions = (const S*)positions;
+    e.embedded_scale.assign(scale, scale + e.sizes.hidden), e.embedded_shift.assign(shift, shift + e.sizes.hidden);
+}
+
+}  // namespace
+
+extern "C" {
+
+int pg_version() { return 1; }
+
+Handle* pg_new(int half, int hidden, int heads, int wide, int activation, float epsilon) {
+    if (half && !may_use_tiles()) return nullptr;
+    Handle* h = new (std::nothrow) Handle();
+    if (!h) return nullptr;
+    h->half = half;
+    h->full.sizes = h->halved.sizes = Sizes{hidden, heads, wide, 0, activation, epsilon};
+    return h;
+}
+
+void pg_free(Handle* h) { delete h; }
+
+// Twelve arrays of fp32: weight and bias of query-key-value, attended, wide, narrow; scale and shift of two norms.
+int pg_layer(Handle* h, const float* const* values) {
+    return h->half ? put_layer(h->halved, values) : put_layer(h->full, values);
+}
+
+// The next turn uses a layer that was put before.
+void pg_turn(Handle* h, int layer) {
+    h->full.order.push_back(layer), h->halved.order.push_back(layer);
+    h->full.sizes.layers++, h->halved.sizes.layers++;
+}
+
+void pg_embeddings(Handle* h, const void* words, const void* types, const void* positions, const float* scale, const float* shift) {
+    if (h->half)
+        put_embeddings(h->halved, words, types, positions, scale, shift);
+    else
+        put_embeddings(h->full, words, types, positions, scale, shift);
+}
+
+int64_t pg_saved_bytes(const Handle* h, const Call* call) {
+    return h->half ? saved_bytes(h->halved, *call) : saved_bytes(h->full, *call);
+}
+
+int pg_forward(const Handle* h, const Call* call) {
+    return h->half ? run_forward(h->halved, *call) : run_forward(h->full, *call);
+}
+
+int pg_backward(const Handle* h, const Call* call) {
+    return h->half ? run_backward(h->halved, *call) : run_backward(h->full, *call);
+}
+
+}  // extern "C"

@@ -1,0 +1,187 @@
+"""A frozen encoder on the native path: all layers forward, and backward to prompts and inputs, in one call each."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from promptgraft.errors import RunError
+from promptgraft.kernels.native.library import ACTIVATIONS, Call, address, chosen, load
+from promptgraft.model.encoder import Encoder, Layer, Shape
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Packed rows and whose prompt each sequence has; see `Layout` and `PromptStack`.
+
+    Attributes:
+        ids, types, positions: what is embedded; None where the rows come as they are.
+        read_first: only the first row of each sequence comes out of the last layer.
+    """
+
+    starts: Int[Tensor, "S_plus_1"]
+    ids: Int[Tensor, "R"] | None
+    types: Int[Tensor, "R"] | None
+    positions: Int[Tensor, "R"] | None
+    prompt_of: Int[Tensor, "S"] | None
+    prompt_starts: Int[Tensor, "K_plus_1"] | None
+    read_first: bool
+
+
+class NativeEncoder:
+    """The packed weights of an encoder, in the memory of the compiled library.
+
+    Raises:
+        RunError: there is no memory for them.
+    """
+
+    def __init__(self, encoder: Encoder, shape: Shape) -> None:
+        variant = chosen()[0]
+        assert variant is not None
+        self.shape, self._library = shape, load(variant)
+        half = encoder.words.dtype == torch.bfloat16
+        sizes = (int(half), shape.hidden, shape.heads, shape.wide, ACTIVATIONS[shape.activation])
+        self._handle = self._library.pg_new(*sizes, shape.epsilon)
+        if not self._handle:
+            raise RunError("the native path could not be set up", do="set PROMPTGRAFT_NATIVE=0")
+        self._spare: list[Tensor] = []
+        weakref.finalize(self, self._library.pg_free, self._handle)
+        self._put_layers(encoder)
+        if encoder.project is None:
+            self._put_embeddings(encoder)
+
+    def __call__(
+        self, rows: Rows, table: Float[Tensor, "L 2 N H"] | None, values: Float[Tensor, "R H"] | None
+    ) -> Float[Tensor, "M H"]:
+        """States of the last layer: of every row, or of every sequence's first.
+
+        Args:
+            values: what enters the first layer; None: the embeddings of `rows.ids`.
+        """
+        given = (table, values)
+        if torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in given):
+            out: Tensor = _Layers.apply(table, values, self, rows)  # type: ignore[no-untyped-call]
+            return out
+        return self.forward(rows, _plain(table), _plain(values), keep=False)[0]
+
+    def forward(
+        self, rows: Rows, table: Tensor | None, values: Tensor | None, *, keep: bool
+    ) -> tuple[Float[Tensor, "M H"], Tensor, int]:
+        """The states, what the backward needs, and the number of threads that the two must share."""
+        threads = torch.get_num_threads()
+        call = self._call(rows, table, values, threads, keep=keep)
+        out = torch.empty(len(rows.starts) - 1 if rows.read_first else int(rows.starts[-1]), self.shape.hidden)
+        saved = self._room(self._library.pg_saved_bytes(self._handle, call))
+        call.saved, call.output = address(saved), address(out)
+        self._run("pg_forward", call)
+        if not keep:
+            self.give_back(saved)
+        return out, saved, threads
+
+    def backward(
+        self, rows: Rows, table: Tensor | None, values: Tensor | None, saved: Tensor, threads: int, d_out: Tensor,
+        *, want_table: bool, want_values: bool,
+    ) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
+        """Gradients of the prompt table and of the rows that entered."""
+        call = self._call(rows, table, values, threads, keep=True)
+        d_table = torch.empty_like(table) if want_table and table is not None else None
+        d_values = torch.empty_like(values) if want_values and values is not None else None
+        d_out = d_out.float().contiguous()
+        call.want_input = int(want_values)
+        call.saved, call.d_output = address(saved), address(d_out)
+        call.d_table, call.d_input = address(d_table), address(d_values)
+        self._run("pg_backward", call)
+        return d_table, d_values
+
+    def give_back(self, saved: Tensor) -> None:
+        """Memory that the next pass may use: fresh memory costs more than the small kernels that write it."""
+        if len(self._spare) < 2:
+            self._spare.append(saved)
+
+    def _room(self, size: int) -> Tensor:
+        fitting = [one for one in self._spare if len(one) >= size]
+        if fitting:
+            best = min(fitting, key=len)
+            self._spare = [one for one in self._spare if one is not best]
+            return best
+        self._spare.clear()  # too small for what is asked now
+        return torch.empty(size + size // 8, dtype=torch.uint8)
+
+    def _call(self, rows: Rows, table: Tensor | None, values: Tensor | None, threads: int, *, keep: bool) -> Call:
+        """The call's fields, but for what comes out."""
+        prompts = 0 if rows.prompt_starts is None or table is None else len(rows.prompt_starts) - 1
+        call = Call(
+            sequences=len(rows.starts) - 1,
+            prompts=prompts,
+            prompt_rows=0 if table is None else table.shape[2],
+            threads=threads,
+            read_first=int(rows.read_first),
+            keep=int(keep),
+        )
+        call.starts, call.ids, call.types = address(rows.starts), address(rows.ids), address(rows.types)
+        call.positions, call.input, call.table = address(rows.positions), address(values), address(table)
+        call.prompt_of = address(rows.prompt_of) if prompts else None
+        call.prompt_starts = address(rows.prompt_starts) if prompts else None
+        return call
+
+    def _run(self, name: str, call: Call) -> None:
+        if getattr(self._library, name)(self._handle, ctypes.byref(call)):
+            raise RunError("out of memory in the native path", do="use a smaller batch")
+
+    def _put_layers(self, encoder: Encoder) -> None:
+        put: dict[int, int] = {}
+        for layer in encoder.layers:
+            if id(layer) not in put:
+                put[id(layer)] = len(put)
+                values = [one.float().contiguous() for one in _values(layer)]
+                pointers = (ctypes.c_void_p * len(values))(*(address(one) for one in values))
+                if self._library.pg_layer(self._handle, pointers):
+                    raise RunError("no memory for the packed weights", do="set PROMPTGRAFT_NATIVE=0")
+            self._library.pg_turn(self._handle, put[id(layer)])
+
+    def _put_embeddings(self, encoder: Encoder) -> None:
+        norm = [encoder.embedded_norm.weight.float(), encoder.embedded_norm.bias.float()]
+        self._tables = [one.contiguous() for one in (encoder.words, encoder.types, encoder.positions)]
+        self._library.pg_embeddings(self._handle, *(address(one) for one in (*self._tables, *norm)))
+
+
+class _Layers(torch.autograd.Function):
+    """All layers as one step of the graph."""
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor | None, values: Tensor | None, encoder: NativeEncoder, rows: Rows) -> Tensor:
+        table, values = _plain(table), _plain(values)
+        out, saved, threads = encoder.forward(rows, table, values, keep=True)
+        ctx.kept = (encoder, rows, table, values, saved, threads)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.kept is None:
+            raise RunError("a second backward through the native path", do="run the forward again")
+        encoder, rows, table, values, saved, threads = ctx.kept
+        ctx.kept = None
+        want_table, want_values = ctx.needs_input_grad[:2]
+        wanted = encoder.backward(
+            rows, table, values, saved, threads, grads[0], want_table=want_table, want_values=want_values
+        )
+        encoder.give_back(saved)
+        return (*wanted, None, None)
+
+
+def _plain(values: Tensor | None) -> Tensor | None:
+    """Without graph, in fp32, end to end."""
+    return None if values is None else values.detach().float().contiguous()
+
+
+def _values(layer: Layer) -> tuple[Tensor, ...]:
+    """A layer's weights in the order in which the library takes them."""
+    linears = (layer.qkv, layer.attended, layer.wide, layer.narrow)
+    norms = (layer.attended_norm, layer.narrow_norm)
+    return tuple(one for part in (*linears, *norms) for one in (part.weight, part.bias))
