@@ -12,6 +12,7 @@ PYTHON ?= python3
 PIP_FLAGS ?=
 PYTEST_FLAGS ?=
 BIN := .venv/bin
+NATIVE := src/promptgraft/kernels/native
 
 .PHONY: demo test test-all lint bench venv clean
 
@@ -33,13 +34,19 @@ lint: venv
 bench: venv
 	set -e; for script in benchmarks/*.py; do $(BIN)/python $$script; done
 
-venv: .venv/.ready
+venv: .venv/.ready .venv/.native
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -c constraints.txt -e ".[dev]"
+	touch $@ .venv/.native
+
+# The installation compiles the native path; this does it again where its source has changed.
+.venv/.native: $(NATIVE)/build.py $(wildcard $(NATIVE)/*.cpp $(NATIVE)/*.h) | .venv/.ready
+	$(BIN)/python $(NATIVE)/build.py
 	touch $@
 
 clean:
+	rm -f $(NATIVE)/*.so
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -332,7 +332,7 @@ def test_dropout_follows_its_generator(pair: Pair) -> None:
 
     assert torch.equal(run(0.1, 1), run(0.1, 1))
     assert not torch.allclose(run(0.1, 1), run(0.1, 2))
-    torch.testing.assert_close(run(0.0, 1), pair.ours.forward(batch, prompts, "cls"), atol=1e-6, rtol=0)
+    torch.testing.assert_close(run(0.0, 1), pair.ours.forward(batch, prompts, "cls"), atol=1e-5, rtol=0)
 
 
 def test_no_rows_at_all(pair: Pair) -> None:

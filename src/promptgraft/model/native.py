@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from promptgraft.errors import RunError
-from promptgraft.kernels.native.library import ACTIVATIONS, Call, address, chosen, load
+from promptgraft.kernels.native.library import ACTIVATIONS, Call, address, load
 from promptgraft.model.encoder import Encoder, Layer, Shape
 
 
@@ -37,13 +37,14 @@ class Rows:
 class NativeEncoder:
     """The packed weights of an encoder, in the memory of the compiled library.
 
+    Args:
+        variant: which library, see `kernels.native.library.chosen`.
+
     Raises:
         RunError: there is no memory for them.
     """
 
-    def __init__(self, encoder: Encoder, shape: Shape) -> None:
-        variant = chosen()[0]
-        assert variant is not None
+    def __init__(self, encoder: Encoder, shape: Shape, variant: str) -> None:
         self.shape, self._library = shape, load(variant)
         half = encoder.words.dtype == torch.bfloat16
         sizes = (int(half), shape.hidden, shape.heads, shape.wide, ACTIVATIONS[shape.activation])
@@ -77,7 +78,10 @@ class NativeEncoder:
         threads = torch.get_num_threads()
         call = self._call(rows, table, values, threads, keep=keep)
         out = torch.empty(len(rows.starts) - 1 if rows.read_first else int(rows.starts[-1]), self.shape.hidden)
-        saved = self._room(self._library.pg_saved_bytes(self._handle, call))
+        size = self._library.pg_saved_bytes(self._handle, call)
+        if size < 0:
+            raise RunError("a token, position or prompt of the batch is out of range", where="native path")
+        saved = self._room(size)
         call.saved, call.output = address(saved), address(out)
         self._run("pg_forward", call)
         if not keep:
@@ -148,7 +152,8 @@ class NativeEncoder:
     def _put_embeddings(self, encoder: Encoder) -> None:
         norm = [encoder.embedded_norm.weight.float(), encoder.embedded_norm.bias.float()]
         self._tables = [one.contiguous() for one in (encoder.words, encoder.types, encoder.positions)]
-        self._library.pg_embeddings(self._handle, *(address(one) for one in (*self._tables, *norm)))
+        sizes = (ctypes.c_int64 * 3)(*map(len, self._tables))
+        self._library.pg_embeddings(self._handle, sizes, *(address(one) for one in (*self._tables, *norm)))
 
 
 class _Layers(torch.autograd.Function):

@@ -120,9 +120,8 @@ class PackedBackbone:
     @cached_property
     def _native(self) -> NativeEncoder | None:
         """The packed weights of the native path; None where they learn, or where that path is not there."""
-        if self._frozen is None or chosen()[0] is None:
-            return None
-        return NativeEncoder(self._frozen, self._shape)
+        variant, _ = chosen()
+        return None if self._frozen is None or variant is None else NativeEncoder(self._frozen, self._shape, variant)
 
     def _natively(
         self,

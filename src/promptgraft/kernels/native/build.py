@@ -72,5 +72,4 @@ def _finish(one: tuple[str, Path, subprocess.Popen[str]], folder: Path) -> dict[
 
 
 if __name__ == "__main__":
-    for variant, why in build().items():
-        print(f"{variant}: {why}", file=sys.stderr)
+    sys.stderr.writelines(f"{variant}: {why}\n" for variant, why in build().items())

@@ -35,6 +35,7 @@ struct Encoder {
     std::vector<Layer<S>> own;      // layers with weights of their own
     std::vector<int> order;         // which of them each turn uses
     const S *words = nullptr, *types = nullptr, *positions = nullptr;  // [., hidden], the caller's
+    int64_t vocabulary = 0, kinds = 0, places = 0;  // their rows
     std::vector<float> embedded_scale, embedded_shift;
     std::vector<void*> memory;
 
@@ -50,26 +51,32 @@ Weight<S> room_for(int n, int k, std::vector<void*>& memory) {
     w.n = n, w.k = k;
     size_t bytes = ((size_t)n * k * sizeof(S) + 127) / 64 * 64;
     w.data = (S*)std::aligned_alloc(64, bytes);
-    if (w.data) std::memset((void*)w.data, 0, bytes), memory.push_back(w.data);
+    if (w.data) memory.push_back(w.data);
     return w;
 }
 
 // `parts` products over the same input side by side (query, key, value), each padded by itself.
 template <class S>
 bool pack(const float* weight, const float* bias, int parts, int out, int in, Linear<S>& to, std::vector<void*>& memory) {
-    int wide = up(out, COLUMNS), deep = up(in, COLUMNS);
+    const int wide = up(out, COLUMNS), deep = up(in, COLUMNS);
     to.forward = room_for<S>(parts * wide, deep, memory);
     to.backward = room_for<S>(deep, parts * wide, memory);
     to.bias.assign(parts * wide + W, 0.0f);
     if (!to.forward.data || !to.backward.data) return false;
-    for (int p = 0; p < parts; p++)
-        for (int o = 0; o < out; o++) {
-            to.bias[p * wide + o] = bias[p * out + o];
-            for (int i = 0; i < in; i++) {
-                S x = to_storage(weight[((size_t)p * out + o) * in + i], (S*)nullptr);
-                to.forward.at(p * wide + o, i) = x;
-                to.backward.at(i, p * wide + o) = x;
-            }
+    for (int p = 0; p < parts; p++) std::copy(bias + p * out, bias + (p + 1) * out, to.bias.begin() + p * wide);
+    // The weights of output `o` (padding included); null where it is padding.
+    auto row = [=](int o) { return o % wide < out ? weight + ((size_t)(o / wide) * out + o % wide) * in : nullptr; };
+#pragma omp parallel for schedule(static)
+    for (int first = 0; first < parts * wide; first += W)
+        for (int o = first; o < first + W; o++) {
+            const float* from = row(o);
+            for (int i = 0; i < deep; i++) to.forward.at(o, i) = to_storage(from && i < in ? from[i] : 0.0f, (S*)nullptr);
+        }
+#pragma omp parallel for schedule(static)
+    for (int first = 0; first < deep; first += W)
+        for (int o = 0; o < parts * wide; o++) {
+            const float* from = row(o);
+            for (int i = first; i < first + W; i++) to.backward.at(i, o) = to_storage(from && i < in ? from[i] : 0.0f, (S*)nullptr);
         }
     return true;
 }

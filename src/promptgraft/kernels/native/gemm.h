@@ -30,9 +30,9 @@ struct Weight {
 
 inline float to_storage(float x, float*) { return x; }
 inline bf16 to_storage(float x, bf16*) {
-    bf16 out[W];
-    store(out, set(x));
-    return out[0];
+    uint32_t u;
+    std::memcpy(&u, &x, sizeof u);
+    return {(uint16_t)((u + 0x7fffu + ((u >> 16) & 1u)) >> 16)};
 }
 
 #if defined(__AMX_BF16__)

@@ -49,7 +49,7 @@ def load(variant: str) -> ctypes.CDLL:
     found.pg_free.restype, found.pg_free.argtypes = None, [c_void_p]
     found.pg_layer.argtypes = [c_void_p, POINTER(c_void_p)]
     found.pg_turn.restype, found.pg_turn.argtypes = None, [c_void_p, c_int]
-    found.pg_embeddings.restype, found.pg_embeddings.argtypes = None, [c_void_p] * 6
+    found.pg_embeddings.restype, found.pg_embeddings.argtypes = None, [c_void_p, POINTER(c_int64 * 3), *[c_void_p] * 5]
     found.pg_saved_bytes.restype, found.pg_saved_bytes.argtypes = c_int64, [c_void_p, POINTER(Call)]
     for name in ("pg_forward", "pg_backward"):
         getattr(found, name).argtypes = [c_void_p, POINTER(Call)]

@@ -12,7 +12,7 @@ using namespace pg;
 
 namespace {
 
-enum Reason { FINE = 0, NO_MEMORY = 1, NO_TILES = 2 };
+enum Reason { FINE = 0, NO_MEMORY = 1, OUT_OF_RANGE = 2 };
 
 struct Handle {
     bool half;
@@ -49,6 +49,31 @@ bool may_use_tiles() {
 #endif
 }
 
+bool within(const int64_t* values, int64_t count, int64_t limit) {
+    int64_t outside = 0;
+    for (int64_t i = 0; i < count; i++) outside += (uint64_t)values[i] >= (uint64_t)limit;
+    return outside == 0;
+}
+
+// Offsets start at 0 and grow by at least `least`.
+bool rising(const int64_t* offsets, int64_t count, int64_t least) {
+    bool fine = offsets[0] == 0;
+    for (int64_t i = 0; i < count; i++) fine &= offsets[i + 1] - offsets[i] >= least;
+    return fine;
+}
+
+// Whether every index of the call points at something: what is read below is not looked at again.
+template <class S>
+bool is_sound(const Encoder<S>& e, const Call& call) {
+    if (call.sequences < 1 || call.threads < 1 || !rising(call.starts, call.sequences, 1)) return false;
+    const int64_t rows = call.starts[call.sequences];
+    if (rows > INT32_MAX / 8) return false;
+    if (!call.input)
+        if (!e.words || !within(call.ids, rows, e.vocabulary) || !within(call.types, rows, e.kinds) || !within(call.positions, rows, e.places)) return false;
+    if (!call.prompts) return true;
+    return rising(call.prompt_starts, call.prompts, 0) && call.prompt_starts[call.prompts] == call.prompt_rows && within(call.prompt_of, call.sequences, call.prompts);
+}
+
 template <class S>
 std::vector<Kept<S>> carve_kept(Carver& from, const Sizes& z, const Plan& plan, const Call& call) {
     std::vector<Kept<S>> kept;
@@ -57,13 +82,15 @@ std::vector<Kept<S>> carve_kept(Carver& from, const Sizes& z, const Plan& plan, 
     return kept;
 }
 
+// -1 for a call that is not sound.
 template <class S>
-size_t saved_bytes(const Encoder<S>& e, const Call& call) {
+int64_t saved_bytes(const Encoder<S>& e, const Call& call) {
+    if (!is_sound(e, call)) return -1;
     Plan plan(call);
     Carver count{nullptr};
     TurnedPrompts turned(count, e.sizes, call);
     if (call.keep) carve_kept<S>(count, e.sizes, plan, call);
-    return count.used;
+    return (int64_t)count.used;
 }
 
 // Generous for either direction: what `Pass::forward` and `Pass::backward` take, and a head's room.
@@ -115,6 +142,7 @@ int each_block(const Encoder<S>& e, const Call& call, const Plan& plan, Work wor
 
 template <class S>
 int run_forward(const Encoder<S>& e, const Call& call) {
+    if (!is_sound(e, call)) return OUT_OF_RANGE;
     Plan plan(call);
     Carver saved{(char*)call.saved};
     TurnedPrompts turned(saved, e.sizes, call);
@@ -145,6 +173,7 @@ void gather_prompts(const Encoder<S>& e, const Call& call, const Plan& plan, con
 
 template <class S>
 int run_backward(const Encoder<S>& e, const Call& call) {
+    if (!is_sound(e, call)) return OUT_OF_RANGE;
     Plan plan(call);
     Carver saved{(char*)call.saved};
     TurnedPrompts turned(saved, e.sizes, call);
@@ -188,7 +217,8 @@ int put_layer(Encoder<S>& e, const float* const* values) {
 }
 
 template <class S>
-void put_embeddings(Encoder<S>& e, const void* words, const void* types, const void* positions, const float* scale, const float* shift) {
+void put_embeddings(Encoder<S>& e, const int64_t* sizes, const void* words, const void* types, const void* positions, const float* scale, const float* shift) {
+    e.vocabulary = sizes[0], e.kinds = sizes[1], e.places = sizes[2];
     e.words = (const S*)words, e.types = (const S*)types, e.positions = (const S*)positions;
     e.embedded_scale.assign(scale, scale + e.sizes.hidden), e.embedded_shift.assign(shift, shift + e.sizes.hidden);
 }
@@ -221,11 +251,12 @@ void pg_turn(Handle* h, int layer) {
     h->full.sizes.layers++, h->halved.sizes.layers++;
 }
 
-void pg_embeddings(Handle* h, const void* words, const void* types, const void* positions, const float* scale, const float* shift) {
+// Rows of the three tables, the tables, which stay the caller's, and their norm's scale and shift.
+void pg_embeddings(Handle* h, const int64_t* sizes, const void* words, const void* types, const void* positions, const float* scale, const float* shift) {
     if (h->half)
-        put_embeddings(h->halved, words, types, positions, scale, shift);
+        put_embeddings(h->halved, sizes, words, types, positions, scale, shift);
     else
-        put_embeddings(h->full, words, types, positions, scale, shift);
+        put_embeddings(h->full, sizes, words, types, positions, scale, shift);
 }
 
 int64_t pg_saved_bytes(const Handle* h, const Call* call) {

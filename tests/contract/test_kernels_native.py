@@ -1,0 +1,323 @@
+"""The native path against plain torch: every variant that this processor runs, every activation, odd shapes, both ways."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toys import tiny_model
+from torch import Tensor
+
+from promptgraft.errors import RunError
+from promptgraft.kernels.native.build import compiler, is_buildable
+from promptgraft.kernels.native.library import ACTIVATIONS, able, load
+from promptgraft.model.backbone import Batch, Read
+from promptgraft.model.encoder import Encoder, Layer, Linear, Norm, Shape
+from promptgraft.model.load import load_folder
+from promptgraft.model.native import NativeEncoder, Rows
+from promptgraft.model.packed import PackedBackbone
+from promptgraft.model.resolved import Resolved
+from promptgraft.model.tokens import Tokens
+from promptgraft.prompt.prompt import Prompt, stack
+
+
+def usable() -> Iterator[str]:
+    for variant, can in able().items():
+        try:
+            load(variant)
+        except OSError:
+            continue
+        if can:
+            yield variant
+
+
+VARIANTS = list(usable())
+pytestmark = pytest.mark.skipif(not VARIANTS, reason="the native path is not compiled here")
+READS: tuple[Read, ...] = ("cls", "mean", "tokens")
+
+
+def test_every_variant_of_this_processor_is_compiled() -> None:
+    if not is_buildable():
+        pytest.skip("no compiler")
+    assert VARIANTS == [variant for variant, can in able().items() if can]
+
+
+def random_encoder(shape: Shape, seed: int, dtype: torch.dtype = torch.float32) -> Encoder:
+    """An encoder of any size, all of its weights drawn."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*size: int, mean: float = 0.0, scale: float = 1.0) -> Tensor:
+        return (mean + scale * torch.randn(size, generator=generator)).to(dtype)
+
+    def linear(out: int, into: int) -> Linear:
+        return Linear(draw(out, into, scale=into**-0.5), draw(out, scale=0.3))
+
+    def norm() -> Norm:
+        return Norm(draw(shape.hidden, mean=1.0, scale=0.2), draw(shape.hidden, scale=0.2))
+
+    def layer() -> Layer:
+        wide, narrow = linear(shape.wide, shape.hidden), linear(shape.hidden, shape.wide)
+        return Layer(
+            linear(3 * shape.hidden, shape.hidden), linear(shape.hidden, shape.hidden), norm(), wide, narrow, norm()
+        )
+
+    tables = [draw(size, shape.hidden) for size in (shape.vocabulary, shape.types, shape.positions)]
+    layers = tuple(layer() for _ in range(shape.layers))
+    return Encoder(tables[0], tables[1], tables[2], norm(), None, layers, None)
+
+
+def shape_of(hidden: int = 24, heads: int = 2, wide: int = 40, layers: int = 2, activation: str = "gelu") -> Shape:
+    return Shape("bert", hidden, hidden, layers, heads, wide, 50, 2, 700, 0, 1e-12, activation, True)
+
+
+def backbone(shape: Shape, variant: str | None, seed: int = 0, dtype: torch.dtype = torch.float32) -> PackedBackbone:
+    """The same random weights on the native path, or (no variant) on the plain one."""
+    frozen = random_encoder(shape, seed, dtype)
+    nothing: Any = None
+    made = PackedBackbone("toy", shape, nothing, {}, nothing, dtype=dtype, pooling=None, fingerprint="", frozen=frozen)
+    made.__dict__["_native"] = None if variant is None else NativeEncoder(frozen, shape, variant)
+    return made
+
+
+@dataclass(frozen=True)
+class Case:
+    """A batch, K prompts and whose is whose."""
+
+    tokens: Tokens
+    prompts: tuple[Tensor, ...]
+    owner: Tensor | None
+
+
+def case(shape: Shape, lengths: list[int], prompts: list[int], seed: int = 0) -> Case:
+    generator = torch.Generator().manual_seed(seed)
+    starts = torch.tensor([0, *lengths]).cumsum(0)
+    ids = torch.randint(0, shape.vocabulary, (int(starts[-1]),), generator=generator)
+    types = torch.randint(0, shape.types, ids.shape, generator=generator)
+    drawn = tuple(torch.randn(shape.layers, 2, length, shape.hidden, generator=generator) for length in prompts)
+    owner = torch.randint(0, len(prompts), (len(lengths),), generator=generator) if prompts else None
+    return Case(Tokens(ids, types, starts, torch.arange(len(lengths) + 1)), drawn, owner)
+
+
+def outcome(model: PackedBackbone, given: Case, read: Read) -> tuple[Tensor, list[Tensor]]:
+    """States, and the gradients of the prompts for a direction that is the same for every row."""
+    prompts = [prompt.clone().requires_grad_() for prompt in given.prompts]
+    table = stack([Prompt(prompt, "after_cls") for prompt in prompts]) if prompts else None
+    states = model.forward(Batch(given.tokens, given.owner), table, read)
+    direction = torch.randn(states.shape[1], generator=torch.Generator().manual_seed(1))
+    if not prompts:
+        return states, []
+    return states.detach(), list(torch.autograd.grad((states * direction).sum(), prompts, allow_unused=True))
+
+
+def assert_alike(ours: tuple[Tensor, list[Tensor]], plain: tuple[Tensor, list[Tensor]], tolerance: float) -> None:
+    torch.testing.assert_close(ours[0], plain[0], atol=tolerance, rtol=tolerance)
+    for mine, theirs in zip(ours[1], plain[1], strict=True):
+        assert float((mine - theirs).norm()) <= tolerance * (float(theirs.norm()) + 1e-6)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("read", READS)
+def test_values_and_gradients_of_every_activation(variant: str, activation: str, read: Read) -> None:
+    shape = shape_of(activation=activation)
+    given = case(shape, [5, 1, 9, 30, 2], [4, 1, 17])
+    assert_alike(
+        outcome(backbone(shape, variant), given, read), outcome(backbone(shape, None), given, read), 1e-5
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@settings(max_examples=25)
+@given(
+    width=st.sampled_from([(8, 1), (24, 3), (26, 1), (32, 2), (48, 3), (66, 2), (96, 1)]),
+    wide=st.integers(1, 70),
+    layers=st.integers(1, 3),
+    lengths=st.lists(st.integers(1, 90), min_size=1, max_size=6),
+    prompts=st.lists(st.integers(0, 40), max_size=3),
+    read=st.sampled_from(READS),
+    seed=st.integers(0, 99),
+)
+def test_odd_shapes(
+    variant: str,
+    width: tuple[int, int],
+    wide: int,
+    layers: int,
+    lengths: list[int],
+    prompts: list[int],
+    read: Read,
+    seed: int,
+) -> None:
+    shape = shape_of(*width, wide, layers)
+    given_case = case(shape, lengths, prompts, seed)
+    ours, plain = backbone(shape, variant, seed), backbone(shape, None, seed)
+    assert_alike(outcome(ours, given_case, read), outcome(plain, given_case, read), 2e-5)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_long_sequences_and_long_prompts(variant: str) -> None:
+    shape = shape_of(32, 2, 64, 2)
+    given = case(shape, [512, 3, 200, 65], [130, 64])
+    assert_alike(
+        outcome(backbone(shape, variant), given, "mean"), outcome(backbone(shape, None), given, "mean"), 2e-5
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_bf16_is_as_near_to_fp32_as_the_plain_path_in_bf16(variant: str) -> None:
+    shape = shape_of(64, 2, 128, 4)
+    given = case(shape, [24, 9, 40, 17, 5], [16, 20])
+    exact = outcome(backbone(shape, None, dtype=torch.bfloat16), given, "cls")[0]
+    weights = random_encoder(shape, 0, torch.bfloat16)
+    reference = backbone(shape, None)
+    reference._frozen = as_floats(weights)
+    truth, gradients = outcome(reference, given, "cls")
+    mine, my_gradients = outcome(backbone(shape, variant, dtype=torch.bfloat16), given, "cls")
+    assert float((mine - truth).norm()) <= 1.1 * float((exact - truth).norm())
+    for one, other in zip(my_gradients, gradients, strict=True):
+        assert float((one - other).norm()) <= 0.03 * float(other.norm())
+
+
+def as_floats(encoder: Encoder) -> Encoder:
+    """The same values in fp32."""
+
+    def linear(one: Linear) -> Linear:
+        return Linear(one.weight.float(), one.bias.float())
+
+    def norm(one: Norm) -> Norm:
+        return Norm(one.weight.float(), one.bias.float())
+
+    layers = tuple(
+        Layer(linear(x.qkv), linear(x.attended), norm(x.attended_norm), linear(x.wide), linear(x.narrow), norm(x.narrow_norm))
+        for x in encoder.layers
+    )  # fmt: skip
+    tables = (encoder.words.float(), encoder.types.float(), encoder.positions.float())
+    return Encoder(*tables, norm(encoder.embedded_norm), None, layers, None)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_company_and_threads_change_no_bit(variant: str, dtype: torch.dtype) -> None:
+    """A run's states and gradient are the same bits alone, among other runs, and on any number of threads."""
+    shape = shape_of(64, 2, 128, 2)
+    model = backbone(shape, variant, dtype=dtype)
+    mine = case(shape, [24, 9, 40, 17, 60, 3, 33], [16], seed=1)
+    others = case(shape, [70, 5, 5, 81], [7, 16], seed=2)
+    alone = outcome(model, mine, "cls")
+    packed = together(mine, others)
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            states, gradients = outcome(model, packed, "cls")
+            assert torch.equal(states[4:], alone[0])
+            assert torch.equal(gradients[2], alone[1][0])
+    finally:
+        torch.set_num_threads(threads)
+
+
+def together(mine: Case, others: Case) -> Case:
+    """Both batches in one, the others first."""
+    from promptgraft.model.tokens import concatenate
+
+    owner = torch.cat([torch.tensor([0, 0, 1, 1]), torch.full((mine.tokens.sequences,), 2)])
+    return Case(concatenate([others.tokens, mine.tokens]), (*others.prompts, *mine.prompts), owner)
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "electra", "albert"])
+@pytest.mark.parametrize("placement", ["after_cls", "peft"])
+def test_shallow_prompts_of_every_family(family: str, placement: Any, tmp_path: Path) -> None:
+    folder = tiny_model(tmp_path, family)
+    native, plain = (load_folder(Resolved("toy", folder, "", None, False)) for _ in range(2))
+    assert isinstance(native, PackedBackbone)
+    assert isinstance(plain, PackedBackbone)
+    native.__dict__["_native"] = NativeEncoder(native._frozen, native._shape, VARIANTS[0])  # type: ignore[arg-type]
+    plain.__dict__["_native"] = None
+    found = []
+    for model in (native, plain):
+        generator = torch.Generator().manual_seed(3)
+        prompt = torch.randn(5, model.embedding_width, generator=generator).requires_grad_()
+        ids = torch.randint(4, 15, (14,), generator=generator)
+        tokens = Tokens(ids, torch.zeros_like(ids), torch.tensor([0, 6, 14]), torch.arange(3))
+        states = model.forward(
+            Batch(tokens, torch.zeros(2, dtype=torch.long)), stack([Prompt(prompt, placement)]), "tokens"
+        )
+        direction = torch.randn(states.shape, generator=generator)
+        found.append((states.detach(), list(torch.autograd.grad((states * direction).sum(), [prompt]))))
+    assert_alike(found[0], found[1], 1e-5)
+
+
+@pytest.mark.parametrize("spoil", ["ids", "types", "positions", "prompt_of", "starts"])
+def test_an_index_out_of_range_is_said_and_nothing_crashes(spoil: str) -> None:
+    shape = shape_of()
+    encoder = NativeEncoder(random_encoder(shape, 0), shape, VARIANTS[0])
+    parts = {
+        "starts": torch.tensor([0, 3, 5]),
+        "ids": torch.tensor([1, 2, 3, 4, 5]),
+        "types": torch.zeros(5, dtype=torch.long),
+        "positions": torch.tensor([0, 1, 2, 0, 1]),
+        "prompt_of": torch.tensor([0, 0]),
+    }
+    for bad in (-1, 10_000):
+        spoiled = {**parts, spoil: parts[spoil].clone()}
+        spoiled[spoil][1] = bad
+        rows = Rows(**spoiled, prompt_starts=torch.tensor([0, 2]), read_first=True)
+        with pytest.raises(RunError, match="out of range"):
+            encoder(rows, torch.zeros(2, 2, 2, 24), None)
+
+
+def test_a_second_backward_is_refused() -> None:
+    shape = shape_of()
+    given = case(shape, [4, 6], [3])
+    prompt = given.prompts[0].clone().requires_grad_()
+    states = backbone(shape, VARIANTS[0]).forward(
+        Batch(given.tokens, given.owner), stack([Prompt(prompt, "after_cls")]), "cls"
+    )
+    states.sum().backward(retain_graph=True)
+    with pytest.raises(RunError, match="second backward"):
+        states.sum().backward()
+
+
+@pytest.mark.parametrize(("value", "said"), [("0", "no, plain torch instead"), ("avx2", "avx2"), ("", "native path")])
+def test_the_switch_is_obeyed_and_doctor_says_so(value: str, said: str) -> None:
+    import os
+
+    environment = {**os.environ, "PROMPTGRAFT_NATIVE": value}
+    command = [sys.executable, "-m", "promptgraft.cli.main", "doctor", "--json"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    line = next(line for line in done.stdout.splitlines() if "native path" in line or '"native' in line)
+    assert said in line or said in done.stdout
+
+
+@pytest.mark.slow
+def test_nothing_is_read_or_written_out_of_bounds(tmp_path: Path) -> None:
+    """The whole of this file once more, on libraries with AddressSanitizer in them."""
+    import os
+
+    from promptgraft.kernels.native.build import build
+
+    program = compiler()
+    if program is None:
+        pytest.skip("no compiler")
+    assert build(tmp_path, flags=("-fsanitize=address", "-g", "-O1")) == {}
+    runtime = subprocess.run([program, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
+    script = (
+        "import sys, pytest, pathlib, promptgraft.kernels.native.library as library;"
+        f"library.library = lambda variant: pathlib.Path({str(tmp_path)!r}) / f'{{variant}}.so';"
+        f"sys.exit(pytest.main(['-q', '-x', '-p', 'no:cacheprovider', '-m', 'not slow', '-k', 'not switch', {__file__!r}]))"
+    )
+    environment = {
+        **os.environ,
+        "LD_PRELOAD": runtime.stdout.strip(),
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+    }
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
