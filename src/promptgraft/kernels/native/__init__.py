@@ -1,1 +1,1 @@
-"""The compiled path: the frozen encoder in C++, one library for each kind of processor, chosen when it is first used."""
+"""The compiled path: the frozen encoder in C++, a library for each kind of processor, chosen at first use."""

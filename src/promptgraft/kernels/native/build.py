@@ -1,4 +1,4 @@
-"""Compiles the native path: one shared library a kind of processor, out of one source, without any library's headers."""
+"""Compiles the native path: a shared library a kind of processor, from one source and no one else's headers."""
 
 from __future__ import annotations
 

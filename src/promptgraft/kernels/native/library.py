@@ -15,16 +15,15 @@ from promptgraft.kernels.native.build import VARIANTS, library
 VERSION = 1
 ACTIVATIONS = {"gelu": 0, "gelu_new": 1, "gelu_pytorch_tanh": 1, "relu": 2, "silu": 3}
 SWITCH = "PROMPTGRAFT_NATIVE"
+NUMBERS = ("sequences", "prompts", "prompt_rows", "threads", "read_first", "keep", "want_input")
+INPUTS = ("starts", "ids", "types", "positions", "input", "prompt_of", "prompt_starts", "table")
+POINTERS = (*INPUTS, "saved", "output", "d_output", "d_table", "d_input")
 
 
 class Call(ctypes.Structure):
     """One pass over a packed batch, as `plan.h` reads it."""
 
-    _fields_ = [
-        *((name, c_int64) for name in "sequences prompts prompt_rows threads read_first keep want_input".split()),
-        *((name, c_void_p) for name in "starts ids types positions input prompt_of prompt_starts table".split()),
-        *((name, c_void_p) for name in "saved output d_output d_table d_input".split()),
-    ]
+    _fields_ = [(name, c_int64) for name in NUMBERS] + [(name, c_void_p) for name in POINTERS]
 
 
 def able() -> dict[str, bool]:
