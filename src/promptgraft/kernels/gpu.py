@@ -64,7 +64,11 @@ class _Attention(torch.autograd.Function):
         q, k, v, prompt_keys, prompt_values, out, log_sums = ctx.saved_tensors
         want_q, want_k, want_v, want_pk, want_pv = ctx.needs_input_grad[:5]
         rows: Rows = ctx.rows
-        call, d_out, delta = _call(q, k, v, prompt_keys, prompt_values, rows), grads[0].contiguous(), log_sums.clone()
+        call, d_out, delta = (
+            _call(q, k, v, prompt_keys, prompt_values, rows),
+            grads[0].contiguous(),
+            torch.empty_like(log_sums),
+        )
         d_q, d_k, d_v = (torch.empty(one.shape, dtype=one.dtype, device=one.device) for one in (q, k, v))
         triton_kernels.backward_queries[call.grid(rows.limits.queries)](
             *call.inputs, out, d_out, log_sums, delta, d_q, *call.geometry, WANTED=want_q, **call.constants
@@ -106,13 +110,17 @@ class _Call:
         return self.sequences, self.heads, triton.cdiv(longest, self.block)
 
 
-def _call(q: Tensor, k: Tensor, v: Tensor, prompt_keys: Tensor | None, prompt_values: Tensor | None, rows: Rows) -> _Call:
+def _call(
+    q: Tensor, k: Tensor, v: Tensor, prompt_keys: Tensor | None, prompt_values: Tensor | None, rows: Rows
+) -> _Call:
     width = q.shape[1] // rows.heads
     # Short sequences fit one block; wide heads leave registers for small ones only.
     longest = triton.next_power_of_2(max(rows.limits.queries, rows.limits.tokens))
     block = min(64 if width <= 64 else 32, max(LEAST, longest))
     table = (q if one is None else one.contiguous() for one in (prompt_keys, prompt_values))
-    prompts = (rows.starts, rows.starts) if prompt_keys is None else (rows.prompt_starts, rows.prompt_of)
+    prompts = (rows.starts, rows.starts)
+    if prompt_keys is not None and rows.prompt_starts is not None and rows.prompt_of is not None:
+        prompts = (rows.prompt_starts, rows.prompt_of)
     constants = {
         "PROMPTS": prompt_keys is not None,
         "HEADS": rows.heads,
