@@ -64,11 +64,8 @@ class _Attention(torch.autograd.Function):
         q, k, v, prompt_keys, prompt_values, out, log_sums = ctx.saved_tensors
         want_q, want_k, want_v, want_pk, want_pv = ctx.needs_input_grad[:5]
         rows: Rows = ctx.rows
-        call, d_out, delta = (
-            _call(q, k, v, prompt_keys, prompt_values, rows),
-            grads[0].contiguous(),
-            torch.empty_like(log_sums),
-        )
+        call = _call(q, k, v, prompt_keys, prompt_values, rows)
+        d_out, delta = grads[0].contiguous(), torch.empty_like(log_sums)
         d_q, d_k, d_v = (torch.empty(one.shape, dtype=one.dtype, device=one.device) for one in (q, k, v))
         triton_kernels.backward_queries[call.grid(rows.limits.queries)](
             *call.inputs, out, d_out, log_sums, delta, d_q, *call.geometry, WANTED=want_q, **call.constants
@@ -82,7 +79,7 @@ class _Attention(torch.autograd.Function):
                 *call.inputs, d_out, log_sums, delta, d_k, d_v, shares, *call.geometry, prompts,
                 PROMPT_BLOCKS=before, **call.constants,
             )  # fmt: skip
-        of_prompts = (None, None) if prompt_keys is None else _summed(shares, rows, prompt_keys)
+        of_prompts = _summed(shares, rows, prompt_keys) if want_pk or want_pv else (None, None)
         found = (d_q, d_k, d_v, *of_prompts)
         wanted = (want_q, want_k, want_v, want_pk, want_pv)
         return (*(one if want else None for one, want in zip(found, wanted, strict=True)), None)
