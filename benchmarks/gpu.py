@@ -192,7 +192,7 @@ def set_up(model: str, setting: Setting, path: str) -> Measured:
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
     turn = (our_turn if path in OURS else peft_turn)(model, setting, path)
-    turn(120 if path in OURS else 40)
+    turn(60 if path in OURS else 40)
     torch.cuda.synchronize()
     peak = (torch.cuda.max_memory_allocated() - before) / 2**20
     return Measured(turn, peak, 1 if path in OURS else setting.runs)

@@ -125,8 +125,8 @@ def _call(
         "D": max(LEAST, triton.next_power_of_2(width)),
         "BLOCK": block,
         "SCALE": width**-0.5,
-        # Operands in fp32 would be cut to tf32 by default, far from the 1e-5 that is promised.
-        "PRECISION": "ieee" if q.dtype == torch.float32 else "tf32",
+        # fp32 as three products of tf32, near exact and far faster than without tensor cores; one is far from 1e-5.
+        "PRECISION": "tf32x3" if q.dtype == torch.float32 else "tf32",
     }
     strides = (q.stride(0), k.stride(0), v.stride(0))
     geometry = (rows.starts, rows.queries, *prompts, *strides)

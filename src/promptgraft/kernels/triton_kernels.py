@@ -134,7 +134,7 @@ def _query_share(query, key, value, valid, d_mixed, log_sum, both, SCALE: tl.con
     return tl.dot(d_scores.to(key.dtype), key, input_precision=PRECISION)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["longest_prompt"])
 @no_type_check
 def backward_keys(
     q, k, v, prompt_k, prompt_v, d_out, log_sums, delta, d_k, d_v, shares, starts, queries, prompt_starts, prompt_of,
@@ -201,7 +201,7 @@ def _key_share(
     return d_key, d_value
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["sequences", "longest", "table"])
 @no_type_check
 def sum_shares(
     shares, prompt_starts, prompt_of, total, sequences, longest, table,

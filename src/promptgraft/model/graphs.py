@@ -74,6 +74,8 @@ class Graphs:
     def __init__(self, run: Pass, device: torch.device) -> None:
         self._run, self._device = run, device
         self._pool: Any = torch.cuda.graph_pool_handle()
+        # One stream for all recordings: libraries keep tens of MiB for every stream they are called on.
+        self._beside = torch.cuda.Stream(device)
         self._seen: OrderedDict[Size, int] = OrderedDict()
         self._recorded: OrderedDict[Size, _Recorded] = OrderedDict()
         self.latest: object = None
@@ -82,18 +84,20 @@ class Graphs:
         """`run` of the batch, padded; the same values whether recorded or not."""
         size = size_of(batch, layout, prompts, read)
         count = len(layout.positions) if read == "tokens" else batch.tokens.sequences
-        numbers = padded(batch, layout, prompts, size).pin_memory().to(self._device, non_blocking=True)
+        numbers = padded(batch, layout, prompts, size).pin_memory()
         table = prompts.table.to(self._device)
         self._seen[size] = self._seen.get(size, 0) + 1
         if self._seen[size] < RECORDED_AT:
-            return self._run(*unpacked(numbers, table, size), size.read)[:count]
+            there = numbers.to(self._device, non_blocking=True)
+            return self._run(*unpacked(there, table, size), size.read)[:count]
         out: Tensor = _Replay.apply(table, self, self._recording(size, numbers, table), numbers, count)  # type: ignore[no-untyped-call]
         return out
 
     def _recording(self, size: Size, numbers: Tensor, table: Tensor) -> _Recorded:
         if size not in self._recorded:
             self.latest = None  # recording runs passes of its own in the shared memory
-            self._recorded[size] = _Recorded(self._run, size, numbers, table, self._pool)
+            there = numbers.to(self._device, non_blocking=True)
+            self._recorded[size] = _Recorded(self._run, size, there, table, self._pool, self._beside)
         self._recorded.move_to_end(size)
         if len(self._recorded) > MOST_GRAPHS:
             oldest, _ = self._recorded.popitem(last=False)
@@ -104,20 +108,21 @@ class Graphs:
 class _Recorded:
     """One shape's forward and backward with the memory they read and write."""
 
-    def __init__(self, run: Pass, size: Size, numbers: Tensor, table: Tensor, pool: Any) -> None:
-        self.numbers, self.table = numbers.clone(), table.detach().clone().requires_grad_()
-        self._warm_up(run, size)
+    def __init__(
+        self, run: Pass, size: Size, numbers: Tensor, table: Tensor, pool: Any, beside: torch.cuda.Stream
+    ) -> None:
+        self.numbers, self.table = numbers, table.detach().clone().requires_grad_()
+        self._warm_up(run, size, beside)
         self._forward, self._backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._forward, pool=pool):
+        with torch.cuda.graph(self._forward, pool=pool, stream=beside):
             out = run(*unpacked(self.numbers, self.table, size), size.read)
         self.d_out = torch.zeros_like(out)
-        with torch.cuda.graph(self._backward, pool=pool):
+        with torch.cuda.graph(self._backward, pool=pool, stream=beside):
             (self.d_table,) = torch.autograd.grad(out, self.table, self.d_out)
         self.out = out.detach()
 
-    def _warm_up(self, run: Pass, size: Size) -> None:
+    def _warm_up(self, run: Pass, size: Size, beside: torch.cuda.Stream) -> None:
         """Libraries set themselves up at their first calls, which must not be recorded."""
-        beside = torch.cuda.Stream()
         beside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(beside):
             for _ in range(2):
@@ -126,7 +131,7 @@ class _Recorded:
         torch.cuda.current_stream().wait_stream(beside)
 
     def forward(self, numbers: Tensor, table: Tensor) -> None:
-        self.numbers.copy_(numbers)
+        self.numbers.copy_(numbers, non_blocking=True)
         self.table.detach().copy_(table)
         self._forward.replay()
 
@@ -161,7 +166,7 @@ class _Replay(torch.autograd.Function):
 def size_of(batch: Batch, layout: Layout, prompts: PromptStack, read: Read) -> Size:
     """The batch's sizes rounded up."""
     limits = limits_of(batch, layout, prompts)
-    longest = rounded(limits.tokens)
+    longest = max(32, 1 << (limits.tokens - 1).bit_length())  # programs behind a sequence's end leave at once
     queries = 1 if layout.read is not None else longest
     return Size(
         tokens=rounded(len(layout.positions) + 1),
@@ -175,8 +180,8 @@ def size_of(batch: Batch, layout: Layout, prompts: PromptStack, read: Read) -> S
 
 
 def rounded(count: int) -> int:
-    """At most an eighth more, so that few sizes serve all; at least 16."""
-    step = max(16, 1 << max(0, (count - 1).bit_length() - 4))
+    """At most an eighth more, or a multiple of 128, so that few sizes serve all."""
+    step = max(128, 1 << max(0, (count - 1).bit_length() - 4))
     return -(-count // step) * step
 
 

@@ -72,10 +72,10 @@ def train(
         raise RunError("these runs cannot share a batch", do="train them one by one")
     saved = checkpoints.load([run.name for run in runs]) if checkpoints is not None else {}
     states = [_begin(run, saved.get(run.name)) for run in runs]
-    total = sum(run.recipe.steps for run in runs)
+    total, most = sum(run.recipe.steps for run in runs), tokens_at_once(backbone, STEP_TOKENS)
     while active := [state for state in states if not state.done]:
         losses = []
-        for chunk in _chunks(active, tokens_at_once(backbone, STEP_TOKENS)):
+        for chunk in _chunks(active, most):
             began = time.perf_counter()
             losses += _step(backbone, chunk)
             _charge(chunk, time.perf_counter() - began)
