@@ -23,6 +23,7 @@ import json
 import platform
 import random
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -34,11 +35,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from train_step import PROMPT, commit, drawn_lengths, drawn_rows, packed
 
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.load import load_folder
 from promptgraft.model.resolved import Resolved
+from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.init import Init, initial
 from promptgraft.prompt.reparam import parameterise
 from promptgraft.readout.readout import find, on_device
@@ -53,7 +54,7 @@ SHAPES = {
     "bert-base": (12, 768, 12, 3072),
     "splade-tiny": (2, 128, 2, 512),
 }
-VOCABULARY = 30522
+VOCABULARY, PROMPT, ROWS = 30522, 20, 1024
 OURS = ("promptgraft fp32", "promptgraft bf16")
 TUNED = ("peft tuned sdpa", "peft tuned eager", "peft tuned compile", "peft tuned compile graphs")
 PATHS = ("peft default", *TUNED, *OURS)
@@ -70,6 +71,25 @@ class Setting:
 
 
 SETTINGS = {"32": Setting(32), "256": Setting(256), "8x16": Setting(8, 16)}
+
+
+def drawn_lengths() -> list[int]:
+    """Token counts like SST-2's."""
+    numbers = random.Random(0)
+    return [min(66, max(5, round(numbers.lognormvariate(3.06, 0.48)))) for _ in range(ROWS)]
+
+
+def drawn_rows() -> list[list[int]]:
+    """Random token ids between [CLS] and [SEP]; speed does not depend on which."""
+    numbers = random.Random(0)
+    return [[2, *(numbers.randrange(1000, VOCABULARY) for _ in range(n - 2)), 3] for n in drawn_lengths()]
+
+
+def packed(rows: list[list[int]]) -> Tokens:
+    """The rows end to end."""
+    ids = torch.tensor([token for row in rows for token in row], dtype=torch.long)
+    starts = torch.tensor([0, *(len(row) for row in rows)]).cumsum(0)
+    return Tokens(ids, torch.zeros_like(ids), starts, torch.arange(len(rows) + 1))
 
 
 @cache
@@ -99,7 +119,7 @@ def our_turn(model: str, setting: Setting, path: str) -> Turn:
     arithmetic = "bf16" if path.endswith("bf16") else "fp32"
     found = Resolved(model, folder_of(model), "", None, False)
     backbone: Backbone = load_folder(found, dtype=arithmetic, device="cuda")
-    rows = drawn_rows(VOCABULARY)
+    rows = drawn_rows()
     examples = tuple(Example(label=str(row % 2)) for row in range(len(rows)))
     task = Task("bench", "classification", "accuracy", {"0": "0", "1": "1"}, {"train": examples})
 
@@ -163,7 +183,7 @@ def peft_turn(model: str, setting: Setting, path: str) -> Turn:
 
 def padded_batches(size: int, *, sort: bool, multiple: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Batches padded to their longest row; sorted: neighbours in length share one, batches in random order."""
-    numbers, rows = random.Random(1), drawn_rows(VOCABULARY)
+    numbers, rows = random.Random(1), drawn_rows()
     order = sorted(range(len(rows)), key=lambda row: len(rows[row])) if sort else list(range(len(rows)))
     groups = [order[start : start + size] for start in range(0, len(order), size)]
     made = []
@@ -217,7 +237,7 @@ def rows_of(
 ) -> Iterator[dict[str, object]]:
     """A result a path, with medians, spread and ratios round by round."""
     strongest = min((path for path in TUNED if path in seconds), key=lambda path: statistics.median(seconds[path]))
-    lengths = f"sst2-like, mean {statistics.mean(drawn_lengths(0)):.1f}, 5 to 66"
+    lengths = f"sst2-like, mean {statistics.mean(drawn_lengths()):.1f}, 5 to 66"
     for path, values in seconds.items():
         row: dict[str, object] = {"model": model, "batch": setting.batch, "runs": setting.runs, "lengths": lengths}
         row |= {"path": path, "milliseconds": round(1000 * statistics.median(values), 3)}
@@ -239,7 +259,12 @@ def compared(model: str, setting: Setting, wanted: list[str], rounds: int, steps
     torch.compiler.reset()
     for path in wanted:
         began = time.perf_counter()
-        paths[path] = set_up(model, setting, path)
+        try:
+            paths[path] = set_up(model, setting, path)
+        except Exception as error:  # torch.compile does not take every version of transformers and PEFT
+            first = str(error).splitlines()[0] if str(error) else ""
+            print(f"{model} {setting} {path}: left out, {type(error).__name__}: {first}", file=sys.stderr, flush=True)
+            continue
         print(f"{model} {setting} {path}: set up in {time.perf_counter() - began:.1f} s", file=sys.stderr, flush=True)
     return list(rows_of(model, setting, timed(paths, rounds, steps), paths))
 
@@ -252,6 +277,11 @@ def machine() -> dict[str, object]:
         "cuda": torch.version.cuda,
         "python": platform.python_version(),
     }
+
+
+def commit() -> str:
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
 
 
 def main() -> None:

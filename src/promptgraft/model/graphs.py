@@ -7,8 +7,10 @@ belong to no sequence and sequences that have no token.
 
 from __future__ import annotations
 
+import gc
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,23 +114,23 @@ class _Recorded:
         self, run: Pass, size: Size, numbers: Tensor, table: Tensor, pool: Any, beside: torch.cuda.Stream
     ) -> None:
         self.numbers, self.table = numbers, table.detach().clone().requires_grad_()
-        self._warm_up(run, size, beside)
         self._forward, self._backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._forward, pool=pool, stream=beside):
-            out = run(*unpacked(self.numbers, self.table, size), size.read)
-        self.d_out = torch.zeros_like(out)
-        with torch.cuda.graph(self._backward, pool=pool, stream=beside):
-            (self.d_table,) = torch.autograd.grad(out, self.table, self.d_out)
-        self.out = out.detach()
-
-    def _warm_up(self, run: Pass, size: Size, beside: torch.cuda.Stream) -> None:
-        """Libraries set themselves up at their first calls, which must not be recorded."""
         beside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(beside):
-            for _ in range(2):
+            self.d_out = self._warm_up(run, size)
+            with recording(self._forward, pool):
                 out = run(*unpacked(self.numbers, self.table, size), size.read)
-                torch.autograd.grad(out, self.table, torch.zeros_like(out))
+            with recording(self._backward, pool):
+                (self.d_table,) = torch.autograd.grad(out, self.table, self.d_out)
         torch.cuda.current_stream().wait_stream(beside)
+        self.out = out.detach()
+
+    def _warm_up(self, run: Pass, size: Size) -> Tensor:
+        """Libraries set themselves up at their first calls, which must not be recorded. Returns room for d_out."""
+        out = run(*unpacked(self.numbers, self.table, size), size.read)
+        d_out = torch.zeros_like(out)
+        torch.autograd.grad(out, self.table, d_out)
+        return d_out
 
     def forward(self, numbers: Tensor, table: Tensor) -> None:
         self.numbers.copy_(numbers, non_blocking=True)
@@ -139,6 +141,23 @@ class _Recorded:
         self.d_out[: len(d_out)].copy_(d_out)
         self.d_out[len(d_out) :].zero_()
         self._backward.replay()
+
+
+@contextmanager
+def recording(graph: torch.cuda.CUDAGraph, pool: Any) -> Iterator[None]:
+    """`torch.cuda.graph` without emptying torch's caches first, which takes longer than a small pass's recording.
+
+    Garbage waits meanwhile: what it would free must not be freed while a stream records.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    graph.capture_begin(pool=pool)
+    try:
+        yield
+    finally:
+        graph.capture_end()
+        if collects:
+            gc.enable()
 
 
 class _Replay(torch.autograd.Function):
