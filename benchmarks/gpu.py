@@ -9,8 +9,13 @@ and PEFT one after the other (its step of batch 8, times 16). Paths take turns i
 figures are medians over turns and their ratios turn by turn, the GPU waited for at both ends of a turn.
 
 PEFT's defaults: fp32, dropout, padded to the longest of the batch, sdpa. PEFT tuned: bf16, no dropout, rows sorted by
-length, the fused AdamW, the faster of sdpa, eager, and torch.compile (inductor's kernels, dynamic shapes; and recorded
-as CUDA graphs, padded to multiples of 32). Memory is the peak a path adds to what lay on the GPU before it was set up.
+length, the fused AdamW, the faster of sdpa and eager. `--paths` takes torch.compile too (`peft tuned compile`, dynamic
+shapes; `peft tuned compile graphs`, padded to multiples of 32). It is no default: PEFT's model of 6 layers was not
+compiled after 80 seconds where this was tried (torch 2.11, 16 processors). Memory is the peak a path adds to what lay
+on the GPU before it was set up.
+
+The figures that are kept: 5 turns of 8 steps; each setting was set up in a process of its own, all at once, and then
+timed while the others waited.
 
 Prints JSON and writes benchmarks/results/gpu.json, where settings that were not asked for keep their figures; says so
 and does nothing where there is no GPU.
@@ -56,8 +61,9 @@ SHAPES = {
 }
 VOCABULARY, PROMPT, ROWS = 30522, 20, 1024
 OURS = ("promptgraft fp32", "promptgraft bf16")
-TUNED = ("peft tuned sdpa", "peft tuned eager", "peft tuned compile", "peft tuned compile graphs")
-PATHS = ("peft default", *TUNED, *OURS)
+COMPILED = ("peft tuned compile", "peft tuned compile graphs")
+TUNED = ("peft tuned sdpa", "peft tuned eager", *COMPILED)
+PATHS = ("peft default", "peft tuned sdpa", "peft tuned eager", *OURS)
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
 Turn = Callable[[int], None]
 
@@ -288,7 +294,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", default=",".join(SHAPES))
     parser.add_argument("--settings", default=",".join(SETTINGS), help="rows of a batch, or rows x runs")
-    parser.add_argument("--paths", default=",".join(PATHS))
+    parser.add_argument("--paths", default=",".join(PATHS), help="of: " + ", ".join((*PATHS, *COMPILED)))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--commit", default=commit(), help="what the figures were made with (default: git's answer)")
