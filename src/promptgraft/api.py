@@ -20,6 +20,7 @@ from promptgraft.errors import ArtefactError, RunError, UsageError, unknown
 from promptgraft.method.job import Job, Source, row_label
 from promptgraft.method.method import check
 from promptgraft.model.backbone import Backbone
+from promptgraft.model.device import DeviceName
 from promptgraft.model.load import DType, load_backbone
 from promptgraft.prompt import artefact as artefacts
 from promptgraft.prompt.artefact import Artefact
@@ -34,6 +35,7 @@ from promptgraft.train.recipe import Recipe, default_recipe
 Progress = Callable[[Event], None]
 ARTEFACT = "artefact"
 ARITHMETICS: tuple[DType, ...] = ("auto", "fp32", "bf16")
+DEVICES: tuple[DeviceName, ...] = ("auto", "cpu", "cuda")
 
 
 @dataclass(frozen=True)
@@ -59,21 +61,26 @@ def open_task(task: Task | str | Path, *, test_rows: int | None = None, seed: in
     return loaded if test_rows is None else cap(loaded, "test", test_rows, seed)
 
 
-def open_model(model: Backbone | str | Path, arithmetic: object = "auto") -> Backbone:
+def open_model(model: Backbone | str | Path, arithmetic: object = "auto", device: DeviceName = "auto") -> Backbone:
     """A backbone as it is, or loaded by name or folder.
 
     Args:
         arithmetic: `fp32`, `bf16`, or `auto`: the one that is fastest here.
+        device: `cpu`, `cuda`, or `auto`: the GPU where there is one.
     Raises:
-        UsageError: another arithmetic, or one that a loaded backbone does not have.
+        UsageError: another arithmetic or device, or one that a loaded backbone does not have.
     """
     wanted = next((name for name in ARITHMETICS if name == arithmetic), None)
     if wanted is None:
         raise unknown("arithmetic", str(arithmetic), ARITHMETICS)
+    if device not in DEVICES:
+        raise unknown("device", str(device), DEVICES)
     if isinstance(model, str | Path):
-        return load_backbone(model, dtype=wanted)
+        return load_backbone(model, dtype=wanted, device=device)
     if wanted not in ("auto", model.arithmetic):
         raise UsageError(f"{model.name} was loaded in {model.arithmetic}, not {wanted}", do="load it anew")
+    if device not in ("auto", model.device.type):
+        raise UsageError(f"{model.name} was loaded on {model.device.type}, not {device}", do="load it anew")
     return model
 
 
@@ -113,6 +120,7 @@ def tune(
     shots: int | None = None,
     seeds: Sequence[int] = (0,),
     test_rows: int | None = None,
+    device: DeviceName = "auto",
     progress: Progress | None = None,
     **recipe: object,
 ) -> Outcome:
@@ -122,9 +130,11 @@ def tune(
         method: `prompt-tuning`, `linear-probe`, `model-tuning` or another that needs no source.
         out: run folder; the same call goes on where it was. None keeps nothing on disk.
         bank: where to keep the artefact as well, under `name` (default: the task's name).
+        device: `cpu`, `cuda`, or `auto`: the GPU where there is one.
         recipe: values of `Recipe` that differ from the defaults.
     """
-    backbone, loaded = open_model(model, recipe.get("arithmetic", "auto")), open_task(task, test_rows=test_rows)
+    backbone = open_model(model, recipe.get("arithmetic", "auto"), device)
+    loaded = open_task(task, test_rows=test_rows)
     fixed = recipe_for(backbone, loaded, shots, recipe)
     jobs = [Job(loaded, backbone.fingerprint, method, seed, fixed, shots, None, dict(options or {})) for seed in seeds]
     return _keep(_engine(backbone, out, progress), jobs, (), out, bank, name)
@@ -139,11 +149,12 @@ def rank(
     shots: int | None = None,
     seed: int = 0,
     out: str | Path | None = None,
+    device: DeviceName = "auto",
     progress: Progress | None = None,
     **recipe: object,
 ) -> Ranking:
     """Order the bank's prompts by how well each measure says they should transfer to the task."""
-    backbone, loaded = open_model(model, recipe.get("arithmetic", "auto")), open_task(task)
+    backbone, loaded = open_model(model, recipe.get("arithmetic", "auto"), device), open_task(task)
     engine = _engine(backbone, out, progress)
     sources, left_out = candidates(as_bank(bank), backbone, loaded)
     fixed = recipe_for(backbone, loaded, shots, recipe)
@@ -167,6 +178,7 @@ def transfer(
     name: str | None = None,
     keep_in: Bank | str | Path | None = None,
     test_rows: int | None = None,
+    device: DeviceName = "auto",
     progress: Progress | None = None,
     **recipe: object,
 ) -> Outcome:
@@ -177,7 +189,8 @@ def transfer(
         unlabelled: target text without labels, for methods that distil.
         baselines: also run the linear probe and prompt tuning from scratch on the same rows.
     """
-    backbone, loaded = open_model(model, recipe.get("arithmetic", "auto")), open_task(task, test_rows=test_rows)
+    backbone = open_model(model, recipe.get("arithmetic", "auto"), device)
+    loaded = open_task(task, test_rows=test_rows)
     engine = _engine(backbone, out, progress)
     fixed = recipe_for(backbone, loaded, shots, recipe)
     free = free_text(unlabelled, loaded)
@@ -203,11 +216,13 @@ def compare(
     unlabelled: str | Path | Sequence[str] | None = None,
     out: str | Path | None = None,
     test_rows: int | None = None,
+    device: DeviceName = "auto",
     progress: Progress | None = None,
     **recipe: object,
 ) -> Comparison:
     """Every method on one task at equal steps over several seeds; chosen by validation, reported on test."""
-    backbone, loaded = open_model(model, recipe.get("arithmetic", "auto")), open_task(task, test_rows=test_rows)
+    backbone = open_model(model, recipe.get("arithmetic", "auto"), device)
+    loaded = open_task(task, test_rows=test_rows)
     engine = _engine(backbone, out, progress, keep_weights=False)
     fixed = recipe_for(backbone, loaded, shots, recipe)
     chosen: Mapping[int, Source | None] = dict.fromkeys(seeds)
@@ -228,14 +243,15 @@ def compare(
     return Comparison(loaded, backbone.name, shots, fixed, ranked, best, skipped, said)
 
 
-def load(path: str | Path, model: Backbone | str | Path | None = None) -> Predictor:
+def load(path: str | Path, model: Backbone | str | Path | None = None, *, device: DeviceName = "auto") -> Predictor:
     """A tuned artefact (its folder, or a run folder that holds one), ready to predict.
 
     Args:
         model: the backbone; default: the one the card names.
     """
     artefact = artefacts.load(artefact_folder(path))
-    return Predictor(artefact, open_model(model if model is not None else artefact.card.backbone.name))
+    named = model if model is not None else artefact.card.backbone.name
+    return Predictor(artefact, open_model(named, device=device))
 
 
 def artefact_folder(path: str | Path) -> Path:

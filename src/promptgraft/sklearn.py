@@ -29,7 +29,7 @@ Texts = tuple[tuple[str, ...], ...]
 @lru_cache(maxsize=4)
 def backbone_of(model: str | Path) -> Backbone:
     """A backbone, loaded once a process: cross-validation and grid searches fit many estimators over one."""
-    return load_backbone(model)
+    return load_backbone(model, device="auto")
 
 
 class PromptEstimator(BaseEstimator):

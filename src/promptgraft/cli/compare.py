@@ -11,6 +11,7 @@ import typer
 from promptgraft.cli.options import (
     BankOption,
     Columns,
+    DeviceOption,
     ModelOption,
     OutOption,
     RecipeOptions,
@@ -49,6 +50,7 @@ def compare(
         str | None, typer.Option(metavar="A,B,...", help="Only these methods (default: all, placebos included).")
     ] = None,
     shots: ShotsOption = None,
+    device: DeviceOption = "auto",
     unlabelled: UnlabelledOption = None,
     out: OutOption = None,
 ) -> None:
@@ -77,6 +79,7 @@ def compare(
             unlabelled=unlabelled,
             out=folder,
             progress=told,
+            device=device,
             **recipe.given(),
         )
     say.note(*comparison.notes, *(f"{label} was skipped: {reason}" for label, reason in comparison.skipped.items()))

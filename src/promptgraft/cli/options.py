@@ -30,6 +30,10 @@ OutOption = Annotated[
 SourceOption = Annotated[
     str, typer.Option("--source", help="A name in the bank, or `auto`: the best by a probe on the labelled rows.")
 ]
+DeviceOption = Annotated[
+    Literal["auto", "cpu", "cuda"],
+    typer.Option("--device", help="Where the model runs; auto: the GPU if there is one."),
+]
 UnlabelledOption = Annotated[
     Path | None,
     typer.Option("--unlabelled", help="A file of target text without labels, for PANDA's distillation term."),
@@ -192,7 +196,7 @@ class RecipeOptions:
 
     arithmetic: Annotated[
         Literal["auto", "fp32", "bf16"] | None,
-        typer.Option(rich_help_panel="Recipe", help="Of the matrix products; auto: bf16 where the processor has it."),
+        typer.Option(rich_help_panel="Recipe", help="Of the matrix products; auto: bf16 where the device has it."),
     ] = None
 
     def given(self) -> dict[str, Any]:

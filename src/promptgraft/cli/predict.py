@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from promptgraft.cli.labelled import as_text, rows_of, written
+from promptgraft.cli.options import DeviceOption
 from promptgraft.cli.say import Say
 from promptgraft.cli.verb import verb
 from promptgraft.errors import UsageError
@@ -33,6 +34,7 @@ def predict(
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="The frozen model (default: the one on the card).")
     ] = None,
+    device: DeviceOption = "auto",
     text_column: Annotated[str | None, typer.Option(help="Column of the text in FILE.")] = None,
     pair_column: Annotated[str | None, typer.Option(help="Of the second text.")] = None,
 ) -> None:
@@ -48,7 +50,7 @@ def predict(
 
     if bool(text) == (file is not None):
         raise UsageError("give what to label", do="either --text TEXT or --file FILE")
-    predictor = api.load(path, model)
+    predictor = api.load(path, model, device=device)
     if file is None:
         rows, examples = typed(text or [], pair or [])
     else:

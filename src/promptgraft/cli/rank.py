@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from promptgraft.cli.options import BankOption, Columns, ModelOption, RecipeOptions, ShotsOption, TaskArgument
+from promptgraft.cli.options import (
+    BankOption,
+    Columns,
+    DeviceOption,
+    ModelOption,
+    RecipeOptions,
+    ShotsOption,
+    TaskArgument,
+)
 from promptgraft.cli.progress import progress
 from promptgraft.cli.say import Say
 from promptgraft.cli.verb import verb
@@ -28,6 +36,7 @@ def rank(
     recipe: RecipeOptions,
     bank: BankOption = "starter",
     shots: ShotsOption = None,
+    device: DeviceOption = "auto",
     seed: Annotated[int, typer.Option(help="Of the rows that are drawn.")] = 0,
     measures: Annotated[str, typer.Option(help="Which measures; the first gives the order.")] = MEASURES,
 ) -> None:
@@ -44,7 +53,9 @@ def rank(
     say.note(*opened.notes)
     names = [name.strip() for name in measures.split(",") if name.strip()]
     with progress(say) as told:
-        ranking = api.rank(opened, model, bank, measures=names, shots=shots, seed=seed, progress=told, **recipe.given())
+        ranking = api.rank(
+            opened, model, bank, measures=names, shots=shots, seed=seed, device=device, progress=told, **recipe.given()
+        )
     say.note(*(f"left out: {reason}" for reason in ranking.left_out))
     say.note(*(f"{name} was skipped: {reason}" for name, reason in ranking.skipped.items()))
     show(say, opened, ranking)

@@ -9,6 +9,7 @@ import typer
 from promptgraft.cli.options import (
     BankOption,
     Columns,
+    DeviceOption,
     MethodOptions,
     ModelOption,
     OutOption,
@@ -42,6 +43,7 @@ def transfer(
     source: SourceOption = "auto",
     method: Annotated[str, typer.Option(help="pot, panda, frozen-source, or zero-shot.")] = "pot",
     shots: ShotsOption = None,
+    device: DeviceOption = "auto",
     unlabelled: UnlabelledOption = None,
     baselines: Annotated[
         bool, typer.Option(help="Run the linear probe and prompt tuning from scratch on the same rows, too.")
@@ -84,6 +86,7 @@ def transfer(
             name=name,
             keep_in=keep_in,
             progress=told,
+            device=device,
             **recipe.given(),
         )
     kept(say, opened, outcome, folder, keep_in, name)

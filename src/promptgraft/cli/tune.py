@@ -8,6 +8,7 @@ import typer
 
 from promptgraft.cli.options import (
     Columns,
+    DeviceOption,
     MethodOptions,
     ModelOption,
     OutOption,
@@ -48,6 +49,7 @@ def tune(
         str, typer.Option(help="prompt-tuning, linear-probe, model-tuning, or zero-shot.")
     ] = "prompt-tuning",
     shots: ShotsOption = None,
+    device: DeviceOption = "auto",
     out: OutOption = None,
     bank: KeepOption = None,
     name: NameOption = None,
@@ -77,6 +79,7 @@ def tune(
             shots=shots,
             seeds=seeds.chosen(),
             progress=told,
+            device=device,
             **recipe.given(),
         )
     kept(say, opened, outcome, folder, bank, name)

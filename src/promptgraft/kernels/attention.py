@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from promptgraft.kernels.device import on_gpu
 from promptgraft.kernels.plain import drop_mask
 from promptgraft.kernels.rows import Rows, Slots
 
@@ -37,8 +38,12 @@ def attention(
         prompt_keys, prompt_values: all prompts of the batch end to end; None where `rows` has no prompts.
         dropped: rate and generator of dropout on the attention probabilities.
     """
-    if not rows.buckets:
+    if len(rows.starts) < 2:
         return torch.zeros_like(q)
+    if dropped is None and on_gpu(q):
+        from promptgraft.kernels import gpu
+
+        return gpu.attention(q, k, v, rows, prompt_keys, prompt_values)
     inputs = (q, k, v, prompt_keys, prompt_values)
     if torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in inputs):
         out: Tensor = _Attention.apply(*inputs, rows, dropped)  # type: ignore[no-untyped-call]

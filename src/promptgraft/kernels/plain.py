@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from promptgraft.kernels.device import on_gpu
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_new": partial(F.gelu, approximate="tanh"),
@@ -53,10 +55,15 @@ def drop(x: Float[Tensor, "..."], rate: float, generator: torch.Generator) -> Fl
 
 
 def drop_mask(x: Float[Tensor, "..."], rate: float, generator: torch.Generator) -> Float[Tensor, "..."]:
-    """What `drop` multiplies by: 0, or 1 / (1 - rate)."""
-    return torch.empty_like(x).bernoulli_(1 - rate, generator=generator).div_(1 - rate)
+    """What `drop` multiplies by: 0, or 1 / (1 - rate). Drawn where the generator is, so that devices draw alike."""
+    mask = torch.empty(x.shape, dtype=x.dtype, device=generator.device)
+    return mask.bernoulli_(1 - rate, generator=generator).div_(1 - rate).to(x.device)
 
 
 def segment_mean(x: Float[Tensor, "T H"], starts: Int[Tensor, "S_plus_1"]) -> Float[Tensor, "S H"]:
     """Mean of the rows of each sequence."""
+    if on_gpu(x):
+        from promptgraft.kernels import gpu
+
+        return gpu.segment_mean(x, starts)
     return torch.segment_reduce(x, "mean", offsets=starts, axis=0)

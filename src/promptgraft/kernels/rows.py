@@ -59,6 +59,22 @@ class Slots:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """Lengths that a GPU's kernels are launched for.
+
+    Attributes:
+        queries, tokens: of the longest sequence.
+        prompt: of the longest prompt that a sequence has.
+        table: of the longest prompt of all.
+    """
+
+    queries: int
+    tokens: int
+    prompt: int
+    table: int
+
+
+@dataclass(frozen=True)
 class Rows:
     """S packed sequences, their queries, and the deep prompt each of them has.
 
@@ -69,6 +85,7 @@ class Rows:
         heads: attention heads.
         prompt_starts: prompt k is rows `prompt_starts[k]:prompt_starts[k + 1]` of the prompt table; None without.
         prompt_of: for every sequence the index of its prompt; None without.
+        known: the limits where they are known already, since a GPU would have to be waited for.
     """
 
     starts: Int[Tensor, "S_plus_1"]
@@ -76,6 +93,15 @@ class Rows:
     heads: int
     prompt_starts: Int[Tensor, "K_plus_1"] | None = None
     prompt_of: Int[Tensor, "S"] | None = None
+    known: Limits | None = None
+
+    @cached_property
+    def limits(self) -> Limits:
+        """The longest of everything."""
+        if self.known is not None:
+            return self.known
+        table = 0 if self.prompt_starts is None else int(self.prompt_starts.diff().max())
+        return Limits(_longest(self.queries), _longest(self.starts), self.longest_prompt, table)
 
     @cached_property
     def longest_prompt(self) -> int:
@@ -130,6 +156,10 @@ class Rows:
     def token_slots(self) -> Int[Tensor, "cells"]:
         """For every head of every token the slot that holds it as a key."""
         return self.key_slots.back[self.table_rows * self.heads :]
+
+
+def _longest(starts: Int[Tensor, "M_plus_1"]) -> int:
+    return int(starts.diff().max()) if len(starts) > 1 else 0
 
 
 def padded(

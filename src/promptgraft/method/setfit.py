@@ -58,7 +58,8 @@ class SetFit(Method):
         body = _body(view.backbone, view.pooling, generator(job, 7))
         coefficients, bias = _fitted(job, view, body)
         readout = Linear(view.task.classes, classes.leaf(coefficients), classes.leaf(bias))
-        tuned = {name: value.detach() for name, value in zip(view.backbone.weights, body.parameters(), strict=True)}
+        values = [value.detach().cpu() for value in body.parameters()]
+        tuned = dict(zip(view.backbone.weights, values, strict=True))
         count = sum(value.numel() for value in (*tuned.values(), *readout.parameters().values()))
         return Fit(job.id, Tuned(None, readout, view.pooling, "cross", tuned), count)
 
@@ -131,9 +132,10 @@ def _body(backbone: Backbone, pooling: Pooling, stream: torch.Generator) -> torc
             return {"input_ids": tokens.ids, "types": tokens.types, "starts": tokens.starts, "rows": tokens.rows}
 
         def forward(self, features: dict[str, Tensor], **_: Any) -> dict[str, Tensor]:
-            tokens = Tokens(features["input_ids"], features["types"], features["starts"], features["rows"])
+            ids, types, starts, rows = (features[name].cpu() for name in ("input_ids", "types", "starts", "rows"))
+            tokens = Tokens(ids, types, starts, rows)
             own = backbone.with_weights(dict(zip(backbone.weights, self.held, strict=True)))
             states = own.forward(Batch(tokens), None, pooling, dropout=dropout if self.training else None)
-            return features | {"sentence_embedding": states}
+            return features | {"sentence_embedding": states.to(features["input_ids"].device)}
 
     return Body()

@@ -16,7 +16,7 @@ from promptgraft.prompt.init import Init, initial
 from promptgraft.prompt.prompt import Prompt
 from promptgraft.prompt.reparam import parameterise
 from promptgraft.readout.features import feature_width
-from promptgraft.readout.readout import Readout
+from promptgraft.readout.readout import Readout, on_device
 from promptgraft.readout.readout import find as find_readout
 from promptgraft.task.task import Task
 from promptgraft.train.data import Data, make_data
@@ -169,9 +169,10 @@ def make_run(
     streams: tuple[torch.Generator, ...] = (),
     data: tuple[Data, Data] | None = None,
 ) -> Run:
-    """A run that trains the prompt and readout of `start` (or its weights, where it has some)."""
+    """A run that trains, on the backbone's device, prompt and readout of `start` (or its weights, if it has some)."""
     recipe = recipe or job.recipe
-    prompt = start.prompt
+    device = view.backbone.device
+    prompt = None if start.prompt is None else start.prompt.to(device)
     if prompt is not None:
         recipe = recipe.changed(depth=prompt.depth, placement=prompt.placement, length=prompt.length)
     train, validation = data or training_rows(view, start.readout, start.encoding)
@@ -181,7 +182,7 @@ def make_run(
         recipe=recipe,
         prompt=None if prompt is None else parameterise(recipe.parameterisation, prompt, generator(job, 3)),
         placement=recipe.placement,
-        readout=start.readout,
+        readout=start.readout if device.type == "cpu" else on_device(start.readout, device),
         pooling=start.pooling,
         encoding=start.encoding,
         train=train,

@@ -16,6 +16,7 @@ from promptgraft import kernels
 from promptgraft.errors import ModelError, RunError
 from promptgraft.kernels.rows import padded
 from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Dropout, Encoding, Pooling, Read
+from promptgraft.model.device import CPU, place
 from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.layout import Layout, lay_out
 from promptgraft.model.resolved import Resolved
@@ -53,7 +54,7 @@ class AnyBackbone:
         self.hidden, self.layers, self.heads = config.hidden_size, config.num_hidden_layers, config.num_attention_heads
         self.max_length = max_length
         self.arithmetic: Arithmetic = "bf16" if weights[words].dtype == torch.bfloat16 else "fp32"
-        self.embedding_width = weights[words].shape[1]
+        self.embedding_width, self.device = weights[words].shape[1], weights[words].device
         self._module, self._tokenizer, self._words, self._has_pooler = module, tokenizer, words, has_pooler
 
     def tokenize(
@@ -68,7 +69,7 @@ class AnyBackbone:
         self, batch: Batch, prompts: PromptStack | None, read: Read, *, dropout: Dropout | None = None
     ) -> Float[Tensor, "N H"]:
         self._check(prompts, read, dropout)
-        layout = lay_out(batch, prompts, read, self.max_length)
+        batch, layout, prompts = place(batch, lay_out(batch, prompts, read, self.max_length), prompts, self.device)
         words = torch.nn.functional.embedding(batch.tokens.ids, self.weights[self._words])
         if layout.source is not None and prompts is not None:
             words = torch.cat([words, prompts.table.to(words.dtype)]).index_select(0, layout.source)
@@ -79,7 +80,7 @@ class AnyBackbone:
 
     def _padded(self, words: Float[Tensor, "R E"], layout: Layout, read: Read) -> Float[Tensor, "N H"]:
         """Run the module on a padded rectangle and take the rows that are read."""
-        index, valid = padded(layout.starts, torch.arange(len(layout.starts) - 1))
+        index, valid = padded(layout.starts, torch.arange(len(layout.starts) - 1, device=self.device))
         inputs = {"inputs_embeds": words[index], "attention_mask": valid.long(), "token_type_ids": layout.types[index]}
         known = inspect.signature(self._module.forward).parameters
         given = {name: value for name, value in inputs.items() if name in known}
@@ -91,7 +92,7 @@ class AnyBackbone:
         return rows if layout.read is None else rows.index_select(0, layout.read)
 
     def embed(self, ids: Int[Tensor, "P"]) -> Float[Tensor, "P E"]:
-        return self.weights[self._words][ids].float()
+        return self.weights[self._words][ids.to(self.device)].float().cpu()
 
     def keys_values(self, ids: Int[Tensor, "P"]) -> Float[Tensor, "L 2 P H"]:
         raise self._no_deep()
@@ -100,7 +101,7 @@ class AnyBackbone:
         return AnyBackbone(
             self.name,
             self._module,
-            weights,
+            {name: weight.to(self.device) for name, weight in weights.items()},
             self._tokenizer,
             self._words,
             max_length=self.max_length,
@@ -127,7 +128,7 @@ class AnyBackbone:
         return ModelError(what, do="use a shallow prompt, or a model of the BERT family for a deep one")
 
 
-def load_any(found: Resolved, config: Mapping[str, Any], dtype: torch.dtype) -> AnyBackbone:
+def load_any(found: Resolved, config: Mapping[str, Any], dtype: torch.dtype, device: torch.device = CPU) -> AnyBackbone:
     """Load an encoder that has no forward of our own.
 
     Raises:
@@ -151,9 +152,10 @@ def load_any(found: Resolved, config: Mapping[str, Any], dtype: torch.dtype) -> 
     if missing:
         raise ModelError(f"its weights lack {sorted(missing)[0]!r}", where=found.path)
     module.eval().requires_grad_(False)
-    weights = dict(module.named_parameters())
+    read = {name: weight for name, weight in module.named_parameters() if name not in said["missing_keys"]}
+    identity = fingerprint(read)
+    weights = dict(module.to(device).named_parameters())
     table = module.get_input_embeddings().weight
-    identity = fingerprint({name: weight for name, weight in weights.items() if name not in said["missing_keys"]})
     return AnyBackbone(
         found.name,
         module,

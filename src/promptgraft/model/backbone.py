@@ -57,6 +57,7 @@ class Backbone(Protocol):
         pooling: what the encoder's makers declare; None where they declare nothing.
         deep: whether deep prompts are supported.
         arithmetic: what its matrix products are computed in.
+        device: where its weights lie, and what `forward` gives.
         weights: name -> tensor, frozen.
     """
 
@@ -70,6 +71,7 @@ class Backbone(Protocol):
     pooling: Pooling | None
     deep: bool
     arithmetic: Arithmetic
+    device: torch.device
     weights: Mapping[str, Tensor]
 
     @property
@@ -103,11 +105,11 @@ class Backbone(Protocol):
         ...
 
     def embed(self, ids: Int[Tensor, "P"]) -> Float[Tensor, "P E"]:
-        """Rows of the input embedding table, to start shallow prompts from."""
+        """Rows of the input embedding table, to start shallow prompts from (on the processor)."""
         ...
 
     def keys_values(self, ids: Int[Tensor, "P"]) -> Float[Tensor, "L 2 P H"]:
-        """Keys and values of every layer when `ids` alone are read, to start deep prompts from."""
+        """Keys and values of every layer when `ids` alone are read, to start deep prompts from (on the processor)."""
         ...
 
     def with_weights(self, weights: Mapping[str, Tensor]) -> Backbone:

@@ -9,6 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from promptgraft.errors import RunError
+from promptgraft.kernels.rows import Limits
 from promptgraft.model.backbone import Batch, Read
 from promptgraft.prompt.prompt import PromptStack
 
@@ -24,6 +25,7 @@ class Layout:
         source: for shallow prompts, of every row its index in [tokens; prompt table]; else None.
         read: rows whose last hidden state is wanted; None for all.
         read_starts: offsets of the sequences among those.
+        limits: longest sequences and prompts, queries being the rows that are read; known on a GPU only.
     """
 
     starts: Int[Tensor, "S_plus_1"]
@@ -32,6 +34,7 @@ class Layout:
     source: Int[Tensor, "R"] | None
     read: Int[Tensor, "N"] | None
     read_starts: Int[Tensor, "S_plus_1"]
+    limits: Limits | None = None
 
 
 def lay_out(batch: Batch, prompts: PromptStack | None, read: Read, max_length: int) -> Layout:

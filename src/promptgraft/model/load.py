@@ -13,6 +13,7 @@ from promptgraft.errors import ModelError
 from promptgraft.model import albert, bert
 from promptgraft.model.backbone import Arithmetic, Backbone
 from promptgraft.model.catalog import resolve
+from promptgraft.model.device import CPU, DeviceName, resolve_device
 from promptgraft.model.encoder import Take, read_shape
 from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.packed import PackedBackbone
@@ -25,40 +26,45 @@ DTYPES: dict[Arithmetic, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bf
 PACKED = {"bert": "bert", "roberta": "roberta", "xlm-roberta": "roberta", "electra": "electra", "albert": "albert"}
 
 
-def load_backbone(name_or_path: str | Path, *, dtype: DType = "fp32") -> Backbone:
+def load_backbone(name_or_path: str | Path, *, dtype: DType = "fp32", device: DeviceName = "cpu") -> Backbone:
     """Load a frozen encoder by catalog name, folder, or name in the local hub cache.
 
     Args:
-        dtype: arithmetic of the matrix products; `auto`: bf16 where the processor has it, else fp32.
+        dtype: arithmetic of the matrix products; `auto`: bf16 where the device has it, else fp32.
+        device: where it is computed; `auto`: on the GPU where there is one.
 
     Raises:
-        ModelError: it is unknown, not here, damaged, or not an encoder that can be used.
+        ModelError: it is unknown, not here, damaged, or not an encoder that can be used; or there is no such device.
     """
-    return load_folder(resolve(name_or_path), dtype=dtype)
+    return load_folder(resolve(name_or_path), dtype=dtype, device=device)
 
 
-def fastest() -> Arithmetic:
-    """bf16 where the processor multiplies it natively (2 to 3 times faster here), else fp32 (elsewhere far slower)."""
+def fastest(device: torch.device = CPU) -> Arithmetic:
+    """bf16 where the device multiplies it natively (2 to 3 times faster here), else fp32 (elsewhere far slower)."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
 
 
-def load_folder(found: Resolved, *, dtype: DType = "fp32") -> Backbone:
+def load_folder(found: Resolved, *, dtype: DType = "fp32", device: DeviceName = "cpu") -> Backbone:
     """Load what `resolve` found."""
-    arithmetic = fastest() if dtype == "auto" else dtype
+    place = resolve_device(device)
+    arithmetic = fastest(place) if dtype == "auto" else dtype
     config = read_config(found.path)
     family = PACKED.get(str(config.get("model_type")))
     if family is None:
         from promptgraft.model.any import load_any
 
-        return load_any(found, config, DTYPES[arithmetic])
+        return load_any(found, config, DTYPES[arithmetic], place)
     shape = read_shape(config, family, str(found.path))
     if family == "albert":
         shape = albert.with_groups(shape, config)
     weights = read_encoder(found.path)
     identity = fingerprint(weights)
-    if arithmetic == "bf16" and fastest() != "bf16":
-        warnings.warn("this processor has no bf16 instructions: bf16 will be slower than fp32", stacklevel=2)
-    cast = {name: weight.to(DTYPES[arithmetic]) for name, weight in weights.items()}
+    if arithmetic == "bf16" and fastest(place) != "bf16":
+        what = "processor" if place.type == "cpu" else "GPU"
+        warnings.warn(f"this {what} has no bf16 instructions: bf16 will be slower than fp32", stacklevel=2)
+    cast = {name: weight.to(place, DTYPES[arithmetic]) for name, weight in weights.items()}
     tokenizer = load_tokenizer(found.path, prefix=found.text_prefix, to_traditional=found.to_traditional)
     assemble = albert.assemble if family == "albert" else bert.assemble
     frozen = assemble(shape, Take(cast, str(found.path), DTYPES[arithmetic]))

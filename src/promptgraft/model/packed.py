@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, partial
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +15,10 @@ from promptgraft import kernels
 from promptgraft.errors import ModelError, RunError
 from promptgraft.kernels.native.library import chosen
 from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Dropout, Encoding, Pooling, Read
+from promptgraft.model.device import place
 from promptgraft.model.encoder import Assemble, Encoder, Layer, Norm, Shape, Take
 from promptgraft.model.fingerprint import fingerprint
+from promptgraft.model.graphs import Graphs, fits
 from promptgraft.model.layout import Layout, lay_out
 from promptgraft.model.native import NativeEncoder, Rows
 from promptgraft.model.tokenize import Tokenizer
@@ -50,6 +53,7 @@ class PackedBackbone:
         self.embedding_width, self.max_length = shape.embedding_width, shape.max_length
         self._shape, self._assemble, self._tokenizer, self._dtype = shape, assemble, tokenizer, dtype
         self.arithmetic: Arithmetic = "bf16" if dtype == torch.bfloat16 else "fp32"
+        self.device = weights["embeddings.word_embeddings.weight"].device
         self._frozen, self._known = frozen, fingerprint
 
     @property
@@ -71,6 +75,20 @@ class PackedBackbone:
         encoder = self._encoder
         self._check(prompts, read, encoder)
         layout = lay_out(batch, prompts, read, self.max_length)
+        if self._graphs is not None and prompts is not None and dropout is None and fits(layout, prompts):
+            return self._graphs(batch, layout, prompts, read)
+        return self._states(encoder, *place(batch, layout, prompts, self.device), read, dropout)
+
+    def _states(
+        self,
+        encoder: Encoder,
+        batch: Batch,
+        layout: Layout,
+        prompts: PromptStack | None,
+        read: Read,
+        dropout: Dropout | None = None,
+    ) -> Float[Tensor, "N H"]:
+        """The whole pass over what lies on the backbone's device."""
         native = self._native if dropout is None and batch.tokens.sequences else None
         if native is not None:
             x = self._natively(native, encoder, layout, batch, prompts, read)
@@ -84,22 +102,24 @@ class PackedBackbone:
         return x.float()
 
     def embed(self, ids: Int[Tensor, "P"]) -> Float[Tensor, "P E"]:
-        return self.weights["embeddings.word_embeddings.weight"][ids].float()
+        return self.weights["embeddings.word_embeddings.weight"][ids.to(self.device)].float().cpu()
 
     def keys_values(self, ids: Int[Tensor, "P"]) -> Float[Tensor, "L 2 P H"]:
         encoder, starts = self._encoder, torch.tensor([0, len(ids)])
         tokens = Tokens(ids, torch.zeros_like(ids), starts, torch.tensor([0, 1]))
         layout = lay_out(Batch(tokens), None, "tokens", self.max_length)
-        x, found = self._embedded(encoder, ids, layout, None, None), []
-        rows = kernels.Rows(starts, starts, self.heads)
+        batch, layout, _ = place(Batch(tokens), layout, None, self.device)
+        x, found = self._embedded(encoder, batch.tokens.ids, layout, None, None), []
+        rows = kernels.Rows(layout.starts, layout.starts, self.heads, known=layout.limits)
         for layer in encoder.layers:
             q, k, v = layer.qkv(x).chunk(3, -1)
             found.append(torch.stack([k, v]))
             x = self._after_attention(layer, kernels.attention(q, k, v, rows), x, None)
-        return torch.stack(found).float()
+        return torch.stack(found).float().cpu()
 
     def with_weights(self, weights: Mapping[str, Tensor]) -> Backbone:
         learn = any(weight.requires_grad for weight in weights.values())
+        weights = {name: weight.to(self.device) for name, weight in weights.items()}
         return PackedBackbone(
             self.name,
             self._shape,
@@ -121,7 +141,16 @@ class PackedBackbone:
     def _native(self) -> NativeEncoder | None:
         """The packed weights of the native path; None where they learn, or where that path is not there."""
         variant, _ = chosen()
-        return None if self._frozen is None or variant is None else NativeEncoder(self._frozen, self._shape, variant)
+        if self._frozen is None or variant is None or self.device.type != "cpu":
+            return None
+        return NativeEncoder(self._frozen, self._shape, variant)
+
+    @cached_property
+    def _graphs(self) -> Graphs | None:
+        """Recorded passes; None where weights learn, or on a processor."""
+        if self._frozen is None or self.device.type != "cuda":
+            return None
+        return Graphs(partial(self._states, self._frozen), self.device)
 
     def _natively(
         self,
@@ -184,12 +213,13 @@ class PackedBackbone:
         """All layers; the last one only for the rows that are read."""
         table = prompts if prompts is not None and prompts.depth == "deep" else None
         starts, which = (None, None) if table is None else (table.starts, batch.prompt_of)
-        rows = kernels.Rows(layout.starts, layout.starts, self.heads, starts, which)
-        last = (
-            rows if layout.read is None else kernels.Rows(layout.starts, layout.read_starts, self.heads, starts, which)
-        )
-        for number, layer in enumerate(encoder.layers):
-            prompt = None if table is None else table.table[number]
+        known = layout.limits
+        every = None if known is None else replace(known, queries=known.tokens)
+        rows = kernels.Rows(layout.starts, layout.starts, self.heads, starts, which, every)
+        read_rows = kernels.Rows(layout.starts, layout.read_starts, self.heads, starts, which, known)
+        last = rows if layout.read is None else read_rows
+        given = [None] * self.layers if table is None else table.table.unbind(0)
+        for number, (layer, prompt) in enumerate(zip(encoder.layers, given, strict=True)):
             if number == self.layers - 1:
                 return self._layer(layer, x, last, layout.read, prompt, dropout)
             x = self._layer(layer, x, rows, None, prompt, dropout)

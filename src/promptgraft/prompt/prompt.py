@@ -41,6 +41,10 @@ class Prompt:
         """P."""
         return self.values.shape[-2]
 
+    def to(self, device: torch.device) -> Prompt:
+        """The same prompt on a device."""
+        return Prompt(self.values.to(device), self.placement)
+
     @property
     def positions(self) -> int:
         """How many of the backbone's positions the prompt uses up."""

@@ -91,13 +91,13 @@ class Mlp:
         width = start.values.shape[-1]
         made = start.values.numel() // start.length
         parts = {
-            "positions": _leaf(_random((start.length, width), 1, generator)),
-            "inner.weight": _leaf(_random((width, width), width, generator)),
-            "inner.bias": _leaf(torch.zeros(width)),
-            "outer.weight": _leaf(torch.zeros(made, width)),
-            "outer.bias": _leaf(torch.zeros(made)),
+            "positions": _random((start.length, width), 1, generator),
+            "inner.weight": _random((width, width), width, generator),
+            "inner.bias": torch.zeros(width),
+            "outer.weight": torch.zeros(made, width),
+            "outer.bias": torch.zeros(made),
         }
-        return cls(start.values.detach().clone(), parts)
+        return cls(start.values.detach().clone(), _leaves(parts, start))
 
     def parameters(self) -> dict[str, Tensor]:
         return self._parts
@@ -128,15 +128,15 @@ class Residual:
         width = start.values.shape[-1]
         narrow = max(1, width // 4)
         parts = {
-            "prompt": _leaf(start.values),
-            "down.weight": _leaf(_random((narrow, width), width, generator)),
-            "down.bias": _leaf(torch.zeros(narrow)),
-            "up.weight": _leaf(_random((width, narrow), narrow, generator)),
-            "up.bias": _leaf(torch.zeros(width)),
-            "norm.weight": _leaf(torch.zeros(width)),
-            "norm.bias": _leaf(torch.zeros(width)),
+            "prompt": start.values,
+            "down.weight": _random((narrow, width), width, generator),
+            "down.bias": torch.zeros(narrow),
+            "up.weight": _random((width, narrow), narrow, generator),
+            "up.bias": torch.zeros(width),
+            "norm.weight": torch.zeros(width),
+            "norm.bias": torch.zeros(width),
         }
-        return cls(parts)
+        return cls(_leaves(parts, start))
 
     def parameters(self) -> dict[str, Tensor]:
         return self._parts
@@ -148,6 +148,11 @@ class Residual:
         up = torch.nn.functional.linear(down, part["up.weight"], part["up.bias"])
         change = torch.nn.functional.layer_norm(up, up.shape[-1:], part["norm.weight"], part["norm.bias"])
         return prompt + change
+
+
+def _leaves(parts: dict[str, Tensor], start: Prompt) -> dict[str, Tensor]:
+    """Trainable copies on the device of the prompt they are made around."""
+    return {name: _leaf(values.to(start.values.device)) for name, values in parts.items()}
 
 
 def _leaf(values: Tensor) -> Tensor:

@@ -79,6 +79,7 @@ def right_choice(example: Example, task: Task) -> int:
 
 def scatter(values: Float[Tensor, "N"], starts: Int[Tensor, "B_plus_1"]) -> Float[Tensor, "B C"]:
     """Range b of a flat list as row b, -inf after its end; gradients flow back."""
+    starts = starts.to(values.device)
     lengths = starts.diff()
     row = torch.arange(len(lengths), device=values.device).repeat_interleave(lengths)
     column = torch.arange(len(values), device=values.device) - starts[:-1].repeat_interleave(lengths)

@@ -98,6 +98,11 @@ def register(readout: type[Readout]) -> type[Readout]:
     return readout
 
 
+def on_device(readout: Readout, device: torch.device) -> Readout:
+    """A copy of a readout on a device, with leaf tensors of its own."""
+    return type(readout).load({name: value.to(device) for name, value in readout.state().items()})
+
+
 def find(name: str) -> type[Readout]:
     """The readout of that name, or an error with the nearest name."""
     import promptgraft.readout.all  # noqa: F401

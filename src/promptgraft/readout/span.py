@@ -63,7 +63,7 @@ class Span:
     def scores(self, features: Float[Tensor, "T H"], tokens: Tokens) -> Float[Tensor, "B 2 L"]:
         assert tokens.chars is not None, "only span rows have characters"
         every = torch.nn.functional.linear(features.to(self.weight.dtype), self.weight)
-        inside = every.masked_fill(tokens.chars[:, :1] < 0, -torch.inf)
+        inside = every.masked_fill(tokens.chars[:, :1].to(every.device) < 0, -torch.inf)
         return torch.stack([scatter(side, tokens.row_tokens) for side in inside.unbind(-1)], dim=1)
 
     def loss(self, scores: Float[Tensor, "B 2 L"], gold: Int[Tensor, "B 2"]) -> Float[Tensor, "B"]:

@@ -14,8 +14,10 @@ from torch import Tensor
 
 from promptgraft.errors import RunError
 from promptgraft.model.backbone import Backbone, Batch, Dropout
+from promptgraft.model.device import CPU, tokens_at_once
 from promptgraft.model.tokens import Tokens, concatenate
 from promptgraft.prompt.prompt import Prompt, PromptStack, stack
+from promptgraft.readout.readout import on_device
 from promptgraft.task.metrics import score as metric_score
 from promptgraft.train.checkpoint import Checkpoints, Saved
 from promptgraft.train.predict import Question, answer, score
@@ -70,10 +72,10 @@ def train(
         raise RunError("these runs cannot share a batch", do="train them one by one")
     saved = checkpoints.load([run.name for run in runs]) if checkpoints is not None else {}
     states = [_begin(run, saved.get(run.name)) for run in runs]
-    total = sum(run.recipe.steps for run in runs)
+    total, most = sum(run.recipe.steps for run in runs), tokens_at_once(backbone, STEP_TOKENS)
     while active := [state for state in states if not state.done]:
         losses = []
-        for chunk in _chunks(active):
+        for chunk in _chunks(active, most):
             began = time.perf_counter()
             losses += _step(backbone, chunk)
             _charge(chunk, time.perf_counter() - began)
@@ -118,14 +120,14 @@ def _members(run: Run, group: str) -> list[Tensor]:
     return [value for name, value in run.trainable().items() if name.split(".", 1)[0] == group]
 
 
-def _chunks(states: Sequence[_State]) -> Iterator[list[_State]]:
-    """Runs whose batches together stay near STEP_TOKENS."""
+def _chunks(states: Sequence[_State], most: int) -> Iterator[list[_State]]:
+    """Runs whose batches together stay near that many tokens."""
     chunk: list[_State] = []
     size = 0
     for state in states:
         mean = len(state.run.train.tokens.ids) / max(1, len(state.run.train))
         tokens = int(mean * min(state.run.recipe.batch, len(state.run.train)))
-        if chunk and size + tokens > STEP_TOKENS:
+        if chunk and size + tokens > most:
             yield chunk
             chunk, size = [], 0
         chunk.append(state)
@@ -178,7 +180,7 @@ def _stack(prompts: Sequence[Prompt | None], dropout: Dropout | None) -> PromptS
 def drop(values: Float[Tensor, "..."], dropout: Dropout) -> Float[Tensor, "..."]:
     """Inverted dropout with a mask from the given generator."""
     kept = torch.rand(values.shape, generator=dropout.generator) >= dropout.rate
-    return values * kept / (1 - dropout.rate)
+    return values * kept.to(values.device) / (1 - dropout.rate)
 
 
 def _draw(state: _State) -> Tensor:
@@ -200,7 +202,7 @@ def _draw(state: _State) -> Tensor:
 def _loss(state: _State, rows: Tensor, scores: Tensor) -> Tensor:
     """Label loss plus the run's terms; what the terms say goes into the history."""
     units = state.run.train.unit_index(rows)
-    gold = state.run.train.gold[units]
+    gold = state.run.train.gold[units].to(scores.device)
     per_unit = state.run.readout.loss(scores, gold)
     count = gold.ne(-100).flatten(1).any(1).sum() if gold.ndim > 1 else gold.ne(-100).sum()
     labels = per_unit.sum() / count.clamp_min(1)
@@ -283,9 +285,10 @@ def _finish(state: _State) -> Trained:
         for name, value in state.run.trainable().items():
             value.copy_(state.best[name])
         tuned = state.run.tuned()
-    prompt = None if tuned.prompt is None else Prompt(tuned.prompt.values.detach().clone(), tuned.prompt.placement)
-    weights = None if tuned.weights is None else {name: value.detach() for name, value in tuned.weights.items()}
-    kept = Tuned(prompt, type(tuned.readout).load(tuned.readout.state()), tuned.pooling, tuned.encoding, weights)
+    values = None if tuned.prompt is None else tuned.prompt.values.detach().to("cpu", copy=True)
+    prompt = None if tuned.prompt is None or values is None else Prompt(values, tuned.prompt.placement)
+    weights = None if tuned.weights is None else {name: value.detach().cpu() for name, value in tuned.weights.items()}
+    kept = Tuned(prompt, on_device(tuned.readout, CPU), tuned.pooling, tuned.encoding, weights)
     parameters = sum(value.numel() for value in state.run.trainable().values())
     return Trained(state.run.name, kept, tuple(state.history), state.best_step, state.seconds, parameters)
 

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from promptgraft.model.backbone import Backbone, Batch, Read
+from promptgraft.model.device import tokens_at_once
 from promptgraft.model.tokens import Tokens, concatenate, gather
 from promptgraft.prompt.prompt import Prompt, PromptStack, stack
 from promptgraft.readout.features import features
@@ -33,15 +34,18 @@ def hidden_states(
 ) -> Float[Tensor, "N H"]:
     """Hidden states of all sequences, computed in batches of similar length, in the order of the input.
 
+    They come back to the processor, where there is room for any number.
+
     Returns: `[S, H]`, or `[T, H]` where `read` is `tokens`.
     """
     single = Tokens(tokens.ids, tokens.types, tokens.starts, torch.arange(tokens.sequences + 1))
+    budget = tokens_at_once(backbone, FORWARD_TOKENS)
     parts: list[Tensor] = []
     places: list[Tensor] = []
     with torch.no_grad():
-        for index in batches_by_length(tokens.lengths, FORWARD_TOKENS):
+        for index in batches_by_length(tokens.lengths, budget):
             batch = Batch(single.select(index), None if prompt_of is None else prompt_of[index])
-            parts.append(backbone.forward(batch, prompts, read))
+            parts.append(backbone.forward(batch, prompts, read).cpu())
             places.append(gather(tokens.starts, index)[0] if read == "tokens" else index)
     if not parts:
         return torch.zeros(0, backbone.hidden)
@@ -79,7 +83,7 @@ def answer(backbone: Backbone, questions: Sequence[Question]) -> list[Tensor]:
     states = hidden_states(backbone, tokens, stack(given) if given else None, owner, read)
     sizes = [len(q.tokens.ids) if read == "tokens" else q.tokens.sequences for q in questions]
     with torch.no_grad():
-        return [score(q.tuned, part, q.tokens) for q, part in zip(questions, states.split(sizes), strict=True)]
+        return [score(q.tuned, part, q.tokens).cpu() for q, part in zip(questions, states.split(sizes), strict=True)]
 
 
 def answer_one(backbone: Backbone, tuned: Tuned, tokens: Tokens) -> Tensor:
@@ -89,7 +93,8 @@ def answer_one(backbone: Backbone, tuned: Tuned, tokens: Tokens) -> Tensor:
 
 
 def score(tuned: Tuned, states: Float[Tensor, "N H"], tokens: Tokens) -> Tensor:
-    """From hidden states to scores."""
+    """From hidden states to scores, where the readout lies."""
+    states = states.to(next(iter(tuned.readout.parameters().values())).device)
     if tuned.readout.reads == "tokens":
         return tuned.readout.scores(states, tokens)
     return tuned.readout.scores(features(states, tokens, tuned.encoding), tokens)

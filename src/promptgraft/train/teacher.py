@@ -23,7 +23,7 @@ class Recorded:
     scores: Float[Tensor, "U ..."]
 
     def __call__(self, step: Step) -> Tensor:
-        scores = self.scores[step.units]
+        scores = self.scores[step.units].to(step.scores.device)
         # Choices and span positions are padded to the widest row of all; the batch may be narrower.
         return scores if scores.ndim < 2 else scores[..., : step.scores.shape[-1]]
 
@@ -50,7 +50,7 @@ class Live:
             prompts = None if prompt is None else stack([prompt])
             batch = Batch(tokens, owner)
             states = self.backbone.forward(batch, prompts, self.tuned.read, dropout=self.dropout)
-            return score(self.tuned, states, tokens)
+            return score(self.tuned, states, tokens).to(step.scores.device)
 
 
 def shuffled(order: Int[Tensor, "U"], groups: Int[Tensor, "U"], generator: torch.Generator) -> Int[Tensor, "U"]:

@@ -1,0 +1,21 @@
+"""Whether the GPU's own kernels serve a tensor."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+WIDTHS = (torch.float32, torch.bfloat16)
+
+
+def on_gpu(x: Tensor) -> bool:
+    """True for what the Triton kernels take; everything else goes the plain way, which works everywhere."""
+    return x.is_cuda and x.dtype in WIDTHS and _has_triton()
+
+
+@cache
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
