@@ -9,7 +9,7 @@ import typer
 from promptgraft.cli.say import Say
 from promptgraft.cli.verb import verb
 
-KINDS_HELP = "Only these: tokens, states, descriptions or calibration."
+KINDS_HELP = "Only these: tokens, states or descriptions."
 
 cache = typer.Typer(invoke_without_command=True)
 

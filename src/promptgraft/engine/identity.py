@@ -1,4 +1,4 @@
-"""What figures and cached values depend on beside their input: the machine, and the code that computes."""
+"""What cached values depend on beside their input: the machine, and the code that computes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FORWARD = ("kernels", "model", "train/predict.py")
 
 
 def machine() -> str:
-    """Everything of this machine that decides the last bits of a matrix product, and its speed."""
+    """Everything of this machine that decides the last bits of a matrix product."""
     parts = (processor(), os.cpu_count(), torch.get_num_threads(), torch.backends.cpu.get_cpu_capability())
     return "\x1f".join(map(str, (*parts, torch.__version__, version("transformers"), chosen()[0])))
 
