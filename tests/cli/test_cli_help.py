@@ -15,7 +15,7 @@ import pytest
 from command import Command
 
 HEAVY = ("torch", "transformers", "sklearn", "scipy", "matplotlib", "pyarrow", "pydantic", "numpy")
-VERBS = ("tune", "rank", "transfer", "compare", "predict", "doctor", "models", "bank")
+VERBS = ("tune", "rank", "transfer", "compare", "predict", "doctor", "models", "bank", "cache")
 
 
 def test_help_answers_within_half_a_second_and_loads_nothing_heavy() -> None:
@@ -40,7 +40,7 @@ def test_every_verb_has_its_help(verb: str, pg: Command) -> None:
     assert f"promptgraft {verb}" in said.out
 
 
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("doctor", "bank", "models")])
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("doctor", "bank", "models", "cache")])
 def test_every_verb_that_works_on_a_task_shows_an_example(verb: str, pg: Command) -> None:
     example = re.findall(rf"^ *promptgraft {verb} [^\[]", pg(verb, "--help").out, re.MULTILINE)
     assert example

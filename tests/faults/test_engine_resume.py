@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import resource
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from disk import full_disk
 from promptgraft.engine.keep import make_artefact
 from promptgraft.engine.local import Event, LocalEngine
 from promptgraft.engine.result import Finished
@@ -185,19 +184,6 @@ def test_survives_kills(kills: int, root: Path, folder: Path, tmp_path: Path) ->
     assert stores
     for store in stores:
         assert kept_bits(store) == undisturbed
-
-
-@contextmanager
-def full_disk() -> Iterator[None]:
-    """A limit on a file's size fails a write as a full disk does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (16, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, before)
 
 
 def test_a_full_disk_is_one_line(backbone: Backbone, tmp_path: Path) -> None:

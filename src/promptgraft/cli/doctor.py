@@ -72,6 +72,19 @@ def machine() -> Iterator[Finding]:
     nearest = next(folder for folder in (place, *place.absolute().parents) if folder.exists())
     writable = os.access(nearest, os.W_OK)
     yield Finding("PROMPTGRAFT_HOME", str(place) if writable else f"{place} (not writable)", broken=not writable)
+    yield kept()
+
+
+def kept() -> Finding:
+    """The cache: how much is in it."""
+    from promptgraft.engine.cache import open_cache
+
+    try:
+        cache = open_cache()
+    except PromptgraftError as error:
+        return Finding("cache", str(error), broken=True)
+    size = sum(one.size for one in cache.usage()) / 2**20
+    return Finding("cache", f"{size:.1f} of {cache.limit / 2**20:.0f} MB" if cache.limit else "turned off")
 
 
 def models() -> Iterator[Finding]:

@@ -8,6 +8,7 @@ import typer
 
 import promptgraft
 from promptgraft.cli.bank import bank
+from promptgraft.cli.cache import cache
 from promptgraft.cli.compare import compare
 from promptgraft.cli.doctor import doctor
 from promptgraft.cli.models import models
@@ -61,6 +62,7 @@ app.command("transfer")(transfer)
 app.command("compare")(compare)
 app.command("predict")(predict)
 app.add_typer(bank, name="bank")
+app.add_typer(cache, name="cache")
 app.command("doctor")(doctor)
 
 if __name__ == "__main__":

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from promptgraft.engine.cache import Cache, EntryKind, key_of, open_cache
+from promptgraft.engine.identity import FORWARD, code, machine
 from promptgraft.model.backbone import Backbone, Encoding, Pooling, Read
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import Prompt
@@ -16,21 +19,26 @@ from promptgraft.train.predict import pooled
 
 # Hidden states kept in memory; the oldest go first. 1.5 GiB holds the pooled states of half a million rows of minilm.
 KEPT_BYTES = 1_500_000_000
+# Fewer characters are tokenised before the tokenizer's identity, which names their file, is made.
+LARGE = 200_000
 
 
 class Shared:
-    """Memory of one backbone's work.
+    """Memory of one backbone's work: asked of memory first, then of the disk, then computed.
 
-    Tokens are known by their examples' content, so that equal splits of different seeds share them; hidden states
-    by the identity of tokens and prompt, which are kept alive beside them so that no identity is used twice.
+    In memory, tokens are known by their examples' content, so that equal splits of different seeds share them; hidden
+    states by the identity of tokens and prompt, which are kept alive beside them so that no identity is used twice.
+    On disk all are known by a hash over their content. What comes from them (teachers' answers, task embeddings,
+    probes' features) takes no time beside them and needs no file.
 
     Attributes:
         cut: task name -> how many inputs were longer than allowed.
         chosen: what a probe was asked -> its choice, and the note that says so.
     """
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, cache: Cache | None = None) -> None:
         self.backbone = backbone
+        self.cache = open_cache() if cache is None else cache
         self.cut: dict[str, int] = {}
         self.chosen: dict[Hashable, tuple[str, str]] = {}
         self._tokens: dict[Hashable, Tokens] = {}
@@ -41,10 +49,10 @@ class Shared:
         self, examples: tuple[Example, ...], kind: Kind, encoding: Encoding, max_length: int, name: str
     ) -> Tokens:
         """Tokens of a split, once; how many sequences were cut is remembered under `name`."""
-        width = "cross" if encoding == "cross" else "separate"
+        width: Encoding = "cross" if encoding == "cross" else "separate"
         key = (examples, kind, width, max_length)
         if key not in self._tokens:
-            made = self.backbone.tokenize(examples, kind, encoding, max_length=max_length)
+            made = self._tokenize(examples, kind, width, max_length)
             self._tokens[key] = made
             if made.cut:
                 self.cut[name] = self.cut.get(name, 0) + made.cut
@@ -54,14 +62,37 @@ class Shared:
         """Frozen hidden states under a prompt, once."""
         values = None if prompt is None else prompt.values
         key = (id(tokens), id(values), None if prompt is None else prompt.placement, read)
-        return self._keep(key, (tokens, values), lambda: pooled(self.backbone, prompt, tokens, read))
+        return self._keep(key, (tokens, values), lambda: self._computed("states", prompt, tokens, read))
 
     def describe(self, texts: Sequence[str], pooling: Pooling) -> Float[Tensor, "C H"]:
         """Embeddings of texts without a prompt, once."""
         key = (tuple(texts), pooling)
         if key not in self._described:
-            self._described[key] = pooled(self.backbone, None, self.backbone.tokenize_texts(list(texts)), pooling)
+            tokens = self.backbone.tokenize_texts(list(texts))
+            self._described[key] = self._computed("descriptions", None, tokens, pooling)
         return self._described[key]
+
+    def _tokenize(self, examples: tuple[Example, ...], kind: Kind, encoding: Encoding, max_length: int) -> Tokens:
+        def make() -> dict[str, Tensor]:
+            return as_tensors(self.backbone.tokenize(examples, kind, encoding, max_length=max_length))
+
+        rows = [(one.text, one.pair, one.choices, one.tokens) for one in examples]
+        if sum(map(characters, examples)) < LARGE:
+            return as_tokens(make())
+        key = key_of([self.backbone.reading, code("model"), rows, kind, encoding, max_length])
+        return as_tokens(self.cache.get("tokens", key, make))
+
+    def _computed(self, kind: EntryKind, prompt: Prompt | None, tokens: Tokens, read: Read) -> Float[Tensor, "N H"]:
+        """Hidden states from the disk, or from the backbone."""
+        backbone = self.backbone
+        content = {"ids": tokens.ids, "types": tokens.types, "starts": tokens.starts}
+        if prompt is not None:
+            content["prompt"] = prompt.values
+        placement = None if prompt is None else prompt.placement
+        # The machine is part of it: another processor, or another number of threads, gives other last bits.
+        model = (backbone.fingerprint, backbone.family, backbone.heads, backbone.arithmetic)
+        key = key_of([model, machine(), code(*FORWARD), placement, read], content)
+        return self.cache.get(kind, key, lambda: {"states": pooled(backbone, prompt, tokens, read)})["states"]
 
     def _keep(self, key: Hashable, alive: object, make: Callable[[], Tensor]) -> Tensor:
         if key in self._states:
@@ -73,3 +104,22 @@ class Shared:
         while total > KEPT_BYTES and len(self._states) > 1:
             total -= self._states.popitem(last=False)[1][1].nbytes
         return value
+
+
+def characters(example: Example) -> int:
+    """How long its texts are together."""
+    return len(example.text) + len(example.pair or "") + sum(map(len, (*example.choices, *example.tokens)))
+
+
+PARTS = ("ids", "types", "starts", "rows", "words", "chars")
+
+
+def as_tensors(tokens: Tokens) -> dict[str, Tensor]:
+    """Tokens as an entry of the cache."""
+    named = {name: getattr(tokens, name) for name in PARTS}
+    return {name: value for name, value in named.items() if value is not None} | {"cut": torch.tensor([tokens.cut])}
+
+
+def as_tokens(entry: Mapping[str, Tensor]) -> Tokens:
+    """The opposite of `as_tensors`."""
+    return Tokens(**{name: entry[name] for name in PARTS if name in entry}, cut=int(entry["cut"]))

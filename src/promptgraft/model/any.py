@@ -57,6 +57,10 @@ class AnyBackbone:
         self.embedding_width, self.device = weights[words].shape[1], weights[words].device
         self._module, self._tokenizer, self._words, self._has_pooler = module, tokenizer, words, has_pooler
 
+    @property
+    def reading(self) -> str:
+        return self._tokenizer.identity
+
     def tokenize(
         self, examples: Sequence[Example], kind: Kind, encoding: Encoding = "cross", *, max_length: int | None = None
     ) -> Tokens:

@@ -77,6 +77,11 @@ class Backbone(Protocol):
     @property
     def fingerprint(self) -> str: ...
 
+    @property
+    def reading(self) -> str:
+        """Identity of its tokenizer: equal where every text becomes the same tokens."""
+        ...
+
     def tokenize(
         self, examples: Sequence[Example], kind: Kind, encoding: Encoding = "cross", *, max_length: int | None = None
     ) -> Tokens:

@@ -61,6 +61,10 @@ class PackedBackbone:
         """Made when it is asked for: weights that learn are other weights at every step."""
         return fingerprint(self.weights) if self._known is None else self._known
 
+    @property
+    def reading(self) -> str:
+        return self._tokenizer.identity
+
     def tokenize(
         self, examples: Sequence[Example], kind: Kind, encoding: Encoding = "cross", *, max_length: int | None = None
     ) -> Tokens:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
+import tokenizers
 from tokenizers import Encoding as Encoded
 from tokenizers import Tokenizer as Engine
 from tokenizers.normalizers import Lowercase, Normalizer
@@ -16,7 +17,7 @@ from promptgraft.errors import MissingExtraError, ModelError
 from promptgraft.model.backbone import Encoding
 from promptgraft.model.frames import Frames, Piece, Row, longest_first, pack
 from promptgraft.model.tokens import Tokens
-from promptgraft.task.task import Example, Kind
+from promptgraft.task.task import Example, Kind, content_hash
 
 # Without one of these, transformers makes up an empty tokenizer.
 VOCABULARIES = ("vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "spm.model", "tokenizer.model")
@@ -44,6 +45,12 @@ class Tokenizer:
     prefix: str = ""
     convert: Callable[[str], str] | None = None
     joint: bool = False
+
+    @cached_property
+    def identity(self) -> str:
+        """A hash over all that decides which tokens a text becomes."""
+        plain = (self.frames, self.unknown, self.prefix, self.convert is not None, self.joint, tokenizers.__version__)
+        return content_hash([self.engine.to_str(), repr(plain)])
 
     def texts(self, texts: Sequence[str], limit: int) -> Tokens:
         """Each text as a row of one sequence."""

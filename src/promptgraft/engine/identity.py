@@ -1,0 +1,48 @@
+"""What cached values depend on beside their input: the machine, and the code that computes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+import promptgraft
+from promptgraft.kernels.native.library import chosen
+
+SOURCES = frozenset({".py", ".cpp", ".h"})
+ROOT = Path(promptgraft.__file__).parent
+FORWARD = ("kernels", "model", "train/predict.py")
+"""The code that hidden states come from; `train/predict.py` says which sequences share a product."""
+
+
+def machine() -> str:
+    """Everything of this machine that decides the last bits of a matrix product."""
+    parts = (processor(), os.cpu_count(), torch.get_num_threads(), torch.backends.cpu.get_cpu_capability())
+    return "\x1f".join(map(str, (*parts, torch.__version__, version("transformers"), chosen()[0])))
+
+
+@cache
+def processor() -> str:
+    """The processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+@cache
+def code(*places: str) -> str:
+    """Hash over source files: a version number that nobody has to remember."""
+    digest = hashlib.sha256()
+    for place in places:
+        path = ROOT / place
+        for file in sorted(one for one in path.rglob("*") if one.suffix in SOURCES) if path.is_dir() else [path]:
+            digest.update(f"{file.relative_to(ROOT)}\x1e".encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
