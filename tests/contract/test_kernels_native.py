@@ -83,7 +83,10 @@ def backbone(shape: Shape, variant: str | None, seed: int = 0, dtype: torch.dtyp
     """The same random weights on the native path, or (no variant) on the plain one."""
     frozen = random_encoder(shape, seed, dtype)
     nothing: Any = None
-    made = PackedBackbone("toy", shape, nothing, {}, nothing, dtype=dtype, pooling=None, fingerprint="", frozen=frozen)
+    weights = {"embeddings.word_embeddings.weight": frozen.words}
+    made = PackedBackbone(
+        "toy", shape, nothing, weights, nothing, dtype=dtype, pooling=None, fingerprint="", frozen=frozen
+    )
     made.__dict__["_native"] = None if variant is None else NativeEncoder(frozen, shape, variant)
     return made
 
