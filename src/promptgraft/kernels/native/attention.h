@@ -13,7 +13,7 @@ constexpr int CHUNK = 64;  // queries whose scores are held at once
 // The keys and values of one prompt in one layer, as rows of all heads and, transposed, as columns.
 struct PromptView {
     int length = 0, width = 0;
-    const float *keys = nullptr, *values = nullptr;            // [length, width]
+    const float *keys = nullptr, *values = nullptr;                // [length, width]
     const float *keys_turned = nullptr, *values_turned = nullptr;  // [width, length]
 };
 
@@ -38,7 +38,11 @@ struct HeadRoom {
     HeadRoom(float* at, int queries, int keys_, int d) {
         depth = up(d, W), keys = keys_, padded = up(keys, W), stride = padded + W;
         int m = std::min(up(queries, 4), CHUNK);
-        auto take = [&](size_t n) { float* p = at; at += n; return p; };
+        auto take = [&](size_t n) {
+            float* p = at;
+            at += n;
+            return p;
+        };
         q = take((size_t)up(queries, 4) * depth), out = take((size_t)up(queries, 4) * depth);
         kt = take((size_t)depth * stride), vt = take((size_t)depth * stride);
         k = take((size_t)(padded + 4) * depth), v = take((size_t)(padded + 4) * depth);
@@ -94,7 +98,8 @@ inline void product(const float* x, int ldx, int rows, const float* t, int ldt, 
 template <class S>
 inline void gather_rows(const S* from, int stride, int rows, int depth, float scale, float* to) {
     for (int i = 0; i < rows; i++)
-        for (int c = 0; c < depth; c += W) store(to + (size_t)i * depth + c, scale * load(from + (size_t)i * stride + c));
+        for (int c = 0; c < depth; c += W)
+            store(to + (size_t)i * depth + c, scale * load(from + (size_t)i * stride + c));
 }
 
 // Keys (or values) of prompt and tokens as columns: [d, keys], rows `room.stride` apart.
@@ -108,7 +113,8 @@ inline void turn_keys(const HeadRoom& room, const float* prompt, int prompts, co
             for (int i = 0; i < W; i++)
                 rows[i] = first + i < tokens ? load(from + (size_t)(first + i) * stride + c) : zero();
             transpose(rows);
-            for (int i = 0; i < std::min(W, d - c); i++) store(to + (size_t)(c + i) * room.stride + prompts + first, rows[i]);
+            for (int i = 0; i < std::min(W, d - c); i++)
+                store(to + (size_t)(c + i) * room.stride + prompts + first, rows[i]);
         }
 }
 
@@ -159,7 +165,8 @@ void attend(const SequenceView<S>& s, const PromptView& p, int head, int d, floa
         product<false>(room.scores, room.padded, rows, room.v, room.depth, keys, room.depth, room.out, room.depth);
         for (int i = 0; i < rows; i++)
             for (int c = 0; c < d; c += W)
-                store_some(out + (size_t)(first + i) * out_stride + from + c, load(room.out + (size_t)i * room.depth + c), d - c);
+                store_some(out + (size_t)(first + i) * out_stride + from + c,
+                           load(room.out + (size_t)i * room.depth + c), d - c);
     }
 }
 
@@ -209,11 +216,12 @@ void attend_backward(const SequenceView<S>& s, const PromptView& p, int head, in
             product<true>(room.scores, room.padded, wanted, slope, room.depth, rows, room.depth, room.dv, room.depth);
             product<true>(room.slopes, room.padded, wanted, q, room.depth, rows, room.depth, room.dk, room.depth);
         } else {
-            product<true, true>(room.scores, room.padded, wanted, slope, room.depth, rows, room.depth, room.dv, room.depth);
+            product<true, true>(room.scores, room.padded, wanted, slope, room.depth, rows, room.depth, room.dv,
+                                room.depth);
             product<true, true>(room.slopes, room.padded, wanted, q, room.depth, rows, room.depth, room.dk, room.depth);
         }
         if (!tokens_too) continue;
-        float* dq = room.v;  // free in the backward; holds CHUNK rows where keys are at least as many, else see below
+        float* dq = room.v;  // four rows at a time; the backward has no other use for it
         for (int i = 0; i < rows; i += 4) {
             product<false>(room.slopes + (size_t)i * room.padded, room.padded, 4, room.k, room.depth, keys, room.depth,
                            dq, room.depth);
@@ -226,7 +234,8 @@ void attend_backward(const SequenceView<S>& s, const PromptView& p, int head, in
     if (to.prompt_keys)
         for (int j = 0; j < p.length; j++)
             for (int c = 0; c < d; c += W) {
-                float *pk = to.prompt_keys + (size_t)j * p.width + from + c, *pv = to.prompt_values + (size_t)j * p.width + from + c;
+                float *pk = to.prompt_keys + (size_t)j * p.width + from + c,
+                      *pv = to.prompt_values + (size_t)j * p.width + from + c;
                 store_some(pk, load_some(pk, d - c) + load(room.dk + (size_t)j * room.depth + c), d - c);
                 store_some(pv, load_some(pv, d - c) + load(room.dv + (size_t)j * room.depth + c), d - c);
             }

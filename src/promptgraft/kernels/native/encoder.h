@@ -32,10 +32,10 @@ struct Layer {
 template <class S>
 struct Encoder {
     Sizes sizes;
-    std::vector<Layer<S>> own;      // layers with weights of their own
-    std::vector<int> order;         // which of them each turn uses
+    std::vector<Layer<S>> own;                                         // layers with weights of their own
+    std::vector<int> order;                                            // which of them each turn uses
     const S *words = nullptr, *types = nullptr, *positions = nullptr;  // [., hidden], the caller's
-    int64_t vocabulary = 0, kinds = 0, places = 0;  // their rows
+    int64_t vocabulary = 0, kinds = 0, places = 0;                     // their rows
     std::vector<float> embedded_scale, embedded_shift;
     std::vector<void*> memory;
 
@@ -57,7 +57,8 @@ Weight<S> room_for(int n, int k, std::vector<void*>& memory) {
 
 // `parts` products over the same input side by side (query, key, value), each padded by itself.
 template <class S>
-bool pack(const float* weight, const float* bias, int parts, int out, int in, Linear<S>& to, std::vector<void*>& memory) {
+bool pack(const float* weight, const float* bias, int parts, int out, int in, Linear<S>& to,
+          std::vector<void*>& memory) {
     const int wide = up(out, COLUMNS), deep = up(in, COLUMNS);
     to.forward = room_for<S>(parts * wide, deep, memory);
     to.backward = room_for<S>(deep, parts * wide, memory);
@@ -70,13 +71,15 @@ bool pack(const float* weight, const float* bias, int parts, int out, int in, Li
     for (int first = 0; first < parts * wide; first += W)
         for (int o = first; o < first + W; o++) {
             const float* from = row(o);
-            for (int i = 0; i < deep; i++) to.forward.at(o, i) = to_storage(from && i < in ? from[i] : 0.0f, (S*)nullptr);
+            for (int i = 0; i < deep; i++)
+                to.forward.at(o, i) = to_storage(from && i < in ? from[i] : 0.0f, (S*)nullptr);
         }
 #pragma omp parallel for schedule(static)
     for (int first = 0; first < deep; first += W)
         for (int o = 0; o < parts * wide; o++) {
             const float* from = row(o);
-            for (int i = first; i < first + W; i++) to.backward.at(i, o) = to_storage(from && i < in ? from[i] : 0.0f, (S*)nullptr);
+            for (int i = first; i < first + W; i++)
+                to.backward.at(i, o) = to_storage(from && i < in ? from[i] : 0.0f, (S*)nullptr);
         }
     return true;
 }
@@ -97,9 +100,9 @@ struct Carver {
 // What one layer keeps: normalised values instead of inputs, slopes instead of arguments.
 template <class S>
 struct Kept {
-    S *qkv, *query;                     // `query` apart in a last layer that reads few rows
-    float* norms;                       // of the softmax, a value a head
-    S *attended, *slope, *narrow;       // normalised, slope of the activation, normalised
+    S *qkv, *query;                      // `query` apart in a last layer that reads few rows
+    float* norms;                        // of the softmax, a value a head
+    S *attended, *slope, *narrow;        // normalised, slope of the activation, normalised
     float *attended_rate, *narrow_rate;  // 1 / standard deviation
 
     Kept(Carver& from, const Sizes& z, int64_t rows, int64_t reads, bool last) {

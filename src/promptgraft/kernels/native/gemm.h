@@ -10,8 +10,8 @@
 
 namespace pg {
 
-constexpr int ROWS = 16;    // rows of a buffer are a multiple of this
-constexpr int COLUMNS = 32; // widths are padded to a multiple of this
+constexpr int ROWS = 16;     // rows of a buffer are a multiple of this
+constexpr int COLUMNS = 32;  // widths are padded to a multiple of this
 
 // A weight [n, k] as blocks of 16 columns: fp32 [n / 16][k][16], bf16 [n / 16][k / 2][16][2].
 template <class S>

@@ -69,9 +69,12 @@ bool is_sound(const Encoder<S>& e, const Call& call) {
     const int64_t rows = call.starts[call.sequences];
     if (rows > INT32_MAX / 8) return false;
     if (!call.input)
-        if (!e.words || !within(call.ids, rows, e.vocabulary) || !within(call.types, rows, e.kinds) || !within(call.positions, rows, e.places)) return false;
+        if (!e.words || !within(call.ids, rows, e.vocabulary) || !within(call.types, rows, e.kinds) ||
+            !within(call.positions, rows, e.places))
+            return false;
     if (!call.prompts) return true;
-    return rising(call.prompt_starts, call.prompts, 0) && call.prompt_starts[call.prompts] == call.prompt_rows && within(call.prompt_of, call.sequences, call.prompts);
+    return rising(call.prompt_starts, call.prompts, 0) && call.prompt_starts[call.prompts] == call.prompt_rows &&
+           within(call.prompt_of, call.sequences, call.prompts);
 }
 
 template <class S>
@@ -98,7 +101,8 @@ template <class S>
 size_t room_bytes(const Encoder<S>& e, const Plan& plan) {
     const Sizes& z = e.sizes;
     size_t rows = plan.most_rows, w = z.width(), reads = plan.most_reads;
-    size_t floats = 2 * rows * w + 2 * reads * w + HeadRoom::floats(plan.longest, plan.longest + plan.longest_prompt, z.depth());
+    size_t floats =
+        2 * rows * w + 2 * reads * w + HeadRoom::floats(plan.longest, plan.longest + plan.longest_prompt, z.depth());
     size_t values = rows * (6 * w + std::max<size_t>(w, z.broad())) + reads * w;
     return floats * sizeof(float) + values * sizeof(S) + 16 * 192;
 }
@@ -156,7 +160,8 @@ int run_forward(const Encoder<S>& e, const Call& call) {
 
 // Sum every prompt's slabs in the order of its pieces.
 template <class S>
-void gather_prompts(const Encoder<S>& e, const Call& call, const Plan& plan, const float* partial, const std::vector<size_t>& slabs) {
+void gather_prompts(const Encoder<S>& e, const Call& call, const Plan& plan, const float* partial,
+                    const std::vector<size_t>& slabs) {
     const int64_t h = e.sizes.hidden, side = call.prompt_rows * h, sides = e.sizes.layers * 2;
 #pragma omp parallel for schedule(static) num_threads((int)call.threads)
     for (int64_t one = 0; one < sides; one++) {
@@ -184,7 +189,8 @@ int run_backward(const Encoder<S>& e, const Call& call) {
     if (prompts)
         for (const Piece& piece : plan.pieces) {
             slabs.push_back(all);
-            all += (size_t)e.sizes.layers * 2 * e.sizes.hidden * (call.prompt_starts[piece.prompt + 1] - call.prompt_starts[piece.prompt]);
+            all += (size_t)e.sizes.layers * 2 * e.sizes.hidden *
+                   (call.prompt_starts[piece.prompt + 1] - call.prompt_starts[piece.prompt]);
         }
     static thread_local Arena slab_room;
     if (!slab_room.grow(all * sizeof(float) + 64)) return NO_MEMORY;
@@ -217,7 +223,8 @@ int put_layer(Encoder<S>& e, const float* const* values) {
 }
 
 template <class S>
-void put_embeddings(Encoder<S>& e, const int64_t* sizes, const void* words, const void* types, const void* positions, const float* scale, const float* shift) {
+void put_embeddings(Encoder<S>& e, const int64_t* sizes, const void* words, const void* types, const void* positions,
+                    const float* scale, const float* shift) {
     e.vocabulary = sizes[0], e.kinds = sizes[1], e.places = sizes[2];
     e.words = (const S*)words, e.types = (const S*)types, e.positions = (const S*)positions;
     e.embedded_scale.assign(scale, scale + e.sizes.hidden), e.embedded_shift.assign(shift, shift + e.sizes.hidden);
@@ -252,7 +259,8 @@ void pg_turn(Handle* h, int layer) {
 }
 
 // Rows of the three tables, the tables, which stay the caller's, and their norm's scale and shift.
-void pg_embeddings(Handle* h, const int64_t* sizes, const void* words, const void* types, const void* positions, const float* scale, const float* shift) {
+void pg_embeddings(Handle* h, const int64_t* sizes, const void* words, const void* types, const void* positions,
+                   const float* scale, const float* shift) {
     if (h->half)
         put_embeddings(h->halved, sizes, words, types, positions, scale, shift);
     else

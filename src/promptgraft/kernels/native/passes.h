@@ -15,25 +15,25 @@ void normalise(const float* x, int rows, int hidden, int width, const float* sca
         vf total = zero(), square = zero();
         for (int c = 0; c < hidden; c += W) total += load_some(xi + c, hidden - c);
         float mean = sum(total) / hidden;
-        for (int c = 0; c + W <= hidden; c += W) {
-            vf away = load(xi + c) - mean;
+        for (int c = 0; c < hidden; c += W) {
+            vf away = without(load_some(xi + c, hidden - c) - mean, hidden - c, 0.0f);
             square += away * away;
         }
-        if (hidden % W) square += without(load_some(xi + hidden / W * W, hidden % W) - mean, hidden % W, 0.0f) *
-                                  without(load_some(xi + hidden / W * W, hidden % W) - mean, hidden % W, 0.0f);
         float one = 1.0f / std::sqrt(sum(square) / hidden + epsilon);
         if (rate) rate[i] = one;
         for (int c = 0; c < width; c += W) {
             vf n = c < hidden ? without((load_some(xi + c, hidden - c) - mean) * one, hidden - c, 0.0f) : zero();
             if (kept) store(kept + (size_t)i * width + c, n);
-            store(y + (size_t)i * width + c, c < hidden ? n * load_some(scale + c, hidden - c) + load_some(shift + c, hidden - c) : zero());
+            store(y + (size_t)i * width + c,
+                  c < hidden ? n * load_some(scale + c, hidden - c) + load_some(shift + c, hidden - c) : zero());
         }
     }
 }
 
 // Gradient of the input of a LayerNorm from that of its output, in place; a copy in storage goes to `copy`.
 template <class S>
-void normalise_backward(float* d, int rows, int hidden, int width, const float* scale, const S* kept, const float* rate, S* copy) {
+void normalise_backward(float* d, int rows, int hidden, int width, const float* scale, const S* kept, const float* rate,
+                        S* copy) {
     for (int i = 0; i < rows; i++) {
         float* di = d + (size_t)i * width;
         const S* ni = kept + (size_t)i * width;
@@ -46,7 +46,9 @@ void normalise_backward(float* d, int rows, int hidden, int width, const float* 
         float mean = sum(total) / hidden, slope = sum(along) / hidden;
         for (int c = 0; c < width; c += W) {
             vf g = zero();
-            if (c < hidden) g = (load_some(di + c, hidden - c) * load_some(scale + c, hidden - c) - mean - load(ni + c) * slope) * rate[i];
+            if (c < hidden)
+                g = (load_some(di + c, hidden - c) * load_some(scale + c, hidden - c) - mean - load(ni + c) * slope) *
+                    rate[i];
             g = hidden - c < W ? without(g, hidden - c, 0.0f) : g;
             store(di + c, g);
             store(copy + (size_t)i * width + c, g);
@@ -62,7 +64,7 @@ struct Pass {
     const Plan& plan;
     const std::vector<Kept<S>>& kept;  // empty where nothing is kept
     const TurnedPrompts& turned;
-    float* partial;                    // the prompts' gradients, a slab a piece
+    float* partial;  // the prompts' gradients, a slab a piece
     const std::vector<size_t>& slabs;
 
     int width() const { return z.width(); }
@@ -82,9 +84,7 @@ struct Pass {
         return view;
     }
 
-    size_t head_room() const {
-        return HeadRoom::floats(plan.longest, plan.longest + plan.longest_prompt, z.depth());
-    }
+    size_t head_room() const { return HeadRoom::floats(plan.longest, plan.longest + plan.longest_prompt, z.depth()); }
 
     // Sum of the three embeddings, or the caller's input, as rows `width` apart; padding rows are 0.
     void embed(const Block& b, float* sum_, S* x) const {
@@ -94,7 +94,8 @@ struct Pass {
             S* xi = x + (size_t)i * width();
             if (call.input) {
                 const float* row = call.input + (from + i) * z.hidden;
-                for (int c = 0; c < width(); c += W) store(xi + c, c < z.hidden ? load_some(row + c, z.hidden - c) : zero());
+                for (int c = 0; c < width(); c += W)
+                    store(xi + c, c < z.hidden ? load_some(row + c, z.hidden - c) : zero());
                 continue;
             }
             const S* word = encoder.words + call.ids[from + i] * z.hidden;
@@ -104,7 +105,8 @@ struct Pass {
                 int n = z.hidden - c;
                 store(sum_ + c, load_some(word + c, n) + load_some(type + c, n) + load_some(position + c, n));
             }
-            normalise<S>(sum_, 1, z.hidden, width(), encoder.embedded_scale.data(), encoder.embedded_shift.data(), z.epsilon, nullptr, nullptr, xi);
+            normalise<S>(sum_, 1, z.hidden, width(), encoder.embedded_scale.data(), encoder.embedded_shift.data(),
+                         z.epsilon, nullptr, nullptr, xi);
         }
         std::memset((void*)(x + (size_t)rows * width()), 0, (size_t)(b.rows - rows) * width() * sizeof(S));
     }
@@ -122,67 +124,119 @@ struct Pass {
         return few(turn) ? s - b.first : call.starts[s] - call.starts[b.first];
     }
 
-    void forward(const Block& b, Carver room) const {
-        const int w = width(), broad = z.broad();
-        S *x = room.take<S>((size_t)b.rows * w), *mixed = room.take<S>((size_t)b.rows * w);
-        S *y = room.take<S>((size_t)b.rows * w), *wide = room.take<S>((size_t)b.rows * std::max(w, broad));
-        S *own_qkv = room.take<S>((size_t)b.rows * 3 * w), *own_query = room.take<S>((size_t)b.reads * w);
-        float *sums = room.take<float>((size_t)b.rows * w), *heads = room.take<float>(head_room());
-        embed(b, sums, x);
-        for (int turn = 0; turn < z.layers; turn++) {
-            const Layer<S>& layer = encoder.layer(turn);
-            const Kept<S>* k = keeps() ? &kept[turn] : nullptr;
-            const bool last = few(turn);
-            const int64_t at = last ? b.read : b.row;
-            const int rows = last ? b.reads : b.rows;
-            S* qkv = k ? k->qkv + b.row * 3 * w : own_qkv;
-            S* query = last ? (k ? k->query + b.read * w : own_query) : qkv;
-            const float* bias = layer.qkv.bias.data();
-            if (last) {
-                S* few_rows = wide;  // free until the activation
-                for (int s = b.first; s < b.last; s++)
-                    std::memcpy((void*)(few_rows + (size_t)(s - b.first) * w), x + (call.starts[s] - call.starts[b.first]) * w, w * sizeof(S));
-                std::memset((void*)(few_rows + (size_t)(b.last - b.first) * w), 0, (size_t)(b.reads - (b.last - b.first)) * w * sizeof(S));
-                gemm(x, w, b.rows, layer.qkv.forward, w, w, 3 * w, [&](int r, int c, vf v) { store(qkv + (size_t)r * 3 * w + c, v + load(bias + c)); });
-                std::memcpy((void*)x, few_rows, (size_t)rows * w * sizeof(S));
-                gemm(x, w, rows, layer.qkv.forward, w, 0, w, [&](int r, int c, vf v) { store(query + (size_t)r * w + c, v + load(bias + c)); });
-            } else {
-                gemm(x, w, b.rows, layer.qkv.forward, w, 0, 3 * w, [&](int r, int c, vf v) { store(qkv + (size_t)r * 3 * w + c, v + load(bias + c)); });
-            }
-            std::memset((void*)mixed, 0, (size_t)rows * w * sizeof(S));
-            for (int s = b.first; s < b.last; s++) {
-                int64_t row = out_row(b, s, turn);
-                PromptView p = prompt(turn, call.prompt(s));
-                SequenceView<S> view = sequence(b, s, turn, qkv, query);
-                for (int h = 0; h < z.heads && view.tokens; h++)
-                    attend(view, p, h, z.depth(), heads, mixed + row * w, w, k ? k->norms + (at + row) * z.heads : nullptr, z.heads);
-            }
-            const float* out_bias = layer.attended.bias.data();
-            gemm(mixed, w, rows, layer.attended.forward, w, 0, w, [&](int r, int c, vf v) {
-                store(sums + (size_t)r * w + c, v + load(out_bias + c) + load(x + (size_t)r * w + c));
-            });
-            normalise(sums, rows, z.hidden, w, layer.attended_scale.data(), layer.attended_shift.data(), z.epsilon, k ? k->attended + at * w : nullptr, k ? k->attended_rate + at : nullptr, y);
-            activated(layer, y, rows, k ? k->slope + at * broad : nullptr, wide);
-            const float* narrow_bias = layer.narrow.bias.data();
-            gemm(wide, broad, rows, layer.narrow.forward, broad, 0, w, [&](int r, int c, vf v) {
-                store(sums + (size_t)r * w + c, v + load(narrow_bias + c) + load(y + (size_t)r * w + c));
-            });
-            normalise(sums, rows, z.hidden, w, layer.narrow_scale.data(), layer.narrow_shift.data(), z.epsilon, k ? k->narrow + at * w : nullptr, k ? k->narrow_rate + at : nullptr, x);
+    // One layer's turn of a block.
+    struct Turn {
+        int number;
+        const Layer<S>& layer;
+        const Kept<S>* kept;  // null where nothing is kept
+        bool few;             // only the first row of each sequence goes on
+        int64_t at;           // where its rows begin among those that are kept
+        int rows;             // how many go on
+        S *qkv, *query;
+    };
+
+    // A forward's working memory.
+    struct Room {
+        S *x, *mixed, *y, *wide, *qkv, *query;
+        float *sums, *heads;
+
+        Room(Carver from, const Block& b, int w, int broad, size_t head_room) {
+            const size_t rows = b.rows;
+            x = from.take<S>(rows * w), mixed = from.take<S>(rows * w), y = from.take<S>(rows * w);
+            wide = from.take<S>(rows * std::max(w, broad));
+            qkv = from.take<S>(rows * 3 * w), query = from.take<S>((size_t)b.reads * w);
+            sums = from.take<float>(rows * w), heads = from.take<float>(head_room);
         }
-        bool firsts = call.read_first;
-        int64_t to = firsts ? b.first : call.starts[b.first];
-        int rows = firsts ? b.last - b.first : call.tokens(b.first, b.last);
+    };
+
+    void forward(const Block& b, Carver from) const {
+        Room room(from, b, width(), z.broad(), head_room());
+        embed(b, room.sums, room.x);
+        for (int number = 0; number < z.layers; number++) {
+            Turn turn = turn_of(b, number, room);
+            project(b, turn, room);
+            mix(b, turn, room);
+            close(turn, room);
+        }
+        give_out(b, room.x);
+    }
+
+    Turn turn_of(const Block& b, int number, const Room& room) const {
+        const Kept<S>* k = keeps() ? &kept[number] : nullptr;
+        const bool last = few(number);
+        S* qkv = k ? k->qkv + b.row * 3 * width() : room.qkv;
+        S* query = !last ? qkv : k ? k->query + b.read * width() : room.query;
+        return {number, encoder.layer(number), k, last, last ? b.read : b.row, last ? b.reads : b.rows, qkv, query};
+    }
+
+    // Queries, keys and values; where few rows go on, queries of those alone, which then are all of `x`.
+    void project(const Block& b, const Turn& t, const Room& room) const {
+        const int w = width();
+        const float* bias = t.layer.qkv.bias.data();
+        gemm(room.x, w, b.rows, t.layer.qkv.forward, w, t.few ? w : 0, 3 * w,
+             [&](int r, int c, vf v) { store(t.qkv + (size_t)r * 3 * w + c, v + load(bias + c)); });
+        if (!t.few) return;
+        const int firsts = b.last - b.first;
+        S* rows = room.wide;  // free until the activation
+        for (int s = b.first; s < b.last; s++)
+            std::memcpy((void*)(rows + (size_t)(s - b.first) * w), room.x + (call.starts[s] - call.starts[b.first]) * w,
+                        w * sizeof(S));
+        std::memset((void*)(rows + (size_t)firsts * w), 0, (size_t)(b.reads - firsts) * w * sizeof(S));
+        std::memcpy((void*)room.x, rows, (size_t)t.rows * w * sizeof(S));
+        gemm(room.x, w, t.rows, t.layer.qkv.forward, w, 0, w,
+             [&](int r, int c, vf v) { store(t.query + (size_t)r * w + c, v + load(bias + c)); });
+    }
+
+    // Attention of every sequence and head.
+    void mix(const Block& b, const Turn& t, const Room& room) const {
+        const int w = width();
+        std::memset((void*)room.mixed, 0, (size_t)t.rows * w * sizeof(S));
+        for (int s = b.first; s < b.last; s++) {
+            const int64_t row = out_row(b, s, t.number);
+            const PromptView p = prompt(t.number, call.prompt(s));
+            const SequenceView<S> view = sequence(b, s, t.number, t.qkv, t.query);
+            float* norms = t.kept ? t.kept->norms + (t.at + row) * z.heads : nullptr;
+            for (int h = 0; h < z.heads; h++)
+                attend(view, p, h, z.depth(), room.heads, room.mixed + row * w, w, norms, z.heads);
+        }
+    }
+
+    // What follows attention: two sums with what came before, each normalised, the activation between them.
+    void close(const Turn& t, const Room& room) const {
+        const int w = width(), broad = z.broad();
+        const Kept<S>* k = t.kept;
+        const float *attended = t.layer.attended.bias.data(), *narrow = t.layer.narrow.bias.data();
+        gemm(room.mixed, w, t.rows, t.layer.attended.forward, w, 0, w, [&](int r, int c, vf v) {
+            store(room.sums + (size_t)r * w + c, v + load(attended + c) + load(room.x + (size_t)r * w + c));
+        });
+        normalise(room.sums, t.rows, z.hidden, w, t.layer.attended_scale.data(), t.layer.attended_shift.data(),
+                  z.epsilon, k ? k->attended + t.at * w : nullptr, k ? k->attended_rate + t.at : nullptr, room.y);
+        activated(t.layer, room.y, t.rows, k ? k->slope + t.at * broad : nullptr, room.wide);
+        gemm(room.wide, broad, t.rows, t.layer.narrow.forward, broad, 0, w, [&](int r, int c, vf v) {
+            store(room.sums + (size_t)r * w + c, v + load(narrow + c) + load(room.y + (size_t)r * w + c));
+        });
+        normalise(room.sums, t.rows, z.hidden, w, t.layer.narrow_scale.data(), t.layer.narrow_shift.data(), z.epsilon,
+                  k ? k->narrow + t.at * w : nullptr, k ? k->narrow_rate + t.at : nullptr, room.x);
+    }
+
+    void give_out(const Block& b, const S* x) const {
+        const int64_t to = call.read_first ? b.first : call.starts[b.first];
+        const int rows = call.read_first ? b.last - b.first : call.tokens(b.first, b.last);
         for (int i = 0; i < rows; i++)
             for (int c = 0; c < z.hidden; c += W)
-                store_some(call.output + (to + i) * z.hidden + c, load(x + (size_t)i * w + c), z.hidden - c);
+                store_some(call.output + (to + i) * z.hidden + c, load(x + (size_t)i * width() + c), z.hidden - c);
     }
 
     void activated(const Layer<S>& layer, const S* y, int rows, S* slopes, S* wide) const {
         switch (z.activation) {
-            case GELU: return activated_by<GELU>(layer, y, rows, slopes, wide);
-            case GELU_TANH: return activated_by<GELU_TANH>(layer, y, rows, slopes, wide);
-            case RELU: return activated_by<RELU>(layer, y, rows, slopes, wide);
-            default: return activated_by<SILU>(layer, y, rows, slopes, wide);
+            case GELU:
+                return activated_by<GELU>(layer, y, rows, slopes, wide);
+            case GELU_TANH:
+                return activated_by<GELU_TANH>(layer, y, rows, slopes, wide);
+            case RELU:
+                return activated_by<RELU>(layer, y, rows, slopes, wide);
+            default:
+                return activated_by<SILU>(layer, y, rows, slopes, wide);
         }
     }
 
@@ -203,7 +257,7 @@ struct Pass {
         float *d = room.take<float>((size_t)b.rows * w), *heads = room.take<float>(head_room());
         S *copy = room.take<S>((size_t)b.rows * w), *d_wide = room.take<S>((size_t)b.rows * broad);
         S *d_mixed = room.take<S>((size_t)b.rows * w), *d_qkv = room.take<S>((size_t)b.rows * 3 * w);
-        S *d_query = room.take<S>((size_t)b.reads * w);
+        S* d_query = room.take<S>((size_t)b.reads * w);
         float* d_first = room.take<float>((size_t)b.reads * w);
         take_output_gradient(b, d);
         for (int turn = z.layers - 1; turn >= 0; turn--) {
@@ -212,7 +266,8 @@ struct Pass {
             const bool last = few(turn), below = turn > 0 || call.want_input;
             const int64_t at = last ? b.read : b.row;
             const int rows = last ? b.reads : b.rows;
-            normalise_backward(d, rows, z.hidden, w, layer.narrow_scale.data(), k.narrow + at * w, k.narrow_rate + at, copy);
+            normalise_backward(d, rows, z.hidden, w, layer.narrow_scale.data(), k.narrow + at * w, k.narrow_rate + at,
+                               copy);
             const S* slopes = k.slope + at * broad;
             gemm(copy, w, rows, layer.narrow.backward, w, 0, broad, [&](int r, int c, vf v) {
                 store(d_wide + (size_t)r * broad + c, v * load(slopes + (size_t)r * broad + c));
@@ -221,8 +276,10 @@ struct Pass {
                 float* to = d + (size_t)r * w + c;
                 store(to, load(to) + v);
             });
-            normalise_backward(d, rows, z.hidden, w, layer.attended_scale.data(), k.attended + at * w, k.attended_rate + at, copy);
-            gemm(copy, w, rows, layer.attended.backward, w, 0, w, [&](int r, int c, vf v) { store(d_mixed + (size_t)r * w + c, v); });
+            normalise_backward(d, rows, z.hidden, w, layer.attended_scale.data(), k.attended + at * w,
+                               k.attended_rate + at, copy);
+            gemm(copy, w, rows, layer.attended.backward, w, 0, w,
+                 [&](int r, int c, vf v) { store(d_mixed + (size_t)r * w + c, v); });
             attention_backward(b, turn, k, d_mixed, below ? d_qkv : nullptr, d_query, heads);
             if (!below) continue;
             if (last)
@@ -236,17 +293,20 @@ struct Pass {
         if (!call.want_input) return;
         for (int i = 0; i < call.tokens(b.first, b.last); i++)
             for (int c = 0; c < z.hidden; c += W)
-                store_some(call.d_input + (call.starts[b.first] + i) * z.hidden + c, load(d + (size_t)i * w + c), z.hidden - c);
+                store_some(call.d_input + (call.starts[b.first] + i) * z.hidden + c, load(d + (size_t)i * w + c),
+                           z.hidden - c);
     }
 
     void take_output_gradient(const Block& b, float* d) const {
         const int w = width(), rows = call.read_first ? b.last - b.first : call.tokens(b.first, b.last);
         const float* from = call.d_output + (call.read_first ? b.first : call.starts[b.first]) * z.hidden;
         std::memset(d, 0, (size_t)b.reads * w * sizeof(float));
-        for (int i = 0; i < rows; i++) std::memcpy(d + (size_t)i * w, from + (size_t)i * z.hidden, z.hidden * sizeof(float));
+        for (int i = 0; i < rows; i++)
+            std::memcpy(d + (size_t)i * w, from + (size_t)i * z.hidden, z.hidden * sizeof(float));
     }
 
-    void attention_backward(const Block& b, int turn, const Kept<S>& k, const S* d_mixed, S* d_qkv, S* d_query, float* heads) const {
+    void attention_backward(const Block& b, int turn, const Kept<S>& k, const S* d_mixed, S* d_qkv, S* d_query,
+                            float* heads) const {
         const int w = width();
         const bool last = few(turn);
         const S *qkv = k.qkv + b.row * 3 * w, *query = last ? k.query + b.read * w : qkv;
@@ -256,7 +316,8 @@ struct Pass {
         for (int i = b.first_piece; i < b.last_piece; i++) {
             const Piece& piece = plan.pieces[i];
             PromptView p = prompt(turn, piece.prompt);
-            float* slab = partial && piece.prompt >= 0 ? partial + slabs[i] + (size_t)turn * 2 * p.length * z.hidden : nullptr;
+            float* slab =
+                partial && piece.prompt >= 0 ? partial + slabs[i] + (size_t)turn * 2 * p.length * z.hidden : nullptr;
             for (int s = piece.first; s < piece.last; s++) {
                 int64_t row = out_row(b, s, turn), token = call.starts[s] - call.starts[b.first];
                 SequenceView<S> view = sequence(b, s, turn, qkv, query);
@@ -266,8 +327,9 @@ struct Pass {
                     to.k = d_qkv + token * 3 * w + w, to.v = to.k + w, to.stride = 3 * w;
                 }
                 to.prompt_keys = slab, to.prompt_values = slab ? slab + (size_t)p.length * z.hidden : nullptr;
-                for (int h = 0; h < z.heads && view.tokens; h++)
-                    attend_backward(view, p, h, z.depth(), heads, d_mixed + row * w, w, norms + row * z.heads, z.heads, to);
+                for (int h = 0; h < z.heads; h++)
+                    attend_backward(view, p, h, z.depth(), heads, d_mixed + row * w, w, norms + row * z.heads, z.heads,
+                                    to);
             }
         }
     }
@@ -276,7 +338,8 @@ struct Pass {
     void spread(const Block& b, const Layer<S>& layer, float* d, float* d_first, S* d_query, const S* d_qkv) const {
         const int w = width();
         std::memcpy(d_first, d, (size_t)b.reads * w * sizeof(float));
-        gemm(d_qkv + w, 3 * w, b.rows, layer.qkv.backward.from(w), 2 * w, 0, w, [&](int r, int c, vf v) { store(d + (size_t)r * w + c, v); });
+        gemm(d_qkv + w, 3 * w, b.rows, layer.qkv.backward.from(w), 2 * w, 0, w,
+             [&](int r, int c, vf v) { store(d + (size_t)r * w + c, v); });
         gemm(d_query, w, b.reads, layer.qkv.backward, w, 0, w, [&](int r, int c, vf v) {
             float* to = d_first + (size_t)r * w + c;
             store(to, load(to) + v);

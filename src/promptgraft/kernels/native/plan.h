@@ -60,7 +60,9 @@ struct Plan {
             if (parts > 1) parts += parts % 2;
             for (int part = 1, begin = first; begin < last; part++) {
                 int end = begin + 1;
-                while (end < last && (part >= parts || (int64_t)call.tokens(first, end) * parts < (int64_t)tokens * part)) end++;
+                while (end < last &&
+                       (part >= parts || (int64_t)call.tokens(first, end) * parts < (int64_t)tokens * part))
+                    end++;
                 pieces.push_back({begin, end, call.prompt(first)});
                 begin = end;
             }

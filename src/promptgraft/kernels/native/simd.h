@@ -24,7 +24,7 @@ struct bf16 {
 
 inline int up(int n, int to) { return (n + to - 1) / to * to; }
 
-inline vf zero() { return vf{} ; }
+inline vf zero() { return vf{}; }
 inline vf set(float x) { return x - vf{}; }
 
 inline vf load(const float* p) {
