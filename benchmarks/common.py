@@ -39,8 +39,8 @@ import torch
 from torch import Tensor
 
 from promptgraft import api
-from promptgraft.model.backbone import Backbone
 from promptgraft.kernels.native.library import chosen
+from promptgraft.model.backbone import Backbone
 from promptgraft.model.catalog import resolve
 from promptgraft.model.home import models
 from promptgraft.model.load import load_backbone
@@ -206,7 +206,8 @@ def our_turn(
         generator = torch.Generator().manual_seed(seed)
         readout = find("linear").create(task, backbone.hidden, generator, lambda texts: torch.zeros(len(texts), 1))
         data, nothing = (
-            make_data(task, some, packed_, readout, len(some)) for some, packed_ in ((examples, tokens), ((), packed([])))
+            make_data(task, some, packed_, readout, len(some))
+            for some, packed_ in ((examples, tokens), ((), packed([])))
         )
         values = parameterise("direct", initial(Init(), backbone, prompt, "deep", "peft", generator), generator)
         return Run(f"bench {seed}", seed, recipe, values, "peft", readout, "cls", "cross", data, nothing)
@@ -245,7 +246,7 @@ def _warm(turn: Turn) -> float:
 
 
 def compared(seconds: Seconds, memory: dict[str, float] | None = None) -> list[Row]:
-    """A row a path: its time, its ratios to PEFT round by round, its peak memory beside PEFT's."""
+    """A row a path: its time, its ratios to PEFT round by round, its peak memory beside PEFT's; null: not measured."""
     tuned = fastest(seconds, TUNED)
     strongest = fastest(seconds, (*TUNED, *EAGER))
     memory = memory or {}
@@ -253,8 +254,8 @@ def compared(seconds: Seconds, memory: dict[str, float] | None = None) -> list[R
     for path, values in seconds.items():
         row: Row = {"path": path, **spread("milliseconds", [1000 * value for value in values], 2)}
         for name, peer in (("default", DEFAULT), ("tuned", tuned), ("strongest", strongest)):
-            theirs = seconds[peer]
-            row |= spread(f"ratio_to_peft_{name}", [b / a for a, b in zip(values, theirs, strict=True)], 2)
+            ratios = [b / a for a, b in zip(values, seconds.get(peer, ()), strict=peer in seconds)]
+            row |= spread(f"ratio_to_peft_{name}", ratios, 2) if ratios else {f"ratio_to_peft_{name}": None}
         row |= {"peft_tuned": tuned, "peft_strongest": strongest, "rounds": len(values)}
         row["peak_memory_mib"] = round(memory[path], 1) if path in memory else None
         row["peak_memory_ratio"] = _over(memory, path, DEFAULT)

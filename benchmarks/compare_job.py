@@ -3,8 +3,8 @@
     python benchmarks/compare_job.py [--models splade-tiny] [--target examples/data/home_reviews] [--rounds 2]
 
 Ours is one call: the choice of a source, every row of study/compare.py ROWS on 8 rows a class and 2 seeds, scored
-on the whole test split, with nothing in any cache. PEFT's side has the same jobs, done one after the other (trainer_jobs.py): a linear probe is
-frozen features and scikit-learn, prompt tuning and PoT are prefix tuning with the Trainer, PANDA has a teacher's
+on the whole test split, with nothing in any cache. PEFT's side has the same jobs, done one after the other
+(trainer_jobs.py): a linear probe is frozen features and scikit-learn, prompt tuning and PoT are prefix tuning with the Trainer, PANDA has a teacher's
 forward in every step, rows that read the labels' text count as prompt tuning, zero-shot is a forward, the choice of a
 source is a cross-validated probe for each source. Jobs that are alike are timed once (`measured`, seconds) and
 multiplied (`counted`); a job that ours could not run is not counted. Loading the model is in no figure,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from promptgraft.train.loop import schedule
+from promptgraft.train.optimiser import schedule
 from promptgraft.train.teacher import Recorded, shuffled
 from promptgraft.train.terms import Distill, Gated, Match, Step, divergence, gradient_ratio, trust
 

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -20,6 +19,7 @@ from promptgraft.prompt.prompt import Prompt, PromptStack, stack
 from promptgraft.readout.readout import on_device
 from promptgraft.task.metrics import score as metric_score
 from promptgraft.train.checkpoint import Checkpoints, Saved
+from promptgraft.train.optimiser import Group, Leaf, plan, schedule, update
 from promptgraft.train.predict import Question, answer, score
 from promptgraft.train.run import Run, Trained, Tuned
 from promptgraft.train.terms import Step
@@ -37,8 +37,7 @@ class _State:
     """A run while it is being trained."""
 
     run: Run
-    optimiser: torch.optim.Optimizer
-    rates: list[float]
+    groups: dict[str, Group]
     generator: torch.Generator
     dropout: Dropout | None
     step: int = 0
@@ -97,18 +96,16 @@ def _begin(run: Run, saved: Saved | None) -> _State:
     """A fresh state, or the one a killed call left behind."""
     recipe = run.recipe
     rates = {"prompt": recipe.rate, "readout": recipe.readout_rate, "weights": recipe.weights_rate}
-    groups: list[dict[str, Any]] = [
-        {"params": members, "lr": rate, "weight_decay": recipe.weight_decay if name == "weights" else 0.0}
+    groups = {
+        name: Group(leaves, rate, recipe.weight_decay if name == "weights" else 0.0, recipe.clip)
         for name, rate in rates.items()
-        if (members := _members(run, name))
-    ]
+        if (leaves := _leaves(run, name))
+    }
     if not groups:
         raise RunError("nothing to train", where=run.name)
-    # betas: (0.9, 0.98) as in the measurements the default recipes come from.
-    optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98))
     generator = torch.Generator().manual_seed(run.seed)
     dropout = Dropout(run.dropout, generator) if run.dropout else None
-    state = _State(run, optimiser, [group["lr"] for group in groups], generator, dropout)
+    state = _State(run, groups, generator, dropout)
     state.best = _copy(run)
     state.done = recipe.steps == 0
     if saved is not None:
@@ -116,8 +113,9 @@ def _begin(run: Run, saved: Saved | None) -> _State:
     return state
 
 
-def _members(run: Run, group: str) -> list[Tensor]:
-    return [value for name, value in run.trainable().items() if name.split(".", 1)[0] == group]
+def _leaves(run: Run, group: str) -> dict[str, Leaf]:
+    members = {name: value for name, value in run.trainable().items() if name.split(".", 1)[0] == group}
+    return {name: Leaf.at_rest(value) for name, value in members.items()}
 
 
 def _chunks(states: Sequence[_State], most: int) -> Iterator[list[_State]]:
@@ -145,10 +143,10 @@ def _step(backbone: Backbone, states: Sequence[_State]) -> list[float]:
     losses = []
     for state, index, part, model, own in zip(states, rows, tokens, tuned, hidden, strict=True):
         losses.append(_loss(state, index, score(model, own, part)))
-    torch.stack(losses).sum().backward()
-    for state in states:
-        _update(state)
-    return [float(loss.detach()) for loss in losses]
+    values = _record(states, losses)
+    torch.stack([loss for loss, _ in losses]).sum().backward()
+    _update(states)
+    return values
 
 
 def _forward(
@@ -199,43 +197,52 @@ def _draw(state: _State) -> Tensor:
     return torch.tensor(rows)
 
 
-def _loss(state: _State, rows: Tensor, scores: Tensor) -> Tensor:
-    """Label loss plus the run's terms; what the terms say goes into the history."""
+def _loss(state: _State, rows: Tensor, scores: Tensor) -> tuple[Tensor, dict[str, Tensor | float]]:
+    """Label loss plus the run's terms, and what the history should say of them."""
     units = state.run.train.unit_index(rows)
     gold = state.run.train.gold[units].to(scores.device)
     per_unit = state.run.readout.loss(scores, gold)
     count = gold.ne(-100).flatten(1).any(1).sum() if gold.ndim > 1 else gold.ne(-100).sum()
     labels = per_unit.sum() / count.clamp_min(1)
     total = labels
-    row = {"step": state.step + 1.0, "label_loss": float(labels.detach())}
+    row: dict[str, Tensor | float] = {"label_loss": labels.detach()}
     for term in state.run.terms:
         loss, figures = term(Step(rows, units, scores, gold, labels))
         total = total + loss
         row |= figures
-    row["loss"] = float(total.detach())
-    if not math.isfinite(row["loss"]):
-        raise RunError(f"the loss is {row['loss']} at step {state.step + 1}", where=state.run.name, do="lower the rate")
-    state.history.append(row)
-    return total
+    return total, row | {"loss": total.detach()}
 
 
-def _update(state: _State) -> None:
-    """Clip, set the scheduled rate, step, and forget the gradient."""
-    recipe = state.run.recipe
-    state.step += 1
-    for group, rate in zip(state.optimiser.param_groups, state.rates, strict=True):
-        group["lr"] = rate * schedule(state.step, recipe.steps, recipe.warmup)
-        if recipe.clip:
-            torch.nn.utils.clip_grad_norm_(group["params"], recipe.clip)
-    state.optimiser.step()
-    state.optimiser.zero_grad(set_to_none=True)
-    state.done = state.step >= recipe.steps
+def _record(states: Sequence[_State], losses: Sequence[tuple[Tensor, dict[str, Tensor | float]]]) -> list[float]:
+    """Write a step's figures into the histories, read from the device all at once; gives every run's loss.
+
+    Raises:
+        RunError: a loss is not finite.
+    """
+    found = [torch.as_tensor(value, device=losses[0][0].device) for _, row in losses for value in row.values()]
+    figures = iter(torch.stack(found).tolist())
+    for state, (_, row) in zip(states, losses, strict=True):
+        state.history.append({"step": state.step + 1.0} | {name: next(figures) for name in row})
+        loss = state.history[-1]["loss"]
+        if not math.isfinite(loss):
+            raise RunError(f"the loss is {loss} at step {state.step + 1}", where=state.run.name, do="lower the rate")
+    return [state.history[-1]["loss"] for state in states]
 
 
-def schedule(step: int, steps: int, warmup: float) -> float:
-    """Share of the peak rate at a step (counted from 1): up over the warm-up, then down to 0 after the last step."""
-    rise = max(1, round(warmup * steps))
-    return step / rise if step <= rise else (steps - step + 1) / max(1, steps - rise + 1)
+def _update(states: Sequence[_State]) -> None:
+    """Clip, set the scheduled rate, step, and forget the gradient; all runs in one go."""
+    moves = []
+    for state in states:
+        state.step += 1
+        share = schedule(state.step, state.run.recipe.steps, state.run.recipe.warmup)
+        for group in state.groups.values():
+            moves.append(plan(group, [leaf.value.grad for leaf in group.leaves.values()], state.step, share))
+        state.done = state.step >= state.run.recipe.steps
+    update(moves)
+    for state in states:
+        for group in state.groups.values():
+            for leaf in group.leaves.values():
+                leaf.value.grad = None
 
 
 def _is_due(state: _State) -> bool:
@@ -298,8 +305,8 @@ def _dump(state: _State) -> Saved:
     tensors = {f"now.{name}": value.detach() for name, value in state.run.trainable().items()}
     tensors |= {f"best.{name}": value for name, value in state.best.items()}
     tensors |= {f"generator.{index}": stream.get_state() for index, stream in enumerate(_streams(state))}
-    for index, entry in state.optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(value) for name, value in entry.items()}
+    for name, leaf in _all_leaves(state):
+        tensors |= {f"{name}.exp_avg": leaf.exp_avg, f"{name}.exp_avg_sq": leaf.exp_avg_sq}
     plain = ("step", "order", "best_key", "best_step", "stale", "done", "seconds", "history")
     return tensors, {name: getattr(state, name) for name in plain}
 
@@ -307,6 +314,11 @@ def _dump(state: _State) -> Saved:
 def _streams(state: _State) -> tuple[torch.Generator, ...]:
     """Every source of random numbers that a run draws from."""
     return (state.generator, *state.run.streams)
+
+
+def _all_leaves(state: _State) -> Iterator[tuple[str, Leaf]]:
+    for group in state.groups.values():
+        yield from group.leaves.items()
 
 
 def _restore(state: _State, saved: Saved) -> None:
@@ -318,13 +330,9 @@ def _restore(state: _State, saved: Saved) -> None:
     state.best = {name.removeprefix("best."): value for name, value in tensors.items() if name.startswith("best.")}
     for number, stream in enumerate(_streams(state)):
         stream.set_state(tensors[f"generator.{number}"])
-    entries: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimiser."):
-            _, index, key = name.split(".", 2)
-            entries.setdefault(int(index), {})[key] = value
-    packed = state.optimiser.state_dict()
-    state.optimiser.load_state_dict({"state": entries, "param_groups": packed["param_groups"]})
+    for name, leaf in _all_leaves(state):
+        leaf.exp_avg.copy_(tensors[f"{name}.exp_avg"])
+        leaf.exp_avg_sq.copy_(tensors[f"{name}.exp_avg_sq"])
     for key, plain_value in plain.items():
         setattr(state, key, plain_value)
     state.best_key = (state.best_key[0], state.best_key[1])

@@ -1,0 +1,142 @@
+"""AdamW for all runs of a step in a few calls; what becomes of a run does not depend on the others, to the bit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+BETAS = (0.9, 0.98)
+"""As in the measurements the default recipes come from."""
+EPSILON = 1e-8
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One trained tensor, and what AdamW remembers of its gradients."""
+
+    value: Tensor
+    exp_avg: Tensor
+    exp_avg_sq: Tensor
+
+    @classmethod
+    def at_rest(cls, value: Tensor) -> Leaf:
+        """A tensor that was not moved yet."""
+        nothing = torch.zeros_like(value, requires_grad=False)
+        return cls(value, nothing, nothing.clone())
+
+
+@dataclass(frozen=True)
+class Group:
+    """Tensors of one run that move at one rate and are clipped together.
+
+    Attributes:
+        leaves: by name.
+        rate: at the peak of the schedule.
+        decay: of the weights, decoupled.
+        clip: largest norm of the gradient; 0 = off.
+    """
+
+    leaves: dict[str, Leaf]
+    rate: float
+    decay: float
+    clip: float
+
+
+@dataclass(frozen=True)
+class Move:
+    """A step of one group.
+
+    Attributes:
+        leaves: those with a gradient; the others stay as they are.
+        step: its number, from 1.
+        rate: of this step.
+    """
+
+    group: Group
+    leaves: Sequence[Leaf]
+    gradients: Sequence[Tensor]
+    step: int
+    rate: float
+
+
+def plan(group: Group, gradients: Sequence[Tensor | None], step: int, share: float) -> Move:
+    """The step that these gradients ask for, at a share of the peak rate."""
+    pairs = zip(group.leaves.values(), gradients, strict=True)
+    found = [(leaf, laid_out(gradient, leaf.value)) for leaf, gradient in pairs if gradient is not None]
+    return Move(group, [leaf for leaf, _ in found], [one for _, one in found], step, group.rate * share)
+
+
+def laid_out(gradient: Float[Tensor, "..."], value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """The gradient in the value's order of memory: the fused kernel walks through both side by side."""
+    return gradient if gradient.stride() == value.stride() else torch.empty_like(value).copy_(gradient)
+
+
+def update(moves: Sequence[Move]) -> None:
+    """Clip every group's gradient, and take its step of AdamW (Loshchilov & Hutter 2019)."""
+    calls: dict[tuple[float, float, torch.device], list[tuple[Leaf, Tensor, int]]] = {}
+    with torch.no_grad():
+        for move, gradients in zip(moves, clipped(moves), strict=True):
+            for leaf, gradient in zip(move.leaves, gradients, strict=True):
+                call = calls.setdefault((move.rate, move.group.decay, gradient.device), [])
+                call.append((leaf, gradient, move.step))
+        for (rate, decay, device), members in calls.items():
+            _adamw(members, rate, decay, device)
+
+
+def _adamw(members: Sequence[tuple[Leaf, Tensor, int]], rate: float, decay: float, device: torch.device) -> None:
+    """Move tensors that share a rate: what torch.optim.AdamW(fused=True) calls, tensor by tensor in one pass each."""
+    numbers = {step: torch.tensor(float(step), device=device) for _, _, step in members}
+    torch._fused_adamw_(
+        [leaf.value for leaf, _, _ in members],
+        [gradient for _, gradient, _ in members],
+        [leaf.exp_avg for leaf, _, _ in members],
+        [leaf.exp_avg_sq for leaf, _, _ in members],
+        [],
+        [numbers[step] for _, _, step in members],
+        lr=rate,
+        beta1=BETAS[0],
+        beta2=BETAS[1],
+        weight_decay=decay,
+        eps=EPSILON,
+        amsgrad=False,
+        maximize=False,
+    )
+
+
+def clipped(moves: Sequence[Move]) -> list[Sequence[Tensor]]:
+    """Each group's gradients, shortened where their common norm is above what the group allows.
+
+    Nothing is written in place: autograd may give one tensor to two leaves. Nothing is read back from the device.
+    """
+    flat = [gradient for move in moves for gradient in move.gradients]
+    sizes = [len(move.gradients) for move in moves]
+    if not flat or not any(move.group.clip for move in moves):
+        return [move.gradients for move in moves]
+    squares = torch.stack(torch._foreach_norm(flat)).square()
+    limits = [move.group.clip or torch.inf for move in moves]
+    shrink = (squares.new_tensor(limits) / (_sums(squares, sizes).sqrt() + 1e-6)).clamp(max=1)
+    owner = torch.arange(len(moves)).repeat_interleave(torch.tensor(sizes)).to(squares.device)
+    short = iter(torch._foreach_mul(flat, shrink[owner].unbind()))
+    return [[next(short) for _ in range(size)] for size in sizes]
+
+
+def _sums(values: Float[Tensor, "N"], sizes: Sequence[int]) -> Float[Tensor, "M"]:
+    """Sums of consecutive values, `sizes[m]` in the m-th, added one by one: no sum depends on how long another is."""
+    firsts, padding = [0, *torch.tensor(sizes).cumsum(0).tolist()[:-1]], len(values)
+    index = [
+        [first + place if place < size else padding for place in range(max(sizes))]
+        for first, size in zip(firsts, sizes, strict=True)
+    ]
+    rectangle = torch.cat([values, values.new_zeros(1)])[torch.tensor(index, device=values.device)]
+    return reduce(torch.add, rectangle.unbind(1))
+
+
+def schedule(step: int, steps: int, warmup: float) -> float:
+    """Share of the peak rate at a step (counted from 1): up over the warm-up, then down to 0 after the last step."""
+    rise = max(1, round(warmup * steps))
+    return step / rise if step <= rise else (steps - step + 1) / max(1, steps - rise + 1)
