@@ -13,6 +13,7 @@ PIP_FLAGS ?=
 PYTEST_FLAGS ?=
 BIN := .venv/bin
 NATIVE := src/promptgraft/kernels/native
+BENCHMARKS := train_step many_prompts mixed_batch panda_job compare_job scaling gpu
 
 .PHONY: demo test test-all lint bench venv clean
 
@@ -32,7 +33,8 @@ lint: venv
 	$(BIN)/lint-imports --no-cache
 
 bench: venv
-	set -e; for script in benchmarks/*.py; do $(BIN)/python $$script; done
+	set -e; for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py; done
+	$(BIN)/python scripts/performance_page.py > docs/performance.md
 
 venv: .venv/.ready .venv/.native
 

@@ -4,11 +4,11 @@
 
 Ours is one call: the choice of a source, every row of study/compare.py ROWS on 8 rows a class and 2 seeds, scored
 on the whole test split, with nothing in any cache. PEFT's side has the same jobs, done one after the other
-(trainer_jobs.py): a linear probe is frozen features and scikit-learn, prompt tuning and PoT are prefix tuning with the Trainer, PANDA has a teacher's
-forward in every step, rows that read the labels' text count as prompt tuning, zero-shot is a forward, the choice of a
-source is a cross-validated probe for each source. Jobs that are alike are timed once (`measured`, seconds) and
-multiplied (`counted`); a job that ours could not run is not counted. Loading the model is in no figure,
-and each side has done something small before.
+(trainer_jobs.py): a linear probe is frozen features and scikit-learn, prompt tuning and PoT are prefix tuning with the
+Trainer, PANDA has a teacher's forward in every step, rows that read the labels' text count as prompt tuning, zero-shot
+is a forward, the choice of a source is a cross-validated probe for each source. Jobs that are alike are timed once
+(`measured`, seconds) and multiplied (`counted`); a job that ours could not run is not counted. Loading the model is in
+no figure, and each side has done something small before.
 
 Each path runs in a process of its own, in random order, `--rounds` times; so its peak memory is its own.
 Prints JSON and writes benchmarks/results/compare_job.json.

@@ -1,0 +1,40 @@
+"""Every benchmark runs in its quick form and says what it promises."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+KEYS = {
+    "model",
+    "lengths",
+    "path",
+    "ratio_to_peft_default",
+    "ratio_to_peft_tuned",
+    "peak_memory_ratio",
+    "machine",
+    "commit",
+}
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "many_prompts",
+        *(pytest.param(name, marks=SLOW) for name in ("train_step", "mixed_batch", "panda_job", "compare_job")),
+        pytest.param("scaling", marks=SLOW),
+    ],
+)
+def test_a_quick_run_has_the_promised_figures(name: str, root: Path, tmp_path: Path, splade_tiny: Path) -> None:
+    command = [sys.executable, f"benchmarks/{name}.py", "--quick", "--models", str(splade_tiny), "--out", str(tmp_path)]
+    subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)
+    rows = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
+    assert rows
+    assert all(row.keys() >= KEYS for row in rows)
+    assert any(row["path"].startswith("promptgraft") for row in rows)
