@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from promptgraft.errors import RunError
+from promptgraft.kernels.dropout import Dropout
 from promptgraft.kernels.native.build import compiler, is_buildable
 from promptgraft.kernels.native.library import ACTIVATIONS, able, load
 from promptgraft.model.backbone import Batch, Read
@@ -110,11 +111,13 @@ def case(shape: Shape, lengths: list[int], prompts: list[int], seed: int = 0) ->
     return Case(Tokens(ids, types, starts, torch.arange(len(lengths) + 1)), drawn, owner)
 
 
-def outcome(model: PackedBackbone, given: Case, read: Read) -> tuple[Tensor, list[Tensor]]:
+def outcome(
+    model: PackedBackbone, given: Case, read: Read, dropout: Dropout | None = None
+) -> tuple[Tensor, list[Tensor]]:
     """States, and the gradients of the prompts for a direction that is the same for every row."""
     prompts = [prompt.clone().requires_grad_() for prompt in given.prompts]
     table = stack([Prompt(prompt, "after_cls") for prompt in prompts]) if prompts else None
-    states = model.forward(Batch(given.tokens, given.owner), table, read)
+    states = model.forward(Batch(given.tokens, given.owner), table, read, dropout=dropout)
     direction = torch.randn(states.shape[1], generator=torch.Generator().manual_seed(1))
     if not prompts:
         return states, []
@@ -135,6 +138,22 @@ def test_values_and_gradients_of_every_activation(variant: str, activation: str,
     given = case(shape, [5, 1, 9, 30, 2], [4, 1, 17])
     ours, plain = backbone(shape, variant), backbone(shape, None)
     assert_alike(outcome(ours, given, read), outcome(plain, given, read), 1e-5)
+
+
+def keys(count: int, seed: int = 0) -> Tensor:
+    return Dropout.draw(0.0, count, torch.Generator().manual_seed(seed)).keys
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize("drops_narrow", [True, False])
+def test_both_paths_drop_the_same_values(variant: str, read: Read, drops_narrow: bool) -> None:
+    shape = replace(shape_of(40, 2, 70, 3), drops_narrow=drops_narrow)
+    given, dropout = case(shape, [5, 1, 9, 30, 90], [4, 1, 17]), Dropout(0.2, keys(5))
+    ours, plain = backbone(shape, variant), backbone(shape, None)
+    found = outcome(ours, given, read, dropout)
+    assert_alike(found, outcome(plain, given, read, dropout), 1e-5)
+    assert not torch.allclose(found[0], outcome(ours, given, read)[0], atol=0.01)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -207,19 +226,21 @@ def as_floats(encoder: Encoder) -> Encoder:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_company_and_threads_change_no_bit(variant: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("rate", [0.0, 0.1])
+def test_company_and_threads_change_no_bit(variant: str, dtype: torch.dtype, rate: float) -> None:
     """A run's states and gradient are the same bits alone, among other runs, and on any number of threads."""
     shape = shape_of(64, 2, 128, 2)
     model = backbone(shape, variant, dtype=dtype)
     mine = case(shape, [24, 9, 40, 17, 60, 3, 33], [16], seed=1)
     others = case(shape, [70, 5, 5, 81], [7, 16], seed=2)
-    alone = outcome(model, mine, "cls")
+    dropped, all_dropped = Dropout(rate, keys(7)), Dropout(rate, torch.cat([keys(4, 1), keys(7)]))
+    alone = outcome(model, mine, "cls", dropped)
     packed = together(mine, others)
     threads = torch.get_num_threads()
     try:
         for count in (1, 2, 3):
             torch.set_num_threads(count)
-            states, gradients = outcome(model, packed, "cls")
+            states, gradients = outcome(model, packed, "cls", all_dropped)
             assert torch.equal(states[4:], alone[0])
             assert torch.equal(gradients[2], alone[1][0])
     finally:
@@ -236,7 +257,8 @@ def together(mine: Case, others: Case) -> Case:
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "electra", "albert"])
 @pytest.mark.parametrize("placement", ["after_cls", "peft"])
-def test_shallow_prompts_of_every_family(family: str, placement: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dropped", [False, True])
+def test_shallow_prompts_of_every_family(family: str, placement: Any, dropped: bool, tmp_path: Path) -> None:
     folder = tiny_model(tmp_path, family)
     native, plain = (load_folder(Resolved("toy", folder, "", None, False)) for _ in range(2))
     assert isinstance(native, PackedBackbone)
@@ -249,9 +271,9 @@ def test_shallow_prompts_of_every_family(family: str, placement: Any, tmp_path: 
         prompt = torch.randn(5, model.embedding_width, generator=generator).requires_grad_()
         ids = torch.randint(4, 15, (14,), generator=generator)
         tokens = Tokens(ids, torch.zeros_like(ids), torch.tensor([0, 6, 14]), torch.arange(3))
-        states = model.forward(
-            Batch(tokens, torch.zeros(2, dtype=torch.long)), stack([Prompt(prompt, placement)]), "tokens"
-        )
+        dropout = Dropout(0.2, keys(2)) if dropped else None
+        batch = Batch(tokens, torch.zeros(2, dtype=torch.long))
+        states = model.forward(batch, stack([Prompt(prompt, placement)]), "tokens", dropout=dropout)
         direction = torch.randn(states.shape, generator=generator)
         found.append((states.detach(), list(torch.autograd.grad((states * direction).sum(), [prompt]))))
     assert_alike(found[0], found[1], 1e-5)

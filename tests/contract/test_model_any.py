@@ -11,7 +11,8 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from promptgraft.errors import ModelError, RunError
-from promptgraft.model.backbone import Backbone, Batch, Dropout
+from promptgraft.kernels.dropout import Dropout
+from promptgraft.model.backbone import Backbone, Batch
 from promptgraft.model.load import load_backbone
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import Prompt, stack
@@ -84,7 +85,7 @@ def test_deep_prompts_and_dropout_are_refused(both: tuple[Backbone, Any]) -> Non
     with pytest.raises(ModelError, match="shallow prompts only"):
         ours.forward(Batch(tokens, torch.zeros(1, dtype=torch.long)), deep, "cls")
     with pytest.raises(RunError, match="dropout"):
-        ours.forward(Batch(tokens), None, "cls", dropout=Dropout(0.1, torch.Generator()))
+        ours.forward(Batch(tokens), None, "cls", dropout=Dropout(0.1, torch.zeros(tokens.sequences, dtype=torch.long)))
 
 
 def test_weights_that_learn_get_gradients(both: tuple[Backbone, Any]) -> None:

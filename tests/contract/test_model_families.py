@@ -13,7 +13,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
 
 from promptgraft.errors import ModelError, RunError
-from promptgraft.model.backbone import Backbone, Batch, Dropout, Read
+from promptgraft.kernels.dropout import Dropout
+from promptgraft.model.backbone import Backbone, Batch, Read
 from promptgraft.model.load import load_folder
 from promptgraft.model.resolved import Resolved
 from promptgraft.model.tokens import Tokens
@@ -328,7 +329,8 @@ def test_dropout_follows_its_generator(pair: Pair) -> None:
     batch, prompts = one_for_all(tokens, Prompt(prompt))
 
     def run(rate: float, seed: int) -> Tensor:
-        return pair.ours.forward(batch, prompts, "cls", dropout=Dropout(rate, torch.Generator().manual_seed(seed)))
+        dropout = Dropout.draw(rate, tokens.sequences, torch.Generator().manual_seed(seed))
+        return pair.ours.forward(batch, prompts, "cls", dropout=dropout)
 
     assert torch.equal(run(0.1, 1), run(0.1, 1))
     assert not torch.allclose(run(0.1, 1), run(0.1, 2))

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from promptgraft import api
-from promptgraft.model.backbone import Backbone, Batch, Dropout, Read
+from promptgraft.kernels.dropout import Dropout
+from promptgraft.model.backbone import Backbone, Batch, Read
 from promptgraft.model.load import PACKED, load_backbone
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import Prompt, stack
@@ -119,7 +120,9 @@ def test_the_same_bits_again_and_whatever_is_in_between(bert: Pair) -> None:
 def test_dropout_draws_the_same_as_on_the_processor(bert: Pair) -> None:
     batch, prompts = batch_of(LENGTHS, 1), stack([Prompt(torch.ones(2, 2, 3, 32))])
     states = [
-        backbone.forward(batch, prompts, "cls", dropout=Dropout(0.3, torch.Generator().manual_seed(1))).cpu()
+        backbone.forward(
+            batch, prompts, "cls", dropout=Dropout.draw(0.3, len(LENGTHS), torch.Generator().manual_seed(1))
+        ).cpu()
         for backbone in (bert.plain, bert.there)
     ]
     torch.testing.assert_close(states[1], states[0], atol=1e-4, rtol=1e-3)

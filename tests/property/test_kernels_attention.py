@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from promptgraft.kernels import Rows, attention, segment_mean
+from promptgraft.kernels.dropout import Dropout
 
 HEADS, WIDTH = 3, 12
 
@@ -83,7 +84,7 @@ def test_dropout_in_attention_has_its_own_gradient() -> None:
     inputs = [torch.randn(6, WIDTH, dtype=torch.float64, requires_grad=True) for _ in range(3)]
 
     def dropped(*tensors: Tensor) -> Tensor:
-        return attention(*tensors, rows, dropped=(0.3, torch.Generator().manual_seed(3)))
+        return attention(*tensors, rows, dropped=(Dropout(0.3, torch.tensor([3, 4])).over(starts), 1))
 
     assert torch.autograd.gradcheck(dropped, inputs)
 

@@ -15,10 +15,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptgraft.kernels.device import on_gpu
-from promptgraft.kernels.plain import drop_mask
-from promptgraft.kernels.rows import Rows, Slots
+from promptgraft.kernels.dropout import RowDropout
+from promptgraft.kernels.rows import Bucket, Rows, Slots
 
-Dropped = tuple[float, torch.Generator]
+Dropped = tuple[RowDropout, int]
 Saved = list[tuple[Tensor, Tensor | None]]
 
 
@@ -36,7 +36,7 @@ def attention(
     Args:
         rows: which rows belong together.
         prompt_keys, prompt_values: all prompts of the batch end to end; None where `rows` has no prompts.
-        dropped: rate and generator of dropout on the attention probabilities.
+        dropped: dropout on the attention probabilities, that of the queries' rows, and its site.
     """
     if len(rows.starts) < 2:
         return torch.zeros_like(q)
@@ -120,11 +120,20 @@ def _attend(
             grid = scores.view(len(bucket.queries), rows.heads, *scores.shape[1:])
             grid.add_(bucket.bias.to(scores.dtype))
         weights = torch.softmax(scores, -1)
-        mask = None if dropped is None else drop_mask(weights, *dropped)
+        mask = None if dropped is None else _mask(bucket, rows, *dropped).to(weights.dtype)
         if saved is not None:
             saved.append((weights, mask))
         torch.bmm(weights if mask is None else weights * mask, value, out=output)
     return _rows(outputs, rows.query_slots.back, rows)
+
+
+def _mask(bucket: Bucket, rows: Rows, dropout: RowDropout, site: int) -> Float[Tensor, "bh m n"]:
+    """What a bucket's probabilities are multiplied with."""
+    columns = torch.arange(bucket.keys.shape[1], device=bucket.keys.device).expand(len(bucket.keys), -1)
+    if rows.prompt_starts is not None:  # tokens are counted from the end of their own prompt, not of the longest
+        own = rows.prompt_starts.diff()[bucket.prompts][:, None]
+        columns = torch.where(columns < rows.longest_prompt, columns, columns - rows.longest_prompt + own)
+    return dropout.of_heads(site, bucket.queries, columns, rows.heads)
 
 
 def _slots(x: Float[Tensor, "R H"], slots: Slots, width: int) -> Float[Tensor, "slots width"]:

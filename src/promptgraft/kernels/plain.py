@@ -1,4 +1,4 @@
-"""Embedding, normalisation, activation, dropout and pooling over packed rows, in plain torch."""
+"""Embedding, normalisation, activation and pooling over packed rows, in plain torch."""
 
 from __future__ import annotations
 
@@ -47,17 +47,6 @@ def embed_norm(
 ) -> Float[Tensor, "T E"]:
     """LayerNorm of the three input embeddings' sum."""
     return F.layer_norm(words + types + positions, weight.shape, weight, bias, epsilon)
-
-
-def drop(x: Float[Tensor, "..."], rate: float, generator: torch.Generator) -> Float[Tensor, "..."]:
-    """Inverted dropout whose mask comes from `generator` alone."""
-    return x * drop_mask(x, rate, generator)
-
-
-def drop_mask(x: Float[Tensor, "..."], rate: float, generator: torch.Generator) -> Float[Tensor, "..."]:
-    """What `drop` multiplies by: 0, or 1 / (1 - rate). Drawn where the generator is, so that devices draw alike."""
-    mask = torch.empty(x.shape, dtype=x.dtype, device=generator.device)
-    return mask.bernoulli_(1 - rate, generator=generator).div_(1 - rate).to(x.device)
 
 
 def segment_mean(x: Float[Tensor, "T H"], starts: Int[Tensor, "S_plus_1"]) -> Float[Tensor, "S H"]:

@@ -38,7 +38,6 @@ from promptgraft.method.setup import (
     source_tuned,
     training_rows,
 )
-from promptgraft.model.backbone import Dropout
 from promptgraft.prompt.init import Init, initial
 from promptgraft.train.data import Data
 from promptgraft.train.recipe import Recipe
@@ -186,5 +185,5 @@ def _live(job: Job, view: View, lesson: _Lesson) -> Live:
     if lesson.tuned.encoding != "cross" and view.task.kind == "pair":
         tokens = view.tokens("train", lesson.tuned.encoding)
         data = Data(data.task, data.examples, tokens, data.gold, data.units, data.labelled)
-    dropout = Dropout(RELEASED_DROPOUT, lesson.stream)
-    return Live(view.backbone, lesson.tuned, data, _order(job, lesson.rows[0].gold), dropout)
+    order = _order(job, lesson.rows[0].gold)
+    return Live(view.backbone, lesson.tuned, data, order, RELEASED_DROPOUT, lesson.stream)

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from promptgraft.errors import MissingExtraError, RunError
+from promptgraft.kernels.dropout import Dropout
 from promptgraft.method.job import Job
 from promptgraft.method.method import Method, Need, View, register
 from promptgraft.method.setup import generator
-from promptgraft.model.backbone import Backbone, Batch, Dropout, Pooling
+from promptgraft.model.backbone import Backbone, Batch, Pooling
 from promptgraft.model.tokens import Tokens
 from promptgraft.readout import classes
 from promptgraft.readout.linear import Linear
@@ -120,7 +121,6 @@ def _body(backbone: Backbone, pooling: Pooling, stream: torch.Generator) -> torc
 
     Its parameters are copies of the backbone's weights, in their order.
     """
-    dropout = Dropout(DROPOUT, stream)
 
     class Body(torch.nn.Module):
         def __init__(self) -> None:
@@ -135,7 +135,8 @@ def _body(backbone: Backbone, pooling: Pooling, stream: torch.Generator) -> torc
             ids, types, starts, rows = (features[name].cpu() for name in ("input_ids", "types", "starts", "rows"))
             tokens = Tokens(ids, types, starts, rows)
             own = backbone.with_weights(dict(zip(backbone.weights, self.held, strict=True)))
-            states = own.forward(Batch(tokens), None, pooling, dropout=dropout if self.training else None)
+            dropout = Dropout.draw(DROPOUT, tokens.sequences, stream) if self.training else None
+            states = own.forward(Batch(tokens), None, pooling, dropout=dropout)
             return features | {"sentence_embedding": states.to(features["input_ids"].device)}
 
     return Body()

@@ -14,8 +14,9 @@ from torch.func import functional_call
 
 from promptgraft import kernels
 from promptgraft.errors import ModelError, RunError
+from promptgraft.kernels.dropout import Dropout
 from promptgraft.kernels.rows import padded
-from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Dropout, Encoding, Pooling, Read
+from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Encoding, Pooling, Read
 from promptgraft.model.device import CPU, place
 from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.layout import Layout, lay_out
@@ -125,7 +126,7 @@ class AnyBackbone:
         if read == "pooler" and not self._has_pooler:
             raise ModelError("this model has no pooler", where=self.name, do="read cls or mean")
         if dropout is not None:
-            raise RunError(f"dropout from a generator is not supported for {self.name}", do="use the BERT family")
+            raise RunError(f"dropout is not supported for {self.name}", do="use the BERT family")
 
     def _no_deep(self) -> ModelError:
         what = f"{self.name} takes shallow prompts only"

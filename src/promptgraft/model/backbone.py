@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from promptgraft.kernels.dropout import Dropout
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import PromptStack
 from promptgraft.task.task import Example, Kind
@@ -30,14 +31,6 @@ class Batch:
 
     tokens: Tokens
     prompt_of: Int[Tensor, "S"] | None = None
-
-
-@dataclass(frozen=True)
-class Dropout:
-    """Train-mode dropout, for the one method that is defined by it (PANDA as released)."""
-
-    rate: float
-    generator: torch.Generator
 
 
 @runtime_checkable

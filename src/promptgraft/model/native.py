@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from promptgraft.errors import RunError
+from promptgraft.kernels.dropout import Dropout
 from promptgraft.kernels.native.library import ACTIVATIONS, Call, address, load
 from promptgraft.model.encoder import Encoder, Layer, Shape
 
@@ -32,6 +33,7 @@ class Rows:
     prompt_of: Int[Tensor, "S"] | None
     prompt_starts: Int[Tensor, "K_plus_1"] | None
     read_first: bool
+    dropout: Dropout | None = None
 
 
 class NativeEncoder:
@@ -132,6 +134,9 @@ class NativeEncoder:
         call.positions, call.input, call.table = address(rows.positions), address(values), address(table)
         call.prompt_of = address(rows.prompt_of) if prompts else None
         call.prompt_starts = address(rows.prompt_starts) if prompts else None
+        if rows.dropout is not None:
+            call.drop_below, call.drop_keys = rows.dropout.below, address(rows.dropout.keys)
+            call.drop_narrow = int(self.shape.drops_narrow)
         return call
 
     def _run(self, name: str, call: Call) -> None:
@@ -145,7 +150,7 @@ class NativeEncoder:
                 put[id(layer)] = len(put)
                 values = [one.float().contiguous() for one in _values(layer)]
                 pointers = (ctypes.c_void_p * len(values))(*(address(one) for one in values))
-                if self._library.pg_layer(self._handle, pointers):
+                if self._library.pg_layer(self._handle, put[id(layer)], pointers):
                     raise RunError("no memory for the packed weights", do="set PROMPTGRAFT_NATIVE=0")
             self._library.pg_turn(self._handle, put[id(layer)])
 

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from promptgraft import kernels
 from promptgraft.errors import ModelError, RunError
+from promptgraft.kernels.dropout import EMBEDDED, Dropout, RowDropout, attended_site, attention_site, narrow_site
 from promptgraft.kernels.native.library import chosen
-from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Dropout, Encoding, Pooling, Read
+from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Encoding, Pooling, Read
 from promptgraft.model.device import place
 from promptgraft.model.encoder import Assemble, Encoder, Layer, Norm, Shape, Take
 from promptgraft.model.fingerprint import fingerprint
@@ -93,12 +94,13 @@ class PackedBackbone:
         dropout: Dropout | None = None,
     ) -> Float[Tensor, "N H"]:
         """The whole pass over what lies on the backbone's device."""
-        native = self._native if dropout is None and batch.tokens.sequences else None
+        native = self._native if batch.tokens.sequences else None
         if native is not None:
-            x = self._natively(native, encoder, layout, batch, prompts, read)
+            x = self._natively(native, encoder, layout, batch, prompts, read, dropout)
         else:
-            x = self._embedded(encoder, batch.tokens.ids, layout, prompts, dropout)
-            x = self._through_layers(encoder, x, layout, batch, prompts, dropout)
+            rows = None if dropout is None else dropout.over(layout.starts)
+            x = self._embedded(encoder, batch.tokens.ids, layout, prompts, rows)
+            x = self._through_layers(encoder, x, layout, batch, prompts, rows)
         if read == "mean":
             return kernels.segment_mean(x.float(), layout.read_starts)
         if read == "pooler" and encoder.pooler is not None:
@@ -118,7 +120,7 @@ class PackedBackbone:
         for layer in encoder.layers:
             q, k, v = layer.qkv(x).chunk(3, -1)
             found.append(torch.stack([k, v]))
-            x = self._after_attention(layer, kernels.attention(q, k, v, rows), x, None)
+            x = self._after_attention(layer, len(found) - 1, kernels.attention(q, k, v, rows), x, None)
         return torch.stack(found).float().cpu()
 
     def with_weights(self, weights: Mapping[str, Tensor]) -> Backbone:
@@ -164,6 +166,7 @@ class PackedBackbone:
         batch: Batch,
         prompts: PromptStack | None,
         read: Read,
+        dropout: Dropout | None,
     ) -> Float[Tensor, "Q H"]:
         """All layers in one call; what the library does not embed itself enters as rows."""
         deep = prompts if prompts is not None and prompts.depth == "deep" else None
@@ -172,10 +175,11 @@ class PackedBackbone:
         table = None if deep is None else deep.table
         if encoder.project is None and layout.source is None:
             places = layout.positions + self._shape.first_position
-            rows = Rows(layout.starts, batch.tokens.ids, layout.types, places, whose, offsets, first)
+            rows = Rows(layout.starts, batch.tokens.ids, layout.types, places, whose, offsets, first, dropout)
             return native(rows, table, None)
-        values = self._embedded(encoder, batch.tokens.ids, layout, prompts, None).float()
-        x = native(Rows(layout.starts, None, None, None, whose, offsets, first), table, values)
+        dropped = None if dropout is None else dropout.over(layout.starts)
+        values = self._embedded(encoder, batch.tokens.ids, layout, prompts, dropped).float()
+        x = native(Rows(layout.starts, None, None, None, whose, offsets, first, dropout), table, values)
         return x if first or layout.read is None else x.index_select(0, layout.read)
 
     def _check(self, prompts: PromptStack | None, read: Read, encoder: Encoder) -> None:
@@ -192,7 +196,7 @@ class PackedBackbone:
             raise RunError(f"a {prompts.depth} prompt of {got} does not fit {self.name}, which needs {wanted}")
 
     def _embedded(
-        self, encoder: Encoder, ids: Tensor, layout: Layout, prompts: PromptStack | None, dropout: Dropout | None
+        self, encoder: Encoder, ids: Tensor, layout: Layout, prompts: PromptStack | None, dropout: RowDropout | None
     ) -> Float[Tensor, "R H"]:
         """Input embeddings of tokens and shallow prompts, normalised and brought to the width of the layers."""
         words = F.embedding(ids, encoder.words)
@@ -202,7 +206,7 @@ class PackedBackbone:
         positions = F.embedding(layout.positions + self._shape.first_position, encoder.positions)
         norm = encoder.embedded_norm
         x = kernels.embed_norm(words, types, positions, norm.weight, norm.bias, self._shape.epsilon)
-        x = _dropped(x, dropout)
+        x = x if dropout is None else dropout(x, EMBEDDED)
         return x if encoder.project is None else encoder.project(x)
 
     def _through_layers(
@@ -212,7 +216,7 @@ class PackedBackbone:
         layout: Layout,
         batch: Batch,
         prompts: PromptStack | None,
-        dropout: Dropout | None,
+        dropout: RowDropout | None,
     ) -> Float[Tensor, "Q H"]:
         """All layers; the last one only for the rows that are read."""
         table = prompts if prompts is not None and prompts.depth == "deep" else None
@@ -225,18 +229,21 @@ class PackedBackbone:
         given = [None] * self.layers if table is None else table.table.unbind(0)
         for number, (layer, prompt) in enumerate(zip(encoder.layers, given, strict=True)):
             if number == self.layers - 1:
-                return self._layer(layer, x, last, layout.read, prompt, dropout)
-            x = self._layer(layer, x, rows, None, prompt, dropout)
+                if dropout is not None and layout.read is not None:
+                    dropout = dropout.select(layout.read)
+                return self._layer(layer, number, x, last, layout.read, prompt, dropout)
+            x = self._layer(layer, number, x, rows, None, prompt, dropout)
         return x
 
     def _layer(
         self,
         layer: Layer,
+        number: int,
         x: Float[Tensor, "R H"],
         rows: kernels.Rows,
         read: Int[Tensor, "Q"] | None,
         prompt: Float[Tensor, "2 N H"] | None,
-        dropout: Dropout | None,
+        dropout: RowDropout | None,
     ) -> Float[Tensor, "Q H"]:
         residual = x if read is None else x.index_select(0, read)
         if read is None:
@@ -245,20 +252,25 @@ class PackedBackbone:
             q = layer.qkv.rows(0, self.hidden)(residual)
             k, v = layer.qkv.rows(self.hidden, 3 * self.hidden)(x).chunk(2, -1)
         prompt_k, prompt_v = (None, None) if prompt is None else prompt.unbind(0)
-        dropped = None if dropout is None else (dropout.rate, dropout.generator)
+        dropped = None if dropout is None else (dropout, attention_site(number))
         mixed = kernels.attention(q, k, v, rows, prompt_k, prompt_v, dropped)
-        return self._after_attention(layer, mixed, residual, dropout)
+        return self._after_attention(layer, number, mixed, residual, dropout)
 
     def _after_attention(
-        self, layer: Layer, mixed: Float[Tensor, "Q H"], residual: Float[Tensor, "Q H"], dropout: Dropout | None
+        self,
+        layer: Layer,
+        number: int,
+        mixed: Float[Tensor, "Q H"],
+        residual: Float[Tensor, "Q H"],
+        dropout: RowDropout | None,
     ) -> Float[Tensor, "Q H"]:
-        x = self._add_norm(_dropped(layer.attended(mixed), dropout), residual, layer.attended_norm)
+        attended = layer.attended(mixed)
+        attended = attended if dropout is None else dropout(attended, attended_site(number))
+        x = self._add_norm(attended, residual, layer.attended_norm)
         narrow = layer.narrow(kernels.activation(layer.wide(x), self._shape.activation))
-        return self._add_norm(_dropped(narrow, dropout if self._shape.drops_narrow else None), x, layer.narrow_norm)
+        if dropout is not None and self._shape.drops_narrow:
+            narrow = dropout(narrow, narrow_site(number))
+        return self._add_norm(narrow, x, layer.narrow_norm)
 
     def _add_norm(self, x: Tensor, residual: Tensor, norm: Norm) -> Float[Tensor, "Q H"]:
         return kernels.add_norm(x, residual, norm.weight, norm.bias, self._shape.epsilon)
-
-
-def _dropped(x: Float[Tensor, "..."], dropout: Dropout | None) -> Float[Tensor, "..."]:
-    return x if dropout is None else kernels.drop(x, dropout.rate, dropout.generator)

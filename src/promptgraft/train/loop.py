@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptgraft.errors import RunError
-from promptgraft.model.backbone import Backbone, Batch, Dropout
+from promptgraft.kernels.dropout import Dropout
+from promptgraft.model.backbone import Backbone, Batch
 from promptgraft.model.device import CPU, tokens_at_once
 from promptgraft.model.tokens import Tokens, concatenate
 from promptgraft.prompt.prompt import Prompt, PromptStack, stack
@@ -39,7 +40,6 @@ class _State:
     run: Run
     groups: dict[str, Group]
     generator: torch.Generator
-    dropout: Dropout | None
     step: int = 0
     order: list[int] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
@@ -104,8 +104,7 @@ def _begin(run: Run, saved: Saved | None) -> _State:
     if not groups:
         raise RunError("nothing to train", where=run.name)
     generator = torch.Generator().manual_seed(run.seed)
-    dropout = Dropout(run.dropout, generator) if run.dropout else None
-    state = _State(run, groups, generator, dropout)
+    state = _State(run, groups, generator)
     state.best = _copy(run)
     state.done = recipe.steps == 0
     if saved is not None:
@@ -139,7 +138,7 @@ def _step(backbone: Backbone, states: Sequence[_State]) -> list[float]:
     rows = [_draw(state) for state in states]
     tokens = [state.run.train.tokens.select(index) for state, index in zip(states, rows, strict=True)]
     tuned = [state.run.tuned() for state in states]
-    hidden = _forward(backbone, states[0], tuned, tokens)
+    hidden = _forward(backbone, states, tuned, tokens)
     losses = []
     for state, index, part, model, own in zip(states, rows, tokens, tuned, hidden, strict=True):
         losses.append(_loss(state, index, score(model, own, part)))
@@ -150,35 +149,43 @@ def _step(backbone: Backbone, states: Sequence[_State]) -> list[float]:
 
 
 def _forward(
-    backbone: Backbone, first: _State, tuned: Sequence[Tuned], tokens: Sequence[Tokens]
+    backbone: Backbone, states: Sequence[_State], tuned: Sequence[Tuned], tokens: Sequence[Tokens]
 ) -> Sequence[Float[Tensor, "N H"]]:
     """Hidden states of each run's rows, out of one packed batch."""
-    own = backbone if first.run.weights is None else backbone.with_weights(first.run.weights)
-    prompts = _stack([model.prompt for model in tuned], first.dropout)
+    run = states[0].run
+    own = backbone if run.weights is None else backbone.with_weights(run.weights)
+    prompts = _stack(states, tuned)
     counts = torch.tensor([part.sequences for part in tokens])
     owner = torch.arange(len(tokens)).repeat_interleave(counts) if prompts is not None else None
-    read = first.run.read
-    hidden = own.forward(Batch(concatenate(tokens), owner), prompts, read, dropout=first.dropout)
-    if first.dropout is not None:
-        hidden = drop(hidden, first.dropout)
-    sizes = [len(part.ids) if read == "tokens" else part.sequences for part in tokens]
-    return torch.split(hidden, sizes)
+    dropout = _dropout(states, tokens) if run.dropout else None
+    hidden = own.forward(Batch(concatenate(tokens), owner), prompts, run.read, dropout=dropout)
+    sizes = [len(part.ids) if run.read == "tokens" else part.sequences for part in tokens]
+    parts = torch.split(hidden, sizes)
+    return [drop(part, state) for part, state in zip(parts, states, strict=True)] if run.dropout else parts
 
 
-def _stack(prompts: Sequence[Prompt | None], dropout: Dropout | None) -> PromptStack | None:
+def _stack(states: Sequence[_State], tuned: Sequence[Tuned]) -> PromptStack | None:
     """The runs' prompts as one table; train-mode dropout falls on the prompt too, as in P-tuning v2."""
-    given = [prompt for prompt in prompts if prompt is not None]
+    given = [(state, model.prompt) for state, model in zip(states, tuned, strict=True) if model.prompt is not None]
     if not given:
         return None
-    if dropout is not None:
-        given = [Prompt(drop(prompt.values, dropout), prompt.placement) for prompt in given]
-    return stack(given)
+    prompts = [
+        Prompt(drop(prompt.values, state), prompt.placement) if state.run.dropout else prompt for state, prompt in given
+    ]
+    return stack(prompts)
 
 
-def drop(values: Float[Tensor, "..."], dropout: Dropout) -> Float[Tensor, "..."]:
-    """Inverted dropout with a mask from the given generator."""
-    kept = torch.rand(values.shape, generator=dropout.generator) >= dropout.rate
-    return values * kept.to(values.device) / (1 - dropout.rate)
+def _dropout(states: Sequence[_State], tokens: Sequence[Tokens]) -> Dropout:
+    """Each run draws the keys of its own sequences."""
+    rate = states[0].run.dropout
+    drawn = [Dropout.draw(rate, part.sequences, state.generator) for state, part in zip(states, tokens, strict=True)]
+    return Dropout(rate, torch.cat([one.keys for one in drawn]))
+
+
+def drop(values: Float[Tensor, "..."], state: _State) -> Float[Tensor, "..."]:
+    """Inverted dropout of a run's own values, with a mask from its generator."""
+    kept = torch.rand(values.shape, generator=state.generator) >= state.run.dropout
+    return values * kept.to(values.device) / (1 - state.run.dropout)
 
 
 def _draw(state: _State) -> Tensor:

@@ -71,10 +71,10 @@ class Run:
 
     @property
     def pack(self) -> tuple[object, ...]:
-        """Runs with equal keys can share a batch; a run with its own weights or dropout stays alone."""
-        alone = self.name if self.weights is not None or self.dropout else ""
+        """Runs with equal keys can share a batch; a run with its own weights stays alone."""
+        alone = self.name if self.weights is not None else ""
         depth = self.recipe.depth if self.prompt is not None else None
-        return (self.read, depth, self.placement, alone)
+        return (self.read, depth, self.placement, self.dropout, alone)
 
     def trainable(self) -> dict[str, Tensor]:
         """Every leaf tensor the optimiser moves, by a name that says where it belongs."""

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from promptgraft.model.backbone import Backbone, Batch, Dropout
+from promptgraft.kernels.dropout import Dropout
+from promptgraft.model.backbone import Backbone, Batch
 from promptgraft.prompt.prompt import stack
 from promptgraft.train.data import Data
 from promptgraft.train.predict import score
@@ -34,13 +35,15 @@ class Live:
 
     Attributes:
         order: row b of the run is shown the teacher's scores for row `order[b]` (placebos shuffle them).
+        rate, stream: of the dropout.
     """
 
     backbone: Backbone
     tuned: Tuned
     data: Data
     order: Int[Tensor, "B"]
-    dropout: Dropout
+    rate: float
+    stream: torch.Generator
 
     def __call__(self, step: Step) -> Tensor:
         tokens = self.data.tokens.select(self.order[step.rows])
@@ -49,7 +52,8 @@ class Live:
         with torch.no_grad():
             prompts = None if prompt is None else stack([prompt])
             batch = Batch(tokens, owner)
-            states = self.backbone.forward(batch, prompts, self.tuned.read, dropout=self.dropout)
+            dropout = Dropout.draw(self.rate, tokens.sequences, self.stream)
+            states = self.backbone.forward(batch, prompts, self.tuned.read, dropout=dropout)
             return score(self.tuned, states, tokens).to(step.scores.device)
 
 

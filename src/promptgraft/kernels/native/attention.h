@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "simd.h"
+#include "dropout.h"
 
 namespace pg {
 
@@ -23,6 +23,16 @@ struct SequenceView {
     int queries, tokens;
     const S *q, *k, *v;
     int q_stride, stride;
+};
+
+// Dropout of one sequence's probabilities in one layer.
+struct AttentionDropout {
+    Dropout dropout;
+    int64_t key;
+    uint32_t site;
+    int heads;
+
+    uint32_t row(int query, int head) const { return Dropout::row(key, site, (uint32_t)(query * heads + head)); }
 };
 
 // Room for one head of one sequence.
@@ -126,16 +136,10 @@ inline void stack_keys(const HeadRoom& room, const float* prompt, int prompts, i
     gather_rows(from, stride, tokens, room.depth, 1.0f, to + (size_t)prompts * room.depth);
 }
 
-// Lanes of the last vector of keys that are none.
-inline vf without(vf x, int lanes, float instead) {
-    vi lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    return lane < lanes ? x : set(instead);
-}
-
 // One head: writes `queries` rows of d values to `out` and the logarithm of every query's normaliser to `norms`.
 template <class S>
-void attend(const SequenceView<S>& s, const PromptView& p, int head, int d, float* at, S* out, int out_stride,
-            float* norms, int norm_stride) {
+void attend(const SequenceView<S>& s, const PromptView& p, const AttentionDropout& drop, int head, int d, float* at,
+            S* out, int out_stride, float* norms, int norm_stride) {
     const int keys = p.length + s.tokens, from = head * d;
     HeadRoom room(at, s.queries, keys, d);
     gather_rows(s.q + from, s.q_stride, s.queries, room.depth, 1.0f / std::sqrt((float)d), room.q);
@@ -160,6 +164,10 @@ void attend(const SequenceView<S>& s, const PromptView& p, int head, int d, floa
             }
             float all = sum(total), share = 1.0f / all;
             for (int j = 0; j < room.padded; j += W) store(row + j, load(row + j) * share);
+            if (drop.dropout) {
+                const uint32_t drawn = drop.row(first + i, head);
+                for (int j = 0; j < room.padded; j += W) store(row + j, drop.dropout(load(row + j), drawn, j));
+            }
             if (norms) norms[(size_t)(first + i) * norm_stride + head] = top + std::log(all);
         }
         product<false>(room.scores, room.padded, rows, room.v, room.depth, keys, room.depth, room.out, room.depth);
@@ -180,8 +188,9 @@ struct SequenceSlope {
 
 // One head backward from `d_out` (rows `d_stride` apart).
 template <class S>
-void attend_backward(const SequenceView<S>& s, const PromptView& p, int head, int d, float* at, const S* d_out,
-                     int d_stride, const float* norms, int norm_stride, const SequenceSlope<S>& to) {
+void attend_backward(const SequenceView<S>& s, const PromptView& p, const AttentionDropout& drop, int head, int d,
+                     float* at, const S* d_out, int d_stride, const float* norms, int norm_stride,
+                     const SequenceSlope<S>& to) {
     const int keys = p.length + s.tokens, from = head * d;
     const bool tokens_too = to.k != nullptr;
     const int wanted = tokens_too ? keys : p.length;
@@ -203,14 +212,20 @@ void attend_backward(const SequenceView<S>& s, const PromptView& p, int head, in
             float norm = norms[(size_t)(first + i) * norm_stride + head];
             store(weights + last, without(load(weights + last), keys - last, -INFINITY));
             store(slopes + last, without(load(slopes + last), keys - last, 0.0f));
+            const uint32_t drawn = drop.dropout ? drop.row(first + i, head) : 0;
             vf total = zero();
             for (int j = 0; j < room.padded; j += W) {
                 vf e = exponential(load(weights + j) - norm);
+                if (drop.dropout) store(slopes + j, drop.dropout(load(slopes + j), drawn, j));
                 store(weights + j, e);
                 total += e * load(slopes + j);
             }
             float mean = sum(total);
-            for (int j = 0; j < room.padded; j += W) store(slopes + j, load(weights + j) * (load(slopes + j) - mean));
+            for (int j = 0; j < room.padded; j += W) {
+                vf e = load(weights + j);
+                store(slopes + j, e * (load(slopes + j) - mean));
+                if (drop.dropout) store(weights + j, drop.dropout(e, drawn, j));
+            }
         }
         if (first == 0) {
             product<true>(room.scores, room.padded, wanted, slope, room.depth, rows, room.depth, room.dv, room.depth);

@@ -55,31 +55,37 @@ Weight<S> room_for(int n, int k, std::vector<void*>& memory) {
     return w;
 }
 
-// `parts` products over the same input side by side (query, key, value), each padded by itself.
+// `parts` products over the same input side by side (query, key, value), each padded by itself. Memory that is there
+// already is written again: weights that learn are packed at every step.
 template <class S>
 bool pack(const float* weight, const float* bias, int parts, int out, int in, Linear<S>& to,
           std::vector<void*>& memory) {
     const int wide = up(out, COLUMNS), deep = up(in, COLUMNS);
-    to.forward = room_for<S>(parts * wide, deep, memory);
-    to.backward = room_for<S>(deep, parts * wide, memory);
+    if (!to.forward.data) to.forward = room_for<S>(parts * wide, deep, memory);
+    if (!to.backward.data) to.backward = room_for<S>(deep, parts * wide, memory);
     to.bias.assign(parts * wide + W, 0.0f);
     if (!to.forward.data || !to.backward.data) return false;
     for (int p = 0; p < parts; p++) std::copy(bias + p * out, bias + (p + 1) * out, to.bias.begin() + p * wide);
-    // The weights of output `o` (padding included); null where it is padding.
-    auto row = [=](int o) { return o % wide < out ? weight + ((size_t)(o / wide) * out + o % wide) * in : nullptr; };
+    // Sixteen weights of output `o` from input `i` on, 0 where there is none.
+    auto weights = [=](int o, int i) {
+        if (o % wide >= out || i >= in) return zero();
+        const float* row = weight + ((size_t)(o / wide) * out + o % wide) * in;
+        return load_some(row + i, in - i);
+    };
 #pragma omp parallel for schedule(static)
     for (int first = 0; first < parts * wide; first += W)
-        for (int o = first; o < first + W; o++) {
-            const float* from = row(o);
-            for (int i = 0; i < deep; i++)
-                to.forward.at(o, i) = to_storage(from && i < in ? from[i] : 0.0f, (S*)nullptr);
+        for (int i = 0; i < deep; i += W) {
+            vf rows[W];
+            for (int o = 0; o < W; o++) rows[o] = weights(first + o, i);
+            transpose(rows);
+            to.forward.put(first, i, rows);
         }
 #pragma omp parallel for schedule(static)
     for (int first = 0; first < deep; first += W)
-        for (int o = 0; o < parts * wide; o++) {
-            const float* from = row(o);
-            for (int i = first; i < first + W; i++)
-                to.backward.at(i, o) = to_storage(from && i < in ? from[i] : 0.0f, (S*)nullptr);
+        for (int o = 0; o < parts * wide; o += W) {
+            vf rows[W];
+            for (int r = 0; r < W; r++) rows[r] = weights(o + r, first);
+            to.backward.put(first, o, rows);
         }
     return true;
 }
@@ -97,22 +103,29 @@ struct Carver {
     }
 };
 
-// What one layer keeps: normalised values instead of inputs, slopes instead of arguments.
+// What one layer keeps: normalised values instead of inputs, slopes instead of arguments; where weights learn, the four
+// products' inputs as well. The backward puts the gradients of the products' outputs in the place of `qkv`, `attended`,
+// `slope` and `narrow`.
 template <class S>
 struct Kept {
     S *qkv, *query;                      // `query` apart in a last layer that reads few rows
     float* norms;                        // of the softmax, a value a head
     S *attended, *slope, *narrow;        // normalised, slope of the activation, normalised
     float *attended_rate, *narrow_rate;  // 1 / standard deviation
+    S *x = nullptr, *mixed = nullptr, *y = nullptr, *wide = nullptr;
+    int64_t out;  // rows that go on
 
-    Kept(Carver& from, const Sizes& z, int64_t rows, int64_t reads, bool last) {
-        int64_t out = last ? reads : rows;
+    Kept(Carver& from, const Sizes& z, int64_t rows, int64_t reads, bool last, bool learn) {
+        out = last ? reads : rows;
         qkv = from.take<S>(rows * 3 * z.width());
         query = last ? from.take<S>(reads * z.width()) : qkv;
         norms = from.take<float>(out * z.heads);
         attended = from.take<S>(out * z.width()), slope = from.take<S>(out * z.broad());
         narrow = from.take<S>(out * z.width());
         attended_rate = from.take<float>(out), narrow_rate = from.take<float>(out);
+        if (!learn) return;
+        x = from.take<S>(rows * z.width()), mixed = from.take<S>(out * z.width());
+        y = from.take<S>(out * z.width()), wide = from.take<S>(out * z.broad());
     }
 };
 

@@ -21,19 +21,15 @@ struct Weight {
 
     const S* block(int column) const { return data + (size_t)column * k; }
     Weight from(int row) const { return {n, k, data + (size_t)row * W}; }  // without its first inputs
-    S& at(int column, int row) {
-        S* b = data + (size_t)(column / W * W) * k;
-        if (std::is_same<S, bf16>::value) return b[(size_t)(row / 2) * 2 * W + column % W * 2 + row % 2];
-        return b[(size_t)row * W + column % W];
+    // Sixteen columns from `column` on (a multiple of 16), of as many inputs from `row` on: a vector an input.
+    void put(int column, int row, const vf inputs[W]) {
+        S* to = data + (size_t)column * k + (size_t)row * W;
+        if constexpr (std::is_same<S, bf16>::value)
+            for (int i = 0; i < W; i += 2) store_pairs(to + (size_t)i * W, inputs[i], inputs[i + 1]);
+        else
+            for (int i = 0; i < W; i++) store(to + (size_t)i * W, inputs[i]);
     }
 };
-
-inline float to_storage(float x, float*) { return x; }
-inline bf16 to_storage(float x, bf16*) {
-    uint32_t u;
-    std::memcpy(&u, &x, sizeof u);
-    return {(uint16_t)((u + 0x7fffu + ((u >> 16) & 1u)) >> 16)};
-}
 
 #if defined(__AMX_BF16__)
 // Eight tiles of 16 rows of 64 bytes; a thread asks for it before its products and lets go afterwards.

@@ -12,18 +12,19 @@ from torch import Tensor
 
 from promptgraft.kernels.native.build import VARIANTS, library
 
-VERSION = 1
+VERSION = 2
 ACTIVATIONS = {"gelu": 0, "gelu_new": 1, "gelu_pytorch_tanh": 1, "relu": 2, "silu": 3}
 SWITCH = "PROMPTGRAFT_NATIVE"
 NUMBERS = ("sequences", "prompts", "prompt_rows", "threads", "read_first", "keep", "want_input")
-INPUTS = ("starts", "ids", "types", "positions", "input", "prompt_of", "prompt_starts", "table")
-POINTERS = (*INPUTS, "saved", "output", "d_output", "d_table", "d_input")
+MORE_NUMBERS = ("learn", "drop_below", "drop_narrow")
+INPUTS = ("starts", "ids", "types", "positions", "input", "prompt_of", "prompt_starts", "drop_keys", "table")
+POINTERS = (*INPUTS, "saved", "output", "d_output", "d_table", "d_input", "d_weights")
 
 
 class Call(ctypes.Structure):
     """One pass over a packed batch, as `plan.h` reads it."""
 
-    _fields_ = [(name, c_int64) for name in NUMBERS] + [(name, c_void_p) for name in POINTERS]
+    _fields_ = [(name, c_int64) for name in (*NUMBERS, *MORE_NUMBERS)] + [(name, c_void_p) for name in POINTERS]
 
 
 def able() -> dict[str, bool]:
@@ -46,7 +47,7 @@ def load(variant: str) -> ctypes.CDLL:
         raise OSError(f"{library(variant)} is of another version")
     found.pg_new.restype, found.pg_new.argtypes = c_void_p, [c_int] * 5 + [c_float]
     found.pg_free.restype, found.pg_free.argtypes = None, [c_void_p]
-    found.pg_layer.argtypes = [c_void_p, POINTER(c_void_p)]
+    found.pg_layer.argtypes = [c_void_p, c_int, POINTER(c_void_p)]
     found.pg_turn.restype, found.pg_turn.argtypes = None, [c_void_p, c_int]
     found.pg_embeddings.restype, found.pg_embeddings.argtypes = None, [c_void_p, POINTER(c_int64 * 3), *[c_void_p] * 5]
     found.pg_saved_bytes.restype, found.pg_saved_bytes.argtypes = c_int64, [c_void_p, POINTER(Call)]

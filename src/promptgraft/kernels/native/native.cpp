@@ -1,7 +1,7 @@
 // The library's entry points: plain pointers in, 0 or a reason out. Python checks the sizes before it calls.
 #include <omp.h>
 
-#include "passes.h"
+#include "learn.h"
 
 #if defined(__AMX_BF16__)
 #include <sys/syscall.h>
@@ -72,6 +72,7 @@ bool is_sound(const Encoder<S>& e, const Call& call) {
         if (!e.words || !within(call.ids, rows, e.vocabulary) || !within(call.types, rows, e.kinds) ||
             !within(call.positions, rows, e.places))
             return false;
+    if (call.drop_below && (call.drop_below < 0 || call.drop_below > UINT32_MAX || !call.drop_keys)) return false;
     if (!call.prompts) return true;
     return rising(call.prompt_starts, call.prompts, 0) && call.prompt_starts[call.prompts] == call.prompt_rows &&
            within(call.prompt_of, call.sequences, call.prompts);
@@ -81,7 +82,7 @@ template <class S>
 std::vector<Kept<S>> carve_kept(Carver& from, const Sizes& z, const Plan& plan, const Call& call) {
     std::vector<Kept<S>> kept;
     for (int turn = 0; turn < z.layers; turn++)
-        kept.emplace_back(from, z, plan.rows, plan.reads, call.read_first && turn == z.layers - 1);
+        kept.emplace_back(from, z, plan.rows, plan.reads, call.read_first && turn == z.layers - 1, call.learn);
     return kept;
 }
 
@@ -104,7 +105,7 @@ size_t room_bytes(const Encoder<S>& e, const Plan& plan) {
     size_t floats =
         2 * rows * w + 2 * reads * w + HeadRoom::floats(plan.longest, plan.longest + plan.longest_prompt, z.depth());
     size_t values = rows * (6 * w + std::max<size_t>(w, z.broad())) + reads * w;
-    return floats * sizeof(float) + values * sizeof(S) + 16 * 192;
+    return floats * sizeof(float) + values * sizeof(S) + rows * sizeof(uint32_t) + 16 * 192;
 }
 
 template <class S>
@@ -154,7 +155,7 @@ int run_forward(const Encoder<S>& e, const Call& call) {
     if (call.keep) kept = carve_kept<S>(saved, e.sizes, plan, call);
     turn_prompts(e, call, turned);
     std::vector<size_t> none;
-    Pass<S> pass{e, e.sizes, call, plan, kept, turned, nullptr, none};
+    Pass<S> pass{e, e.sizes, call, plan, kept, turned, nullptr, none, nullptr};
     return each_block(e, call, plan, [&](const Block& b, Carver room) { pass.forward(b, room); });
 }
 
@@ -192,10 +193,18 @@ int run_backward(const Encoder<S>& e, const Call& call) {
             all += (size_t)e.sizes.layers * 2 * e.sizes.hidden *
                    (call.prompt_starts[piece.prompt + 1] - call.prompt_starts[piece.prompt]);
         }
-    static thread_local Arena slab_room;
+    static thread_local Arena slab_room, norm_room, turn_room;
     if (!slab_room.grow(all * sizeof(float) + 64)) return NO_MEMORY;
     float* partial = prompts ? (float*)slab_room.base : nullptr;
-    Pass<S> pass{e, e.sizes, call, plan, kept, turned, partial, slabs};
+    Learning<S> learning{e, e.sizes, call, plan, kept, nullptr};
+    float* norm_slabs = nullptr;
+    if (call.learn) {
+        const size_t bytes = plan.blocks.size() * e.sizes.layers * 4 * e.sizes.width() * sizeof(float);
+        if (!norm_room.grow(bytes) || !turn_room.grow(learning.room_bytes())) return NO_MEMORY;
+        learning.norm_slabs = norm_slabs = (float*)norm_room.base;
+        std::memset(norm_slabs, 0, bytes);
+    }
+    Pass<S> pass{e, e.sizes, call, plan, kept, turned, partial, slabs, norm_slabs};
     int failed = each_block(e, call, plan, [&](const Block& b, Carver room) {
         for (int i = b.first_piece; prompts && i < b.last_piece; i++) {
             size_t end = i + 1 < (int)slabs.size() ? slabs[i + 1] : all;
@@ -204,13 +213,15 @@ int run_backward(const Encoder<S>& e, const Call& call) {
         pass.backward(b, room);
     });
     if (prompts && !failed) gather_prompts(e, call, plan, partial, slabs);
+    if (call.learn && !failed) learning.run(turn_room.base);
     return failed;
 }
 
 template <class S>
-int put_layer(Encoder<S>& e, const float* const* values) {
+int put_layer(Encoder<S>& e, int index, const float* const* values) {
     const Sizes& z = e.sizes;
-    Layer<S> layer;
+    if (index == (int)e.own.size()) e.own.emplace_back();
+    Layer<S>& layer = e.own[index];
     bool fits = pack<S>(values[0], values[1], 3, z.hidden, z.hidden, layer.qkv, e.memory);
     fits = fits && pack<S>(values[2], values[3], 1, z.hidden, z.hidden, layer.attended, e.memory);
     fits = fits && pack<S>(values[4], values[5], 1, z.wide, z.hidden, layer.wide, e.memory);
@@ -218,7 +229,6 @@ int put_layer(Encoder<S>& e, const float* const* values) {
     auto copy = [&](const float* from) { return std::vector<float>(from, from + z.hidden); };
     layer.attended_scale = copy(values[8]), layer.attended_shift = copy(values[9]);
     layer.narrow_scale = copy(values[10]), layer.narrow_shift = copy(values[11]);
-    e.own.push_back(std::move(layer));
     return fits ? FINE : NO_MEMORY;
 }
 
@@ -234,7 +244,7 @@ void put_embeddings(Encoder<S>& e, const int64_t* sizes, const void* words, cons
 
 extern "C" {
 
-int pg_version() { return 1; }
+int pg_version() { return 2; }
 
 Handle* pg_new(int half, int hidden, int heads, int wide, int activation, float epsilon) {
     if (half && !may_use_tiles()) return nullptr;
@@ -247,9 +257,10 @@ Handle* pg_new(int half, int hidden, int heads, int wide, int activation, float 
 
 void pg_free(Handle* h) { delete h; }
 
-// Twelve arrays of fp32: weight and bias of query-key-value, attended, wide, narrow; scale and shift of two norms.
-int pg_layer(Handle* h, const float* const* values) {
-    return h->half ? put_layer(h->halved, values) : put_layer(h->full, values);
+// Twelve arrays of fp32: weight and bias of query-key-value, attended, wide, narrow; scale and shift of two norms. For
+// the next layer, or anew for one that was put before.
+int pg_layer(Handle* h, int index, const float* const* values) {
+    return h->half ? put_layer(h->halved, index, values) : put_layer(h->full, index, values);
 }
 
 // The next turn uses a layer that was put before.

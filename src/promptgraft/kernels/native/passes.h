@@ -30,13 +30,18 @@ void normalise(const float* x, int rows, int hidden, int width, const float* sca
     }
 }
 
-// Gradient of the input of a LayerNorm from that of its output, in place; a copy in storage goes to `copy`.
+// Gradient of the input of a LayerNorm from that of its output, in place; a copy in storage goes to `copy` (which may
+// be `kept`), those of scale and shift are added where they are wanted.
 template <class S>
 void normalise_backward(float* d, int rows, int hidden, int width, const float* scale, const S* kept, const float* rate,
-                        S* copy) {
+                        S* copy, float* d_scale, float* d_shift) {
     for (int i = 0; i < rows; i++) {
         float* di = d + (size_t)i * width;
         const S* ni = kept + (size_t)i * width;
+        for (int c = 0; d_scale && c < width; c += W) {
+            store(d_scale + c, load(d_scale + c) + load(di + c) * load(ni + c));
+            store(d_shift + c, load(d_shift + c) + load(di + c));
+        }
         vf total = zero(), along = zero();
         for (int c = 0; c < hidden; c += W) {
             vf g = load_some(di + c, hidden - c) * load_some(scale + c, hidden - c);
@@ -66,6 +71,8 @@ struct Pass {
     const TurnedPrompts& turned;
     float* partial;  // the prompts' gradients, a slab a piece
     const std::vector<size_t>& slabs;
+    float* norm_slabs;  // the gradients of scales and shifts, a slab a block; null where weights do not learn
+    Dropout dropout = {call.drop_below};
 
     int width() const { return z.width(); }
     bool keeps() const { return !kept.empty(); }
@@ -109,6 +116,30 @@ struct Pass {
                          z.epsilon, nullptr, nullptr, xi);
         }
         std::memset((void*)(x + (size_t)rows * width()), 0, (size_t)(b.rows - rows) * width() * sizeof(S));
+        if (!call.input) drop(b, false, site(EMBEDDED), x);
+    }
+
+    AttentionDropout attention_dropout(int s, int turn) const {
+        return {dropout, dropout ? call.drop_keys[s] : 0, site(ATTENTION, turn), z.heads};
+    }
+
+    // What dropout draws its row numbers from, of the rows of a block that go on; null without dropout.
+    const uint32_t* draws(const Block& b, bool first_only, uint32_t where, uint32_t* to) const {
+        if (!dropout) return nullptr;
+        for (int s = b.first, row = 0; s < b.last; s++)
+            for (int i = 0; i < (first_only ? 1 : call.tokens(s, s + 1)); i++)
+                to[row++] = Dropout::row(call.drop_keys[s], where, i);
+        return to;
+    }
+
+    // Drop among rows `width` apart, in place.
+    void drop(const Block& b, bool first_only, uint32_t where, S* x) const {
+        if (!dropout) return;
+        for (int s = b.first; s < b.last; s++)
+            for (int i = 0; i < (first_only ? 1 : call.tokens(s, s + 1)); i++, x += width()) {
+                const uint32_t drawn = Dropout::row(call.drop_keys[s], where, i);
+                for (int c = 0; c < width(); c += W) store(x + c, dropout(load(x + c), drawn, c));
+            }
     }
 
     SequenceView<S> sequence(const Block& b, int s, int turn, const S* qkv, const S* query) const {
@@ -139,6 +170,7 @@ struct Pass {
     struct Room {
         S *x, *mixed, *y, *wide, *qkv, *query;
         float *sums, *heads;
+        uint32_t* draws;
 
         Room(Carver from, const Block& b, int w, int broad, size_t head_room) {
             const size_t rows = b.rows;
@@ -146,6 +178,7 @@ struct Pass {
             wide = from.take<S>(rows * std::max(w, broad));
             qkv = from.take<S>(rows * 3 * w), query = from.take<S>((size_t)b.reads * w);
             sums = from.take<float>(rows * w), heads = from.take<float>(head_room);
+            draws = from.take<uint32_t>(rows);
         }
     };
 
@@ -154,12 +187,15 @@ struct Pass {
         embed(b, room.sums, room.x);
         for (int number = 0; number < z.layers; number++) {
             Turn turn = turn_of(b, number, room);
+            if (call.learn) std::memcpy((void*)(turn.kept->x + b.row * width()), room.x, block_bytes(b.rows, width()));
             project(b, turn, room);
-            mix(b, turn, room);
-            close(turn, room);
+            attend_all(b, turn, room);
+            close(b, turn, room);
         }
         give_out(b, room.x);
     }
+
+    static size_t block_bytes(int rows, int width) { return (size_t)rows * width * sizeof(S); }
 
     Turn turn_of(const Block& b, int number, const Room& room) const {
         const Kept<S>* k = keeps() ? &kept[number] : nullptr;
@@ -188,7 +224,7 @@ struct Pass {
     }
 
     // Attention of every sequence and head.
-    void mix(const Block& b, const Turn& t, const Room& room) const {
+    void attend_all(const Block& b, const Turn& t, const Room& room) const {
         const int w = width();
         std::memset((void*)room.mixed, 0, (size_t)t.rows * w * sizeof(S));
         for (int s = b.first; s < b.last; s++) {
@@ -197,23 +233,34 @@ struct Pass {
             const SequenceView<S> view = sequence(b, s, t.number, t.qkv, t.query);
             float* norms = t.kept ? t.kept->norms + (t.at + row) * z.heads : nullptr;
             for (int h = 0; h < z.heads; h++)
-                attend(view, p, h, z.depth(), room.heads, room.mixed + row * w, w, norms, z.heads);
+                attend(view, p, attention_dropout(s, t.number), h, z.depth(), room.heads, room.mixed + row * w, w,
+                       norms, z.heads);
         }
+        if (call.learn) std::memcpy((void*)(t.kept->mixed + t.at * w), room.mixed, block_bytes(t.rows, w));
     }
 
     // What follows attention: two sums with what came before, each normalised, the activation between them.
-    void close(const Turn& t, const Room& room) const {
-        const int w = width(), broad = z.broad();
+    void close(const Block& b, const Turn& t, const Room& room) const {
+        const int w = width(), broad = z.broad(), rows = t.few ? b.last - b.first : call.tokens(b.first, b.last);
+        const uint32_t* drawn = draws(b, t.few, site(ATTENDED, t.number), room.draws);
+        auto dropped = [&](vf v, int r, int c) { return drawn && r < rows ? dropout(v, drawn[r], c) : v; };
         const Kept<S>* k = t.kept;
         const float *attended = t.layer.attended.bias.data(), *narrow = t.layer.narrow.bias.data();
         gemm(room.mixed, w, t.rows, t.layer.attended.forward, w, 0, w, [&](int r, int c, vf v) {
-            store(room.sums + (size_t)r * w + c, v + load(attended + c) + load(room.x + (size_t)r * w + c));
+            store(room.sums + (size_t)r * w + c,
+                  dropped(v + load(attended + c), r, c) + load(room.x + (size_t)r * w + c));
         });
         normalise(room.sums, t.rows, z.hidden, w, t.layer.attended_scale.data(), t.layer.attended_shift.data(),
                   z.epsilon, k ? k->attended + t.at * w : nullptr, k ? k->attended_rate + t.at : nullptr, room.y);
         activated(t.layer, room.y, t.rows, k ? k->slope + t.at * broad : nullptr, room.wide);
+        if (call.learn) {
+            std::memcpy((void*)(k->y + t.at * w), room.y, block_bytes(t.rows, w));
+            std::memcpy((void*)(k->wide + t.at * broad), room.wide, block_bytes(t.rows, broad));
+        }
+        drawn = call.drop_narrow ? draws(b, t.few, site(NARROW, t.number), room.draws) : nullptr;
         gemm(room.wide, broad, t.rows, t.layer.narrow.forward, broad, 0, w, [&](int r, int c, vf v) {
-            store(room.sums + (size_t)r * w + c, v + load(narrow + c) + load(room.y + (size_t)r * w + c));
+            store(room.sums + (size_t)r * w + c,
+                  dropped(v + load(narrow + c), r, c) + load(room.y + (size_t)r * w + c));
         });
         normalise(room.sums, t.rows, z.hidden, w, t.layer.narrow_scale.data(), t.layer.narrow_shift.data(), z.epsilon,
                   k ? k->narrow + t.at * w : nullptr, k ? k->narrow_rate + t.at : nullptr, room.x);
@@ -255,7 +302,7 @@ struct Pass {
     void backward(const Block& b, Carver room) const {
         const int w = width(), broad = z.broad();
         float *d = room.take<float>((size_t)b.rows * w), *heads = room.take<float>(head_room());
-        S *copy = room.take<S>((size_t)b.rows * w), *d_wide = room.take<S>((size_t)b.rows * broad);
+        S *copy = room.take<S>((size_t)b.rows * w), *room_wide = room.take<S>((size_t)b.rows * broad);
         S *d_mixed = room.take<S>((size_t)b.rows * w), *d_qkv = room.take<S>((size_t)b.rows * 3 * w);
         S* d_query = room.take<S>((size_t)b.reads * w);
         float* d_first = room.take<float>((size_t)b.reads * w);
@@ -263,24 +310,32 @@ struct Pass {
         for (int turn = z.layers - 1; turn >= 0; turn--) {
             const Layer<S>& layer = encoder.layer(turn);
             const Kept<S>& k = kept[turn];
-            const bool last = few(turn), below = turn > 0 || call.want_input;
+            const bool last = few(turn), below = turn > 0 || call.want_input || call.learn;
             const int64_t at = last ? b.read : b.row;
             const int rows = last ? b.reads : b.rows;
+            float* norms = norm_slab(b, turn);
+            S* d_narrow = norms ? k.narrow + at * w : copy;
             normalise_backward(d, rows, z.hidden, w, layer.narrow_scale.data(), k.narrow + at * w, k.narrow_rate + at,
-                               copy);
+                               d_narrow, norms ? norms + 2 * w : nullptr,
+                               norms ? norms + 3 * w : nullptr);
+            if (call.drop_narrow) drop(b, last, site(NARROW, turn), d_narrow);
             const S* slopes = k.slope + at * broad;
-            gemm(copy, w, rows, layer.narrow.backward, w, 0, broad, [&](int r, int c, vf v) {
+            S* d_wide = norms ? k.slope + at * broad : room_wide;
+            gemm(d_narrow, w, rows, layer.narrow.backward, w, 0, broad, [&](int r, int c, vf v) {
                 store(d_wide + (size_t)r * broad + c, v * load(slopes + (size_t)r * broad + c));
             });
             gemm(d_wide, broad, rows, layer.wide.backward, broad, 0, w, [&](int r, int c, vf v) {
                 float* to = d + (size_t)r * w + c;
                 store(to, load(to) + v);
             });
+            S* d_attended = norms ? k.attended + at * w : copy;
             normalise_backward(d, rows, z.hidden, w, layer.attended_scale.data(), k.attended + at * w,
-                               k.attended_rate + at, copy);
-            gemm(copy, w, rows, layer.attended.backward, w, 0, w,
+                               k.attended_rate + at, d_attended, norms, norms ? norms + w : nullptr);
+            drop(b, last, site(ATTENDED, turn), d_attended);
+            gemm(d_attended, w, rows, layer.attended.backward, w, 0, w,
                  [&](int r, int c, vf v) { store(d_mixed + (size_t)r * w + c, v); });
             attention_backward(b, turn, k, d_mixed, below ? d_qkv : nullptr, d_query, heads);
+            if (norms) keep_slopes(b, last, k, d_qkv, d_query);
             if (!below) continue;
             if (last)
                 spread(b, layer, d, d_first, d_query, d_qkv);
@@ -295,6 +350,22 @@ struct Pass {
             for (int c = 0; c < z.hidden; c += W)
                 store_some(call.d_input + (call.starts[b.first] + i) * z.hidden + c, load(d + (size_t)i * w + c),
                            z.hidden - c);
+    }
+
+    // The block's sums for the scales and shifts of a layer: attended scale and shift, narrow scale and shift.
+    float* norm_slab(const Block& b, int turn) const {
+        if (!norm_slabs) return nullptr;
+        return norm_slabs + ((size_t)(&b - plan.blocks.data()) * z.layers + turn) * 4 * width();
+    }
+
+    // The gradient of queries, keys and values takes their place, few queries at the rows they came from.
+    void keep_slopes(const Block& b, bool last, const Kept<S>& k, const S* d_qkv, const S* d_query) const {
+        const int w = width();
+        S* to = k.qkv + b.row * 3 * w;
+        std::memcpy((void*)to, d_qkv, block_bytes(b.rows, 3 * w));
+        for (int s = b.first; last && s < b.last; s++)
+            std::memcpy((void*)(to + (call.starts[s] - call.starts[b.first]) * 3 * w),
+                        d_query + (int64_t)(s - b.first) * w, block_bytes(1, w));
     }
 
     void take_output_gradient(const Block& b, float* d) const {
@@ -328,8 +399,8 @@ struct Pass {
                 }
                 to.prompt_keys = slab, to.prompt_values = slab ? slab + (size_t)p.length * z.hidden : nullptr;
                 for (int h = 0; h < z.heads; h++)
-                    attend_backward(view, p, h, z.depth(), heads, d_mixed + row * w, w, norms + row * z.heads, z.heads,
-                                    to);
+                    attend_backward(view, p, attention_dropout(s, turn), h, z.depth(), heads, d_mixed + row * w, w,
+                                    norms + row * z.heads, z.heads, to);
             }
         }
     }

@@ -15,14 +15,16 @@ constexpr int BLOCK_TOKENS = 512;  // the widest activations of so many tokens f
 // The call as Python fills it in; pointers it has no use for are null.
 struct Call {
     int64_t sequences, prompts, prompt_rows, threads, read_first, keep, want_input;
+    int64_t learn, drop_below, drop_narrow;  // whether weights learn; dropout of `drop_below` / 2^32
     const int64_t *starts, *ids, *types, *positions;
     const float* input;
-    const int64_t *prompt_of, *prompt_starts;
+    const int64_t *prompt_of, *prompt_starts, *drop_keys;
     const float* table;
     void* saved;
     float* output;
     const float* d_output;
     float *d_table, *d_input;
+    float* const* d_weights;  // twelve arrays a layer, as in `pg_layer`
 
     int tokens(int first, int last) const { return (int)(starts[last] - starts[first]); }
     int prompt(int sequence) const { return prompt_of ? (int)prompt_of[sequence] : -1; }

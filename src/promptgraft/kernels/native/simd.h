@@ -53,6 +53,16 @@ inline void store(bf16* p, vf v) {
 #endif
 }
 
+// Two vectors lane by lane: a0 b0 a1 b1 ...
+inline void store_pairs(bf16* p, vf a, vf b) {
+    bf16 low[W], high[W];
+    store(low, a), store(high, b);
+    vh l, h;
+    std::memcpy(&l, low, sizeof l), std::memcpy(&h, high, sizeof h);
+    vu both = __builtin_convertvector(l, vu) | (__builtin_convertvector(h, vu) << 16);
+    std::memcpy(p, &both, sizeof both);
+}
+
 inline float value(float x) { return x; }
 inline float value(bf16 x) {
     uint32_t u = (uint32_t)x.bits << 16;
@@ -187,6 +197,12 @@ inline void transpose(vf r[W]) {
         for (int j = 0; j < W; j++) to[j][i] = from[i][j];
     for (int i = 0; i < W; i++) r[i] = load(to[i]);
 #endif
+}
+
+// The first `lanes` lanes, `instead` in the others.
+inline vf without(vf x, int lanes, float instead) {
+    vi lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return lane < lanes ? x : set(instead);
 }
 
 enum Activation { GELU = 0, GELU_TANH = 1, RELU = 2, SILU = 3 };
