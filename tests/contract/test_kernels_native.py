@@ -259,14 +259,8 @@ def together(mine: Case, others: Case) -> Case:
 @pytest.mark.parametrize("placement", ["after_cls", "peft"])
 @pytest.mark.parametrize("dropped", [False, True])
 def test_shallow_prompts_of_every_family(family: str, placement: Any, dropped: bool, tmp_path: Path) -> None:
-    folder = tiny_model(tmp_path, family)
-    native, plain = (load_folder(Resolved("toy", folder, "", None, False)) for _ in range(2))
-    assert isinstance(native, PackedBackbone)
-    assert isinstance(plain, PackedBackbone)
-    native.__dict__["_native"] = NativeEncoder(native._frozen, native._shape, VARIANTS[0])  # type: ignore[arg-type]
-    plain.__dict__["_native"] = None
     found = []
-    for model in (native, plain):
+    for model in plain_and_native(tiny_model(tmp_path, family), VARIANTS[0]):
         generator = torch.Generator().manual_seed(3)
         prompt = torch.randn(5, model.embedding_width, generator=generator).requires_grad_()
         ids = torch.randint(4, 15, (14,), generator=generator)
@@ -277,6 +271,59 @@ def test_shallow_prompts_of_every_family(family: str, placement: Any, dropped: b
         direction = torch.randn(states.shape, generator=generator)
         found.append((states.detach(), list(torch.autograd.grad((states * direction).sum(), [prompt]))))
     assert_alike(found[0], found[1], 1e-5)
+
+
+def plain_and_native(folder: Path, variant: str) -> list[PackedBackbone]:
+    """The model of a folder on both paths."""
+    found = []
+    for path in (None, variant):
+        model = load_folder(Resolved("toy", folder, "", None, False))
+        assert isinstance(model, PackedBackbone)
+        assert model._frozen is not None
+        model.__dict__["_native"] = None if path is None else NativeEncoder(model._frozen, model._shape, path)
+        found.append(model)
+    return found
+
+
+def learned(model: PackedBackbone, read: Read, dropout: Dropout | None, threads: int = 2) -> dict[str, Tensor]:
+    """States, and the gradient of every weight and of a deep prompt."""
+    weights = {name: weight.float().clone().requires_grad_() for name, weight in model.weights.items()}
+    generator = torch.Generator().manual_seed(3)
+    prompt = torch.randn(model.layers, 2, 3, model.hidden, generator=generator).requires_grad_()
+    ids = torch.randint(4, 15, (41,), generator=generator)
+    tokens = Tokens(ids, ids % 2, torch.tensor([0, 6, 14, 15, 41]), torch.arange(5))
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        states = model.with_weights(weights).forward(
+            Batch(tokens, torch.zeros(4, dtype=torch.long)), stack([Prompt(prompt)]), read, dropout=dropout
+        )
+        direction = torch.randn(states.shape, generator=generator)
+        inputs = {**weights, "prompt": prompt}
+        found = torch.autograd.grad((states * direction).sum(), list(inputs.values()), allow_unused=True)
+    finally:
+        torch.set_num_threads(before)
+    there = {name: one for name, one in zip(inputs, found, strict=True) if one is not None}
+    return {"states": states.detach(), **there}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("family", ["bert", "albert"])
+@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize("rate", [0.0, 0.2])
+def test_weights_that_learn_have_the_gradients_of_the_plain_path(
+    variant: str, family: str, read: Read, rate: float, tmp_path: Path
+) -> None:
+    plain, native = plain_and_native(tiny_model(tmp_path, family), variant)
+    dropout = Dropout(rate, keys(4)) if rate else None
+    wanted = learned(plain, read, dropout)
+    assert wanted.keys() - {"states", "prompt"} <= plain.weights.keys()
+    for threads in (1, 2):
+        found = learned(native, read, dropout, threads)
+        assert found.keys() == wanted.keys()
+        for name, value in wanted.items():
+            distance = float((found[name] - value).norm())
+            assert distance <= 1e-5 * float(value.norm()) + 1e-5, name
 
 
 @pytest.mark.parametrize("spoil", ["ids", "types", "positions", "prompt_of", "starts"])

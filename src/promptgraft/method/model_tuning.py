@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 from promptgraft.method.job import Job
 from promptgraft.method.method import Method, Need, View, register
-from promptgraft.method.setup import PLAIN, encoding_for, make_run, new_readout
+from promptgraft.method.setup import PLAIN, encoding_for, make_run, new_readout, training_rows
 from promptgraft.train.run import Run, Tuned
+from promptgraft.train.weights import Weights
 
 
 @register
@@ -26,7 +28,9 @@ class ModelTuning(Method):
     def setup(self, job: Job, view: View) -> Run:
         name = PLAIN[view.task.kind]
         encoding = encoding_for(view, name)
-        # Always in fp32: a step is far smaller than what bf16 can tell apart.
-        weights = {key: value.detach().float().clone().requires_grad_() for key, value in view.backbone.weights.items()}
-        start = Tuned(None, new_readout(job, view, name, encoding), view.pooling, encoding, weights)
-        return make_run(job, view, start, recipe=job.recipe.changed(readout_rate=job.recipe.readout_rate / 10))
+        start = Tuned(None, new_readout(job, view, name, encoding), view.pooling, encoding)
+        train, validation = training_rows(view, start.readout, encoding)
+        weights = Weights.of(view.backbone, train.tokens)
+        train = replace(train, tokens=weights.numbered(train.tokens))
+        recipe = job.recipe.changed(readout_rate=job.recipe.readout_rate / 10)
+        return make_run(job, view, start, recipe=recipe, data=(train, validation), weights=weights)

@@ -23,6 +23,7 @@ from promptgraft.train.data import Data, make_data
 from promptgraft.train.recipe import Recipe
 from promptgraft.train.run import Run, Tuned
 from promptgraft.train.terms import Term
+from promptgraft.train.weights import Weights
 
 PLAIN = {
     "classification": "linear",
@@ -168,8 +169,9 @@ def make_run(
     dropout: float = 0.0,
     streams: tuple[torch.Generator, ...] = (),
     data: tuple[Data, Data] | None = None,
+    weights: Weights | None = None,
 ) -> Run:
-    """A run that trains, on the backbone's device, prompt and readout of `start` (or its weights, if it has some)."""
+    """A run that trains, on the backbone's device, prompt and readout of `start`, and the weights if there are any."""
     recipe = recipe or job.recipe
     device = view.backbone.device
     prompt = None if start.prompt is None else start.prompt.to(device)
@@ -188,7 +190,7 @@ def make_run(
         train=train,
         validation=validation,
         terms=terms,
-        weights=start.weights,
+        weights=weights,
         dropout=dropout,
         streams=streams,
     )

@@ -48,15 +48,20 @@ class AnyBackbone:
         max_length: int,
         pooling: Pooling | None,
         has_pooler: bool,
-        fingerprint: str,
+        fingerprint: str | None,
     ) -> None:
         config: Any = module.config
-        self.name, self.fingerprint, self.pooling, self.weights = name, fingerprint, pooling, weights
+        self.name, self.pooling, self.weights, self._known = name, pooling, weights, fingerprint
         self.hidden, self.layers, self.heads = config.hidden_size, config.num_hidden_layers, config.num_attention_heads
         self.max_length = max_length
         self.arithmetic: Arithmetic = "bf16" if weights[words].dtype == torch.bfloat16 else "fp32"
         self.embedding_width, self.device = weights[words].shape[1], weights[words].device
-        self._module, self._tokenizer, self._words, self._has_pooler = module, tokenizer, words, has_pooler
+        self._module, self._tokenizer, self.words, self._has_pooler = module, tokenizer, words, has_pooler
+
+    @property
+    def fingerprint(self) -> str:
+        """Made when it is asked for: weights that learn are other weights at every step."""
+        return fingerprint(self.weights) if self._known is None else self._known
 
     @property
     def reading(self) -> str:
@@ -75,7 +80,7 @@ class AnyBackbone:
     ) -> Float[Tensor, "N H"]:
         self._check(prompts, read, dropout)
         batch, layout, prompts = place(batch, lay_out(batch, prompts, read, self.max_length), prompts, self.device)
-        words = torch.nn.functional.embedding(batch.tokens.ids, self.weights[self._words])
+        words = torch.nn.functional.embedding(batch.tokens.ids, self.weights[self.words])
         if layout.source is not None and prompts is not None:
             words = torch.cat([words, prompts.table.to(words.dtype)]).index_select(0, layout.source)
         if not batch.tokens.sequences:
@@ -97,7 +102,7 @@ class AnyBackbone:
         return rows if layout.read is None else rows.index_select(0, layout.read)
 
     def embed(self, ids: Int[Tensor, "P"]) -> Float[Tensor, "P E"]:
-        return self.weights[self._words][ids.to(self.device)].float().cpu()
+        return self.weights[self.words][ids.to(self.device)].float().cpu()
 
     def keys_values(self, ids: Int[Tensor, "P"]) -> Float[Tensor, "L 2 P H"]:
         raise self._no_deep()
@@ -108,11 +113,11 @@ class AnyBackbone:
             self._module,
             {name: weight.to(self.device) for name, weight in weights.items()},
             self._tokenizer,
-            self._words,
+            self.words,
             max_length=self.max_length,
             pooling=self.pooling,
             has_pooler=self._has_pooler,
-            fingerprint=fingerprint(weights),
+            fingerprint=None,
         )
 
     def _check(self, prompts: PromptStack | None, read: Read, dropout: Dropout | None) -> None:

@@ -52,6 +52,7 @@ class Backbone(Protocol):
         arithmetic: what its matrix products are computed in.
         device: where its weights lie, and what `forward` gives.
         weights: name -> tensor, frozen.
+        words: the name of the table of word embeddings among them.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Backbone(Protocol):
     arithmetic: Arithmetic
     device: torch.device
     weights: Mapping[str, Tensor]
+    words: str
 
     @property
     def fingerprint(self) -> str: ...
@@ -111,5 +113,8 @@ class Backbone(Protocol):
         ...
 
     def with_weights(self, weights: Mapping[str, Tensor]) -> Backbone:
-        """The same architecture and tokenizer over other weights (model tuning); shares everything else."""
+        """The same architecture and tokenizer over other weights (model tuning); shares everything else.
+
+        The table of words may have fewer rows, for batches whose ids are numbered accordingly.
+        """
         ...

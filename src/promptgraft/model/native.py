@@ -1,9 +1,10 @@
-"""A frozen encoder on the native path: all layers forward, and backward to prompts and inputs, in one call each."""
+"""An encoder on the native path: all layers forward, and backward to prompts, inputs and weights, in one call each."""
 
 from __future__ import annotations
 
 import ctypes
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,9 @@ from promptgraft.errors import RunError
 from promptgraft.kernels.dropout import Dropout
 from promptgraft.kernels.native.library import ACTIVATIONS, Call, address, load
 from promptgraft.model.encoder import Encoder, Layer, Shape
+
+PARTS = 12
+"""Arrays of a layer: weight and bias of four products, scale and shift of two norms."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class Rows:
 class NativeEncoder:
     """The packed weights of an encoder, in the memory of the compiled library.
 
+    Weights that learn are packed again whenever others are handed in.
+
     Args:
         variant: which library, see `kernels.native.library.chosen`.
 
@@ -47,38 +53,57 @@ class NativeEncoder:
     """
 
     def __init__(self, encoder: Encoder, shape: Shape, variant: str) -> None:
-        self.shape, self._library = shape, load(variant)
+        self.shape, self.variant, self._library = shape, variant, load(variant)
         half = encoder.words.dtype == torch.bfloat16
         sizes = (int(half), shape.hidden, shape.heads, shape.wide, ACTIVATIONS[shape.activation])
         self._handle = self._library.pg_new(*sizes, shape.epsilon)
         if not self._handle:
             raise RunError("the native path could not be set up", do="set PROMPTGRAFT_NATIVE=0")
         self._spare: list[Tensor] = []
+        self._packed: Sequence[Tensor] = ()
+        self._state: list[tuple[int, int]] = []
         weakref.finalize(self, self._library.pg_free, self._handle)
         self._put_layers(encoder)
         if encoder.project is None:
             self._put_embeddings(encoder)
 
     def __call__(
-        self, rows: Rows, table: Float[Tensor, "L 2 N H"] | None, values: Float[Tensor, "R H"] | None
+        self,
+        rows: Rows,
+        table: Float[Tensor, "L 2 N H"] | None,
+        values: Float[Tensor, "R H"] | None,
+        learning: Encoder | None = None,
     ) -> Float[Tensor, "M H"]:
         """States of the last layer: of every row, or of every sequence's first.
 
         Args:
             values: what enters the first layer; None: the embeddings of `rows.ids`.
+            learning: weights, in fp32, that are used instead of those packed before, and get gradients; its
+                embeddings are not looked at.
         """
-        given = (table, values)
+        weights = () if learning is None else _weights(learning)
+        given = (table, values, *weights)
         if torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in given):
-            out: Tensor = _Layers.apply(table, values, self, rows)  # type: ignore[no-untyped-call]
+            out: Tensor = _Layers.apply(table, values, self, rows, *weights)  # type: ignore[no-untyped-call]
             return out
+        self.pack(weights)
         return self.forward(rows, _plain(table), _plain(values), keep=False)[0]
 
+    def pack(self, weights: Sequence[Tensor]) -> None:
+        """Put these weights in the place of those packed before, unless they are the same."""
+        state = [(id(one), one._version) for one in weights]
+        if state != self._state:
+            for first in range(0, len(weights), PARTS):
+                self._put_layer(first // PARTS, [one.detach().contiguous() for one in weights[first : first + PARTS]])
+            self._packed, self._state = weights, state  # kept, so that no identity is used twice
+
     def forward(
-        self, rows: Rows, table: Tensor | None, values: Tensor | None, *, keep: bool
+        self, rows: Rows, table: Tensor | None, values: Tensor | None, *, keep: bool, learn: bool = False
     ) -> tuple[Float[Tensor, "M H"], Tensor, int]:
         """The states, what the backward needs, and the number of threads that the two must share."""
         threads = torch.get_num_threads()
         call = self._call(rows, table, values, threads, keep=keep)
+        call.learn = int(learn)
         out = torch.empty(len(rows.starts) - 1 if rows.read_first else int(rows.starts[-1]), self.shape.hidden)
         size = self._library.pg_saved_bytes(self._handle, call)
         if size < 0:
@@ -92,9 +117,9 @@ class NativeEncoder:
 
     def backward(
         self, rows: Rows, table: Tensor | None, values: Tensor | None, saved: Tensor, threads: int, d_out: Tensor,
-        *, want_table: bool, want_values: bool,
-    ) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
-        """Gradients of the prompt table and of the rows that entered."""
+        *, want_table: bool, want_values: bool, weights: Sequence[Tensor],
+    ) -> tuple[Tensor | None, ...]:  # fmt: skip
+        """Gradients of the prompt table, of the rows that entered, and of the weights that learn."""
         call = self._call(rows, table, values, threads, keep=True)
         d_table = torch.empty_like(table) if want_table and table is not None else None
         d_values = torch.empty_like(values) if want_values and values is not None else None
@@ -102,8 +127,13 @@ class NativeEncoder:
         call.want_input = int(want_values)
         call.saved, call.d_output = address(saved), address(d_out)
         call.d_table, call.d_input = address(d_table), address(d_values)
+        d_weights = [torch.empty_like(one, memory_format=torch.contiguous_format) for one in weights]
+        if weights:
+            self.pack(weights)
+            pointers = (ctypes.c_void_p * len(weights))(*map(address, d_weights))
+            call.learn, call.d_weights = 1, ctypes.addressof(pointers)
         self._run("pg_backward", call)
-        return d_table, d_values
+        return d_table, d_values, *d_weights
 
     def give_back(self, saved: Tensor) -> None:
         """Memory that the next pass may use: fresh memory costs more than the small kernels that write it."""
@@ -148,11 +178,13 @@ class NativeEncoder:
         for layer in encoder.layers:
             if id(layer) not in put:
                 put[id(layer)] = len(put)
-                values = [one.float().contiguous() for one in _values(layer)]
-                pointers = (ctypes.c_void_p * len(values))(*(address(one) for one in values))
-                if self._library.pg_layer(self._handle, put[id(layer)], pointers):
-                    raise RunError("no memory for the packed weights", do="set PROMPTGRAFT_NATIVE=0")
+                self._put_layer(put[id(layer)], [one.float().contiguous() for one in _values(layer)])
             self._library.pg_turn(self._handle, put[id(layer)])
+
+    def _put_layer(self, index: int, values: Sequence[Tensor]) -> None:
+        pointers = (ctypes.c_void_p * len(values))(*map(address, values))
+        if self._library.pg_layer(self._handle, index, pointers):
+            raise RunError("no memory for the packed weights", do="set PROMPTGRAFT_NATIVE=0")
 
     def _put_embeddings(self, encoder: Encoder) -> None:
         norm = [encoder.embedded_norm.weight.float(), encoder.embedded_norm.bias.float()]
@@ -165,29 +197,39 @@ class _Layers(torch.autograd.Function):
     """All layers as one step of the graph."""
 
     @staticmethod
-    def forward(ctx: Any, table: Tensor | None, values: Tensor | None, encoder: NativeEncoder, rows: Rows) -> Tensor:
+    def forward(
+        ctx: Any, table: Tensor | None, values: Tensor | None, encoder: NativeEncoder, rows: Rows, *weights: Tensor
+    ) -> Tensor:
         table, values = _plain(table), _plain(values)
-        out, saved, threads = encoder.forward(rows, table, values, keep=True)
-        ctx.kept = (encoder, rows, table, values, saved, threads)
+        encoder.pack(weights)
+        out, saved, threads = encoder.forward(rows, table, values, keep=True, learn=bool(weights))
+        ctx.kept = (encoder, rows, table, values, saved, threads, weights)
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.kept is None:
             raise RunError("a second backward through the native path", do="run the forward again")
-        encoder, rows, table, values, saved, threads = ctx.kept
+        encoder, rows, table, values, saved, threads, weights = ctx.kept
         ctx.kept = None
         want_table, want_values = ctx.needs_input_grad[:2]
-        wanted = encoder.backward(
-            rows, table, values, saved, threads, grads[0], want_table=want_table, want_values=want_values
-        )
+        d_table, d_values, *d_weights = encoder.backward(
+            rows, table, values, saved, threads, grads[0],
+            want_table=want_table, want_values=want_values, weights=weights,
+        )  # fmt: skip
         encoder.give_back(saved)
-        return (*wanted, None, None)
+        return d_table, d_values, None, None, *d_weights
 
 
 def _plain(values: Tensor | None) -> Tensor | None:
     """Without graph, in fp32, end to end."""
     return None if values is None else values.detach().float().contiguous()
+
+
+def _weights(encoder: Encoder) -> tuple[Tensor, ...]:
+    """All layers' weights in the order in which the library takes them, layers that come twice once."""
+    own = {id(layer): layer for layer in encoder.layers}
+    return tuple(one for layer in own.values() for one in _values(layer))
 
 
 def _values(layer: Layer) -> tuple[Tensor, ...]:

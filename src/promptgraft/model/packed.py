@@ -27,11 +27,17 @@ from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import PromptStack
 from promptgraft.task.task import Example, Kind
 
+WORDS = "embeddings.word_embeddings.weight"
+
 
 class PackedBackbone:
     """A `Backbone` of the BERT family; see the contract for what each method promises.
 
     Weights are used in `dtype`, results are always fp32.
+
+    Args:
+        frozen: the weights in the order of use; None where they learn.
+        learner: the native path's memory for weights that learn; None: they learn in plain torch.
     """
 
     deep = True
@@ -48,14 +54,16 @@ class PackedBackbone:
         pooling: Pooling | None,
         fingerprint: str | None,
         frozen: Encoder | None = None,
+        learner: NativeEncoder | None = None,
     ) -> None:
         self.name, self.pooling, self.weights = name, pooling, weights
         self.family, self.hidden, self.layers, self.heads = shape.family, shape.hidden, shape.layers, shape.heads
         self.embedding_width, self.max_length = shape.embedding_width, shape.max_length
         self._shape, self._assemble, self._tokenizer, self._dtype = shape, assemble, tokenizer, dtype
         self.arithmetic: Arithmetic = "bf16" if dtype == torch.bfloat16 else "fp32"
-        self.device = weights["embeddings.word_embeddings.weight"].device
-        self._frozen, self._known = frozen, fingerprint
+        self.device = weights[WORDS].device
+        self._frozen, self._known, self._learner = frozen, fingerprint, learner
+        self.words = WORDS
 
     @property
     def fingerprint(self) -> str:
@@ -108,7 +116,7 @@ class PackedBackbone:
         return x.float()
 
     def embed(self, ids: Int[Tensor, "P"]) -> Float[Tensor, "P E"]:
-        return self.weights["embeddings.word_embeddings.weight"][ids.to(self.device)].float().cpu()
+        return self.weights[WORDS][ids.to(self.device)].float().cpu()
 
     def keys_values(self, ids: Int[Tensor, "P"]) -> Float[Tensor, "L 2 P H"]:
         encoder, starts = self._encoder, torch.tensor([0, len(ids)])
@@ -126,29 +134,41 @@ class PackedBackbone:
     def with_weights(self, weights: Mapping[str, Tensor]) -> Backbone:
         learn = any(weight.requires_grad for weight in weights.values())
         weights = {name: weight.to(self.device) for name, weight in weights.items()}
+        shape = replace(self._shape, vocabulary=len(weights.get(WORDS, self.weights[WORDS])))
         return PackedBackbone(
             self.name,
-            self._shape,
+            shape,
             self._assemble,
             weights,
             self._tokenizer,
             dtype=self._dtype,
             pooling=self.pooling,
             fingerprint=None,
-            frozen=None if learn else self._assemble(self._shape, Take(weights, self.name, self._dtype)),
+            frozen=None if learn else self._assemble(shape, Take(weights, self.name, self._dtype)),
+            learner=self._for_learning if learn else None,
         )
+
+    @cached_property
+    def _for_learning(self) -> NativeEncoder | None:
+        """Packed weights for those that learn to take the place of, at every step."""
+        if self._frozen is None or self._native is None:
+            return self._learner
+        return NativeEncoder(self._frozen, self._shape, self._native.variant)
 
     @property
     def _encoder(self) -> Encoder:
         """The weights in the order of use; those that learn are put together anew, a graph for every pass."""
-        return self._frozen or self._assemble(self._shape, Take(self.weights, self.name, self._dtype))
+        dtype = self._dtype if self._learner is None else torch.float32
+        return self._frozen or self._assemble(self._shape, Take(self.weights, self.name, dtype))
 
     @cached_property
     def _native(self) -> NativeEncoder | None:
-        """The packed weights of the native path; None where they learn, or where that path is not there."""
+        """The packed weights of the native path; None where that path is not there."""
         variant, _ = chosen()
-        if self._frozen is None or variant is None or self.device.type != "cpu":
+        if variant is None or self.device.type != "cpu":
             return None
+        if self._frozen is None:
+            return self._learner
         return NativeEncoder(self._frozen, self._shape, variant)
 
     @cached_property
@@ -173,13 +193,14 @@ class PackedBackbone:
         first = read in ("cls", "pooler")
         whose, offsets = (None, None) if deep is None else (batch.prompt_of, deep.starts)
         table = None if deep is None else deep.table
-        if encoder.project is None and layout.source is None:
+        learning = encoder if self._frozen is None else None
+        if encoder.project is None and layout.source is None and learning is None:
             places = layout.positions + self._shape.first_position
             rows = Rows(layout.starts, batch.tokens.ids, layout.types, places, whose, offsets, first, dropout)
             return native(rows, table, None)
         dropped = None if dropout is None else dropout.over(layout.starts)
         values = self._embedded(encoder, batch.tokens.ids, layout, prompts, dropped).float()
-        x = native(Rows(layout.starts, None, None, None, whose, offsets, first, dropout), table, values)
+        x = native(Rows(layout.starts, None, None, None, whose, offsets, first, dropout), table, values, learning)
         return x if first or layout.read is None else x.index_select(0, layout.read)
 
     def _check(self, prompts: PromptStack | None, read: Read, encoder: Encoder) -> None:

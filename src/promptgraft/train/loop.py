@@ -153,7 +153,7 @@ def _forward(
 ) -> Sequence[Float[Tensor, "N H"]]:
     """Hidden states of each run's rows, out of one packed batch."""
     run = states[0].run
-    own = backbone if run.weights is None else backbone.with_weights(run.weights)
+    own = backbone if run.weights is None else backbone.with_weights(run.weights.leaves)
     prompts = _stack(states, tuned)
     counts = torch.tensor([part.sequences for part in tokens])
     owner = torch.arange(len(tokens)).repeat_interleave(counts) if prompts is not None else None
@@ -259,7 +259,8 @@ def _is_due(state: _State) -> bool:
 
 def _evaluate(backbone: Backbone, states: Sequence[_State]) -> None:
     """Score validation of all runs in shared batches; keep what is best; stop what no longer gains."""
-    own = backbone if states[0].run.weights is None else backbone.with_weights(states[0].run.weights)
+    weights = states[0].run.weights
+    own = backbone if weights is None else backbone.with_weights(weights.whole())
     with torch.no_grad():
         tuned = [state.run.tuned() for state in states]
     asked = [i for i, state in enumerate(states) if len(state.run.validation)]
@@ -301,10 +302,11 @@ def _finish(state: _State) -> Trained:
         tuned = state.run.tuned()
     values = None if tuned.prompt is None else tuned.prompt.values.detach().to("cpu", copy=True)
     prompt = None if tuned.prompt is None or values is None else Prompt(values, tuned.prompt.placement)
-    weights = None if tuned.weights is None else {name: value.detach().cpu() for name, value in tuned.weights.items()}
+    learned = state.run.weights
+    weights = None if learned is None else {name: value.cpu() for name, value in learned.whole().items()}
     kept = Tuned(prompt, on_device(tuned.readout, CPU), tuned.pooling, tuned.encoding, weights)
-    parameters = sum(value.numel() for value in state.run.trainable().values())
-    return Trained(state.run.name, kept, tuple(state.history), state.best_step, state.seconds, parameters)
+    history = tuple(state.history)
+    return Trained(state.run.name, kept, history, state.best_step, state.seconds, state.run.parameters)
 
 
 def _dump(state: _State) -> Saved:

@@ -15,6 +15,7 @@ from promptgraft.readout.readout import Readout
 from promptgraft.train.data import Data
 from promptgraft.train.recipe import Recipe
 from promptgraft.train.terms import Term
+from promptgraft.train.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Run:
     Attributes:
         name: id of its job; names its checkpoint.
         prompt: None where no prompt is trained (model tuning).
-        weights: trainable copies of the backbone's weights (model tuning); None keeps it frozen.
+        weights: the backbone's, where they are trained (model tuning), `train` being numbered by them; None keeps it
+            frozen.
         terms: loss terms beyond the loss of the labels.
         dropout: train-mode dropout of the whole backbone; only PANDA as released has any.
         streams: random numbers that its terms draw on, kept in checkpoints.
@@ -61,7 +63,7 @@ class Run:
     train: Data
     validation: Data
     terms: tuple[Term, ...] = ()
-    weights: Mapping[str, Tensor] | None = None
+    weights: Weights | None = None
     dropout: float = 0.0
     streams: tuple[torch.Generator, ...] = ()
 
@@ -79,13 +81,24 @@ class Run:
     def trainable(self) -> dict[str, Tensor]:
         """Every leaf tensor the optimiser moves, by a name that says where it belongs."""
         prompt = self.prompt.parameters() if self.prompt is not None else {}
-        groups = {"prompt": prompt, "readout": self.readout.parameters(), "weights": dict(self.weights or {})}
+        weights = self.weights.leaves if self.weights is not None else {}
+        groups = {"prompt": prompt, "readout": self.readout.parameters(), "weights": weights}
         return {f"{group}.{name}": value for group, members in groups.items() for name, value in members.items()}
 
     def tuned(self) -> Tuned:
-        """The run's present state as something that predicts (shares its tensors)."""
+        """The run's present prompt and readout as something that predicts (shares its tensors)."""
         prompt = None if self.prompt is None else Prompt(self.prompt.values(), self.placement)
-        return Tuned(prompt, self.readout, self.pooling, self.encoding, self.weights)
+        return Tuned(prompt, self.readout, self.pooling, self.encoding)
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers are trained, rows of a table of words that no text reads included."""
+        frozen = 0 if self.weights is None else self.weights.parameters - _size(self.weights.leaves)
+        return _size(self.trainable()) + frozen
+
+
+def _size(tensors: Mapping[str, Tensor]) -> int:
+    return sum(value.numel() for value in tensors.values())
 
 
 @dataclass(frozen=True)
