@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import operator
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,10 +61,11 @@ class NativeEncoder:
         if not self._handle:
             raise RunError("the native path could not be set up", do="set PROMPTGRAFT_NATIVE=0")
         self._spare: list[Tensor] = []
-        self._packed: Sequence[Tensor] = ()
-        self._state: list[tuple[int, int]] = []
+        self._frozen = _weights(encoder)
+        self._packed: dict[str, tuple[Sequence[Tensor], list[int]]] = {}
         weakref.finalize(self, self._library.pg_free, self._handle)
-        self._put_layers(encoder)
+        self._pack("pg_layer", ())
+        self._put_turns(encoder)
         if encoder.project is None:
             self._put_embeddings(encoder)
 
@@ -86,24 +88,16 @@ class NativeEncoder:
         if torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in given):
             out: Tensor = _Layers.apply(table, values, self, rows, *weights)  # type: ignore[no-untyped-call]
             return out
-        self.pack(weights)
-        return self.forward(rows, _plain(table), _plain(values), keep=False)[0]
-
-    def pack(self, weights: Sequence[Tensor]) -> None:
-        """Put these weights in the place of those packed before, unless they are the same."""
-        state = [(id(one), one._version) for one in weights]
-        if state != self._state:
-            for first in range(0, len(weights), PARTS):
-                self._put_layer(first // PARTS, [one.detach().contiguous() for one in weights[first : first + PARTS]])
-            self._packed, self._state = weights, state  # kept, so that no identity is used twice
+        return self.forward(rows, _plain(table), _plain(values), weights, keep=False)[0]
 
     def forward(
-        self, rows: Rows, table: Tensor | None, values: Tensor | None, *, keep: bool, learn: bool = False
+        self, rows: Rows, table: Tensor | None, values: Tensor | None, weights: Sequence[Tensor], *, keep: bool
     ) -> tuple[Float[Tensor, "M H"], Tensor, int]:
         """The states, what the backward needs, and the number of threads that the two must share."""
         threads = torch.get_num_threads()
+        self._pack("pg_layer", weights)
         call = self._call(rows, table, values, threads, keep=keep)
-        call.learn = int(learn)
+        call.learn = int(keep and len(weights) > 0)
         out = torch.empty(len(rows.starts) - 1 if rows.read_first else int(rows.starts[-1]), self.shape.hidden)
         size = self._library.pg_saved_bytes(self._handle, call)
         if size < 0:
@@ -127,9 +121,11 @@ class NativeEncoder:
         call.want_input = int(want_values)
         call.saved, call.d_output = address(saved), address(d_out)
         call.d_table, call.d_input = address(d_table), address(d_values)
-        d_weights = [torch.empty_like(one, memory_format=torch.contiguous_format) for one in weights]
+        self._pack("pg_layer", weights)
+        self._pack("pg_layer_backward", weights)
+        d_weights: list[Tensor] = []
         if weights:
-            self.pack(weights)
+            d_weights = [torch.empty_like(one, memory_format=torch.contiguous_format) for one in weights]
             pointers = (ctypes.c_void_p * len(weights))(*map(address, d_weights))
             call.learn, call.d_weights = 1, ctypes.addressof(pointers)
         self._run("pg_backward", call)
@@ -173,18 +169,27 @@ class NativeEncoder:
         if getattr(self._library, name)(self._handle, ctypes.byref(call)):
             raise RunError("out of memory in the native path", do="use a smaller batch")
 
-    def _put_layers(self, encoder: Encoder) -> None:
-        put: dict[int, int] = {}
+    def _put_turns(self, encoder: Encoder) -> None:
+        places: dict[int, int] = {}
         for layer in encoder.layers:
-            if id(layer) not in put:
-                put[id(layer)] = len(put)
-                self._put_layer(put[id(layer)], [one.float().contiguous() for one in _values(layer)])
-            self._library.pg_turn(self._handle, put[id(layer)])
+            self._library.pg_turn(self._handle, places.setdefault(id(layer), len(places)))
 
-    def _put_layer(self, index: int, values: Sequence[Tensor]) -> None:
-        pointers = (ctypes.c_void_p * len(values))(*map(address, values))
-        if self._library.pg_layer(self._handle, index, pointers):
-            raise RunError("no memory for the packed weights", do="set PROMPTGRAFT_NATIVE=0")
+    def _pack(self, name: str, weights: Sequence[Tensor]) -> None:
+        """Put weights (none: the frozen ones) in the place of those packed before, for one direction.
+
+        Nothing is done where they are the same as before.
+        """
+        versions = [one._version for one in weights]
+        before, then = self._packed.get(name, (None, None))
+        if before is not None and versions == then and all(map(operator.is_, weights, before)):
+            return
+        whole = weights or self._frozen
+        for layer in range(len(whole) // PARTS):
+            values = [one.detach().float().contiguous() for one in whole[layer * PARTS : (layer + 1) * PARTS]]
+            pointers = (ctypes.c_void_p * PARTS)(*map(address, values))
+            if getattr(self._library, name)(self._handle, layer, pointers):
+                raise RunError("no memory for the packed weights", do="set PROMPTGRAFT_NATIVE=0")
+        self._packed[name] = weights, versions
 
     def _put_embeddings(self, encoder: Encoder) -> None:
         norm = [encoder.embedded_norm.weight.float(), encoder.embedded_norm.bias.float()]
@@ -201,8 +206,7 @@ class _Layers(torch.autograd.Function):
         ctx: Any, table: Tensor | None, values: Tensor | None, encoder: NativeEncoder, rows: Rows, *weights: Tensor
     ) -> Tensor:
         table, values = _plain(table), _plain(values)
-        encoder.pack(weights)
-        out, saved, threads = encoder.forward(rows, table, values, keep=True, learn=bool(weights))
+        out, saved, threads = encoder.forward(rows, table, values, weights, keep=True)
         ctx.kept = (encoder, rows, table, values, saved, threads, weights)
         return out
 

@@ -55,36 +55,53 @@ Weight<S> room_for(int n, int k, std::vector<void*>& memory) {
     return w;
 }
 
-// `parts` products over the same input side by side (query, key, value), each padded by itself. Memory that is there
-// already is written again: weights that learn are packed at every step.
+// A weight [parts * out, in] as it is given: `parts` products over the same input side by side (query, key, value), each
+// padded by itself.
+struct Given {
+    const float* weight;
+    int parts, out, in;
+
+    int wide() const { return up(out, COLUMNS); }
+    int deep() const { return up(in, COLUMNS); }
+
+    // Sixteen weights of a padded output from input `i` on, 0 where there is none.
+    vf row(int o, int i) const {
+        if (o % wide() >= out || i >= in) return zero();
+        return load_some(weight + ((size_t)(o / wide()) * out + o % wide()) * in + i, in - i);
+    }
+};
+
+// Pack for y = x W^T. Memory that is there already is written again: weights that learn are packed at every step.
 template <class S>
-bool pack(const float* weight, const float* bias, int parts, int out, int in, Linear<S>& to,
-          std::vector<void*>& memory) {
-    const int wide = up(out, COLUMNS), deep = up(in, COLUMNS);
-    if (!to.forward.data) to.forward = room_for<S>(parts * wide, deep, memory);
-    if (!to.backward.data) to.backward = room_for<S>(deep, parts * wide, memory);
-    to.bias.assign(parts * wide + W, 0.0f);
-    if (!to.forward.data || !to.backward.data) return false;
-    for (int p = 0; p < parts; p++) std::copy(bias + p * out, bias + (p + 1) * out, to.bias.begin() + p * wide);
-    // Sixteen weights of output `o` from input `i` on, 0 where there is none.
-    auto weights = [=](int o, int i) {
-        if (o % wide >= out || i >= in) return zero();
-        const float* row = weight + ((size_t)(o / wide) * out + o % wide) * in;
-        return load_some(row + i, in - i);
-    };
+bool pack_forward(const Given& from, const float* bias, Linear<S>& to, std::vector<void*>& memory) {
+    const int wide = from.wide(), deep = from.deep(), all = from.parts * wide;
+    if (!to.forward.data) to.forward = room_for<S>(all, deep, memory);
+    if (!to.forward.data) return false;
+    to.bias.assign(all + W, 0.0f);
+    for (int p = 0; p < from.parts; p++)
+        std::copy(bias + p * from.out, bias + (p + 1) * from.out, to.bias.begin() + p * wide);
 #pragma omp parallel for schedule(static)
-    for (int first = 0; first < parts * wide; first += W)
+    for (int first = 0; first < all; first += W)
         for (int i = 0; i < deep; i += W) {
             vf rows[W];
-            for (int o = 0; o < W; o++) rows[o] = weights(first + o, i);
+            for (int o = 0; o < W; o++) rows[o] = from.row(first + o, i);
             transpose(rows);
             to.forward.put(first, i, rows);
         }
+    return true;
+}
+
+// Pack for dx = dy W; only passes that have a backward need it.
+template <class S>
+bool pack_backward(const Given& from, Linear<S>& to, std::vector<void*>& memory) {
+    const int deep = from.deep(), all = from.parts * from.wide();
+    if (!to.backward.data) to.backward = room_for<S>(deep, all, memory);
+    if (!to.backward.data) return false;
 #pragma omp parallel for schedule(static)
     for (int first = 0; first < deep; first += W)
-        for (int o = 0; o < parts * wide; o += W) {
+        for (int o = 0; o < all; o += W) {
             vf rows[W];
-            for (int r = 0; r < W; r++) rows[r] = weights(o + r, first);
+            for (int r = 0; r < W; r++) rows[r] = from.row(o + r, first);
             to.backward.put(first, o, rows);
         }
     return true;

@@ -1,6 +1,8 @@
 // The library's entry points: plain pointers in, 0 or a reason out. Python checks the sizes before it calls.
 #include <omp.h>
 
+#include <array>
+
 #include "learn.h"
 
 #if defined(__AMX_BF16__)
@@ -217,18 +219,35 @@ int run_backward(const Encoder<S>& e, const Call& call) {
     return failed;
 }
 
+// The four linears of a layer, as they are given.
+std::array<Given, 4> given(const Sizes& z, const float* const* values) {
+    return {Given{values[0], 3, z.hidden, z.hidden}, Given{values[2], 1, z.hidden, z.hidden},
+            Given{values[4], 1, z.wide, z.hidden}, Given{values[6], 1, z.hidden, z.wide}};
+}
+
+template <class S>
+std::array<Linear<S>*, 4> linears(Layer<S>& layer) {
+    return {&layer.qkv, &layer.attended, &layer.wide, &layer.narrow};
+}
+
 template <class S>
 int put_layer(Encoder<S>& e, int index, const float* const* values) {
-    const Sizes& z = e.sizes;
     if (index == (int)e.own.size()) e.own.emplace_back();
     Layer<S>& layer = e.own[index];
-    bool fits = pack<S>(values[0], values[1], 3, z.hidden, z.hidden, layer.qkv, e.memory);
-    fits = fits && pack<S>(values[2], values[3], 1, z.hidden, z.hidden, layer.attended, e.memory);
-    fits = fits && pack<S>(values[4], values[5], 1, z.wide, z.hidden, layer.wide, e.memory);
-    fits = fits && pack<S>(values[6], values[7], 1, z.hidden, z.wide, layer.narrow, e.memory);
-    auto copy = [&](const float* from) { return std::vector<float>(from, from + z.hidden); };
+    bool fits = true;
+    for (int i = 0; i < 4; i++)
+        fits = fits && pack_forward(given(e.sizes, values)[i], values[2 * i + 1], *linears(layer)[i], e.memory);
+    auto copy = [&](const float* from) { return std::vector<float>(from, from + e.sizes.hidden); };
     layer.attended_scale = copy(values[8]), layer.attended_shift = copy(values[9]);
     layer.narrow_scale = copy(values[10]), layer.narrow_shift = copy(values[11]);
+    return fits ? FINE : NO_MEMORY;
+}
+
+template <class S>
+int put_backward(Encoder<S>& e, int index, const float* const* values) {
+    bool fits = true;
+    for (int i = 0; i < 4; i++)
+        fits = fits && pack_backward(given(e.sizes, values)[i], *linears(e.own[index])[i], e.memory);
     return fits ? FINE : NO_MEMORY;
 }
 
@@ -261,6 +280,11 @@ void pg_free(Handle* h) { delete h; }
 // the next layer, or anew for one that was put before.
 int pg_layer(Handle* h, int index, const float* const* values) {
     return h->half ? put_layer(h->halved, index, values) : put_layer(h->full, index, values);
+}
+
+// The same values for the other direction, which a pass without a backward does not need.
+int pg_layer_backward(Handle* h, int index, const float* const* values) {
+    return h->half ? put_backward(h->halved, index, values) : put_backward(h->full, index, values);
 }
 
 // The next turn uses a layer that was put before.
