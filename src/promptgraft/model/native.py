@@ -7,7 +7,7 @@ import operator
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -18,6 +18,7 @@ from promptgraft.kernels.dropout import Dropout
 from promptgraft.kernels.native.library import ACTIVATIONS, Call, address, load
 from promptgraft.model.encoder import Encoder, Layer, Shape
 
+Direction = Literal["forward", "backward"]
 PARTS = 12
 """Arrays of a layer: weight and bias of four products, scale and shift of two norms."""
 
@@ -62,9 +63,9 @@ class NativeEncoder:
             raise RunError("the native path could not be set up", do="set PROMPTGRAFT_NATIVE=0")
         self._spare: list[Tensor] = []
         self._frozen = _weights(encoder)
-        self._packed: dict[str, tuple[Sequence[Tensor], list[int]]] = {}
+        self._packed: dict[Direction, tuple[Sequence[Tensor], list[int]]] = {}
         weakref.finalize(self, self._library.pg_free, self._handle)
-        self._pack("pg_layer", ())
+        self._pack("forward", ())
         self._put_turns(encoder)
         if encoder.project is None:
             self._put_embeddings(encoder)
@@ -95,7 +96,7 @@ class NativeEncoder:
     ) -> tuple[Float[Tensor, "M H"], Tensor, int]:
         """The states, what the backward needs, and the number of threads that the two must share."""
         threads = torch.get_num_threads()
-        self._pack("pg_layer", weights)
+        self._pack("forward", weights)
         call = self._call(rows, table, values, threads, keep=keep)
         call.learn = int(keep and len(weights) > 0)
         out = torch.empty(len(rows.starts) - 1 if rows.read_first else int(rows.starts[-1]), self.shape.hidden)
@@ -121,8 +122,8 @@ class NativeEncoder:
         call.want_input = int(want_values)
         call.saved, call.d_output = address(saved), address(d_out)
         call.d_table, call.d_input = address(d_table), address(d_values)
-        self._pack("pg_layer", weights)
-        self._pack("pg_layer_backward", weights)
+        self._pack("forward", weights)
+        self._pack("backward", weights)
         d_weights: list[Tensor] = []
         if weights:
             d_weights = [torch.empty_like(one, memory_format=torch.contiguous_format) for one in weights]
@@ -174,22 +175,28 @@ class NativeEncoder:
         for layer in encoder.layers:
             self._library.pg_turn(self._handle, places.setdefault(id(layer), len(places)))
 
-    def _pack(self, name: str, weights: Sequence[Tensor]) -> None:
+    def _pack(self, direction: Direction, weights: Sequence[Tensor]) -> None:
         """Put weights (none: the frozen ones) in the place of those packed before, for one direction.
 
         Nothing is done where they are the same as before.
         """
         versions = [one._version for one in weights]
-        before, then = self._packed.get(name, (None, None))
+        before, then = self._packed.get(direction, (None, None))
         if before is not None and versions == then and all(map(operator.is_, weights, before)):
             return
-        whole = weights or self._frozen
-        for layer in range(len(whole) // PARTS):
-            values = [one.detach().float().contiguous() for one in whole[layer * PARTS : (layer + 1) * PARTS]]
-            pointers = (ctypes.c_void_p * PARTS)(*map(address, values))
-            if getattr(self._library, name)(self._handle, layer, pointers):
-                raise RunError("no memory for the packed weights", do="set PROMPTGRAFT_NATIVE=0")
-        self._packed[name] = weights, versions
+        if weights:
+            self._put_layers(0, weights, direction)
+        for first in range(0, 0 if weights else len(self._frozen), PARTS):  # copies in fp32 of one layer at a time
+            self._put_layers(first // PARTS, self._frozen[first : first + PARTS], direction)
+        self._packed[direction] = weights, versions
+
+    def _put_layers(self, first: int, weights: Sequence[Tensor], direction: Direction) -> None:
+        values = [one.detach().float().contiguous() for one in weights]
+        pointers = (ctypes.c_void_p * len(values))(*map(address, values))
+        backward, threads = int(direction == "backward"), torch.get_num_threads()
+        count = len(values) // PARTS
+        if self._library.pg_layers(self._handle, first, count, pointers, backward, threads):
+            raise RunError("no memory for the packed weights", do="set PROMPTGRAFT_NATIVE=0")
 
     def _put_embeddings(self, encoder: Encoder) -> None:
         norm = [encoder.embedded_norm.weight.float(), encoder.embedded_norm.bias.float()]

@@ -71,40 +71,40 @@ struct Given {
     }
 };
 
-// Pack for y = x W^T. Memory that is there already is written again: weights that learn are packed at every step.
+// Room for one direction. Room that is there already is written again: weights that learn are packed at every step.
 template <class S>
-bool pack_forward(const Given& from, const float* bias, Linear<S>& to, std::vector<void*>& memory) {
-    const int wide = from.wide(), deep = from.deep(), all = from.parts * wide;
-    if (!to.forward.data) to.forward = room_for<S>(all, deep, memory);
-    if (!to.forward.data) return false;
+bool make_room(const Given& from, bool backward, Linear<S>& to, std::vector<void*>& memory) {
+    const int all = from.parts * from.wide();
+    Weight<S>& weight = backward ? to.backward : to.forward;
+    if (!weight.data) weight = backward ? room_for<S>(from.deep(), all, memory) : room_for<S>(all, from.deep(), memory);
+    return weight.data;
+}
+
+// y = x W^T + b.
+template <class S>
+void pack_forward(const Given& from, const float* bias, Linear<S>& to) {
+    const int wide = from.wide(), all = from.parts * wide;
     to.bias.assign(all + W, 0.0f);
     for (int p = 0; p < from.parts; p++)
         std::copy(bias + p * from.out, bias + (p + 1) * from.out, to.bias.begin() + p * wide);
-#pragma omp parallel for schedule(static)
     for (int first = 0; first < all; first += W)
-        for (int i = 0; i < deep; i += W) {
+        for (int i = 0; i < from.deep(); i += W) {
             vf rows[W];
             for (int o = 0; o < W; o++) rows[o] = from.row(first + o, i);
             transpose(rows);
             to.forward.put(first, i, rows);
         }
-    return true;
 }
 
-// Pack for dx = dy W; only passes that have a backward need it.
+// dx = dy W; only passes that have a backward need it.
 template <class S>
-bool pack_backward(const Given& from, Linear<S>& to, std::vector<void*>& memory) {
-    const int deep = from.deep(), all = from.parts * from.wide();
-    if (!to.backward.data) to.backward = room_for<S>(deep, all, memory);
-    if (!to.backward.data) return false;
-#pragma omp parallel for schedule(static)
-    for (int first = 0; first < deep; first += W)
-        for (int o = 0; o < all; o += W) {
+void pack_backward(const Given& from, Linear<S>& to) {
+    for (int first = 0; first < from.deep(); first += W)
+        for (int o = 0; o < from.parts * from.wide(); o += W) {
             vf rows[W];
             for (int r = 0; r < W; r++) rows[r] = from.row(o + r, first);
             to.backward.put(first, o, rows);
         }
-    return true;
 }
 
 // Bytes handed out one after the other, each on a line of its own; with `base` null only counted.

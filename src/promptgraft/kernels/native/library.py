@@ -47,8 +47,7 @@ def load(variant: str) -> ctypes.CDLL:
         raise OSError(f"{library(variant)} is of another version")
     found.pg_new.restype, found.pg_new.argtypes = c_void_p, [c_int] * 5 + [c_float]
     found.pg_free.restype, found.pg_free.argtypes = None, [c_void_p]
-    for name in ("pg_layer", "pg_layer_backward"):
-        getattr(found, name).argtypes = [c_void_p, c_int, POINTER(c_void_p)]
+    found.pg_layers.argtypes = [c_void_p, c_int, c_int, POINTER(c_void_p), c_int, c_int]
     found.pg_turn.restype, found.pg_turn.argtypes = None, [c_void_p, c_int]
     found.pg_embeddings.restype, found.pg_embeddings.argtypes = None, [c_void_p, POINTER(c_int64 * 3), *[c_void_p] * 5]
     found.pg_saved_bytes.restype, found.pg_saved_bytes.argtypes = c_int64, [c_void_p, POINTER(Call)]

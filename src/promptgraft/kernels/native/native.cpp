@@ -1,8 +1,6 @@
 // The library's entry points: plain pointers in, 0 or a reason out. Python checks the sizes before it calls.
 #include <omp.h>
 
-#include <array>
-
 #include "learn.h"
 
 #if defined(__AMX_BF16__)
@@ -179,6 +177,27 @@ void gather_prompts(const Encoder<S>& e, const Call& call, const Plan& plan, con
     }
 }
 
+// Every linear's gradient is one thread's work; scales and shifts come from what the blocks summed.
+template <class S>
+int learn_weights(const Learning<S>& learning) {
+    const int parts = learning.parts(), jobs = (int)learning.encoder.own.size() * 4 * parts;
+    const size_t bytes = learning.room_bytes();
+    int failed = FINE;
+#pragma omp parallel num_threads((int)learning.call.threads)
+    {
+        const bool room = arena().grow(bytes);
+        [[maybe_unused]] Tiles tiles;
+        if (!room)
+#pragma omp atomic write
+            failed = NO_MEMORY;
+#pragma omp for schedule(dynamic, 1)
+        for (int job = 0; job < jobs; job++)
+            if (room) learning.gradient(job / 4 / parts, job / parts % 4, job % parts, Carver{arena().base});
+    }
+    learning.sum_norms();
+    return failed;
+}
+
 template <class S>
 int run_backward(const Encoder<S>& e, const Call& call) {
     if (!is_sound(e, call)) return OUT_OF_RANGE;
@@ -195,14 +214,14 @@ int run_backward(const Encoder<S>& e, const Call& call) {
             all += (size_t)e.sizes.layers * 2 * e.sizes.hidden *
                    (call.prompt_starts[piece.prompt + 1] - call.prompt_starts[piece.prompt]);
         }
-    static thread_local Arena slab_room, norm_room, turn_room;
+    static thread_local Arena slab_room, norm_room;
     if (!slab_room.grow(all * sizeof(float) + 64)) return NO_MEMORY;
     float* partial = prompts ? (float*)slab_room.base : nullptr;
     Learning<S> learning{e, e.sizes, call, plan, kept, nullptr};
     float* norm_slabs = nullptr;
     if (call.learn) {
         const size_t bytes = plan.blocks.size() * e.sizes.layers * 4 * e.sizes.width() * sizeof(float);
-        if (!norm_room.grow(bytes) || !turn_room.grow(learning.room_bytes())) return NO_MEMORY;
+        if (!norm_room.grow(bytes)) return NO_MEMORY;
         learning.norm_slabs = norm_slabs = (float*)norm_room.base;
         std::memset(norm_slabs, 0, bytes);
     }
@@ -215,40 +234,48 @@ int run_backward(const Encoder<S>& e, const Call& call) {
         pass.backward(b, room);
     });
     if (prompts && !failed) gather_prompts(e, call, plan, partial, slabs);
-    if (call.learn && !failed) learning.run(turn_room.base);
+    if (call.learn && !failed) failed = learn_weights(learning);
     return failed;
 }
 
-// The four linears of a layer, as they are given.
-std::array<Given, 4> given(const Sizes& z, const float* const* values) {
-    return {Given{values[0], 3, z.hidden, z.hidden}, Given{values[2], 1, z.hidden, z.hidden},
-            Given{values[4], 1, z.wide, z.hidden}, Given{values[6], 1, z.hidden, z.wide}};
+// One of a layer's four linears, as it is given.
+Given given(const Sizes& z, const float* const* values, int linear) {
+    const int out = linear == 2 ? z.wide : z.hidden, in = linear == 3 ? z.wide : z.hidden;
+    return {values[2 * linear], linear == 0 ? 3 : 1, out, in};
 }
 
 template <class S>
-std::array<Linear<S>*, 4> linears(Layer<S>& layer) {
-    return {&layer.qkv, &layer.attended, &layer.wide, &layer.narrow};
+Linear<S>& linear_of(Layer<S>& layer, int linear) {
+    Linear<S>* all[] = {&layer.qkv, &layer.attended, &layer.wide, &layer.narrow};
+    return *all[linear];
 }
 
 template <class S>
-int put_layer(Encoder<S>& e, int index, const float* const* values) {
-    if (index == (int)e.own.size()) e.own.emplace_back();
-    Layer<S>& layer = e.own[index];
-    bool fits = true;
-    for (int i = 0; i < 4; i++)
-        fits = fits && pack_forward(given(e.sizes, values)[i], values[2 * i + 1], *linears(layer)[i], e.memory);
-    auto copy = [&](const float* from) { return std::vector<float>(from, from + e.sizes.hidden); };
-    layer.attended_scale = copy(values[8]), layer.attended_shift = copy(values[9]);
-    layer.narrow_scale = copy(values[10]), layer.narrow_shift = copy(values[11]);
-    return fits ? FINE : NO_MEMORY;
+void put_norms(Layer<S>& layer, int hidden, const float* const* values) {
+    std::vector<float>* all[] = {&layer.attended_scale, &layer.attended_shift, &layer.narrow_scale,
+                                 &layer.narrow_shift};
+    for (int i = 0; i < 4; i++) all[i]->assign(values[8 + i], values[8 + i] + hidden);
 }
 
 template <class S>
-int put_backward(Encoder<S>& e, int index, const float* const* values) {
-    bool fits = true;
-    for (int i = 0; i < 4; i++)
-        fits = fits && pack_backward(given(e.sizes, values)[i], *linears(e.own[index])[i], e.memory);
-    return fits ? FINE : NO_MEMORY;
+int put_layers(Encoder<S>& e, int first, int count, const float* const* values, bool backward, int threads) {
+    if ((int)e.own.size() < first + count) e.own.resize(first + count);
+    Layer<S>* own = e.own.data() + first;
+    for (int i = 0; i < count * 4; i++)
+        if (!make_room(given(e.sizes, values + i / 4 * 12, i % 4), backward, linear_of(own[i / 4], i % 4), e.memory))
+            return NO_MEMORY;
+    for (int i = 0; i < count; i++) put_norms(own[i], e.sizes.hidden, values + i * 12);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+    for (int i = 0; i < count * 4; i++) {
+        const float* const* of = values + i / 4 * 12;
+        const Given from = given(e.sizes, of, i % 4);
+        Linear<S>& to = linear_of(own[i / 4], i % 4);
+        if (backward)
+            pack_backward(from, to);
+        else
+            pack_forward(from, of[2 * (i % 4) + 1], to);
+    }
+    return FINE;
 }
 
 template <class S>
@@ -276,15 +303,12 @@ Handle* pg_new(int half, int hidden, int heads, int wide, int activation, float 
 
 void pg_free(Handle* h) { delete h; }
 
-// Twelve arrays of fp32: weight and bias of query-key-value, attended, wide, narrow; scale and shift of two norms. For
-// the next layer, or anew for one that was put before.
-int pg_layer(Handle* h, int index, const float* const* values) {
-    return h->half ? put_layer(h->halved, index, values) : put_layer(h->full, index, values);
-}
-
-// The same values for the other direction, which a pass without a backward does not need.
-int pg_layer_backward(Handle* h, int index, const float* const* values) {
-    return h->half ? put_backward(h->halved, index, values) : put_backward(h->full, index, values);
+// Layers with weights of their own, for one direction: a pass without a backward does not need the other. Twelve arrays
+// of fp32 each: weight and bias of query-key-value, attended, wide, narrow; scale and shift of two norms. What was put
+// before is written over.
+int pg_layers(Handle* h, int first, int count, const float* const* values, int backward, int threads) {
+    return h->half ? put_layers(h->halved, first, count, values, backward, threads)
+                   : put_layers(h->full, first, count, values, backward, threads);
 }
 
 // The next turn uses a layer that was put before.
