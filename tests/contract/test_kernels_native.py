@@ -206,6 +206,34 @@ def test_bf16_is_as_near_to_fp32_as_the_plain_path_in_bf16(variant: str) -> None
         assert float((one - other).norm()) <= 0.03 * float(other.norm())
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+@settings(max_examples=25)
+@given(
+    width=st.sampled_from([(32, 1), (64, 2), (64, 1), (96, 3), (128, 2)]),
+    lengths=st.lists(st.integers(1, 150), min_size=1, max_size=5),
+    prompts=st.lists(st.integers(0, 40), max_size=3),
+    read=st.sampled_from(READS),
+    rate=st.sampled_from([0.0, 0.2]),
+    seed=st.integers(0, 99),
+)
+def test_bf16_on_odd_shapes(
+    variant: str, width: tuple[int, int], lengths: list[int], prompts: list[int], read: Read, rate: float, seed: int
+) -> None:
+    shape = shape_of(*width, 48, 2)
+    given_case, dropout = case(shape, lengths, prompts, seed), Dropout(rate, keys(len(lengths)))
+    reference = backbone(shape, None)
+    reference._frozen = as_floats(random_encoder(shape, seed, torch.bfloat16))
+    states, gradients = outcome(reference, given_case, read, dropout)
+    mine, my_gradients = outcome(backbone(shape, variant, seed, torch.bfloat16), given_case, read, dropout)
+    assert float((mine - states).norm()) <= 0.02 * float(states.norm())
+    assert all(torch.isfinite(one).all() for one in my_gradients)
+    wanted, found = (
+        torch.cat([one.flatten() for one in gradients or [torch.zeros(1)]]),
+        my_gradients or [torch.zeros(1)],
+    )
+    assert float((torch.cat([one.flatten() for one in found]) - wanted).norm()) <= 0.1 * float(wanted.norm()) + 1e-6
+
+
 def as_floats(encoder: Encoder) -> Encoder:
     """The same values in fp32."""
 

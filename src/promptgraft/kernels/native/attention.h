@@ -10,11 +10,13 @@ namespace pg {
 
 constexpr int CHUNK = 64;  // queries whose scores are held at once
 
-// The keys and values of one prompt in one layer, as rows of all heads and, transposed, as columns.
+// The keys and values of one prompt in one layer, as rows of all heads and, transposed, as columns; for products on tiles
+// as rows in bf16 instead.
 struct PromptView {
     int length = 0, width = 0;
     const float *keys = nullptr, *values = nullptr;                // [length, width]
     const float *keys_turned = nullptr, *values_turned = nullptr;  // [width, length]
+    const bf16 *half_keys = nullptr, *half_values = nullptr;       // [length, width]
 };
 
 // Where one sequence's tokens lie among packed rows.
@@ -186,6 +188,30 @@ struct SequenceSlope {
     float *prompt_keys, *prompt_values;  // [length, width], added to; null where not wanted
 };
 
+// Gradients of keys and values [prompt; tokens] of one head, rows `stride` apart: those of the prompt are added.
+template <class S>
+void give_prompt_slopes(const PromptView& p, int head, int d, const float* dk, const float* dv, int stride,
+                        const SequenceSlope<S>& to) {
+    for (int j = 0; to.prompt_keys && j < p.length; j++)
+        for (int c = 0; c < d; c += W) {
+            const size_t at = (size_t)j * p.width + head * d + c, row = (size_t)j * stride + c;
+            float *pk = to.prompt_keys + at, *pv = to.prompt_values + at;
+            store_some(pk, load_some(pk, d - c) + load(dk + row), d - c);
+            store_some(pv, load_some(pv, d - c) + load(dv + row), d - c);
+        }
+}
+
+template <class S>
+void give_token_slopes(const PromptView& p, int tokens, int head, int d, const float* dk, const float* dv, int stride,
+                       const SequenceSlope<S>& to) {
+    for (int j = 0; j < tokens; j++)
+        for (int c = 0; c < d; c += W) {
+            const size_t at = (size_t)j * to.stride + head * d + c, row = (size_t)(p.length + j) * stride + c;
+            store_some(to.k + at, load(dk + row), d - c);
+            store_some(to.v + at, load(dv + row), d - c);
+        }
+}
+
 // One head backward from `d_out` (rows `d_stride` apart).
 template <class S>
 void attend_backward(const SequenceView<S>& s, const PromptView& p, const AttentionDropout& drop, int head, int d,
@@ -246,21 +272,8 @@ void attend_backward(const SequenceView<S>& s, const PromptView& p, const Attent
                                scale * load(dq + (size_t)r * room.depth + c), d - c);
         }
     }
-    if (to.prompt_keys)
-        for (int j = 0; j < p.length; j++)
-            for (int c = 0; c < d; c += W) {
-                float *pk = to.prompt_keys + (size_t)j * p.width + from + c,
-                      *pv = to.prompt_values + (size_t)j * p.width + from + c;
-                store_some(pk, load_some(pk, d - c) + load(room.dk + (size_t)j * room.depth + c), d - c);
-                store_some(pv, load_some(pv, d - c) + load(room.dv + (size_t)j * room.depth + c), d - c);
-            }
-    if (!tokens_too) return;
-    for (int j = 0; j < s.tokens; j++)
-        for (int c = 0; c < d; c += W) {
-            size_t row = (size_t)(p.length + j) * room.depth + c;
-            store_some(to.k + (size_t)j * to.stride + from + c, load(room.dk + row), d - c);
-            store_some(to.v + (size_t)j * to.stride + from + c, load(room.dv + row), d - c);
-        }
+    give_prompt_slopes(p, head, d, room.dk, room.dv, room.depth, to);
+    if (tokens_too) give_token_slopes(p, s.tokens, head, d, room.dk, room.dv, room.depth, to);
 }
 
 }  // namespace pg

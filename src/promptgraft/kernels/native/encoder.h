@@ -146,13 +146,28 @@ struct Kept {
     }
 };
 
-// The prompts with their columns turned to rows: [layers, 2], every prompt [hidden, length].
-struct TurnedPrompts {
-    float* turned;
-    float* plain;  // a copy with room behind it, where heads are no multiple of a vector
+// Whether attention goes over tiles.
+template <class S>
+bool is_tiled(const Sizes& z) {
+#if defined(__AMX_BF16__)
+    return std::is_same<S, bf16>::value && z.depth() % 32 == 0;
+#else
+    return false;
+#endif
+}
 
-    TurnedPrompts(Carver& from, const Sizes& z, const Call& call) {
+// The prompts as attention reads them, [layers, 2], every prompt [hidden, length] or, halved, [length, hidden].
+struct TurnedPrompts {
+    float* turned = nullptr;
+    float* plain = nullptr;  // a copy with room behind it, where heads are no multiple of a vector
+    bf16* halved = nullptr;  // for tiles, instead
+
+    TurnedPrompts(Carver& from, const Sizes& z, const Call& call, bool tiled) {
         size_t all = (size_t)z.layers * 2 * call.prompt_rows * z.hidden;
+        if (tiled) {
+            halved = from.take<bf16>(all);
+            return;
+        }
         turned = from.take<float>(all);
         plain = z.depth() % W ? from.take<float>(all) : nullptr;
     }

@@ -92,7 +92,7 @@ int64_t saved_bytes(const Encoder<S>& e, const Call& call) {
     if (!is_sound(e, call)) return -1;
     Plan plan(call);
     Carver count{nullptr};
-    TurnedPrompts turned(count, e.sizes, call);
+    TurnedPrompts turned(count, e.sizes, call, is_tiled<S>(e.sizes));
     if (call.keep) carve_kept<S>(count, e.sizes, plan, call);
     return (int64_t)count.used;
 }
@@ -103,7 +103,7 @@ size_t room_bytes(const Encoder<S>& e, const Plan& plan) {
     const Sizes& z = e.sizes;
     size_t rows = plan.most_rows, w = z.width(), reads = plan.most_reads;
     size_t floats =
-        2 * rows * w + 2 * reads * w + HeadRoom::floats(plan.longest, plan.longest + plan.longest_prompt, z.depth());
+        2 * rows * w + 2 * reads * w + head_floats<S>(z, plan);
     size_t values = rows * (6 * w + std::max<size_t>(w, z.broad())) + reads * w;
     return floats * sizeof(float) + values * sizeof(S) + rows * sizeof(uint32_t) + 16 * 192;
 }
@@ -117,6 +117,12 @@ void turn_prompts(const Encoder<S>& e, const Call& call, const TurnedPrompts& to
         for (int64_t p = 0; p < call.prompts; p++) {
             const int64_t start = call.prompt_starts[p], length = call.prompt_starts[p + 1] - start;
             const float* from = call.table + one * side + start * h;
+            if (to.halved) {
+                bf16* rows = to.halved + one * side + start * h;
+                for (int64_t i = 0; i < length * h; i += W)
+                    store_some(rows + i, load_some(from + i, (int)(length * h - i)), (int)(length * h - i));
+                continue;
+            }
             float* columns = to.turned + one * side + start * h;
             for (int64_t c = 0; c < h; c++)
                 for (int64_t i = 0; i < length; i++) columns[c * length + i] = from[i * h + c];
@@ -150,7 +156,7 @@ int run_forward(const Encoder<S>& e, const Call& call) {
     if (!is_sound(e, call)) return OUT_OF_RANGE;
     Plan plan(call);
     Carver saved{(char*)call.saved};
-    TurnedPrompts turned(saved, e.sizes, call);
+    TurnedPrompts turned(saved, e.sizes, call, is_tiled<S>(e.sizes));
     std::vector<Kept<S>> kept;
     if (call.keep) kept = carve_kept<S>(saved, e.sizes, plan, call);
     turn_prompts(e, call, turned);
@@ -203,7 +209,7 @@ int run_backward(const Encoder<S>& e, const Call& call) {
     if (!is_sound(e, call)) return OUT_OF_RANGE;
     Plan plan(call);
     Carver saved{(char*)call.saved};
-    TurnedPrompts turned(saved, e.sizes, call);
+    TurnedPrompts turned(saved, e.sizes, call, is_tiled<S>(e.sizes));
     std::vector<Kept<S>> kept = carve_kept<S>(saved, e.sizes, plan, call);
     std::vector<size_t> slabs;
     size_t all = 0;

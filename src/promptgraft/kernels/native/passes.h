@@ -3,6 +3,7 @@
 
 #include "attention.h"
 #include "encoder.h"
+#include "tiles.h"
 
 namespace pg {
 
@@ -61,6 +62,35 @@ void normalise_backward(float* d, int rows, int hidden, int width, const float* 
     }
 }
 
+// Floats that the attention of one head takes.
+template <class S>
+size_t head_floats(const Sizes& z, const Plan& plan) {
+    const int queries = plan.longest, keys = plan.longest + plan.longest_prompt;
+#if defined(__AMX_BF16__)
+    if (is_tiled<S>(z)) return TiledRoom::floats(queries, keys, z.depth());
+#endif
+    return HeadRoom::floats(queries, keys, z.depth());
+}
+
+// One head on tiles where they serve, else on vectors.
+template <class S, class... Rest>
+void attend_by(const Sizes& z, Rest&&... rest) {
+#if defined(__AMX_BF16__)
+    if constexpr (std::is_same<S, bf16>::value)
+        if (is_tiled<S>(z)) return attend_tiled(rest...);
+#endif
+    attend(rest...);
+}
+
+template <class S, class... Rest>
+void attend_backward_by(const Sizes& z, Rest&&... rest) {
+#if defined(__AMX_BF16__)
+    if constexpr (std::is_same<S, bf16>::value)
+        if (is_tiled<S>(z)) return attend_backward_tiled(rest...);
+#endif
+    attend_backward(rest...);
+}
+
 template <class S>
 struct Pass {
     const Encoder<S>& encoder;
@@ -83,15 +113,20 @@ struct Pass {
         view.width = z.hidden;
         if (which < 0) return view;
         int64_t start = call.prompt_starts[which], side = call.prompt_rows * z.hidden;
-        const float* plain = (turned.plain ? turned.plain : call.table) + turn * 2 * side + start * z.hidden;
-        const float* columns = turned.turned + turn * 2 * side + start * z.hidden;
+        const size_t at = turn * 2 * side + start * z.hidden;
         view.length = (int)(call.prompt_starts[which + 1] - start);
+        if (turned.halved) {
+            view.half_keys = turned.halved + at, view.half_values = view.half_keys + side;
+            return view;
+        }
+        const float* plain = (turned.plain ? turned.plain : call.table) + at;
+        const float* columns = turned.turned + at;
         view.keys = plain, view.values = plain + side;
         view.keys_turned = columns, view.values_turned = columns + side;
         return view;
     }
 
-    size_t head_room() const { return HeadRoom::floats(plan.longest, plan.longest + plan.longest_prompt, z.depth()); }
+    size_t head_room() const { return head_floats<S>(z, plan); }
 
     // Sum of the three embeddings, or the caller's input, as rows `width` apart; padding rows are 0.
     void embed(const Block& b, float* sum_, S* x) const {
@@ -233,8 +268,8 @@ struct Pass {
             const SequenceView<S> view = sequence(b, s, t.number, t.qkv, t.query);
             float* norms = t.kept ? t.kept->norms + (t.at + row) * z.heads : nullptr;
             for (int h = 0; h < z.heads; h++)
-                attend(view, p, attention_dropout(s, t.number), h, z.depth(), room.heads, room.mixed + row * w, w,
-                       norms, z.heads);
+                attend_by<S>(z, view, p, attention_dropout(s, t.number), h, z.depth(), room.heads,
+                             room.mixed + row * w, w, norms, z.heads);
         }
         if (call.learn) std::memcpy((void*)(t.kept->mixed + t.at * w), room.mixed, block_bytes(t.rows, w));
     }
@@ -291,12 +326,20 @@ struct Pass {
     void activated_by(const Layer<S>& layer, const S* y, int rows, S* slopes, S* wide) const {
         const float* bias = layer.wide.bias.data();
         const int broad = z.broad();
-        gemm(y, width(), rows, layer.wide.forward, width(), 0, broad, [&](int r, int c, vf v) {
-            vf value, slope;
-            activate<A>(v + load(bias + c), value, slope);
-            store(wide + (size_t)r * broad + c, value);
-            if (slopes) store(slopes + (size_t)r * broad + c, slope);
-        });
+        auto product = [&](auto put) { gemm(y, width(), rows, layer.wide.forward, width(), 0, broad, put); };
+        if (slopes)
+            product([&](int r, int c, vf v) {
+                vf value, slope;
+                activate<A, S>(v + load(bias + c), value, slope);
+                store(wide + (size_t)r * broad + c, value);
+                store(slopes + (size_t)r * broad + c, slope);
+            });
+        else
+            product([&](int r, int c, vf v) {
+                vf value, slope;  // not stored, so not computed
+                activate<A, S>(v + load(bias + c), value, slope);
+                store(wide + (size_t)r * broad + c, value);
+            });
     }
 
     void backward(const Block& b, Carver room) const {
@@ -399,8 +442,8 @@ struct Pass {
                 }
                 to.prompt_keys = slab, to.prompt_values = slab ? slab + (size_t)p.length * z.hidden : nullptr;
                 for (int h = 0; h < z.heads; h++)
-                    attend_backward(view, p, attention_dropout(s, turn), h, z.depth(), heads, d_mixed + row * w, w,
-                                    norms + row * z.heads, z.heads, to);
+                    attend_backward_by<S>(z, view, p, attention_dropout(s, turn), h, z.depth(), heads,
+                                          d_mixed + row * w, w, norms + row * z.heads, z.heads, to);
             }
         }
     }
