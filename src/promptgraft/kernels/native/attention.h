@@ -10,8 +10,8 @@ namespace pg {
 
 constexpr int CHUNK = 64;  // queries whose scores are held at once
 
-// The keys and values of one prompt in one layer, as rows of all heads and, transposed, as columns; for products on tiles
-// as rows in bf16 instead.
+// The keys and values of one prompt in one layer, as rows of all heads and, transposed, as columns; for products on
+// tiles as rows in bf16 instead.
 struct PromptView {
     int length = 0, width = 0;
     const float *keys = nullptr, *values = nullptr;                // [length, width]

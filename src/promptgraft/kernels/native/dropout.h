@@ -1,5 +1,5 @@
-// Dropout whose masks nobody keeps: whether a value stays follows from its sequence's key, the place in the encoder, the
-// row's position in the sequence and its column, so that forward, backward and the plain path all come to the same.
+// Dropout whose masks nobody keeps: whether a value stays follows from its sequence's key, the place in the encoder,
+// the row's position in the sequence and its column, so that forward, backward and the plain path all come to the same.
 // `kernels/dropout.py` has the same numbers.
 #pragma once
 

@@ -55,8 +55,8 @@ Weight<S> room_for(int n, int k, std::vector<void*>& memory) {
     return w;
 }
 
-// A weight [parts * out, in] as it is given: `parts` products over the same input side by side (query, key, value), each
-// padded by itself.
+// A weight [parts * out, in] as it is given: `parts` products over the same input side by side (query, key, value),
+// each padded by itself.
 struct Given {
     const float* weight;
     int parts, out, in;

@@ -102,8 +102,7 @@ template <class S>
 size_t room_bytes(const Encoder<S>& e, const Plan& plan) {
     const Sizes& z = e.sizes;
     size_t rows = plan.most_rows, w = z.width(), reads = plan.most_reads;
-    size_t floats =
-        2 * rows * w + 2 * reads * w + head_floats<S>(z, plan);
+    size_t floats = 2 * rows * w + 2 * reads * w + head_floats<S>(z, plan);
     size_t values = rows * (6 * w + std::max<size_t>(w, z.broad())) + reads * w;
     return floats * sizeof(float) + values * sizeof(S) + rows * sizeof(uint32_t) + 16 * 192;
 }

@@ -268,8 +268,8 @@ struct Pass {
             const SequenceView<S> view = sequence(b, s, t.number, t.qkv, t.query);
             float* norms = t.kept ? t.kept->norms + (t.at + row) * z.heads : nullptr;
             for (int h = 0; h < z.heads; h++)
-                attend_by<S>(z, view, p, attention_dropout(s, t.number), h, z.depth(), room.heads,
-                             room.mixed + row * w, w, norms, z.heads);
+                attend_by<S>(z, view, p, attention_dropout(s, t.number), h, z.depth(), room.heads, room.mixed + row * w,
+                             w, norms, z.heads);
         }
         if (call.learn) std::memcpy((void*)(t.kept->mixed + t.at * w), room.mixed, block_bytes(t.rows, w));
     }
@@ -359,8 +359,7 @@ struct Pass {
             float* norms = norm_slab(b, turn);
             S* d_narrow = norms ? k.narrow + at * w : copy;
             normalise_backward(d, rows, z.hidden, w, layer.narrow_scale.data(), k.narrow + at * w, k.narrow_rate + at,
-                               d_narrow, norms ? norms + 2 * w : nullptr,
-                               norms ? norms + 3 * w : nullptr);
+                               d_narrow, norms ? norms + 2 * w : nullptr, norms ? norms + 3 * w : nullptr);
             if (call.drop_narrow) drop(b, last, site(NARROW, turn), d_narrow);
             const S* slopes = k.slope + at * broad;
             S* d_wide = norms ? k.slope + at * broad : room_wide;

@@ -219,9 +219,9 @@ inline vf odd(vf x, const float (&a)[N]) {
 // GELU for values that are kept in bf16: the normal distribution within 6e-5 and the slope within 6e-4, fits without
 // an exponential (least squares, the largest errors weighted up).
 inline void activate_roughly(vf x, vf& y, vf& slope) {
-    static const float phi[] = {0.175942913f, -0.0843434781f, 0.0561893880f, -0.0367113724f,
+    static const float phi[] = {0.175942913f,  -0.0843434781f, 0.0561893880f,  -0.0367113724f,
                                 0.0210850798f, -0.0125604635f, 0.00869975332f, -0.00331504479f};
-    static const float rise[] = {0.183249086f, -0.113375410f, 0.114635944f, -0.117415242f, 0.0995348939f,
+    static const float rise[] = {0.183249086f,   -0.113375410f, 0.114635944f,   -0.117415242f, 0.0995348939f,
                                  -0.0645640492f, 0.0475200340f, -0.0408802032f, 0.0164346509f};
     vf near = smaller(larger(x, set(-4.0f)), set(4.0f));
     y = x * (odd(near, phi) + 0.5f);

@@ -135,7 +135,8 @@ struct TiledRoom {
 
 // Rows of one head side by side, with zeros up to `padded` rows.
 inline void gather_halves(const bf16* from, int stride, int rows, int padded, int d, bf16* to) {
-    for (int i = 0; i < rows; i++) std::memcpy((void*)(to + (size_t)i * d), from + (size_t)i * stride, d * sizeof(bf16));
+    for (int i = 0; i < rows; i++)
+        std::memcpy((void*)(to + (size_t)i * d), from + (size_t)i * stride, d * sizeof(bf16));
     if (padded > rows) std::memset((void*)(to + (size_t)rows * d), 0, (size_t)(padded - rows) * d * sizeof(bf16));
 }
 
