@@ -259,7 +259,7 @@ def compared(seconds: Seconds, memory: dict[str, float] | None = None) -> list[R
         row |= {"peft_tuned": tuned, "peft_strongest": strongest, "rounds": len(values)}
         row["peak_memory_mib"] = round(memory[path], 1) if path in memory else None
         row["peak_memory_ratio"] = _over(memory, path, DEFAULT)
-        row["peak_memory_ratio_to_tuned"] = _over(memory, path, tuned)
+        row["peak_memory_ratio_to_tuned"] = _over(memory, path, alike(path, tuned))
         rows.append(row)
     return rows
 
@@ -267,6 +267,11 @@ def compared(seconds: Seconds, memory: dict[str, float] | None = None) -> list[R
 def fastest(seconds: Seconds, paths: Sequence[str]) -> str:
     """The path with the smallest median among those that were run."""
     return min((path for path in paths if path in seconds), key=lambda path: statistics.median(seconds[path]))
+
+
+def alike(path: str, tuned: str) -> str:
+    """The tuned path of PEFT whose memory is the measure of a path's: that of the same arithmetic, else the faster."""
+    return next((one for one in TUNED if set(one.split()) & set(path.split()) & {"fp32", "bf16"}), tuned)
 
 
 def spread(name: str, values: Sequence[float], digits: int) -> Row:
