@@ -3,12 +3,11 @@
     python benchmarks/panda_job.py [--models splade-tiny] [--target examples/data/home_reviews] [--steps 60]
 
 All rows of the target, batch 16, P = 20, as many steps for each of the three, validation looked at ten times, the test
-split predicted. Ours: one `api.compare` with these three rows (PANDA as released: dropout on, the teacher
-run at every step), nothing cached. `peft default`
-is how the authors run it: padded to 128 tokens, fp32, dropout on, and in PANDA the teacher in training mode, run and
-differentiated at every step. `peft tuned`: padded to the longest of the batch, no dropout, similar lengths together,
-the teacher without gradient, in fp32 or bf16. Loading the model is in no figure, and each side has done something
-small before; `measured` has the seconds of each job.
+split predicted. Ours: one `api.compare` with these three rows (PANDA as released: dropout on, the teacher run at every
+step), nothing cached. `peft default` is how the authors run it: padded to 128 tokens, fp32, dropout on, and in PANDA
+the teacher in training mode, run and differentiated at every step. `peft tuned`: padded to the longest of the batch, no
+dropout, similar lengths together, the teacher without gradient, in fp32 or bf16. Loading the model is in no figure, and
+each side has done something small before; `measured` has the seconds of each job.
 
 Each path runs in a process of its own, in random order, `--rounds` times; so its peak memory is its own.
 Prints JSON and writes benchmarks/results/panda_job.json.
