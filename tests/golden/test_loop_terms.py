@@ -38,7 +38,7 @@ def test_panda_as_released_by_hand() -> None:
     # Gradients on the logits: 0.2 * beta * dz / (B^2 C) = 0.0025 * dz; cross-entropy's are +-0.5 / B = +-0.25.
     (gradient,) = torch.autograd.grad(loss, scores, retain_graph=True)
     assert gradient.tolist() == [pytest.approx([-0.0025, 0.0025]), pytest.approx([-0.0075, 0.0075])]
-    assert figures["ratio"] == pytest.approx(math.sqrt(2 * (0.0025**2 + 0.0075**2)) / 0.5)
+    assert float(figures["ratio"]) == pytest.approx(math.sqrt(2 * (0.0025**2 + 0.0075**2)) / 0.5)
 
 
 def test_panda_as_released_on_any_batch() -> None:
@@ -78,7 +78,7 @@ def test_distill_is_weighted() -> None:
     scores, teacher = random_scores(4, 3).requires_grad_(), random_scores(4, 3, seed=1)
     loss, figures = Distill(Recorded(teacher), 0.25, 2.0)(step(scores, torch.zeros(4, dtype=torch.long)))
     torch.testing.assert_close(loss, 0.25 * divergence(teacher, scores, 2.0).mean())
-    assert figures["distill"] == pytest.approx(loss.item())
+    assert float(figures["distill"]) == pytest.approx(loss.item())
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 2.0])
@@ -89,7 +89,7 @@ def test_the_gated_terms_gradient_is_the_share_that_was_asked_for(share: float) 
     (ours,) = torch.autograd.grad(loss, scores, retain_graph=True)
     (labels,) = torch.autograd.grad(here.loss, scores, retain_graph=True)
     assert float(ours.norm() / labels.norm()) == pytest.approx(share, rel=1e-4)
-    assert gradient_ratio(loss, here.loss, scores) == pytest.approx(figures["ratio"], rel=1e-4)
+    assert float(gradient_ratio(loss, here.loss, scores)) == pytest.approx(float(figures["ratio"]), rel=1e-4)
 
 
 def test_gated_lives_with_a_row_that_was_cut_to_nothing() -> None:
@@ -99,7 +99,7 @@ def test_gated_lives_with_a_row_that_was_cut_to_nothing() -> None:
     loss = functional.cross_entropy(scores[0], gold[0])
     term, figures = Gated(Recorded(teacher), 0.5, 1.0)(Step(torch.arange(2), torch.arange(2), scores, gold, loss))
     assert math.isfinite(float(term.detach()))
-    assert figures["ratio"] == pytest.approx(0.5, rel=1e-4)
+    assert float(figures["ratio"]) == pytest.approx(0.5, rel=1e-4)
 
 
 def test_trust_is_the_teachers_probability_of_the_truth() -> None:

@@ -70,6 +70,17 @@ class Tokens:
         chars = None if self.chars is None else self.chars[tokens]
         return Tokens(self.ids[tokens], self.types[tokens], starts, rows, words, chars)
 
+    def part(self, first: int, last: int) -> Tokens:
+        """Rows `first` to `last - 1`."""
+        if first == 0 and last == self.count:
+            return self
+        rows = self.rows[first : last + 1]
+        starts = self.starts[rows[0] : rows[-1] + 1]
+        tokens = slice(int(starts[0]), int(starts[-1]))
+        words = None if self.words is None else self.words[tokens]
+        chars = None if self.chars is None else self.chars[tokens]
+        return Tokens(self.ids[tokens], self.types[tokens], starts - starts[0], rows - rows[0], words, chars)
+
 
 def gather(
     starts: Int[Tensor, "M_plus_1"], index: Int[Tensor, "N"]
@@ -82,18 +93,22 @@ def gather(
 
 
 def concatenate(parts: Sequence[Tokens]) -> Tokens:
-    """Rows of several batches, one after the other."""
+    """Rows of several batches, one after the other; what only some of them have is -1 in the others."""
     if len(parts) == 1:
         return parts[0]
     words = [part.words for part in parts if part.words is not None]
     chars = [part.chars for part in parts if part.chars is not None]
+    if words and len(words) < len(parts):
+        words = [part.words if part.words is not None else torch.full_like(part.ids, -1) for part in parts]
+    if chars and len(chars) < len(parts):
+        chars = [part.chars if part.chars is not None else part.ids.new_full((len(part.ids), 2), -1) for part in parts]
     return Tokens(
         torch.cat([part.ids for part in parts]),
         torch.cat([part.types for part in parts]),
         _chain([part.starts for part in parts]),
         _chain([part.rows for part in parts]),
-        torch.cat(words) if len(words) == len(parts) else None,
-        torch.cat(chars) if len(chars) == len(parts) else None,
+        torch.cat(words) if words else None,
+        torch.cat(chars) if chars else None,
         sum(part.cut for part in parts),
     )
 

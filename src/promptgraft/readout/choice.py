@@ -29,6 +29,7 @@ class Choice:
     reads: ClassVar[Literal["pooled", "tokens"]] = "pooled"
     unit: ClassVar[Literal["row", "word"]] = "row"
     pairs: ClassVar[bool] = False
+    stacks: ClassVar[bool] = False
 
     weight: Float[Tensor, "F"]
 

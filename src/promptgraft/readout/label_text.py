@@ -42,12 +42,13 @@ class LabelText:
     reads: ClassVar[Literal["pooled", "tokens"]] = "pooled"
     unit: ClassVar[Literal["row", "word"]] = "row"
     pairs: ClassVar[bool] = False
+    stacks: ClassVar[bool] = True
 
     labels: tuple[str, ...]
-    embeddings: Float[Tensor, "C H"]
-    delta: Float[Tensor, "C H"]
-    raw_scale: Float[Tensor, ""]
-    bias: Float[Tensor, "C"]
+    embeddings: Float[Tensor, "*K C H"]
+    delta: Float[Tensor, "*K C H"]
+    raw_scale: Float[Tensor, "*K"]
+    bias: Float[Tensor, "*K C"]
 
     @classmethod
     def create(cls, task: Task, width: int, generator: torch.Generator, describe: Describe) -> Self:
@@ -88,16 +89,16 @@ class LabelText:
         labels = classes.class_indices((example.label for example in examples), task)
         return torch.tensor(labels, dtype=torch.long, device=tokens.ids.device)
 
-    def scores(self, features: Float[Tensor, "B H"], tokens: Tokens) -> Float[Tensor, "B C"]:
+    def scores(self, features: Float[Tensor, "*K B H"], tokens: Tokens) -> Float[Tensor, "*K B C"]:
         texts = torch.nn.functional.normalize(features.to(self.delta.dtype), dim=-1)
         labels = torch.nn.functional.normalize(self.embeddings + self.delta, dim=-1)
-        return self.scale() * texts @ labels.T + self.bias
+        return self.scale()[..., None, None] * texts @ labels.mT + self.bias.unsqueeze(-2)
 
-    def scale(self) -> Float[Tensor, ""]:
+    def scale(self) -> Float[Tensor, "*K"]:
         """The factor of the cosine, between 1 and 100."""
         return SCALE_LEAST * torch.exp(math.log(SCALE_MOST / SCALE_LEAST) * torch.sigmoid(self.raw_scale))
 
-    def loss(self, scores: Float[Tensor, "B C"], gold: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
+    def loss(self, scores: Float[Tensor, "*K B C"], gold: Int[Tensor, "*K B"]) -> Float[Tensor, "*K B"]:
         return classes.cross_entropy(scores, gold)
 
     def predict(

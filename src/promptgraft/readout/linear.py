@@ -28,10 +28,11 @@ class Linear:
     reads: ClassVar[Literal["pooled", "tokens"]] = "pooled"
     unit: ClassVar[Literal["row", "word"]] = "row"
     pairs: ClassVar[bool] = True
+    stacks: ClassVar[bool] = True
 
     labels: tuple[str, ...]
-    weight: Float[Tensor, "C F"]
-    bias: Float[Tensor, "C"]
+    weight: Float[Tensor, "*K C F"]
+    bias: Float[Tensor, "*K C"]
 
     @classmethod
     def create(cls, task: Task, width: int, generator: torch.Generator, describe: Describe) -> Self:
@@ -57,10 +58,10 @@ class Linear:
         labels = classes.class_indices((example.label for example in examples), task)
         return torch.tensor(labels, dtype=torch.long, device=tokens.ids.device)
 
-    def scores(self, features: Float[Tensor, "B F"], tokens: Tokens) -> Float[Tensor, "B C"]:
-        return torch.nn.functional.linear(features.to(self.weight.dtype), self.weight, self.bias)
+    def scores(self, features: Float[Tensor, "*K B F"], tokens: Tokens) -> Float[Tensor, "*K B C"]:
+        return features.to(self.weight.dtype) @ self.weight.mT + self.bias.unsqueeze(-2)
 
-    def loss(self, scores: Float[Tensor, "B C"], gold: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
+    def loss(self, scores: Float[Tensor, "*K B C"], gold: Int[Tensor, "*K B"]) -> Float[Tensor, "*K B"]:
         return classes.cross_entropy(scores, gold)
 
     def predict(

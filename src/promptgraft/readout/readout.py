@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar, Literal, Protocol, Self
 
 import torch
@@ -29,6 +30,8 @@ class Readout(Protocol):
         reads: `pooled` (one vector a sequence) or `tokens` (one a token).
         unit: what scores and gold labels are counted in.
         pairs: whether it can read separately encoded pairs (features |u-v|, u*v).
+        stacks: whether one of it can stand for many: a dataclass whose `scores` and `loss` take a leading axis of
+            models, features `[K, B, F]` and gold `[K, B]`, once all of its tensors have one.
     """
 
     name: ClassVar[str]
@@ -36,6 +39,7 @@ class Readout(Protocol):
     reads: ClassVar[Literal["pooled", "tokens"]]
     unit: ClassVar[Literal["row", "word"]]
     pairs: ClassVar[bool]
+    stacks: ClassVar[bool]
 
     @classmethod
     def create(cls, task: Task, width: int, generator: torch.Generator, describe: Describe) -> Self:
@@ -101,6 +105,27 @@ def register(readout: type[Readout]) -> type[Readout]:
 def on_device(readout: Readout, device: torch.device) -> Readout:
     """A copy of a readout on a device, with leaf tensors of its own."""
     return type(readout).load({name: value.to(device) for name, value in readout.state().items()})
+
+
+def kind_of(readout: Readout) -> tuple[object, ...] | None:
+    """Equal for readouts that one can stand for; None for one that stands for itself alone."""
+    if not readout.stacks:
+        return None
+    return (type(readout), *((name, value.shape, value.device) for name, value in _tensors(readout).items()))
+
+
+def stack_readouts(readouts: Sequence[Readout]) -> Readout:
+    """One readout that stands for all of these, which are of one kind; gradients flow back to each."""
+    first = readouts[0]
+    if len(readouts) == 1:
+        return first
+    own = [_tensors(readout) for readout in readouts]
+    return replace(first, **{name: torch.stack([one[name] for one in own]) for name in own[0]})  # type: ignore[type-var]
+
+
+def _tensors(readout: Readout) -> dict[str, Tensor]:
+    """A dataclass's tensors by field."""
+    return {name: value for name, value in vars(readout).items() if isinstance(value, Tensor)}
 
 
 def find(name: str) -> type[Readout]:

@@ -33,10 +33,11 @@ class Regression:
     reads: ClassVar[Literal["pooled", "tokens"]] = "pooled"
     unit: ClassVar[Literal["row", "word"]] = "row"
     pairs: ClassVar[bool] = True
+    stacks: ClassVar[bool] = True
 
-    weight: Float[Tensor, "F"]
-    bias: Float[Tensor, ""]
-    moments: Float[Tensor, "2"]
+    weight: Float[Tensor, "*K F"]
+    bias: Float[Tensor, "*K"]
+    moments: Float[Tensor, "*K 2"]
 
     @classmethod
     def create(cls, task: Task, width: int, generator: torch.Generator, describe: Describe) -> Self:
@@ -63,10 +64,10 @@ class Regression:
         standard = [classes.UNLABELLED if value is None else (value - mean) / sd for value in numbers]
         return torch.tensor(standard, dtype=self.weight.dtype, device=tokens.ids.device)
 
-    def scores(self, features: Float[Tensor, "B F"], tokens: Tokens) -> Float[Tensor, "B"]:
-        return features.to(self.weight.dtype) @ self.weight + self.bias
+    def scores(self, features: Float[Tensor, "*K B F"], tokens: Tokens) -> Float[Tensor, "*K B"]:
+        return (features.to(self.weight.dtype) @ self.weight.unsqueeze(-1)).squeeze(-1) + self.bias.unsqueeze(-1)
 
-    def loss(self, scores: Float[Tensor, "B"], gold: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
+    def loss(self, scores: Float[Tensor, "*K B"], gold: Float[Tensor, "*K B"]) -> Float[Tensor, "*K B"]:
         return torch.where(gold == classes.UNLABELLED, torch.zeros_like(scores), (scores - gold) ** 2)
 
     def predict(

@@ -35,6 +35,7 @@ class Tagging:
     reads: ClassVar[Literal["pooled", "tokens"]] = "tokens"
     unit: ClassVar[Literal["row", "word"]] = "word"
     pairs: ClassVar[bool] = False
+    stacks: ClassVar[bool] = False
 
     labels: tuple[str, ...]
     weight: Float[Tensor, "C H"]

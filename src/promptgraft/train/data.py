@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Int
@@ -34,9 +35,14 @@ class Data:
     def __len__(self) -> int:
         return self.tokens.count
 
+    @cached_property
+    def unit_is_row(self) -> bool:
+        """Whether every row is one unit."""
+        return torch.equal(self.units, torch.arange(len(self) + 1))
+
     def unit_index(self, rows: Int[Tensor, "N"]) -> Int[Tensor, "M"]:
         """Units of these rows, in order."""
-        return gather(self.units, rows)[0]
+        return rows if self.unit_is_row else gather(self.units, rows)[0]
 
 
 def make_data(task: Task, examples: Sequence[Example], tokens: Tokens, readout: Readout, labelled: int) -> Data:

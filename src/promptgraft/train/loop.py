@@ -15,19 +15,26 @@ from promptgraft.errors import RunError
 from promptgraft.kernels.dropout import Dropout
 from promptgraft.model.backbone import Backbone, Batch
 from promptgraft.model.device import CPU, tokens_at_once
-from promptgraft.model.tokens import Tokens, concatenate
+from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import Prompt, PromptStack, stack
 from promptgraft.readout.readout import on_device
 from promptgraft.task.metrics import score as metric_score
 from promptgraft.train.checkpoint import Checkpoints, Saved
+from promptgraft.train.draw import Order, Pool
 from promptgraft.train.optimiser import Group, Leaf, plan, schedule, update
-from promptgraft.train.predict import Question, answer, score
+from promptgraft.train.predict import Question, answer
 from promptgraft.train.run import Run, Trained, Tuned
 from promptgraft.train.terms import Step
+from promptgraft.train.together import Scored, score_together
 
 # Tokens of one forward and backward. Runs do not share gradients, so cutting a step between runs is exact;
 # smaller pieces keep a layer's activations in the processor's cache.
 STEP_TOKENS = 4096
+
+PLAIN = ("step", "best_key", "best_step", "stale", "done", "seconds", "history")
+
+Loss = tuple[Tensor, dict[str, Tensor]]
+"""A run's loss with its graph, and figures for its history."""
 
 Progress = Callable[[int, int, float], None]
 """Called with steps done, steps in all, last mean loss."""
@@ -40,8 +47,8 @@ class _State:
     run: Run
     groups: dict[str, Group]
     generator: torch.Generator
+    order: Order
     step: int = 0
-    order: list[int] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
     best_key: tuple[float, float] = (-math.inf, -math.inf)
     best_step: int = 0
@@ -69,14 +76,16 @@ def train(
     """
     if len({run.pack for run in runs}) > 1:
         raise RunError("these runs cannot share a batch", do="train them one by one")
-    saved = checkpoints.load([run.name for run in runs]) if checkpoints is not None else {}
-    states = [_begin(run, saved.get(run.name)) for run in runs]
+    states = [_begin(run) for run in runs]
+    if checkpoints is not None:
+        _resume(states, checkpoints)
+    pool = Pool([run.train for run in runs])
     total, most = sum(run.recipe.steps for run in runs), tokens_at_once(backbone, STEP_TOKENS)
     while active := [state for state in states if not state.done]:
         losses = []
         for chunk in _chunks(active, most):
             began = time.perf_counter()
-            losses += _step(backbone, chunk)
+            losses += _step(backbone, pool, chunk)
             _charge(chunk, time.perf_counter() - began)
         due = [state for state in active if _is_due(state)]
         if due:
@@ -92,8 +101,8 @@ def train(
     return [_finish(state) for state in states]
 
 
-def _begin(run: Run, saved: Saved | None) -> _State:
-    """A fresh state, or the one a killed call left behind."""
+def _begin(run: Run) -> _State:
+    """A fresh state."""
     recipe = run.recipe
     rates = {"prompt": recipe.rate, "readout": recipe.readout_rate, "weights": recipe.weights_rate}
     groups = {
@@ -104,11 +113,9 @@ def _begin(run: Run, saved: Saved | None) -> _State:
     if not groups:
         raise RunError("nothing to train", where=run.name)
     generator = torch.Generator().manual_seed(run.seed)
-    state = _State(run, groups, generator)
+    state = _State(run, groups, generator, Order(run.train, recipe.batch, generator))
     state.best = _copy(run)
     state.done = recipe.steps == 0
-    if saved is not None:
-        _restore(state, saved)
     return state
 
 
@@ -123,7 +130,7 @@ def _chunks(states: Sequence[_State], most: int) -> Iterator[list[_State]]:
     size = 0
     for state in states:
         mean = len(state.run.train.tokens.ids) / max(1, len(state.run.train))
-        tokens = int(mean * min(state.run.recipe.batch, len(state.run.train)))
+        tokens = int(mean * state.order.size)
         if chunk and size + tokens > most:
             yield chunk
             chunk, size = [], 0
@@ -133,40 +140,44 @@ def _chunks(states: Sequence[_State], most: int) -> Iterator[list[_State]]:
         yield chunk
 
 
-def _step(backbone: Backbone, states: Sequence[_State]) -> list[float]:
+def _step(backbone: Backbone, pool: Pool, states: Sequence[_State]) -> list[float]:
     """One optimiser step of every run in one packed forward and backward."""
-    rows = [_draw(state) for state in states]
-    tokens = [state.run.train.tokens.select(index) for state, index in zip(states, rows, strict=True)]
-    tuned = [state.run.tuned() for state in states]
-    hidden = _forward(backbone, states, tuned, tokens)
-    losses = []
-    for state, index, part, model, own in zip(states, rows, tokens, tuned, hidden, strict=True):
-        losses.append(_loss(state, index, score(model, own, part)))
+    rows = [state.order.draw() for state in states]
+    counts = [len(index) for index in rows]
+    tokens = pool.gather([state.run.train for state in states], rows)
+    models = [state.run.tuned() for state in states]
+    hidden = _forward(backbone, states, models, counts, tokens)
+    losses: list[Loss] = []
+    for scored in score_together(models, counts, tokens, hidden):
+        losses += _losses(scored, [states[one] for one in scored.members], [rows[one] for one in scored.members])
     values = _record(states, losses)
-    torch.stack([loss for loss, _ in losses]).sum().backward()
+    torch.stack([total for total, _ in losses]).sum().backward()
     _update(states)
     return values
 
 
 def _forward(
-    backbone: Backbone, states: Sequence[_State], tuned: Sequence[Tuned], tokens: Sequence[Tokens]
-) -> Sequence[Float[Tensor, "N H"]]:
-    """Hidden states of each run's rows, out of one packed batch."""
+    backbone: Backbone, states: Sequence[_State], models: Sequence[Tuned], counts: Sequence[int], tokens: Tokens
+) -> Float[Tensor, "N H"]:
+    """Hidden states of all runs' rows, out of one packed batch."""
     run = states[0].run
     own = backbone if run.weights is None else backbone.with_weights(run.weights.leaves)
-    prompts = _stack(states, tuned)
-    counts = torch.tensor([part.sequences for part in tokens])
-    owner = torch.arange(len(tokens)).repeat_interleave(counts) if prompts is not None else None
-    dropout = _dropout(states, tokens) if run.dropout else None
-    hidden = own.forward(Batch(concatenate(tokens), owner), prompts, run.read, dropout=dropout)
-    sizes = [len(part.ids) if run.read == "tokens" else part.sequences for part in tokens]
-    parts = torch.split(hidden, sizes)
-    return [drop(part, state) for part, state in zip(parts, states, strict=True)] if run.dropout else parts
+    prompts = _stack(states, models)
+    sequences = tokens.rows[torch.tensor([0, *counts]).cumsum(0)].diff()
+    owner = torch.arange(len(states)).repeat_interleave(sequences) if prompts is not None else None
+    if not run.dropout:
+        return own.forward(Batch(tokens, owner), prompts, run.read)
+    drawn = [Dropout.draw(run.dropout, n, state.generator) for state, n in zip(states, sequences.tolist(), strict=True)]
+    dropout = Dropout(run.dropout, torch.cat([one.keys for one in drawn]))
+    hidden = own.forward(Batch(tokens, owner), prompts, run.read, dropout=dropout)
+    ends = tokens.starts[tokens.rows] if run.read == "tokens" else tokens.rows
+    sizes = ends[torch.tensor([0, *counts]).cumsum(0)].diff().tolist()
+    return torch.cat([drop(part, state) for part, state in zip(hidden.split(sizes), states, strict=True)])
 
 
-def _stack(states: Sequence[_State], tuned: Sequence[Tuned]) -> PromptStack | None:
+def _stack(states: Sequence[_State], models: Sequence[Tuned]) -> PromptStack | None:
     """The runs' prompts as one table; train-mode dropout falls on the prompt too, as in P-tuning v2."""
-    given = [(state, model.prompt) for state, model in zip(states, tuned, strict=True) if model.prompt is not None]
+    given = [(state, model.prompt) for state, model in zip(states, models, strict=True) if model.prompt is not None]
     if not given:
         return None
     prompts = [
@@ -175,59 +186,45 @@ def _stack(states: Sequence[_State], tuned: Sequence[Tuned]) -> PromptStack | No
     return stack(prompts)
 
 
-def _dropout(states: Sequence[_State], tokens: Sequence[Tokens]) -> Dropout:
-    """Each run draws the keys of its own sequences."""
-    rate = states[0].run.dropout
-    drawn = [Dropout.draw(rate, part.sequences, state.generator) for state, part in zip(states, tokens, strict=True)]
-    return Dropout(rate, torch.cat([one.keys for one in drawn]))
-
-
 def drop(values: Float[Tensor, "..."], state: _State) -> Float[Tensor, "..."]:
     """Inverted dropout of a run's own values, with a mask from its generator."""
     kept = torch.rand(values.shape, generator=state.generator) >= state.run.dropout
     return values * kept.to(values.device) / (1 - state.run.dropout)
 
 
-def _draw(state: _State) -> Tensor:
-    """The next labelled rows, and as many unlabelled ones if there are any.
-
-    No row comes twice in a pass over the rows; those left at its end, too few for a batch, are passed over.
-    """
-    train, batch = state.run.train, state.run.recipe.batch
-    size = min(batch, train.labelled)
-    if len(state.order) < size:
-        state.order = torch.randperm(train.labelled, generator=state.generator).tolist()
-    rows, state.order = state.order[:size], state.order[size:]
-    if (free := len(train) - train.labelled) > 0:
-        drawn = torch.randint(free, (min(batch, free),), generator=state.generator)
-        rows = [*rows, *(drawn + train.labelled).tolist()]
-    return torch.tensor(rows)
+def _losses(scored: Scored, states: Sequence[_State], rows: Sequence[Tensor]) -> list[Loss]:
+    """Of runs that are scored together: each one's loss."""
+    if len(states) == 1 or any(state.run.terms for state in states):  # a term differentiates by its own run's scores
+        each = zip(states, rows, scored.each(), strict=True)
+        return [_loss(state, index, scores) for state, index, scores in each]
+    units = [state.run.train.unit_index(index) for state, index in zip(states, rows, strict=True)]
+    gold = torch.stack([state.run.train.gold[index] for state, index in zip(states, units, strict=True)])
+    per_unit = scored.readout.loss(scored.scores, gold.to(scored.scores.device))
+    labels = per_unit.sum(-1) / gold.ne(-100).sum(-1).clamp_min(1).to(per_unit.device)
+    return [(one, {"label_loss": one.detach(), "loss": one.detach()}) for one in labels.unbind()]
 
 
-def _loss(state: _State, rows: Tensor, scores: Tensor) -> tuple[Tensor, dict[str, Tensor | float]]:
-    """Label loss plus the run's terms, and what the history should say of them."""
+def _loss(state: _State, rows: Tensor, scores: Tensor) -> Loss:
+    """The labels' loss plus the run's terms."""
     units = state.run.train.unit_index(rows)
     gold = state.run.train.gold[units].to(scores.device)
     per_unit = state.run.readout.loss(scores, gold)
     count = gold.ne(-100).flatten(1).any(1).sum() if gold.ndim > 1 else gold.ne(-100).sum()
     labels = per_unit.sum() / count.clamp_min(1)
-    total = labels
-    row: dict[str, Tensor | float] = {"label_loss": labels.detach()}
+    total, figures = labels, {"label_loss": labels.detach()}
     for term in state.run.terms:
-        loss, figures = term(Step(rows, units, scores, gold, labels))
-        total = total + loss
-        row |= figures
-    return total, row | {"loss": total.detach()}
+        loss, said = term(Step(rows, units, scores, gold, labels))
+        total, figures = total + loss, figures | said
+    return total, figures | {"loss": total.detach()}
 
 
-def _record(states: Sequence[_State], losses: Sequence[tuple[Tensor, dict[str, Tensor | float]]]) -> list[float]:
+def _record(states: Sequence[_State], losses: Sequence[Loss]) -> list[float]:
     """Write a step's figures into the histories, read from the device all at once; gives every run's loss.
 
     Raises:
         RunError: a loss is not finite.
     """
-    found = [torch.as_tensor(value, device=losses[0][0].device) for _, row in losses for value in row.values()]
-    figures = iter(torch.stack(found).tolist())
+    figures = iter(torch.stack([value for _, row in losses for value in row.values()]).tolist())
     for state, (_, row) in zip(states, losses, strict=True):
         state.history.append({"step": state.step + 1.0} | {name: next(figures) for name in row})
         loss = state.history[-1]["loss"]
@@ -316,8 +313,7 @@ def _dump(state: _State) -> Saved:
     tensors |= {f"generator.{index}": stream.get_state() for index, stream in enumerate(_streams(state))}
     for name, leaf in _all_leaves(state):
         tensors |= {f"{name}.exp_avg": leaf.exp_avg, f"{name}.exp_avg_sq": leaf.exp_avg_sq}
-    plain = ("step", "order", "best_key", "best_step", "stale", "done", "seconds", "history")
-    return tensors, {name: getattr(state, name) for name in plain}
+    return tensors | {"order": state.order.left}, {name: getattr(state, name) for name in PLAIN}
 
 
 def _streams(state: _State) -> tuple[torch.Generator, ...]:
@@ -328,6 +324,23 @@ def _streams(state: _State) -> tuple[torch.Generator, ...]:
 def _all_leaves(state: _State) -> Iterator[tuple[str, Leaf]]:
     for group in state.groups.values():
         yield from group.leaves.items()
+
+
+def _resume(states: Sequence[_State], checkpoints: Checkpoints) -> None:
+    """Go on where a killed call was, if what it left is whole for all: an older version's may lack something."""
+    saved = checkpoints.load([state.run.name for state in states])
+    if all(state.run.name in saved and _is_whole(state, saved[state.run.name]) for state in states):
+        for state in states:
+            _restore(state, saved[state.run.name])
+
+
+def _is_whole(state: _State, saved: Saved) -> bool:
+    """Whether it has all that `_restore` takes, in this run's shapes."""
+    (tensors, plain), (wanted, names) = saved, _dump(state)
+    shapes = all(
+        name == "order" or tensors[name].shape == value.shape for name, value in wanted.items() if name in tensors
+    )
+    return tensors.keys() == wanted.keys() and plain.keys() == names.keys() and shapes
 
 
 def _restore(state: _State, saved: Saved) -> None:
@@ -342,6 +355,7 @@ def _restore(state: _State, saved: Saved) -> None:
     for name, leaf in _all_leaves(state):
         leaf.exp_avg.copy_(tensors[f"{name}.exp_avg"])
         leaf.exp_avg_sq.copy_(tensors[f"{name}.exp_avg_sq"])
-    for key, plain_value in plain.items():
-        setattr(state, key, plain_value)
+    state.order.left = tensors["order"]
+    for key in PLAIN:
+        setattr(state, key, plain[key])
     state.best_key = (state.best_key[0], state.best_key[1])

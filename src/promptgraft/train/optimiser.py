@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
+from itertools import accumulate
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 BETAS = (0.9, 0.98)
@@ -90,7 +91,7 @@ def update(moves: Sequence[Move]) -> None:
 
 def _adamw(members: Sequence[tuple[Leaf, Tensor, int]], rate: float, decay: float, device: torch.device) -> None:
     """Move tensors that share a rate: what torch.optim.AdamW(fused=True) calls, tensor by tensor in one pass each."""
-    numbers = {step: torch.tensor(float(step), device=device) for _, _, step in members}
+    numbers = {step: torch.tensor(float(step), device=device) for step in {step for _, _, step in members}}
     torch._fused_adamw_(
         [leaf.value for leaf, _, _ in members],
         [gradient for _, gradient, _ in members],
@@ -119,21 +120,27 @@ def clipped(moves: Sequence[Move]) -> list[Sequence[Tensor]]:
         return [move.gradients for move in moves]
     squares = torch.stack(torch._foreach_norm(flat)).square()
     limits = [move.group.clip or torch.inf for move in moves]
-    shrink = (squares.new_tensor(limits) / (_sums(squares, sizes).sqrt() + 1e-6)).clamp(max=1)
-    owner = torch.arange(len(moves)).repeat_interleave(torch.tensor(sizes)).to(squares.device)
+    rectangle, owner = _places(tuple(sizes), squares.device)
+    shrink = (squares.new_tensor(limits) / (_sums(squares, rectangle).sqrt() + 1e-6)).clamp(max=1)
     short = iter(torch._foreach_mul(flat, shrink[owner].unbind()))
     return [[next(short) for _ in range(size)] for size in sizes]
 
 
-def _sums(values: Float[Tensor, "N"], sizes: Sequence[int]) -> Float[Tensor, "M"]:
-    """Sums of consecutive values, `sizes[m]` in the m-th, added one by one: no sum depends on how long another is."""
-    firsts, padding = [0, *torch.tensor(sizes).cumsum(0).tolist()[:-1]], len(values)
-    index = [
-        [first + place if place < size else padding for place in range(max(sizes))]
-        for first, size in zip(firsts, sizes, strict=True)
+@lru_cache(maxsize=8)
+def _places(sizes: tuple[int, ...], device: torch.device) -> tuple[Int[Tensor, "M most"], Int[Tensor, "N"]]:
+    """Of consecutive groups the indices of their members, N where there are no more; and of every member its group."""
+    ends, most = [0, *accumulate(sizes)], max(sizes)
+    rectangle = [
+        [first + place if place < size else ends[-1] for place in range(most)]
+        for first, size in zip(ends, sizes, strict=False)
     ]
-    rectangle = torch.cat([values, values.new_zeros(1)])[torch.tensor(index, device=values.device)]
-    return reduce(torch.add, rectangle.unbind(1))
+    owner = [group for group, size in enumerate(sizes) for _ in range(size)]
+    return torch.tensor(rectangle, device=device), torch.tensor(owner, device=device)
+
+
+def _sums(values: Float[Tensor, "N"], rectangle: Int[Tensor, "M most"]) -> Float[Tensor, "M"]:
+    """Sums of groups, their members added one by one: no sum depends on how long another is."""
+    return reduce(torch.add, torch.cat([values, values.new_zeros(1)])[rectangle].unbind(1))
 
 
 def schedule(step: int, steps: int, warmup: float) -> float:

@@ -15,6 +15,7 @@ from promptgraft.model.tokens import Tokens, concatenate, gather
 from promptgraft.prompt.prompt import Prompt, PromptStack, stack
 from promptgraft.readout.features import features
 from promptgraft.train.run import Tuned
+from promptgraft.train.together import score_together
 
 # Tokens in one forward: large enough to keep the matrix products busy, small enough that the activations of
 # a layer stay in the processor's cache (measured flat between 1,024 and 8,192 on two cores).
@@ -81,9 +82,10 @@ def answer(backbone: Backbone, questions: Sequence[Question]) -> list[Tensor]:
     owner = torch.arange(len(questions)).repeat_interleave(counts) if given else None
     read = questions[0].tuned.read
     states = hidden_states(backbone, tokens, stack(given) if given else None, owner, read)
-    sizes = [len(q.tokens.ids) if read == "tokens" else q.tokens.sequences for q in questions]
+    models, rows = [question.tuned for question in questions], [question.tokens.count for question in questions]
     with torch.no_grad():
-        return [score(q.tuned, part, q.tokens).cpu() for q, part in zip(questions, states.split(sizes), strict=True)]
+        found = score_together(models, rows, tokens, states)
+        return [scores.cpu() for some in found for scores in some.each()]
 
 
 def answer_one(backbone: Backbone, tuned: Tuned, tokens: Tokens) -> Tensor:

@@ -34,16 +34,17 @@ class Term(Protocol):
 
     name: str
 
-    def __call__(self, step: Step) -> tuple[Float[Tensor, ""], dict[str, float]]:
-        """The weighted loss to add, and figures for the history."""
+    def __call__(self, step: Step) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
+        """The weighted loss to add, and figures for the history, detached."""
         ...
 
 
-def gradient_ratio(term: Tensor, loss: Tensor, scores: Tensor) -> float:
+def gradient_ratio(term: Tensor, loss: Tensor, scores: Tensor) -> Float[Tensor, ""]:
     """Norm of the term's gradient on the scores over that of the label loss: its share of the signal."""
     (ours,) = torch.autograd.grad(term, scores, retain_graph=True)
     (labels,) = torch.autograd.grad(loss, scores, retain_graph=True)
-    return float(ours.norm() / labels.norm().clamp_min(1e-12))
+    share: Tensor = ours.norm() / labels.norm().clamp_min(1e-12)
+    return share
 
 
 def known(teacher: Float[Tensor, "..."], scores: Float[Tensor, "..."]) -> Bool[Tensor, "..."]:
@@ -81,12 +82,12 @@ class Match:
     def __init__(self, teacher: Teacher, beta: float = 0.1) -> None:
         self.teacher, self.beta = teacher, beta
 
-    def __call__(self, step: Step) -> tuple[Tensor, dict[str, float]]:
+    def __call__(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
         teacher = self.teacher(step)
         both = known(teacher, step.scores)
         error = (teacher.where(both, 0) - step.scores.where(both, 0)).square().sum() / both.sum().clamp_min(1)
         loss = 0.1 * self.beta * error / len(step.rows)
-        return loss, {"match": float(loss.detach()), "ratio": gradient_ratio(loss, step.loss, step.scores)}
+        return loss, {"match": loss.detach(), "ratio": gradient_ratio(loss, step.loss, step.scores)}
 
 
 class Distill:
@@ -101,9 +102,9 @@ class Distill:
     def __init__(self, teacher: Teacher, weight: float, temperature: float) -> None:
         self.teacher, self.weight, self.temperature = teacher, weight, temperature
 
-    def __call__(self, step: Step) -> tuple[Tensor, dict[str, float]]:
+    def __call__(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
         loss = self.weight * divergence(self.teacher(step), step.scores, self.temperature).mean()
-        return loss, {"distill": float(loss.detach()), "ratio": gradient_ratio(loss, step.loss, step.scores)}
+        return loss, {"distill": loss.detach(), "ratio": gradient_ratio(loss, step.loss, step.scores)}
 
 
 class Gated:
@@ -119,13 +120,13 @@ class Gated:
     def __init__(self, teacher: Teacher, share: float, temperature: float) -> None:
         self.teacher, self.share, self.temperature = teacher, share, temperature
 
-    def __call__(self, step: Step) -> tuple[Tensor, dict[str, float]]:
+    def __call__(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
         teacher = self.teacher(step)
         gate = trust(teacher, step.gold)
         term = (gate * divergence(teacher, step.scores, self.temperature)).mean()
         ratio = gradient_ratio(term, step.loss, step.scores)
-        scale = min(self.share / max(ratio, 1e-6), 1e3)
-        return scale * term, {"gate": float(gate.mean()), "ratio": ratio * scale}
+        scale = (self.share / ratio.clamp_min(1e-6)).clamp_max(1e3)
+        return scale * term, {"gate": gate.mean(), "ratio": ratio * scale}
 
 
 def trust(teacher: Tensor, gold: Tensor) -> Float[Tensor, "U"]:
