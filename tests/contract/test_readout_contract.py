@@ -15,6 +15,8 @@ from promptgraft.errors import RunError, TaskError, UsageError
 from promptgraft.model.tokens import Tokens, concatenate
 from promptgraft.readout.readout import READOUTS, Readout, find
 from promptgraft.task.task import KINDS, Answers, Example, Kind, Task
+from promptgraft.train.run import Tuned
+from promptgraft.train.together import score_together
 
 WIDTH = 12
 LABELS = {"bad": "a bad thing", "good": "a good thing", "other": "something else"}
@@ -294,6 +296,37 @@ def test_a_label_that_does_not_fit_is_named(name: str, kind: Kind) -> None:
     example = Example(old.text, old.pair, old.choices, old.tokens, wrong)
     with pytest.raises(TaskError, match="nonsense"):
         create(name, world).gold([example], world.tokens, world.task)
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_models_that_are_scored_together_score_as_each_alone(name: str, kind: Kind) -> None:
+    """Values, losses and gradients; so does one that stands for itself among them."""
+    counts = [5, 5, 5, 2]
+    worlds = [make_world(kind, rows=count, seed=seed) for seed, count in enumerate(counts)]
+    readouts = [create(name, world, seed) for seed, world in enumerate(worlds)]
+    models = [Tuned(None, readout, "mean", "cross") for readout in readouts]
+    tokens, hidden = concatenate([world.tokens for world in worlds]), torch.cat(list(map(features, readouts, worlds)))
+    groups = list(score_together(models, counts, tokens, hidden))
+    assert [member for group in groups for member in group.members] == [0, 1, 2, 3]
+    assert len(groups) == (2 if type(readouts[0]).stacks else 4)
+    found = [one for group in groups for one in group.each()]
+    for readout, world, mine in zip(readouts, worlds, found, strict=True):
+        alone = scores(readout, world)
+        torch.testing.assert_close(mine, alone, atol=1e-5, rtol=1e-5)
+        gold = readout.gold(world.examples, world.tokens, world.task)
+        leaves = list(readout.parameters().values())
+        for got, wanted in zip(
+            torch.autograd.grad(readout.loss(mine, gold).sum(), leaves, retain_graph=True),
+            torch.autograd.grad(readout.loss(alone, gold).sum(), leaves),
+            strict=True,
+        ):
+            torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-4)
+    first = groups[0]
+    if len(first.members) > 1:
+        each = [readouts[one].gold(worlds[one].examples, worlds[one].tokens, worlds[one].task) for one in first.members]
+        together = first.readout.loss(first.scores, torch.stack(each))
+        for one, losses in zip(first.members, together, strict=True):
+            torch.testing.assert_close(losses, readouts[one].loss(found[one], each[one]))
 
 
 def test_a_misspelt_name_is_met_with_the_nearest() -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
 
 from disk import full_disk
 from promptgraft.engine.keep import make_artefact
@@ -102,6 +105,30 @@ def test_goes_on_to_the_same_bits(name: str, backbone: Backbone, source: Source,
         interrupted(backbone, store, jobs, at)
         assert all_bits(backbone, jobs, store) == undisturbed, f"stopped at sign {at} of {signs}"
         assert not list((store.folder / "checkpoint").glob("*")), "a finished run leaves no checkpoint"
+
+
+def renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As a version wrote them that had an optimiser a run."""
+    return {name.replace("exp_avg", "optimiser.0"): value for name, value in tensors.items()}
+
+
+def reshaped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As of runs with longer prompts."""
+    return {name: value.repeat_interleave(2, -1) if "now.prompt" in name else value for name, value in tensors.items()}
+
+
+@pytest.mark.parametrize("spoil", [renamed, reshaped])
+def test_a_checkpoint_of_another_version_is_as_good_as_none(
+    spoil: Callable[[dict[str, Tensor]], dict[str, Tensor]], backbone: Backbone, tmp_path: Path
+) -> None:
+    jobs = [job(backbone, "prompt-tuning", seed) for seed in range(2)]
+    store = Store(tmp_path, every=0)
+    interrupted(backbone, store, jobs, at=6)
+    [path] = (store.folder / "checkpoint").glob("*")
+    with safe_open(path, framework="pt") as file:
+        tensors, said = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
+    save_file(spoil(tensors), path, metadata=said)
+    assert all_bits(backbone, jobs, store) == all_bits(backbone, jobs)
 
 
 def test_what_shares_a_batch_is_kept_at_one_step(backbone: Backbone, tmp_path: Path) -> None:

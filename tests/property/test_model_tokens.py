@@ -51,6 +51,26 @@ def test_select_gives_the_rows_that_were_named(rows: Rows, data: st.DataObject) 
     ]
 
 
+@given(rows_of_tokens, st.data())
+def test_a_part_is_what_select_gives(rows: Rows, data: st.DataObject) -> None:
+    first = data.draw(st.integers(0, len(rows)))
+    last = data.draw(st.integers(first, len(rows)))
+    tokens = packed(rows)
+    cut, selected = tokens.part(first, last), tokens.select(torch.arange(first, last))
+    assert unpacked(cut) == unpacked(selected) == rows[first:last]
+    assert_all_fields_follow(cut)
+
+
+def test_what_only_some_batches_have_is_marked_as_missing_in_the_others() -> None:
+    whole, bare = packed([[[1, 2]]]), Tokens(*(torch.tensor(one) for one in ([3], [1], [0, 1], [0, 1])))
+    joined = concatenate([bare, whole])
+    assert joined.words is not None
+    assert joined.words.tolist() == [-1, -1, 2]
+    assert joined.chars is not None
+    assert joined.chars.tolist() == [[-1, -1], [1, 2], [2, 3]]
+    assert concatenate([bare, bare]).words is None
+
+
 @given(st.lists(rows_of_tokens, min_size=1, max_size=4))
 def test_concatenate_puts_rows_one_after_the_other(parts: list[Rows]) -> None:
     joined = concatenate([packed(part) for part in parts])

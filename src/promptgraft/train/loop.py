@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -19,11 +18,12 @@ from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import Prompt, PromptStack, stack
 from promptgraft.readout.readout import on_device
 from promptgraft.task.metrics import score as metric_score
-from promptgraft.train.checkpoint import Checkpoints, Saved
-from promptgraft.train.draw import Order, Pool
-from promptgraft.train.optimiser import Group, Leaf, plan, schedule, update
+from promptgraft.train.checkpoint import Checkpoints
+from promptgraft.train.draw import Pool
+from promptgraft.train.optimiser import plan, schedule, update
 from promptgraft.train.predict import Question, answer
 from promptgraft.train.run import Run, Trained, Tuned
+from promptgraft.train.state import State, begin, copy_of, dump, is_whole, restore
 from promptgraft.train.terms import Step
 from promptgraft.train.together import Scored, score_together
 
@@ -31,31 +31,11 @@ from promptgraft.train.together import Scored, score_together
 # smaller pieces keep a layer's activations in the processor's cache.
 STEP_TOKENS = 4096
 
-PLAIN = ("step", "best_key", "best_step", "stale", "done", "seconds", "history")
-
 Loss = tuple[Tensor, dict[str, Tensor]]
 """A run's loss with its graph, and figures for its history."""
 
 Progress = Callable[[int, int, float], None]
 """Called with steps done, steps in all, last mean loss."""
-
-
-@dataclass
-class _State:
-    """A run while it is being trained."""
-
-    run: Run
-    groups: dict[str, Group]
-    generator: torch.Generator
-    order: Order
-    step: int = 0
-    best: dict[str, Tensor] = field(default_factory=dict)
-    best_key: tuple[float, float] = (-math.inf, -math.inf)
-    best_step: int = 0
-    stale: int = 0
-    done: bool = False
-    seconds: float = 0.0
-    history: list[dict[str, float]] = field(default_factory=list)
 
 
 def train(
@@ -76,7 +56,7 @@ def train(
     """
     if len({run.pack for run in runs}) > 1:
         raise RunError("these runs cannot share a batch", do="train them one by one")
-    states = [_begin(run) for run in runs]
+    states = [begin(run) for run in runs]
     if checkpoints is not None:
         _resume(states, checkpoints)
     pool = Pool([run.train for run in runs])
@@ -93,40 +73,25 @@ def train(
             _evaluate(backbone, due)
             _charge(due, time.perf_counter() - began)
         if checkpoints is not None and checkpoints.is_time():
-            checkpoints.save({state.run.name: _dump(state) for state in states})
+            checkpoints.save({state.run.name: dump(state) for state in states})
         if progress is not None:
             progress(sum(state.step for state in states), total, sum(losses) / len(losses))
     if checkpoints is not None and len(states) > 1:  # until each of their results is kept, all can be had again
-        checkpoints.save({state.run.name: _dump(state) for state in states})
+        checkpoints.save({state.run.name: dump(state) for state in states})
     return [_finish(state) for state in states]
 
 
-def _begin(run: Run) -> _State:
-    """A fresh state."""
-    recipe = run.recipe
-    rates = {"prompt": recipe.rate, "readout": recipe.readout_rate, "weights": recipe.weights_rate}
-    groups = {
-        name: Group(leaves, rate, recipe.weight_decay if name == "weights" else 0.0, recipe.clip)
-        for name, rate in rates.items()
-        if (leaves := _leaves(run, name))
-    }
-    if not groups:
-        raise RunError("nothing to train", where=run.name)
-    generator = torch.Generator().manual_seed(run.seed)
-    state = _State(run, groups, generator, Order(run.train, recipe.batch, generator))
-    state.best = _copy(run)
-    state.done = recipe.steps == 0
-    return state
+def _resume(states: Sequence[State], checkpoints: Checkpoints) -> None:
+    """Go on where a killed call was, if what it left is whole for all: an older version's may lack something."""
+    saved = checkpoints.load([state.run.name for state in states])
+    if all(state.run.name in saved and is_whole(state, saved[state.run.name]) for state in states):
+        for state in states:
+            restore(state, saved[state.run.name])
 
 
-def _leaves(run: Run, group: str) -> dict[str, Leaf]:
-    members = {name: value for name, value in run.trainable().items() if name.split(".", 1)[0] == group}
-    return {name: Leaf.at_rest(value) for name, value in members.items()}
-
-
-def _chunks(states: Sequence[_State], most: int) -> Iterator[list[_State]]:
+def _chunks(states: Sequence[State], most: int) -> Iterator[list[State]]:
     """Runs whose batches together stay near that many tokens."""
-    chunk: list[_State] = []
+    chunk: list[State] = []
     size = 0
     for state in states:
         mean = len(state.run.train.tokens.ids) / max(1, len(state.run.train))
@@ -140,7 +105,7 @@ def _chunks(states: Sequence[_State], most: int) -> Iterator[list[_State]]:
         yield chunk
 
 
-def _step(backbone: Backbone, pool: Pool, states: Sequence[_State]) -> list[float]:
+def _step(backbone: Backbone, pool: Pool, states: Sequence[State]) -> list[float]:
     """One optimiser step of every run in one packed forward and backward."""
     rows = [state.order.draw() for state in states]
     counts = [len(index) for index in rows]
@@ -157,7 +122,7 @@ def _step(backbone: Backbone, pool: Pool, states: Sequence[_State]) -> list[floa
 
 
 def _forward(
-    backbone: Backbone, states: Sequence[_State], models: Sequence[Tuned], counts: Sequence[int], tokens: Tokens
+    backbone: Backbone, states: Sequence[State], models: Sequence[Tuned], counts: Sequence[int], tokens: Tokens
 ) -> Float[Tensor, "N H"]:
     """Hidden states of all runs' rows, out of one packed batch."""
     run = states[0].run
@@ -175,7 +140,7 @@ def _forward(
     return torch.cat([drop(part, state) for part, state in zip(hidden.split(sizes), states, strict=True)])
 
 
-def _stack(states: Sequence[_State], models: Sequence[Tuned]) -> PromptStack | None:
+def _stack(states: Sequence[State], models: Sequence[Tuned]) -> PromptStack | None:
     """The runs' prompts as one table; train-mode dropout falls on the prompt too, as in P-tuning v2."""
     given = [(state, model.prompt) for state, model in zip(states, models, strict=True) if model.prompt is not None]
     if not given:
@@ -186,13 +151,13 @@ def _stack(states: Sequence[_State], models: Sequence[Tuned]) -> PromptStack | N
     return stack(prompts)
 
 
-def drop(values: Float[Tensor, "..."], state: _State) -> Float[Tensor, "..."]:
+def drop(values: Float[Tensor, "..."], state: State) -> Float[Tensor, "..."]:
     """Inverted dropout of a run's own values, with a mask from its generator."""
     kept = torch.rand(values.shape, generator=state.generator) >= state.run.dropout
     return values * kept.to(values.device) / (1 - state.run.dropout)
 
 
-def _losses(scored: Scored, states: Sequence[_State], rows: Sequence[Tensor]) -> list[Loss]:
+def _losses(scored: Scored, states: Sequence[State], rows: Sequence[Tensor]) -> list[Loss]:
     """Of runs that are scored together: each one's loss."""
     if len(states) == 1 or any(state.run.terms for state in states):  # a term differentiates by its own run's scores
         each = zip(states, rows, scored.each(), strict=True)
@@ -204,7 +169,7 @@ def _losses(scored: Scored, states: Sequence[_State], rows: Sequence[Tensor]) ->
     return [(one, {"label_loss": one.detach(), "loss": one.detach()}) for one in labels.unbind()]
 
 
-def _loss(state: _State, rows: Tensor, scores: Tensor) -> Loss:
+def _loss(state: State, rows: Tensor, scores: Tensor) -> Loss:
     """The labels' loss plus the run's terms."""
     units = state.run.train.unit_index(rows)
     gold = state.run.train.gold[units].to(scores.device)
@@ -218,7 +183,7 @@ def _loss(state: _State, rows: Tensor, scores: Tensor) -> Loss:
     return total, figures | {"loss": total.detach()}
 
 
-def _record(states: Sequence[_State], losses: Sequence[Loss]) -> list[float]:
+def _record(states: Sequence[State], losses: Sequence[Loss]) -> list[float]:
     """Write a step's figures into the histories, read from the device all at once; gives every run's loss.
 
     Raises:
@@ -233,7 +198,7 @@ def _record(states: Sequence[_State], losses: Sequence[Loss]) -> list[float]:
     return [state.history[-1]["loss"] for state in states]
 
 
-def _update(states: Sequence[_State]) -> None:
+def _update(states: Sequence[State]) -> None:
     """Clip, set the scheduled rate, step, and forget the gradient; all runs in one go."""
     moves = []
     for state in states:
@@ -249,12 +214,12 @@ def _update(states: Sequence[_State]) -> None:
                 leaf.value.grad = None
 
 
-def _is_due(state: _State) -> bool:
+def _is_due(state: State) -> bool:
     every = max(1, state.run.recipe.steps // state.run.recipe.evaluations)
     return state.done or state.step % every == 0
 
 
-def _evaluate(backbone: Backbone, states: Sequence[_State]) -> None:
+def _evaluate(backbone: Backbone, states: Sequence[State]) -> None:
     """Score validation of all runs in shared batches; keep what is best; stop what no longer gains."""
     weights = states[0].run.weights
     own = backbone if weights is None else backbone.with_weights(weights.whole())
@@ -266,13 +231,13 @@ def _evaluate(backbone: Backbone, states: Sequence[_State]) -> None:
     for i, state in enumerate(states):
         key = _judge(state, answers[i]) if i in answers else (0.0, float(state.step))
         if key > state.best_key:
-            state.best, state.best_key, state.best_step, state.stale = _copy(state.run), key, state.step, 0
+            state.best, state.best_key, state.best_step, state.stale = copy_of(state.run), key, state.step, 0
         else:
             state.stale += 1
         state.done = state.done or 0 < state.run.recipe.patience <= state.stale
 
 
-def _judge(state: _State, scores: Tensor) -> tuple[float, float]:
+def _judge(state: State, scores: Tensor) -> tuple[float, float]:
     """(validation score, minus validation loss), and a row of the history."""
     data, readout = state.run.validation, state.run.readout
     predictions = readout.predict(scores, data.tokens, data.examples, data.task)
@@ -282,16 +247,12 @@ def _judge(state: _State, scores: Tensor) -> tuple[float, float]:
     return value, -loss
 
 
-def _copy(run: Run) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in run.trainable().items()}
-
-
-def _charge(states: Sequence[_State], seconds: float) -> None:
+def _charge(states: Sequence[State], seconds: float) -> None:
     for state in states:
         state.seconds += seconds / len(states)
 
 
-def _finish(state: _State) -> Trained:
+def _finish(state: State) -> Trained:
     """Put the best state back and hand it over, detached from the optimiser."""
     with torch.no_grad():
         for name, value in state.run.trainable().items():
@@ -304,58 +265,3 @@ def _finish(state: _State) -> Trained:
     kept = Tuned(prompt, on_device(tuned.readout, CPU), tuned.pooling, tuned.encoding, weights)
     history = tuple(state.history)
     return Trained(state.run.name, kept, history, state.best_step, state.seconds, state.run.parameters)
-
-
-def _dump(state: _State) -> Saved:
-    """A state as tensors and plain values; nothing is pickled."""
-    tensors = {f"now.{name}": value.detach() for name, value in state.run.trainable().items()}
-    tensors |= {f"best.{name}": value for name, value in state.best.items()}
-    tensors |= {f"generator.{index}": stream.get_state() for index, stream in enumerate(_streams(state))}
-    for name, leaf in _all_leaves(state):
-        tensors |= {f"{name}.exp_avg": leaf.exp_avg, f"{name}.exp_avg_sq": leaf.exp_avg_sq}
-    return tensors | {"order": state.order.left}, {name: getattr(state, name) for name in PLAIN}
-
-
-def _streams(state: _State) -> tuple[torch.Generator, ...]:
-    """Every source of random numbers that a run draws from."""
-    return (state.generator, *state.run.streams)
-
-
-def _all_leaves(state: _State) -> Iterator[tuple[str, Leaf]]:
-    for group in state.groups.values():
-        yield from group.leaves.items()
-
-
-def _resume(states: Sequence[_State], checkpoints: Checkpoints) -> None:
-    """Go on where a killed call was, if what it left is whole for all: an older version's may lack something."""
-    saved = checkpoints.load([state.run.name for state in states])
-    if all(state.run.name in saved and _is_whole(state, saved[state.run.name]) for state in states):
-        for state in states:
-            _restore(state, saved[state.run.name])
-
-
-def _is_whole(state: _State, saved: Saved) -> bool:
-    """Whether it has all that `_restore` takes, in this run's shapes."""
-    (tensors, plain), (wanted, names) = saved, _dump(state)
-    shapes = all(
-        name == "order" or tensors[name].shape == value.shape for name, value in wanted.items() if name in tensors
-    )
-    return tensors.keys() == wanted.keys() and plain.keys() == names.keys() and shapes
-
-
-def _restore(state: _State, saved: Saved) -> None:
-    """The opposite of `_dump`."""
-    tensors, plain = saved
-    with torch.no_grad():
-        for name, value in state.run.trainable().items():
-            value.copy_(tensors[f"now.{name}"])
-    state.best = {name.removeprefix("best."): value for name, value in tensors.items() if name.startswith("best.")}
-    for number, stream in enumerate(_streams(state)):
-        stream.set_state(tensors[f"generator.{number}"])
-    for name, leaf in _all_leaves(state):
-        leaf.exp_avg.copy_(tensors[f"{name}.exp_avg"])
-        leaf.exp_avg_sq.copy_(tensors[f"{name}.exp_avg_sq"])
-    state.order.left = tensors["order"]
-    for key in PLAIN:
-        setattr(state, key, plain[key])
-    state.best_key = (state.best_key[0], state.best_key[1])
