@@ -22,7 +22,7 @@ class Pool:
         self._tokens = concatenate(list(own.values()))
         self._first = {id(one): first[id(one.tokens)] for one in data}
 
-    def gather(self, data: Sequence[Data], rows: Sequence[Int[Tensor, "N"]]) -> Tokens:
+    def gather(self, data: Sequence[Data], rows: Sequence[Int[Tensor, "_"]]) -> Tokens:
         """Rows of each run, one run after the other."""
         moved = [index + self._first[id(one)] for one, index in zip(data, rows, strict=True)]
         return self._tokens.select(torch.cat(moved))
