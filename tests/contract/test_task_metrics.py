@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 
-from promptgraft.task.answers import answer_scores
+from promptgraft.task.answers import score_answers
 from promptgraft.task.metrics import METRICS, score
 from promptgraft.task.task import KINDS, Answers, Example, Kind, Label, Task
 
@@ -76,8 +76,7 @@ def test_choices_and_tags() -> None:
     ],
 )
 def test_answers_by_the_published_rules(gold: list[str], guess: str, f1: float, exact: float) -> None:
-    got = answer_scores([gold], [guess], None)
-    assert got == pytest.approx({"em_f1": f1, "exact_match": exact})
+    assert score_answers(gold, guess, None) == pytest.approx((f1 / 100, exact / 100))
 
 
 def test_the_language_of_the_task_decides_the_rule() -> None:

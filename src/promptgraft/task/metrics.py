@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from promptgraft.task.answers import answer_scores
-from promptgraft.task.spans import span_scores
+import numpy as np
+from jaxtyping import Float, Int
+
+from promptgraft.task.answers import score_answers
+from promptgraft.task.draws import (
+    Array,
+    Pairs,
+    correlation,
+    f1_of_classes,
+    macro_f1_of,
+    macro_recall_of,
+    matthews_of,
+)
+from promptgraft.task.spans import count_spans, span_figures
 from promptgraft.task.task import Answers, Example, Kind, Label, Task
+
+Draws = Int[Array, "D N"]
+"""Rows by number, D times N of them: what a bootstrap draws."""
+Figures = dict[str, Float[Array, "D"]]
+"""By name, of every draw, in percent (-100..100 for correlations)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +35,17 @@ class Metric:
     Attributes:
         name: its name in METRICS, and the key of its figure.
         kinds: the kinds of task it can judge.
-        compute: (task, labels, predictions) -> figures by name, in percent (-100..100 for correlations); its own name
-            first, then its parts.
+        drawn: (task, labels, predictions, draws) -> figures, its own name first, then its parts.
     """
 
     name: str
     kinds: tuple[Kind, ...]
-    compute: Callable[[Task, Sequence[Any], Sequence[Any]], dict[str, float]]
+    drawn: Callable[[Task, Sequence[Any], Sequence[Any], Draws], Figures]
+
+    def compute(self, task: Task, labels: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
+        """Figures over all rows."""
+        every = np.arange(len(labels))[None]
+        return {name: float(values[0]) for name, values in self.drawn(task, labels, predictions, every).items()}
 
 
 def score(task: Task, predictions: Sequence[Label], examples: Sequence[Example]) -> dict[str, float]:
@@ -48,73 +68,63 @@ def score(task: Task, predictions: Sequence[Label], examples: Sequence[Example])
     return {"score": figures[task.metric], **figures}
 
 
-def accuracy(task: Task, labels: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
+def accuracy(task: Task, labels: Sequence[Any], predictions: Sequence[Any], draws: Draws) -> Figures:
     """Share of right predictions; of right tags over all tokens for tagging."""
     if task.kind == "tagging":
-        labels, predictions = flat(labels), flat(predictions)
-    right = sum(label == guess for label, guess in zip(labels, predictions, strict=True))
-    return {"accuracy": 100 * right / max(len(labels), 1)}
+        right, tokens = (np.array(counts) for counts in zip(*map(right_tags, labels, predictions), strict=True))
+        return {"accuracy": 100 * right[draws].sum(1) / np.maximum(tokens[draws].sum(1), 1)}
+    hits = np.array([label == guess for label, guess in zip(labels, predictions, strict=True)])
+    return {"accuracy": 100 * hits[draws].sum(1) / draws.shape[1]}
 
 
-def flat(rows: Sequence[Sequence[str]]) -> list[str]:
-    """All tags in one list."""
-    return [tag for row in rows for tag in row]
+def right_tags(tags: Sequence[str], said: Sequence[str]) -> tuple[int, int]:
+    """How many of a row are right, and how many there are."""
+    return sum(tag == guess for tag, guess in zip(tags, said, strict=True)), len(tags)
 
 
-def f1(task: Task, labels: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
+def f1(task: Task, labels: Sequence[str], predictions: Sequence[str], draws: Draws) -> Figures:
     """F1 of the task's positive class, else the mean of all classes' F1 (scikit-learn's macro average)."""
-    from sklearn.metrics import f1_score
-
+    pairs = Pairs.of(labels, predictions)
+    confusion = pairs.confusion(draws)
     if task.positive is None:
-        return {"f1": 100 * float(f1_score(*numbered(labels, predictions), average="macro", zero_division=0))}
-    true = [label == task.positive for label in labels]
-    said = [guess == task.positive for guess in predictions]
-    return {"f1": 100 * float(f1_score(true, said, zero_division=0))}
+        return {"f1": 100 * macro_f1_of(confusion)}
+    if task.positive not in pairs.names:
+        return {"f1": np.zeros(len(draws))}
+    return {"f1": 100 * f1_of_classes(confusion)[:, pairs.names.index(task.positive)]}
 
 
-def macro_recall(task: Task, labels: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
+def macro_recall(task: Task, labels: Sequence[str], predictions: Sequence[str], draws: Draws) -> Figures:
     """Mean recall of the classes that occur in the labels (TweetEval's measure for sentiment)."""
-    from sklearn.metrics import recall_score
-
-    true, said = numbered(labels, predictions)
-    value = recall_score(true, said, labels=sorted(set(true)), average="macro", zero_division=0)
-    return {"macro_recall": 100 * float(value)}
+    return {"macro_recall": 100 * macro_recall_of(Pairs.of(labels, predictions).confusion(draws))}
 
 
-def matthews(task: Task, labels: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
+def matthews(task: Task, labels: Sequence[str], predictions: Sequence[str], draws: Draws) -> Figures:
     """Matthews correlation (CoLA's measure); 0 for constant predictions."""
-    from sklearn.metrics import matthews_corrcoef
-
-    return {"matthews": 100 * float(matthews_corrcoef(*numbered(labels, predictions)))}
+    return {"matthews": 100 * matthews_of(Pairs.of(labels, predictions).confusion(draws))}
 
 
-def numbered(labels: Sequence[str], predictions: Sequence[str]) -> tuple[list[int], list[int]]:
-    """Names as numbers: scikit-learn takes ten times as long over texts."""
-    numbers = {name: n for n, name in enumerate(sorted({*labels, *predictions}))}
-    return [numbers[name] for name in labels], [numbers[name] for name in predictions]
-
-
-def pearson_spearman(task: Task, labels: Sequence[float], predictions: Sequence[float]) -> dict[str, float]:
+def pearson_spearman(task: Task, labels: Sequence[float], predictions: Sequence[float], draws: Draws) -> Figures:
     """Mean of both correlations (STS-B's measure in GLUE); 0 where either side is constant."""
-    from scipy.stats import NearConstantInputWarning, pearsonr, spearmanr
+    from scipy.stats import rankdata
 
-    if len(set(labels)) < 2 or len(set(predictions)) < 2:
-        return {"pearson_spearman": 0.0, "pearson": 0.0, "spearman": 0.0}
-    with warnings.catch_warnings():
-        # what an untrained readout says is nearly constant: that it tells nothing shows in the figure
-        warnings.simplefilter("ignore", NearConstantInputWarning)
-        pearson, spearman = (100 * float(rule(labels, predictions)[0]) for rule in (pearsonr, spearmanr))
+    true, said = (np.array(side, dtype=float)[draws] for side in (labels, predictions))
+    pearson = 100 * correlation(true, said)
+    spearman = 100 * correlation(rankdata(true, axis=1), rankdata(said, axis=1))
     return {"pearson_spearman": (pearson + spearman) / 2, "pearson": pearson, "spearman": spearman}
 
 
-def span_f1(task: Task, labels: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]) -> dict[str, float]:
+def span_f1(task: Task, labels: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]], draws: Draws) -> Figures:
     """Micro F1 over exactly matching spans, as seqeval's default."""
-    return span_scores(labels, predictions)
+    counts = np.array([count_spans(*row) for row in zip(labels, predictions, strict=True)])
+    return span_figures(counts[draws].sum(1))
 
 
-def em_f1(task: Task, labels: Sequence[Answers], predictions: Sequence[str]) -> dict[str, float]:
+def em_f1(task: Task, labels: Sequence[Answers], predictions: Sequence[str], draws: Draws) -> Figures:
     """F1 of answer strings, with exact match beside it."""
-    return answer_scores([label.texts for label in labels], predictions, task.language)
+    rows = zip(labels, predictions, strict=True)
+    scores = np.array([score_answers(label.texts, guess, task.language) for label, guess in rows])
+    best, exact = 100 * scores[draws].sum(1).T / draws.shape[1]
+    return {"em_f1": best, "exact_match": exact}
 
 
 METRICS: dict[str, Metric] = {
