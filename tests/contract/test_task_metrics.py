@@ -7,6 +7,7 @@ import warnings
 import pytest
 
 from promptgraft.task.answers import score_answers
+from promptgraft.task.figures import FIGURES
 from promptgraft.task.metrics import METRICS, score
 from promptgraft.task.task import KINDS, Answers, Example, Kind, Label, Task
 
@@ -20,6 +21,7 @@ def scored(kind: Kind, metric: str, labels: list[Label], predictions: list[Label
 def test_every_kind_has_a_metric_and_every_metric_its_own_name() -> None:
     assert {kind for metric in METRICS.values() for kind in metric.kinds} == set(KINDS)
     assert all(name == metric.name for name, metric in METRICS.items())
+    assert FIGURES.keys() == METRICS.keys()
 
 
 def test_classes() -> None:

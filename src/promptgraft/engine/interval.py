@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from promptgraft.task.metrics import METRICS, Draws
+from promptgraft.task.figures import FIGURES, Draws
 from promptgraft.task.task import Example, Label, Task
 
 RESAMPLES = 200
@@ -35,8 +35,8 @@ def wilson(hits: int, rows: int) -> tuple[float, float]:
 def bootstrap(task: Task, predictions: Sequence[Label], examples: Sequence[Example]) -> tuple[float, float]:
     """Percentiles of the metric over rows drawn again; the draw is fixed, so the same rows give the same ends."""
     labels = [example.label for example in examples]
-    metric = METRICS[task.metric]
-    parts = [metric.drawn(task, labels, predictions, draws)[metric.name] for draws in drawn(len(examples))]
+    figures = FIGURES[task.metric]
+    parts = [figures(task, labels, predictions, draws)[task.metric] for draws in drawn(len(examples))]
     values = np.sort(np.concatenate(parts))
     return float(values[round(0.025 * (RESAMPLES - 1))]), float(values[round(0.975 * (RESAMPLES - 1))])
 

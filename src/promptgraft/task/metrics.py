@@ -2,30 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from jaxtyping import Float, Int
-
-from promptgraft.task.answers import score_answers
-from promptgraft.task.draws import (
-    Array,
-    Pairs,
-    correlation,
-    f1_of_classes,
-    macro_f1_of,
-    macro_recall_of,
-    matthews_of,
-)
-from promptgraft.task.spans import count_spans, span_figures
-from promptgraft.task.task import Answers, Example, Kind, Label, Task
-
-Draws = Int[Array, "D N"]
-"""Rows by number, D times N of them: what a bootstrap draws."""
-Figures = dict[str, Float[Array, "D"]]
-"""By name, of every draw, in percent (-100..100 for correlations)."""
+from promptgraft.task.task import Example, Kind, Label, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +16,17 @@ class Metric:
     Attributes:
         name: its name in METRICS, and the key of its figure.
         kinds: the kinds of task it can judge.
-        drawn: (task, labels, predictions, draws) -> figures, its own name first, then its parts.
     """
 
     name: str
     kinds: tuple[Kind, ...]
-    drawn: Callable[[Task, Sequence[Any], Sequence[Any], Draws], Figures]
 
     def compute(self, task: Task, labels: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
-        """Figures over all rows."""
-        every = np.arange(len(labels))[None]
-        return {name: float(values[0]) for name, values in self.drawn(task, labels, predictions, every).items()}
+        """Figures by name, in percent (-100..100 for correlations); its own name first, then its parts."""
+        from promptgraft.task.figures import FIGURES, all_rows  # numpy is not for those who only read a task
+
+        figures = FIGURES[self.name](task, labels, predictions, all_rows(len(labels)))
+        return {name: float(values[0]) for name, values in figures.items()}
 
 
 def score(task: Task, predictions: Sequence[Label], examples: Sequence[Example]) -> dict[str, float]:
@@ -68,74 +49,15 @@ def score(task: Task, predictions: Sequence[Label], examples: Sequence[Example])
     return {"score": figures[task.metric], **figures}
 
 
-def accuracy(task: Task, labels: Sequence[Any], predictions: Sequence[Any], draws: Draws) -> Figures:
-    """Share of right predictions; of right tags over all tokens for tagging."""
-    if task.kind == "tagging":
-        right, tokens = (np.array(counts) for counts in zip(*map(right_tags, labels, predictions), strict=True))
-        return {"accuracy": 100 * right[draws].sum(1) / np.maximum(tokens[draws].sum(1), 1)}
-    hits = np.array([label == guess for label, guess in zip(labels, predictions, strict=True)])
-    return {"accuracy": 100 * hits[draws].sum(1) / draws.shape[1]}
-
-
-def right_tags(tags: Sequence[str], said: Sequence[str]) -> tuple[int, int]:
-    """How many of a row are right, and how many there are."""
-    return sum(tag == guess for tag, guess in zip(tags, said, strict=True)), len(tags)
-
-
-def f1(task: Task, labels: Sequence[str], predictions: Sequence[str], draws: Draws) -> Figures:
-    """F1 of the task's positive class, else the mean of all classes' F1 (scikit-learn's macro average)."""
-    pairs = Pairs.of(labels, predictions)
-    confusion = pairs.confusion(draws)
-    if task.positive is None:
-        return {"f1": 100 * macro_f1_of(confusion)}
-    if task.positive not in pairs.names:
-        return {"f1": np.zeros(len(draws))}
-    return {"f1": 100 * f1_of_classes(confusion)[:, pairs.names.index(task.positive)]}
-
-
-def macro_recall(task: Task, labels: Sequence[str], predictions: Sequence[str], draws: Draws) -> Figures:
-    """Mean recall of the classes that occur in the labels (TweetEval's measure for sentiment)."""
-    return {"macro_recall": 100 * macro_recall_of(Pairs.of(labels, predictions).confusion(draws))}
-
-
-def matthews(task: Task, labels: Sequence[str], predictions: Sequence[str], draws: Draws) -> Figures:
-    """Matthews correlation (CoLA's measure); 0 for constant predictions."""
-    return {"matthews": 100 * matthews_of(Pairs.of(labels, predictions).confusion(draws))}
-
-
-def pearson_spearman(task: Task, labels: Sequence[float], predictions: Sequence[float], draws: Draws) -> Figures:
-    """Mean of both correlations (STS-B's measure in GLUE); 0 where either side is constant."""
-    from scipy.stats import rankdata
-
-    true, said = (np.array(side, dtype=float)[draws] for side in (labels, predictions))
-    pearson = 100 * correlation(true, said)
-    spearman = 100 * correlation(rankdata(true, axis=1), rankdata(said, axis=1))
-    return {"pearson_spearman": (pearson + spearman) / 2, "pearson": pearson, "spearman": spearman}
-
-
-def span_f1(task: Task, labels: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]], draws: Draws) -> Figures:
-    """Micro F1 over exactly matching spans, as seqeval's default."""
-    counts = np.array([count_spans(*row) for row in zip(labels, predictions, strict=True)])
-    return span_figures(counts[draws].sum(1))
-
-
-def em_f1(task: Task, labels: Sequence[Answers], predictions: Sequence[str], draws: Draws) -> Figures:
-    """F1 of answer strings, with exact match beside it."""
-    rows = zip(labels, predictions, strict=True)
-    scores = np.array([score_answers(label.texts, guess, task.language) for label, guess in rows])
-    best, exact = 100 * scores[draws].sum(1).T / draws.shape[1]
-    return {"em_f1": best, "exact_match": exact}
-
-
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("accuracy", ("classification", "pair", "choice", "tagging"), accuracy),
-        Metric("f1", ("classification", "pair"), f1),
-        Metric("macro_recall", ("classification", "pair"), macro_recall),
-        Metric("matthews", ("classification", "pair"), matthews),
-        Metric("pearson_spearman", ("regression",), pearson_spearman),
-        Metric("span_f1", ("tagging",), span_f1),
-        Metric("em_f1", ("span",), em_f1),
+        Metric("accuracy", ("classification", "pair", "choice", "tagging")),
+        Metric("f1", ("classification", "pair")),
+        Metric("macro_recall", ("classification", "pair")),
+        Metric("matthews", ("classification", "pair")),
+        Metric("pearson_spearman", ("regression",)),
+        Metric("span_f1", ("tagging",)),
+        Metric("em_f1", ("span",)),
     )
 }
