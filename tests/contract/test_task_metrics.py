@@ -6,7 +6,8 @@ import warnings
 
 import pytest
 
-from promptgraft.task.answers import answer_scores
+from promptgraft.task.answers import score_answers
+from promptgraft.task.figures import FIGURES
 from promptgraft.task.metrics import METRICS, score
 from promptgraft.task.task import KINDS, Answers, Example, Kind, Label, Task
 
@@ -20,6 +21,7 @@ def scored(kind: Kind, metric: str, labels: list[Label], predictions: list[Label
 def test_every_kind_has_a_metric_and_every_metric_its_own_name() -> None:
     assert {kind for metric in METRICS.values() for kind in metric.kinds} == set(KINDS)
     assert all(name == metric.name for name, metric in METRICS.items())
+    assert FIGURES.keys() == METRICS.keys()
 
 
 def test_classes() -> None:
@@ -76,8 +78,7 @@ def test_choices_and_tags() -> None:
     ],
 )
 def test_answers_by_the_published_rules(gold: list[str], guess: str, f1: float, exact: float) -> None:
-    got = answer_scores([gold], [guess], None)
-    assert got == pytest.approx({"em_f1": f1, "exact_match": exact})
+    assert score_answers(gold, guess, None) == pytest.approx((f1 / 100, exact / 100))
 
 
 def test_the_language_of_the_task_decides_the_rule() -> None:

@@ -22,11 +22,16 @@ FORWARD = ("kernels", "model", "train/predict.py")
 
 def machine() -> str:
     """Everything of this machine that decides the last bits of a matrix product."""
-    parts = (processor(), os.cpu_count(), torch.get_num_threads(), torch.backends.cpu.get_cpu_capability())
-    return "\x1f".join(map(str, (*parts, torch.__version__, version("transformers"), chosen()[0])))
+    return "\x1f".join(map(str, (*built(), torch.get_num_threads(), chosen()[0])))
 
 
 @cache
+def built() -> tuple[object, ...]:
+    """What stays while a process lives: to read a version from its package's files takes as long as a forward."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    return processor(), os.cpu_count(), capability, torch.__version__, version("transformers")
+
+
 def processor() -> str:
     """The processor's name."""
     try:

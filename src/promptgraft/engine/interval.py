@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from promptgraft.task.metrics import score
+import numpy as np
+
+from promptgraft.task.figures import FIGURES, Draws
 from promptgraft.task.task import Example, Label, Task
 
 RESAMPLES = 200
+AT_ONCE = 4_000_000
+"""Rows drawn in one go, which holds memory to some 100 MB."""
 
 
 def interval(task: Task, predictions: Sequence[Label], examples: Sequence[Example]) -> tuple[float, float]:
@@ -31,10 +34,17 @@ def wilson(hits: int, rows: int) -> tuple[float, float]:
 
 def bootstrap(task: Task, predictions: Sequence[Label], examples: Sequence[Example]) -> tuple[float, float]:
     """Percentiles of the metric over rows drawn again; the draw is fixed, so the same rows give the same ends."""
-    drawn = random.Random(13)
-    values = []
-    for _ in range(RESAMPLES):
-        index = drawn.choices(range(len(examples)), k=len(examples))
-        values.append(score(task, [predictions[i] for i in index], [examples[i] for i in index])["score"])
-    values.sort()
-    return values[round(0.025 * (RESAMPLES - 1))], values[round(0.975 * (RESAMPLES - 1))]
+    labels = [example.label for example in examples]
+    figures = FIGURES[task.metric]
+    parts = [figures(task, labels, predictions, draws)[task.metric] for draws in drawn(len(examples))]
+    values = np.sort(np.concatenate(parts))
+    return float(values[round(0.025 * (RESAMPLES - 1))]), float(values[round(0.975 * (RESAMPLES - 1))])
+
+
+def drawn(rows: int) -> Iterator[Draws]:
+    """All resamples of so many rows, some at a time: the numbers of `random.Random(13).choices`, drawn at once."""
+    generator = np.random.RandomState([13])  # seeded by a list it gives the numbers of Python's own generator
+    size = max(1, AT_ONCE // rows)
+    for start in range(0, RESAMPLES, size):
+        share = generator.random_sample((min(size, RESAMPLES - start), rows))
+        yield (share * rows).astype(np.int64)

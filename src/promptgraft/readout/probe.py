@@ -14,11 +14,13 @@ from promptgraft.errors import RunError
 from promptgraft.model.tokens import Tokens
 from promptgraft.readout.choice import Choice
 from promptgraft.readout.classes import encode_names
+from promptgraft.readout.fit import Fit, Reduced, reduce, solve, unseen_scores
 from promptgraft.readout.linear import Linear
-from promptgraft.readout.problem import Array, Fit, Judged, Problem, judge, pose, solve
+from promptgraft.readout.problem import Judged, Problem, judge, pose
 from promptgraft.readout.readout import Readout
 from promptgraft.readout.regression import Regression
 from promptgraft.readout.tagging import Tagging
+from promptgraft.task.draws import Array
 from promptgraft.task.task import Example, Task
 
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
@@ -67,8 +69,11 @@ def fit_probe(
         RunError: a kind no probe is made for (span), or no row has a label.
     """
     problem = pose(task, examples, features, tokens)
-    strength = best_strength(sample_rows(problem, seed), seed)
-    return Probe(as_readout(task, problem, solve(problem, [strength], seed)[0]), strength)
+    sample = sample_rows(problem, seed)
+    reduced = reduce(sample)
+    strength = best_strength(reduced, seed)[0] if sample.rows > 1 else SAFE_STRENGTH
+    (fit,) = solve(reduced if sample is problem else reduce(problem), [strength])
+    return Probe(as_readout(task, problem, fit), strength)
 
 
 def as_readout(task: Task, problem: Problem, fit: Fit) -> Readout:
@@ -103,8 +108,9 @@ def cross_validate(
     problem = sample_rows(pose(task, examples, features, tokens), seed)
     if problem.rows < 2:
         raise RunError("a cross-validated probe needs two rows with labels", where=task.name)
-    strength = best_strength(problem, seed)
-    runs = [out_of_fold(problem, [strength], seed + repeat)[0] for repeat in range(repeats)]
+    reduced = reduce(problem)
+    strength, first = best_strength(reduced, seed)
+    runs = [first, *(run for (run,) in out_of_fold(reduced, [strength], range(seed + 1, seed + repeats)))]
     hits = np.mean([run.hit for run in runs], axis=0)
     likelihood = np.mean([run.likelihood for run in runs], axis=0)
     return Estimate(float(hits.mean()), standard_error(hits), hits, likelihood)
@@ -126,18 +132,16 @@ def choose(
     return max(estimates, key=lambda name: estimates[name].likelihood.mean()), estimates
 
 
-def best_strength(problem: Problem, seed: int) -> float:
-    """The strength that reads most unseen rows right, if it is surely better than the safe one.
+def best_strength(reduced: Reduced, seed: int) -> tuple[float, Judged]:
+    """The strength that reads most unseen rows right, if it is surely better than the safe one, and what it reads.
 
     Right rows, not their likelihood: that favours bold strengths, which read fewer rows right (32 labels a class:
     74.6 against 74.9 %).
     """
-    if problem.rows < 2:
-        return SAFE_STRENGTH
-    hits = [run.hit for run in out_of_fold(problem, STRENGTHS, seed)]
-    best = int(np.argmax([rows.mean() for rows in hits]))
-    safe = hits[STRENGTHS.index(SAFE_STRENGTH)]
-    return STRENGTHS[best] if surely_better(hits[best], safe) else SAFE_STRENGTH
+    (runs,) = out_of_fold(reduced, STRENGTHS, [seed])
+    best, safe = int(np.argmax([run.hit.mean() for run in runs])), STRENGTHS.index(SAFE_STRENGTH)
+    chosen = best if surely_better(runs[best].hit, runs[safe].hit) else safe
+    return STRENGTHS[chosen], runs[chosen]
 
 
 def surely_better(one: Float[Array, "B"], other: Float[Array, "B"]) -> bool:
@@ -151,16 +155,18 @@ def standard_error(values: Float[Array, "B"]) -> float:
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("inf")
 
 
-def out_of_fold(problem: Problem, strengths: Sequence[float], seed: int) -> list[Judged]:
-    """For each strength, every row judged by a fit that has not seen it."""
-    fold = deal_folds(problem, seed)
+def out_of_fold(reduced: Reduced, strengths: Sequence[float], seeds: Sequence[int]) -> list[list[Judged]]:
+    """For each seed of folds and each strength, every row judged by a fit that has not seen it."""
+    problem = reduced.problem
+    seen = [fold != held for fold in (deal_folds(problem, seed) for seed in seeds) for held in range(fold.max() + 1)]
     variance = float(problem.y.var())
-    parts: list[list[Judged]] = []
-    for held in range(int(fold.max()) + 1):
-        unseen = fold[problem.row] == held
-        fits = solve(problem.part(~unseen), strengths, seed)
-        parts.append([judge(fit, problem.part(unseen), variance) for fit in fits])
-    return [join([part[place] for part in parts]) for place in range(len(strengths))]
+    judged = []
+    for rows, scores in zip(seen, unseen_scores(reduced, np.array(seen), strengths), strict=True):
+        part = problem.part(~rows[problem.row])
+        judged.append([judge(own, part, variance) for own in scores])
+    folds = len(seen) // max(1, len(seeds))
+    by_seed = [judged[start : start + folds] for start in range(0, len(judged), folds)]
+    return [[join(parts) for parts in zip(*some, strict=True)] for some in by_seed]
 
 
 def join(parts: Sequence[Judged]) -> Judged:

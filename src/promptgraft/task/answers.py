@@ -15,19 +15,15 @@ CMRC_MARKS = re.compile(r"[-:_*^/\\~`+=，。：？！“”；’《》…·、
 CMRC_SEGMENT = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]|[^\W\u3400-\u9fff\uf900-\ufaff]+|[^\w\s]")
 
 
-def answer_scores(gold: Sequence[Sequence[str]], predicted: Sequence[str], language: str | None) -> dict[str, float]:
-    """Mean F1 and exact match in percent, each row by its best gold answer.
+def score_answers(texts: Sequence[str], guess: str, language: str | None) -> tuple[float, bool]:
+    """F1 (0..1) and exact match of a row, each by its best gold answer.
 
     Args:
-        language: "zh..." goes by CMRC's rule, any other by SQuAD's; None decides row by row by ideographs in the gold.
+        language: "zh..." goes by CMRC's rule, any other by SQuAD's; None decides by ideographs in the gold.
     """
-    f1, exact = 0.0, 0
-    for texts, guess in zip(gold, predicted, strict=True):
-        rule = chinese if is_chinese(texts, language) else english
-        scores = [rule(text, guess) for text in texts]
-        f1 += max(score for score, _ in scores)
-        exact += max(same for _, same in scores)
-    return {"em_f1": 100 * f1 / len(gold), "exact_match": 100 * exact / len(gold)}
+    rule = chinese if is_chinese(texts, language) else english
+    f1, exact = zip(*(rule(text, guess) for text in texts), strict=True)
+    return max(f1), max(exact)
 
 
 def is_chinese(texts: Sequence[str], language: str | None) -> bool:

@@ -1,0 +1,103 @@
+"""What each metric is, over all rows or over many draws of them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from promptgraft.task.answers import score_answers
+from promptgraft.task.draws import (
+    Array,
+    Pairs,
+    correlation,
+    f1_of_classes,
+    macro_f1_of,
+    macro_recall_of,
+    matthews_of,
+)
+from promptgraft.task.spans import count_spans, span_figures
+from promptgraft.task.task import Answers, Task
+
+Draws = Int[Array, "D N"]
+"""Rows by number, D times N of them: what a bootstrap draws."""
+Figures = dict[str, Float[Array, "D"]]
+"""By name, of every draw, in percent (-100..100 for correlations)."""
+
+
+def all_rows(count: int) -> Draws:
+    """Every row once."""
+    return np.arange(count)[None]
+
+
+def accuracy(task: Task, labels: Sequence[Any], predictions: Sequence[Any], draws: Draws) -> Figures:
+    """Share of right predictions; of right tags over all tokens for tagging."""
+    if task.kind == "tagging":
+        right, tokens = (np.array(counts) for counts in zip(*map(right_tags, labels, predictions), strict=True))
+        return {"accuracy": 100 * right[draws].sum(1) / np.maximum(tokens[draws].sum(1), 1)}
+    hits = np.array([label == guess for label, guess in zip(labels, predictions, strict=True)])
+    return {"accuracy": 100 * hits[draws].sum(1) / draws.shape[1]}
+
+
+def right_tags(tags: Sequence[str], said: Sequence[str]) -> tuple[int, int]:
+    """How many of a row are right, and how many there are."""
+    return sum(tag == guess for tag, guess in zip(tags, said, strict=True)), len(tags)
+
+
+def f1(task: Task, labels: Sequence[str], predictions: Sequence[str], draws: Draws) -> Figures:
+    """F1 of the task's positive class, else the mean of all classes' F1 (scikit-learn's macro average)."""
+    pairs = Pairs.of(labels, predictions)
+    confusion = pairs.confusion(draws)
+    if task.positive is None:
+        return {"f1": 100 * macro_f1_of(confusion)}
+    if task.positive not in pairs.names:
+        return {"f1": np.zeros(len(draws))}
+    return {"f1": 100 * f1_of_classes(confusion)[:, pairs.names.index(task.positive)]}
+
+
+def macro_recall(task: Task, labels: Sequence[str], predictions: Sequence[str], draws: Draws) -> Figures:
+    """Mean recall of the classes that occur in the labels (TweetEval's measure for sentiment)."""
+    return {"macro_recall": 100 * macro_recall_of(Pairs.of(labels, predictions).confusion(draws))}
+
+
+def matthews(task: Task, labels: Sequence[str], predictions: Sequence[str], draws: Draws) -> Figures:
+    """Matthews correlation (CoLA's measure); 0 for constant predictions."""
+    return {"matthews": 100 * matthews_of(Pairs.of(labels, predictions).confusion(draws))}
+
+
+def pearson_spearman(task: Task, labels: Sequence[float], predictions: Sequence[float], draws: Draws) -> Figures:
+    """Mean of both correlations (STS-B's measure in GLUE); 0 where either side is constant."""
+    from scipy.stats import rankdata
+
+    true, said = (np.array(side, dtype=float)[draws] for side in (labels, predictions))
+    pearson = 100 * correlation(true, said)
+    spearman = 100 * correlation(rankdata(true, axis=1), rankdata(said, axis=1))
+    return {"pearson_spearman": (pearson + spearman) / 2, "pearson": pearson, "spearman": spearman}
+
+
+def span_f1(task: Task, labels: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]], draws: Draws) -> Figures:
+    """Micro F1 over exactly matching spans, as seqeval's default."""
+    counts = np.array([count_spans(*row) for row in zip(labels, predictions, strict=True)])
+    return span_figures(counts[draws].sum(1))
+
+
+def em_f1(task: Task, labels: Sequence[Answers], predictions: Sequence[str], draws: Draws) -> Figures:
+    """F1 of answer strings, with exact match beside it."""
+    rows = zip(labels, predictions, strict=True)
+    scores = np.array([score_answers(label.texts, guess, task.language) for label, guess in rows])
+    best, exact = 100 * scores[draws].sum(1).T / draws.shape[1]
+    return {"em_f1": best, "exact_match": exact}
+
+
+FIGURES: dict[str, Callable[[Task, Sequence[Any], Sequence[Any], Draws], Figures]] = {
+    "accuracy": accuracy,
+    "f1": f1,
+    "macro_recall": macro_recall,
+    "matthews": matthews,
+    "pearson_spearman": pearson_spearman,
+    "span_f1": span_f1,
+    "em_f1": em_f1,
+}
+"""Of (task, labels, predictions, draws), by the names of `metrics.METRICS`; a metric's own figure first."""

@@ -1,0 +1,123 @@
+"""Metrics are scikit-learn's and scipy's; an interval is what they give on Python's own resamples."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import pearsonr, spearmanr
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, recall_score
+
+from promptgraft.engine.interval import RESAMPLES, drawn, interval
+from promptgraft.task.metrics import score
+from promptgraft.task.task import Answers, Example, Kind, Label, Task
+
+CLASSES = ("a", "b", "c", "d")
+CLOSE = {"rel": 0, "abs": 1e-12 * 100}
+ROWS = st.lists(st.tuples(st.sampled_from(CLASSES), st.sampled_from(CLASSES)), min_size=1, max_size=30)
+
+
+def task(kind: Kind, metric: str, positive: str | None = None) -> Task:
+    return Task("t", kind, metric, {name: name for name in CLASSES}, {}, positive=positive)
+
+
+def examples(labels: list[Label]) -> list[Example]:
+    return [Example("x", label=label) for label in labels]
+
+
+@pytest.mark.filterwarnings("ignore:A single label")
+@given(ROWS)
+def test_figures_of_classes_are_scikit_learns(rows: list[tuple[str, str]]) -> None:
+    true, said = zip(*rows, strict=True)
+    got = score(task("classification", "f1"), said, examples([*true]))
+    assert got["accuracy"] == pytest.approx(100 * accuracy_score(true, said), **CLOSE)
+    assert got["score"] == pytest.approx(100 * f1_score(true, said, average="macro", zero_division=0), **CLOSE)
+    recall = recall_score(true, said, labels=sorted(set(true)), average="macro", zero_division=0)
+    assert got["macro_recall"] == pytest.approx(100 * recall, **CLOSE)
+    assert got["matthews"] == pytest.approx(100 * matthews_corrcoef(true, said), **CLOSE)
+
+
+@given(ROWS)
+def test_f1_of_the_positive_class_is_scikit_learns(rows: list[tuple[str, str]]) -> None:
+    true, said = zip(*rows, strict=True)
+    got = score(task("pair", "f1", "a"), said, examples([*true]))["score"]
+    reference = f1_score([name == "a" for name in true], [name == "a" for name in said], zero_division=0)
+    assert got == pytest.approx(100 * reference, **CLOSE)
+
+
+@given(st.lists(st.tuples(st.integers(-5, 5), st.floats(-5, 5, width=16)), min_size=3, max_size=30))
+def test_correlations_are_scipys(rows: list[tuple[int, float]]) -> None:
+    true, said = ([float(value) for value in side] for side in zip(*rows, strict=True))
+    got = score(task("regression", "pearson_spearman"), said, examples([*true]))
+    if len(set(true)) > 1 and len(set(said)) > 1:
+        assert got["pearson"] == pytest.approx(100 * pearsonr(true, said)[0], abs=1e-10)
+        assert got["spearman"] == pytest.approx(100 * spearmanr(true, said)[0], abs=1e-10)
+    else:
+        assert got["score"] == 0
+
+
+def test_many_rows_overflow_nothing() -> None:
+    true, said = ["a", "b"] * 200_000, ["a", "b", "a", "a"] * 100_000
+    got = score(task("classification", "matthews"), said, examples([*true]))["score"]
+    assert got == pytest.approx(100 * matthews_corrcoef(true, said), **CLOSE)
+
+
+def test_rows_are_drawn_as_python_draws_them() -> None:
+    python = random.Random(13)
+    expected = [python.choices(range(37), k=37) for _ in range(RESAMPLES)]
+    assert np.concatenate([*drawn(37)]).tolist() == expected
+
+
+def test_more_rows_than_are_drawn_in_one_go_are_the_same_rows() -> None:
+    parts = [*drawn(30_000)]
+    assert len(parts) > 1
+    assert sum(map(len, parts)) == RESAMPLES
+    python = random.Random(13)
+    for row in parts[0]:
+        assert row.tolist() == python.choices(range(30_000), k=30_000)
+    assert parts[1][0].tolist() == python.choices(range(30_000), k=30_000)
+
+
+def noisy(kind: Kind) -> tuple[list[Label], list[Label]]:
+    """Labels of 40 rows, and what some model might say of them."""
+    numbers = random.Random(3)
+    if kind == "regression":
+        true = [numbers.random() for _ in range(40)]
+        return [*true], [value + numbers.random() for value in true]
+    if kind == "span":
+        answers = ["New York", "the tower", "a river"]
+        return [Answers((text,), (0,)) for text in answers * 14], [
+            numbers.choice([*answers, "York"]) for _ in range(42)
+        ]
+    if kind == "tagging":
+        tags = ("O", "B-A", "I-A", "B-B")
+        rows = [[tuple(numbers.choices(tags, k=1 + n % 5)) for n in range(40)] for _ in range(2)]
+        return [*rows[0]], [*rows[1]]
+    return [*numbers.choices(CLASSES, k=40)], [*numbers.choices(CLASSES, k=40)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "metric", "positive"),
+    [
+        ("classification", "f1", None),
+        ("pair", "f1", "a"),
+        ("classification", "macro_recall", None),
+        ("classification", "matthews", None),
+        ("regression", "pearson_spearman", None),
+        ("tagging", "accuracy", None),
+        ("tagging", "span_f1", None),
+        ("span", "em_f1", None),
+    ],
+)
+def test_an_interval_is_of_scores_of_drawn_rows(kind: Kind, metric: str, positive: str | None) -> None:
+    true, said = noisy(kind)
+    asked, rows, python = task(kind, metric, positive), examples(true), random.Random(13)
+    values = []
+    for _ in range(RESAMPLES):
+        index = python.choices(range(len(rows)), k=len(rows))
+        values.append(score(asked, [said[i] for i in index], [rows[i] for i in index])["score"])
+    values.sort()
+    assert interval(asked, said, rows) == pytest.approx((values[5], values[194]), **CLOSE)
