@@ -3,11 +3,11 @@
     python benchmarks/mixed_batch.py [--models splade-tiny,minilm] [--rows 64,256] [--prompts 1,8,64] [--rounds 5]
 
 Inference of R rows that belong to K prompts (P = 20), R / K rows each, SST-2's token counts, a linear readout a prompt.
-Ours: one call over all rows, every row with its own prompt, then every readout on its rows. PEFT: all K adapters in one
-model; for each, `set_adapter` and its rows in batches of at most 32: default in fp32, padded, as they come; tuned
+Ours: one call over all rows, every row with its own prompt and readout, as `predict` makes it. PEFT: all K adapters in
+one model; for each, `set_adapter` and its rows in batches of at most 32: default in fp32, padded, as they come; tuned
 sorted by length, in fp32 or bf16. `ratio_to_one_prompt` is our time with K prompts over our time with one, round by
-round. Texts are tokenised, and PEFT's batches padded, before the clock starts. Memory, at the
-largest K: of a process that does one path alone.
+round. Texts are tokenised, PEFT's batches padded and adapters loaded, our prompts put in one table before the clock
+starts. Memory, at the largest K: of a process that does one path alone.
 
 Prints JSON and writes benchmarks/results/mixed_batch.json.
 """
@@ -21,35 +21,27 @@ import torch
 from common import BATCH, DEFAULT, PROMPT, SST2, TUNED, Row, Seconds, Turn
 
 from promptgraft.prompt.init import Init, initial
-from promptgraft.prompt.prompt import stack
 from promptgraft.readout.readout import find
 from promptgraft.task.task import Example, Task
-from promptgraft.train.predict import hidden_states, score
+from promptgraft.train.predict import answer_packed, stacked
 from promptgraft.train.run import Tuned
 
 
 def our_turn(folder: str, count: int, rows: int) -> Turn:
-    """All rows with their own prompts in one call, and each prompt's readout on its rows."""
+    """All rows with their own prompts and readouts in one call."""
     backbone = common.load_ours(folder, "auto")
     generator = torch.Generator().manual_seed(0)
     task = Task("bench", "classification", "accuracy", {"0": "0", "1": "1"}, {"train": (Example(label="0"),)})
-    tuned = []
+    models = []
     for _ in range(count):
         prompt = initial(Init(), backbone, PROMPT, "deep", "peft", generator)
         readout = find("linear").create(task, backbone.hidden, generator, lambda texts: torch.zeros(len(texts), 1))
-        tuned.append(Tuned(prompt, readout, "cls", "cross"))
-    prompts = stack([one.prompt for one in tuned if one.prompt is not None])
-    parts = [common.packed(part) for part in shares(rows, count)]
-    tokens = common.packed(common.drawn_rows(SST2, rows))
-    sizes = [part.sequences for part in parts]
-    owner = torch.arange(count).repeat_interleave(torch.tensor(sizes))
+        models.append(Tuned(prompt, readout, "cls", "cross"))
+    prompts, tokens = stacked(models), common.packed(common.drawn_rows(SST2, rows))
 
-    @torch.no_grad()
     def turn(steps: int) -> None:
         for _ in range(steps):
-            states = hidden_states(backbone, tokens, prompts, owner, "cls").split(sizes)
-            for one, part, own in zip(tuned, states, parts, strict=True):
-                score(one, part, own)
+            answer_packed(backbone, models, prompts, tokens, [rows // count] * count)
 
     return turn
 

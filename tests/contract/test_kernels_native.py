@@ -373,6 +373,21 @@ def test_an_index_out_of_range_is_said_and_nothing_crashes(spoil: str) -> None:
             encoder(rows, torch.zeros(2, 2, 2, 24), None)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_prompts_that_changed_in_place_are_read_anew(dtype: torch.dtype) -> None:
+    shape = shape_of(32, 1)
+    model, given = backbone(shape, VARIANTS[0], dtype=dtype), case(shape, [4, 6, 9], [3, 5])
+    prompts, batch = stack([Prompt(prompt) for prompt in given.prompts]), Batch(given.tokens, given.owner)
+    with torch.no_grad():
+        first, again = (model.forward(batch, prompts, "cls") for _ in range(2))
+        prompts.table.mul_(2)
+        changed = model.forward(batch, prompts, "cls")
+        fresh = backbone(shape, VARIANTS[0], dtype=dtype).forward(batch, prompts, "cls")
+    assert torch.equal(first, again)
+    assert not torch.equal(first, changed)
+    assert torch.equal(changed, fresh)
+
+
 def test_a_second_backward_is_refused() -> None:
     shape = shape_of()
     given = case(shape, [4, 6], [3])

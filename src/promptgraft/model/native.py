@@ -62,6 +62,7 @@ class NativeEncoder:
         if not self._handle:
             raise RunError("the native path could not be set up", do="set PROMPTGRAFT_NATIVE=0")
         self._spare: list[Tensor] = []
+        self._turned: tuple[Tensor | None, int, Tensor | None] = (None, 0, None)
         self._frozen = _weights(encoder)
         self._packed: dict[Direction, tuple[Sequence[Tensor], list[int]]] = {}
         weakref.finalize(self, self._library.pg_free, self._handle)
@@ -89,12 +90,36 @@ class NativeEncoder:
         if torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in given):
             out: Tensor = _Layers.apply(table, values, self, rows, *weights)  # type: ignore[no-untyped-call]
             return out
-        return self.forward(rows, _plain(table), _plain(values), weights, keep=False)[0]
+        return self._predict(rows, table, values, weights)
+
+    def _predict(
+        self, rows: Rows, table: Tensor | None, values: Tensor | None, weights: Sequence[Tensor]
+    ) -> Float[Tensor, "M H"]:
+        """Without gradient; prompts that were asked last are not turned again."""
+        if table is None:
+            return self.forward(rows, table, _plain(values), weights, keep=False)[0]
+        before, version, turned = self._turned
+        if before is not table or version != table._version:
+            turned = None
+        out, turned, _ = self.forward(rows, _plain(table), _plain(values), weights, keep=False, turned=turned)
+        self._turned = table, table._version, turned
+        return out
 
     def forward(
-        self, rows: Rows, table: Tensor | None, values: Tensor | None, weights: Sequence[Tensor], *, keep: bool
+        self,
+        rows: Rows,
+        table: Tensor | None,
+        values: Tensor | None,
+        weights: Sequence[Tensor],
+        *,
+        keep: bool,
+        turned: Tensor | None = None,
     ) -> tuple[Float[Tensor, "M H"], Tensor, int]:
-        """The states, what the backward needs, and the number of threads that the two must share."""
+        """The states, what the backward needs, and the number of threads that the two must share.
+
+        Args:
+            turned: what an earlier pass without `keep` left of the same table.
+        """
         threads = torch.get_num_threads()
         self._pack("forward", weights)
         call = self._call(rows, table, values, threads, keep=keep)
@@ -103,11 +128,12 @@ class NativeEncoder:
         size = self._library.pg_saved_bytes(self._handle, call)
         if size < 0:
             raise RunError("a token, position or prompt of the batch is out of range", where="native path")
-        saved = self._room(size)
+        call.turned = int(turned is not None)
+        if turned is None:
+            turned = self._room(size) if keep else torch.empty(size, dtype=torch.uint8)
+        saved = turned
         call.saved, call.output = address(saved), address(out)
         self._run("pg_forward", call)
-        if not keep:
-            self.give_back(saved)
         return out, saved, threads
 
     def backward(

@@ -115,5 +115,7 @@ def concatenate(parts: Sequence[Tokens]) -> Tokens:
 
 def _chain(offsets: Sequence[Int[Tensor, "..."]]) -> Int[Tensor, "..."]:
     """Offsets of concatenated lists: each shifted by the total before it."""
-    lengths = torch.cat([one.diff() for one in offsets])
+    within = torch.ones(sum(map(len, offsets)), dtype=torch.bool)
+    within[torch.tensor([0, *map(len, offsets[:-1])]).cumsum(0)] = False  # a list's first is no length
+    lengths = torch.cat(list(offsets)).diff(prepend=torch.zeros(1, dtype=torch.long))[within]
     return torch.nn.functional.pad(lengths.cumsum(0), (1, 0))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar, Literal, Protocol, Self
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
@@ -107,11 +108,17 @@ def on_device(readout: Readout, device: torch.device) -> Readout:
     return type(readout).load({name: value.to(device) for name, value in readout.state().items()})
 
 
-def kind_of(readout: Readout) -> tuple[object, ...] | None:
+_KINDS: WeakKeyDictionary[Readout, Hashable] = WeakKeyDictionary()
+
+
+def kind_of(readout: Readout) -> Hashable:
     """Equal for readouts that one can stand for; None for one that stands for itself alone."""
     if not readout.stacks:
         return None
-    return (type(readout), *((name, value.shape, value.device) for name, value in _tensors(readout).items()))
+    if readout not in _KINDS:
+        tensors = _tensors(readout).values()
+        _KINDS[readout] = (type(readout), *((value.shape, value.device) for value in tensors))
+    return _KINDS[readout]
 
 
 def stack_readouts(readouts: Sequence[Readout]) -> Readout:
@@ -119,8 +126,8 @@ def stack_readouts(readouts: Sequence[Readout]) -> Readout:
     first = readouts[0]
     if len(readouts) == 1:
         return first
-    own = [_tensors(readout) for readout in readouts]
-    return replace(first, **{name: torch.stack([one[name] for one in own]) for name in own[0]})  # type: ignore[type-var]
+    own = {name: torch.stack([getattr(one, name) for one in readouts]) for name in _tensors(first)}
+    return replace(first, **own)  # type: ignore[type-var]
 
 
 def _tensors(readout: Readout) -> dict[str, Tensor]:

@@ -75,14 +75,28 @@ def answer(backbone: Backbone, questions: Sequence[Question]) -> list[Tensor]:
 
     All must read alike and have prompts of one kind, or all none; `answer_one` takes any single one.
     """
-    tokens = concatenate([question.tokens for question in questions])
-    prompts = [question.tuned.prompt for question in questions]
-    given = [prompt for prompt in prompts if prompt is not None]
-    counts = torch.tensor([question.tokens.sequences for question in questions])
-    owner = torch.arange(len(questions)).repeat_interleave(counts) if given else None
-    read = questions[0].tuned.read
-    states = hidden_states(backbone, tokens, stack(given) if given else None, owner, read)
     models, rows = [question.tuned for question in questions], [question.tokens.count for question in questions]
+    return answer_packed(backbone, models, stacked(models), concatenate([one.tokens for one in questions]), rows)
+
+
+def stacked(models: Sequence[Tuned]) -> PromptStack | None:
+    """The models' prompts in one table; None where they have none."""
+    given = [model.prompt for model in models if model.prompt is not None]
+    return stack(given) if given else None
+
+
+def answer_packed(
+    backbone: Backbone, models: Sequence[Tuned], prompts: PromptStack | None, tokens: Tokens, rows: Sequence[int]
+) -> list[Tensor]:
+    """Scores of each model's rows.
+
+    Args:
+        prompts: the models', `stacked`; whoever asks the same models again can keep it.
+        rows: how many of the rows are the first model's, the second's, ...
+    """
+    sequences = tokens.rows[torch.tensor([0, *rows]).cumsum(0)].diff()
+    owner = torch.arange(len(models)).repeat_interleave(sequences) if prompts is not None else None
+    states = hidden_states(backbone, tokens, prompts, owner, models[0].read)
     with torch.no_grad():
         found = score_together(models, rows, tokens, states)
         return [scores.cpu() for some in found for scores in some.each()]

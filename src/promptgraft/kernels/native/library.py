@@ -16,7 +16,7 @@ VERSION = 2
 ACTIVATIONS = {"gelu": 0, "gelu_new": 1, "gelu_pytorch_tanh": 1, "relu": 2, "silu": 3}
 SWITCH = "PROMPTGRAFT_NATIVE"
 NUMBERS = ("sequences", "prompts", "prompt_rows", "threads", "read_first", "keep", "want_input")
-MORE_NUMBERS = ("learn", "drop_below", "drop_narrow")
+MORE_NUMBERS = ("learn", "drop_below", "drop_narrow", "turned")
 INPUTS = ("starts", "ids", "types", "positions", "input", "prompt_of", "prompt_starts", "drop_keys", "table")
 POINTERS = (*INPUTS, "saved", "output", "d_output", "d_table", "d_input", "d_weights")
 

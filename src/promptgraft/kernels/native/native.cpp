@@ -158,7 +158,7 @@ int run_forward(const Encoder<S>& e, const Call& call) {
     TurnedPrompts turned(saved, e.sizes, call, is_tiled<S>(e.sizes));
     std::vector<Kept<S>> kept;
     if (call.keep) kept = carve_kept<S>(saved, e.sizes, plan, call);
-    turn_prompts(e, call, turned);
+    if (!call.turned) turn_prompts(e, call, turned);
     std::vector<size_t> none;
     Pass<S> pass{e, e.sizes, call, plan, kept, turned, nullptr, none, nullptr};
     return each_block(e, call, plan, [&](const Block& b, Carver room) { pass.forward(b, room); });

@@ -16,6 +16,7 @@ constexpr int BLOCK_TOKENS = 512;  // the widest activations of so many tokens f
 struct Call {
     int64_t sequences, prompts, prompt_rows, threads, read_first, keep, want_input;
     int64_t learn, drop_below, drop_narrow;  // whether weights learn; dropout of `drop_below` / 2^32
+    int64_t turned;                          // whether `saved` holds the turned prompts of this table already
     const int64_t *starts, *ids, *types, *positions;
     const float* input;
     const int64_t *prompt_of, *prompt_starts, *drop_keys;
