@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from promptgraft.api import compare, load, rank, transfer, tune
+    from promptgraft.api import compare, estimate, load, rank, transfer, tune
     from promptgraft.bank.bank import open_bank
     from promptgraft.errors import PromptgraftError
     from promptgraft.model.load import load_backbone
@@ -26,6 +26,7 @@ __all__ = [
     "Task",
     "__version__",
     "compare",
+    "estimate",
     "load",
     "load_backbone",
     "load_task",
@@ -43,6 +44,7 @@ _HOMES = {
     "Recipe": "promptgraft.train.recipe",
     "Task": "promptgraft.task.task",
     "compare": "promptgraft.api",
+    "estimate": "promptgraft.api",
     "load": "promptgraft.api",
     "load_backbone": "promptgraft.model.load",
     "load_task": "promptgraft.task.load",

@@ -1,4 +1,4 @@
-"""The verbs of the command line for Python: tune, rank, transfer, compare, load."""
+"""The verbs of the command line for Python: tune, rank, transfer, compare, estimate, load."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from promptgraft.bank.bank import Bank, open_bank
+from promptgraft.engine.estimate import Estimate
+from promptgraft.engine.estimate import estimate as estimate_jobs
 from promptgraft.engine.keep import make_artefact
 from promptgraft.engine.local import Event, LocalEngine
 from promptgraft.engine.predictor import Predictor
@@ -36,6 +38,7 @@ Progress = Callable[[Event], None]
 ARTEFACT = "artefact"
 ARITHMETICS: tuple[DType, ...] = ("auto", "fp32", "bf16")
 DEVICES: tuple[DeviceName, ...] = ("auto", "cpu", "cuda")
+ESTIMATED = ("tune", "transfer", "compare")
 
 
 @dataclass(frozen=True)
@@ -195,12 +198,7 @@ def transfer(
     fixed = recipe_for(backbone, loaded, shots, recipe)
     free = free_text(unlabelled, loaded)
     chosen, notes = _sources(engine, as_bank(bank), loaded, source, fixed, shots, seeds)
-    kind = dict(options or {})
-    jobs = [Job(loaded, backbone.fingerprint, method, seed, fixed, shots, chosen[seed], kind, free) for seed in seeds]
-    beside = []
-    if baselines and shots != 0:
-        rows: tuple[tuple[str, dict[str, str]], ...] = (("linear-probe", {}), ("prompt-tuning", {"readout": "linear"}))
-        beside = plan(loaded, backbone.fingerprint, dict.fromkeys(seeds), fixed, shots, rows=rows)
+    jobs, beside = _graft_jobs(backbone, loaded, method, options, fixed, shots, chosen, free, baselines=baselines)
     return _keep(engine, jobs, beside, out, keep_in, name, notes)
 
 
@@ -315,6 +313,102 @@ def free_text(given: str | Path | Sequence[str] | None, task: Task) -> tuple[Exa
     if isinstance(given, str | Path):
         return tuple(Example(one.text, one.pair, one.choices, one.tokens) for one in read_texts(given, task))
     return tuple(Example(text=text) for text in given)
+
+
+def _graft_jobs(
+    backbone: Backbone,
+    task: Task,
+    method: str,
+    options: Mapping[str, str] | None,
+    recipe: Recipe,
+    shots: int | None,
+    chosen: Mapping[int, Source],
+    free: tuple[Example, ...],
+    *,
+    baselines: bool,
+) -> tuple[list[Job], list[Job]]:
+    """Jobs of a transfer, and of what is run beside it."""
+    kind = dict(options or {})
+    jobs = [
+        Job(task, backbone.fingerprint, method, seed, recipe, shots, source, kind, free)
+        for seed, source in chosen.items()
+    ]
+    if not baselines or shots == 0:
+        return jobs, []
+    rows: tuple[tuple[str, dict[str, str]], ...] = (("linear-probe", {}), ("prompt-tuning", {"readout": "linear"}))
+    return jobs, plan(task, backbone.fingerprint, dict.fromkeys(chosen), recipe, shots, rows=rows)
+
+
+def estimate(
+    verb: str,
+    task: Task | str | Path,
+    model: Backbone | str | Path,
+    bank: Bank | str | Path | None = None,
+    *,
+    source: str = "auto",
+    method: str | None = None,
+    options: Mapping[str, str] | None = None,
+    shots: int | None = None,
+    seeds: Sequence[int] | None = None,
+    rows: Sequence[tuple[str, dict[str, str]]] | None = None,
+    unlabelled: str | Path | Sequence[str] | None = None,
+    baselines: bool = True,
+    out: str | Path | None = None,
+    test_rows: int | None = None,
+    device: DeviceName = "auto",
+    **recipe: object,
+) -> Estimate:
+    """Seconds and memory that `tune`, `transfer` or `compare` with these arguments would take; trains nothing.
+
+    The first estimate with a backbone on a machine measures it for some seconds (`engine.calibration`). A source that
+    the verb would choose is stood in for by another of the bank, and the choice is counted.
+
+    Args:
+        method: default: the verb's.
+        out: the run folder, whose finished jobs cost nothing.
+    Raises:
+        UsageError: another verb.
+    """
+    if verb not in ESTIMATED:
+        raise unknown("verb to estimate", verb, ESTIMATED)
+    backbone = open_model(model, recipe.get("arithmetic", "auto"), device)
+    loaded = open_task(task, test_rows=test_rows)
+    engine = _engine(backbone, out, None, keep_weights=verb != "compare")
+    fixed = recipe_for(backbone, loaded, shots, recipe)
+    drawn = seeds if seeds is not None else range(5 if verb == "compare" else 1)
+    chosen: Mapping[int, Source] = {}
+    ranked = 0
+    if verb != "tune" and bank is not None:
+        chosen, ranked = _stand_ins(backbone, as_bank(bank), loaded, source, drawn)
+    rankings = [
+        (Job(loaded, backbone.fingerprint, "linear-probe", seed, fixed, shots), ranked) for seed in chosen if ranked
+    ]
+    free = free_text(unlabelled, loaded)
+    if verb == "compare":
+        given: Mapping[int, Source | None] = chosen or dict.fromkeys(drawn)
+        asked = rows or rows_here()
+        jobs = plan(loaded, backbone.fingerprint, given, fixed, shots, unlabelled=free, rows=asked)
+    elif verb == "transfer":
+        if not chosen:
+            raise UsageError("transfer needs a bank", do="pass bank='starter' or a bank's folder")
+        own, beside = _graft_jobs(
+            backbone, loaded, method or "pot", options, fixed, shots, chosen, free, baselines=baselines
+        )
+        jobs = [*own, *beside]
+    else:
+        name, kind = method or "prompt-tuning", dict(options or {})
+        jobs = [Job(loaded, backbone.fingerprint, name, seed, fixed, shots, None, kind) for seed in drawn]
+    return estimate_jobs(engine, jobs, rankings=rankings)
+
+
+def _stand_ins(
+    backbone: Backbone, bank: Bank, task: Task, source: str, seeds: Sequence[int]
+) -> tuple[dict[int, Source], int]:
+    """A source for every seed, and how many would be ranked to choose it."""
+    if source != "auto":
+        return dict.fromkeys(seeds, Source(source, bank.load(source, fingerprint=backbone.fingerprint))), 0
+    sources, _ = candidates(bank, backbone, task)
+    return dict.fromkeys(seeds, sources[0]), len(sources)
 
 
 def _engine(

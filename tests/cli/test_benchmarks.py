@@ -38,3 +38,24 @@ def test_a_quick_run_has_the_promised_figures(name: str, root: Path, tmp_path: P
     assert rows
     assert all(row.keys() >= KEYS for row in rows)
     assert any(row["path"].startswith("promptgraft") for row in rows)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_quick_run_says_what_was_predicted_and_what_it_took(root: Path, tmp_path: Path, splade_tiny: Path) -> None:
+    command = [
+        sys.executable,
+        "benchmarks/estimate.py",
+        "--quick",
+        "--models",
+        str(splade_tiny),
+        "--out",
+        str(tmp_path),
+    ]
+    subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)
+    rows = json.loads((tmp_path / "estimate.json").read_text(encoding="utf-8"))
+    assert [row["job"] for row in rows] == ["tune", "tune the model", "transfer", "compare"]
+    for row in rows:
+        assert row["predicted_seconds"] > 0
+        assert row["seconds"] > 0
+        assert 0.3 < row["predicted_over_memory"] < 3

@@ -15,7 +15,7 @@ import pytest
 from command import Command
 
 HEAVY = ("torch", "transformers", "sklearn", "scipy", "matplotlib", "pyarrow", "pydantic", "numpy")
-VERBS = ("tune", "rank", "transfer", "compare", "predict", "doctor", "models", "bank", "cache")
+VERBS = ("tune", "rank", "transfer", "compare", "estimate", "predict", "doctor", "models", "bank", "cache")
 
 
 def test_help_answers_within_half_a_second_and_loads_nothing_heavy() -> None:

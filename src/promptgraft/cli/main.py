@@ -11,6 +11,7 @@ from promptgraft.cli.bank import bank
 from promptgraft.cli.cache import cache
 from promptgraft.cli.compare import compare
 from promptgraft.cli.doctor import doctor
+from promptgraft.cli.estimate import estimate
 from promptgraft.cli.models import models
 from promptgraft.cli.predict import predict
 from promptgraft.cli.rank import rank
@@ -60,6 +61,7 @@ app.command("tune")(tune)
 app.command("rank")(rank)
 app.command("transfer")(transfer)
 app.command("compare")(compare)
+app.command("estimate")(estimate)
 app.command("predict")(predict)
 app.add_typer(bank, name="bank")
 app.add_typer(cache, name="cache")

@@ -28,7 +28,7 @@ from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.home import home
 from promptgraft.prompt.atomic import NO_ROOM, write_bytes
 
-EntryKind = Literal["tokens", "states", "descriptions"]
+EntryKind = Literal["tokens", "states", "descriptions", "calibration"]
 KINDS: tuple[EntryKind, ...] = get_args(EntryKind)
 LIMIT = "PROMPTGRAFT_CACHE_MB"
 DEFAULT_MB = 2048

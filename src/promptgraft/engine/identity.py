@@ -20,9 +20,14 @@ FORWARD = ("kernels", "model", "train/predict.py")
 """The code that hidden states come from; `train/predict.py` says which sequences share a product."""
 
 
-def machine() -> str:
-    """Everything of this machine that decides the last bits of a matrix product."""
-    return "\x1f".join(map(str, (*built(), torch.get_num_threads(), chosen()[0])))
+def machine(device: torch.device | None = None) -> str:
+    """Everything of this machine that decides the last bits of a matrix product, and how long it takes.
+
+    Args:
+        device: where it is computed; None: on the processor.
+    """
+    gpu = torch.cuda.get_device_name(device) if device is not None and device.type == "cuda" else None
+    return "\x1f".join(map(str, (*built(), torch.get_num_threads(), chosen()[0], gpu)))
 
 
 @cache

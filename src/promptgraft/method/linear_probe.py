@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from promptgraft.method.job import Job
-from promptgraft.method.method import Method, Need, View, register
+from promptgraft.method.method import Method, Need, View, Work, register
 from promptgraft.method.probe import probe
 from promptgraft.train.run import Fit
 
@@ -20,6 +20,9 @@ class LinearProbe(Method):
 
     def requires(self, job: Job) -> tuple[Job, ...]:
         return ()
+
+    def work(self, job: Job) -> Work:
+        return Work(None, probes=1)
 
     def setup(self, job: Job, view: View) -> Fit:
         return probe(job, view, None, view.pooling)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
 from jaxtyping import Float
@@ -18,6 +19,24 @@ from promptgraft.train.run import Fit, Run, Tuned
 
 Need = Literal["source", "labels", "gradients", "unlabelled"]
 Split = Literal["train", "validation", "test", "unlabelled"]
+Trains = Literal["prompt", "dropout", "weights"]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a job of a method is made of, for an estimate of its cost.
+
+    Attributes:
+        trains: what its steps do: train a prompt, do so with dropout, or train the backbone's weights; None: no steps.
+        terms: loss terms beyond that of the labels.
+        teachers: models that are run over the batch at every step.
+        probes: probes that are fitted, each over frozen features of the training rows.
+    """
+
+    trains: Trains | None
+    terms: int = 0
+    teachers: int = 0
+    probes: int = 0
 
 
 class View(Protocol):
@@ -79,6 +98,10 @@ class Method(Protocol):
     def requires(self, job: Job) -> tuple[Job, ...]:
         """Jobs whose finished models `setup` will read."""
         ...
+
+    def work(self, job: Job) -> Work:
+        """What it will do, roughly; by default: train a prompt, or nothing."""
+        return Work("prompt" if "gradients" in self.needs else None)
 
     def setup(self, job: Job, view: View) -> Run | Fit:
         """A run for the loop, or a finished fit.

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from promptgraft.method.job import Job
-from promptgraft.method.method import Method, Need, View, register
+from promptgraft.method.method import Method, Need, View, Work, register
 from promptgraft.method.setup import PLAIN, encoding_for, make_run, new_readout, training_rows
 from promptgraft.train.run import Run, Tuned
 from promptgraft.train.weights import Weights
@@ -24,6 +24,9 @@ class ModelTuning(Method):
 
     def requires(self, job: Job) -> tuple[Job, ...]:
         return ()
+
+    def work(self, job: Job) -> Work:
+        return Work("weights")
 
     def setup(self, job: Job, view: View) -> Run:
         name = PLAIN[view.task.kind]

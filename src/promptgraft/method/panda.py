@@ -25,7 +25,7 @@ from torch import Tensor
 
 from promptgraft.errors import RunError
 from promptgraft.method.job import Job
-from promptgraft.method.method import Method, Need, View, number, option, register
+from promptgraft.method.method import Method, Need, View, Work, number, option, register
 from promptgraft.method.probe import probe
 from promptgraft.method.setup import (
     PLAIN,
@@ -85,6 +85,12 @@ class Panda(Method):
         if mode == "released" and teacher in ("source", "shuffled", "shuffled-in-class"):
             wanted.append(job.replace(method="pot", options={"readout": "new"}, unlabelled=()))
         return tuple(wanted)
+
+    def work(self, job: Job) -> Work:
+        terms = 0 if number(job, "weight", 1.0) == 0 else 1
+        if option(job, "mode") == "released":
+            return Work("dropout", terms, teachers=terms)
+        return Work("prompt", terms, probes=1 if option(job, "mode") == "paper" and terms else 0)
 
     def setup(self, job: Job, view: View) -> Run:
         mode = option(job, "mode")

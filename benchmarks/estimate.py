@@ -1,0 +1,101 @@
+"""What was predicted of a job beside what it took: `api.estimate`, then the job itself.
+
+    python benchmarks/estimate.py [--models splade-tiny,minilm] [--target examples/data/home_reviews] [--rounds 2]
+
+Jobs at 8 rows a class and 2 seeds: `tune`, `tune` of the whole model, `transfer` with its baselines, `compare` with all
+methods. Each in a process of its own, nothing in any cache but the models: the estimate first (its calibration is in no
+figure), then the job, whose seconds are those of the call, loading not counted, and whose peak memory is that of its
+process. Prints JSON and writes benchmarks/results/estimate.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import common
+from common import Row
+
+from promptgraft import api
+
+JOBS = ("tune", "tune the model", "transfer", "compare")
+SHOTS = 8
+
+
+def main() -> None:
+    parser = common.parser(__doc__, models="splade-tiny,minilm", rounds=2)
+    parser.add_argument("--target", type=Path, default=common.TARGET)
+    parser.add_argument("--bank")
+    options = parser.parse_args()
+    options.rounds = 1 if options.quick else options.rounds
+    if options.alone:
+        print(json.dumps(predicted(options) if options.alone.startswith("estimate ") else actual(options)))
+        return
+    found: list[Row] = []
+    for model in options.models.split(","):
+        with tempfile.TemporaryDirectory() as folder:
+            bank = options.bank or common.bank_for(model, api.open_task(options.target), folder, **changes(options))
+            found += [row(options, model, bank, job) for job in JOBS]
+    common.write(__file__, found, options.out)
+
+
+def changes(options: argparse.Namespace) -> dict[str, int]:
+    """What a quick call changes in the recipe."""
+    return {"steps": 4, "evaluations": 2} if options.quick else {}
+
+
+def row(options: argparse.Namespace, model: str, bank: str, job: str) -> Row:
+    """One job: predicted once, done `--rounds` times."""
+    words = ["--models", common.model_folder(model), "--bank", bank, "--target", options.target]
+    words += ["--quick"] if options.quick else []
+    said = common.alone(__file__, *words, "--alone", f"estimate {job}")
+    done = [common.alone(__file__, *words, "--alone", job) for _ in range(options.rounds)]
+    seconds, peak = statistics.median(one["seconds"] for one in done), max(one["peak"] for one in done)
+    return {
+        "model": model,
+        "path": "promptgraft",
+        "job": job,
+        "predicted_seconds": round(said["seconds"], 2),
+        **common.spread("seconds", [one["seconds"] for one in done], 2),
+        "predicted_over_seconds": round(said["seconds"] / seconds, 3),
+        "predicted_mib": round(said["peak"], 1),
+        "peak_memory_mib": round(peak, 1),
+        "predicted_over_memory": round(said["peak"] / peak, 3),
+    }
+
+
+def arguments(options: argparse.Namespace, job: str) -> dict[str, Any]:
+    """What a job is called with."""
+    given = {"shots": SHOTS, "seeds": (0, 1), **changes(options)}
+    return given | ({"method": "model-tuning"} if job == "tune the model" else {})
+
+
+def predicted(options: argparse.Namespace) -> Row:
+    """The estimate."""
+    backbone, job = api.open_model(options.models), options.alone.removeprefix("estimate ")
+    common.warm(backbone)
+    bank = None if job.startswith("tune") else options.bank
+    said = api.estimate(job.split()[0], options.target, backbone, bank, **arguments(options, job))
+    return {"seconds": said.seconds, "peak": said.mebibytes}
+
+
+def actual(options: argparse.Namespace) -> Row:
+    """The job."""
+    backbone, job = api.open_model(options.models), options.alone
+    common.warm(backbone)
+    given, task = arguments(options, job), api.open_task(options.target)
+    calls = {
+        "tune": lambda: api.tune(task, backbone, **given),
+        "tune the model": lambda: api.tune(task, backbone, **given),
+        "transfer": lambda: api.transfer(task, backbone, options.bank, **given),
+        "compare": lambda: api.compare(task, backbone, options.bank, **given),
+    }
+    return {"seconds": common.timed(calls[job]), "peak": common.peak()}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+"""What work costs here with one backbone: measured on small made-up work, kept until machine or code change."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import astuple, dataclass, fields
+from statistics import median
+from typing import Self
+
+import torch
+
+from promptgraft.engine.cache import Cache, key_of
+from promptgraft.engine.identity import code, machine
+from promptgraft.engine.local import LocalEngine
+from promptgraft.method.job import Job
+from promptgraft.method.method import Trains
+from promptgraft.model.backbone import Backbone
+from promptgraft.model.tokens import Tokens
+from promptgraft.prompt.init import Init, initial
+from promptgraft.prompt.reparam import parameterise
+from promptgraft.readout.readout import find, on_device
+from promptgraft.task.task import Example, Task
+from promptgraft.train.data import make_data
+from promptgraft.train.loop import train
+from promptgraft.train.predict import pooled
+from promptgraft.train.recipe import Recipe
+from promptgraft.train.run import Run
+from promptgraft.train.teacher import Recorded
+from promptgraft.train.terms import Distill
+from promptgraft.train.weights import Weights
+
+SHORT, LONG = 16, 64
+"""Tokens of the made-up texts: attention makes a token of a long text cost more."""
+ROWS = 64
+FEW, MANY = 4, 32
+LABELS = {"a": "the first kind", "b": "the second kind"}
+
+
+@dataclass(frozen=True)
+class Line:
+    """Seconds of a pass: `fixed + run * runs + tokens * (token + longer * length)`."""
+
+    fixed: float
+    run: float
+    token: float
+    longer: float
+
+    def __call__(self, runs: int, tokens: float, length: float) -> float:
+        return self.fixed + self.run * runs + tokens * (self.token + self.longer * length)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Seconds that kinds of work take.
+
+    Attributes:
+        forward: a pass without gradient.
+        prompt, dropout, weights: a training step of runs of that kind; weights' are one run each.
+        term: what a distillation term adds to a run's step.
+        job: of a job beside its steps and passes: setting up, judging, intervals.
+        probe: a probe with its cross-validation.
+    """
+
+    forward: Line
+    prompt: Line
+    dropout: Line
+    weights: Line
+    term: float
+    job: float
+    probe: float
+
+    def step(self, kind: Trains) -> Line:
+        """A training step of that kind."""
+        lines: dict[Trains, Line] = {"prompt": self.prompt, "dropout": self.dropout, "weights": self.weights}
+        return lines[kind]
+
+    def numbers(self) -> torch.Tensor:
+        """All of it as one vector."""
+        flat = [number for part in astuple(self) for number in (part if isinstance(part, tuple) else (part,))]
+        return torch.tensor(flat, dtype=torch.float64)
+
+    @classmethod
+    def of(cls, numbers: torch.Tensor) -> Self:
+        """From `numbers`."""
+        left = iter(numbers.tolist())
+        width = len(fields(Line))
+        forward, prompt, dropout, weights = (Line(*(next(left) for _ in range(width))) for _ in range(4))
+        return cls(forward, prompt, dropout, weights, *left)
+
+
+def calibrated(backbone: Backbone, cache: Cache) -> Calibration:
+    """The kept calibration, or one that is made now, in some seconds."""
+    parts = (backbone.fingerprint, backbone.arithmetic, machine(backbone.device), code("kernels", "model", "train"))
+    key = key_of([*parts, code("engine", "method", "readout")])
+    kept = cache.read("calibration", key)
+    if kept is not None:
+        return Calibration.of(kept["numbers"])
+    found = measure(backbone)
+    cache.keep("calibration", key, {"numbers": found.numbers()}, seconds=torch.inf)
+    return found
+
+
+def measure(backbone: Backbone) -> Calibration:
+    """Do some work of each kind."""
+    made = _Made(backbone)
+    made.step("prompt", 1, FEW, SHORT)  # what loads late is there afterwards
+    forward = made.forward_line()
+    prompt = made.line("prompt")
+    dropout = made.like(prompt, "dropout")
+    weights = made.like(prompt, "weights")
+    term = max(0.0, made.step("prompt", 8, FEW, SHORT, term=True) - made.step("prompt", 8, FEW, SHORT)) / 8
+    job, probe = made.jobs(prompt, forward)
+    return Calibration(forward, prompt, dropout, weights, term, job, probe)
+
+
+class _Made:
+    """Made-up rows and runs of one backbone."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone = backbone
+        self._seconds: dict[tuple[object, ...], float] = {}
+        self._words = len(backbone.weights[backbone.words])
+        self._long = min(LONG, backbone.max_length - 2 * SHORT)
+
+    def forward_line(self) -> Line:
+        """A pass without gradient at three sizes."""
+        few, many, longer = (self._forward(*size) for size in ((FEW, SHORT), (ROWS, SHORT), (ROWS, self._long)))
+        return _line(few, few, many, longer, FEW, ROWS, self._long)
+
+    def line(self, kind: Trains) -> Line:
+        """A step at four sizes."""
+        one, eight = self.step(kind, 1, FEW, SHORT), self.step(kind, 8, FEW, SHORT)
+        many, longer = self.step(kind, 1, MANY, SHORT), self.step(kind, 1, MANY, self._long)
+        return _line(one, eight, many, longer, FEW, MANY, self._long)
+
+    def like(self, known: Line, kind: Trains) -> Line:
+        """A step of a kind that grows with texts and runs as another does."""
+        few, many = self.step(kind, 1, FEW, SHORT), self.step(kind, 1, MANY, SHORT)
+        token = max(0.0, many - few) / ((MANY - FEW) * SHORT)
+        scale = token / max(1e-12, known.token + known.longer * SHORT)
+        fixed = max(0.0, few - known.run - token * FEW * SHORT)
+        return Line(fixed, known.run, known.token * scale, known.longer * scale)
+
+    def step(self, kind: Trains, runs: int, batch: int, length: int, *, term: bool = False) -> float:
+        """Seconds of one step: what seven take longer than two, a fifth of it; the better of two tries."""
+        key = (kind, runs, batch, length, term)
+        if key not in self._seconds:
+            spans = [self._train(key, 7) - self._train(key, 2) for _ in range(2)]
+            self._seconds[key] = max(1e-6, min(spans) / 5)
+        return self._seconds[key]
+
+    def _train(self, key: tuple[Trains, int, int, int, bool], steps: int) -> float:
+        kind, runs, batch, length, term = key
+        made = [self._run(kind, seed, batch, length, steps, term=term) for seed in range(runs)]
+        return _seconds(lambda: train(self.backbone, made))
+
+    def _run(self, kind: Trains, seed: int, batch: int, length: int, steps: int, *, term: bool) -> Run:
+        generator = torch.Generator().manual_seed(seed)
+        task, tokens = _task(ROWS), self._tokens(ROWS, length)
+        width = self.backbone.hidden
+        readout = find("linear").create(task, width, generator, lambda texts: torch.zeros(len(texts), 1))
+        data = make_data(task, task.train, tokens, readout, ROWS)
+        weights = Weights.of(self.backbone, tokens) if kind == "weights" else None
+        if weights is not None:
+            data = make_data(task, task.train, weights.numbered(tokens), readout, ROWS)
+        recipe = Recipe(steps=steps, batch=batch, evaluations=1, depth="deep" if self.backbone.deep else "shallow")
+        start = initial(Init(), self.backbone, recipe.length, recipe.depth, recipe.placement, generator)
+        prompt = None if kind == "weights" else parameterise("direct", start.to(self.backbone.device), generator)
+        terms = (Distill(Recorded(torch.zeros(ROWS, len(LABELS))), 1.0, 2.0),) if term else ()
+        nothing = make_data(task, (), self._tokens(0, length), readout, 0)
+        there = on_device(readout, self.backbone.device)
+        return Run(
+            f"made up {seed}", seed, recipe, prompt, recipe.placement, there, "mean", "cross", data, nothing,
+            terms=terms, weights=weights, dropout=0.1 if kind == "dropout" else 0.0,
+        )  # fmt: skip
+
+    def _forward(self, rows: int, length: int) -> float:
+        tokens = self._tokens(rows, length)
+        return median(_seconds(lambda: pooled(self.backbone, None, tokens, "mean")) for _ in range(3))
+
+    def _tokens(self, rows: int, length: int) -> Tokens:
+        """Rows of any words that the model has."""
+        seed = torch.Generator().manual_seed(length)
+        ids = torch.randint(min(5, self._words - 1), min(900, self._words), (rows * length,), generator=seed)
+        return Tokens(ids, torch.zeros_like(ids), torch.arange(rows + 1) * length, torch.arange(rows + 1))
+
+    def jobs(self, prompt: Line, forward: Line) -> tuple[float, float]:
+        """Of a real job what is neither a step nor a pass, and a probe."""
+        train_rows, rest = 16, 64
+        words = random.Random(0)
+        splits = {
+            name: tuple(
+                Example(text=" ".join(words.choices(("good", "bad", "plain", "text"), k=8)), label="ab"[row % 2])
+                for row in range(rows)
+            )
+            for name, rows in (("train", train_rows), ("validation", train_rows), ("test", rest))
+        }
+        task = Task("made up", "classification", "accuracy", LABELS, splits)
+        recipe = Recipe(steps=1, evaluations=1, depth="deep" if self.backbone.deep else "shallow")
+
+        def seconds(method: str, count: int) -> float:
+            made = [Job(task, self.backbone.fingerprint, method, seed, recipe) for seed in range(count)]
+            return _seconds(lambda: list(LocalEngine(self.backbone).run(made))) / count
+
+        seconds("prompt-tuning", 1)
+        rows = [len(split) * 10 for split in splits.values()]
+        passes = 2 * forward(1, rows[1], 10) + forward(1, rows[2], 10)
+        job = max(0.0, seconds("prompt-tuning", 4) - prompt(1, rows[0], 10) - passes)
+        probe = max(0.0, seconds("linear-probe", 4) - job - passes)
+        return job, probe
+
+
+def _line(one: float, eight: float, many: float, longer: float, few: int, rows: int, length: int) -> Line:
+    """From seconds at: one run of few rows, eight of them, one of many rows, one of many longer ones."""
+    short = max(0.0, many - one) / ((rows - few) * SHORT)
+    long = max(short, (longer - many + short * rows * SHORT) / (rows * length))
+    slope = (long - short) / max(1, length - SHORT)
+    run = max(0.0, (eight - one) / 7 - few * SHORT * short)
+    return Line(max(0.0, one - run - few * SHORT * short), run, max(0.0, short - slope * SHORT), slope)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def _task(rows: int) -> Task:
+    examples = tuple(Example(text=f"text {row}", label="ab"[row % 2]) for row in range(rows))
+    return Task("made up", "classification", "accuracy", LABELS, {"train": examples})

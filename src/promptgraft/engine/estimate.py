@@ -1,0 +1,223 @@
+"""What jobs will cost before they run: their steps and passes, counted, at the seconds of a calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from promptgraft.engine.calibration import Calibration, calibrated
+from promptgraft.engine.local import LocalEngine, by_dependence, packs, unique
+from promptgraft.errors import RunError
+from promptgraft.method.job import Job
+from promptgraft.method.method import Split, Trains, Work, check, find
+from promptgraft.model.device import tokens_at_once
+from promptgraft.train.loop import STEP_TOKENS
+
+
+@dataclass(frozen=True)
+class Line:
+    """Jobs of one label.
+
+    Attributes:
+        seconds: of all of them together.
+    """
+
+    label: str
+    jobs: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What was predicted.
+
+    Attributes:
+        lines: by label, in the order they were asked; what is only required by others is among them.
+        finished: jobs whose results are kept already; they cost nothing.
+        skipped: label -> why it cannot be run, or is not known.
+        ranking: seconds of choosing sources.
+        mebibytes: peak of the process, what it holds now included.
+    """
+
+    lines: tuple[Line, ...]
+    finished: int
+    skipped: dict[str, str]
+    ranking: float
+    mebibytes: float
+
+    @property
+    def seconds(self) -> float:
+        """All of it."""
+        return self.ranking + sum(line.seconds for line in self.lines)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows of a split and the tokens they have."""
+
+    count: int
+    tokens: int
+
+    @property
+    def length(self) -> float:
+        return self.tokens / max(1, self.count)
+
+
+def estimate(engine: LocalEngine, jobs: Sequence[Job], *, rankings: Sequence[tuple[Job, int]] = ()) -> Estimate:
+    """Seconds and memory of jobs, as `engine.run(jobs, skip=True)` would do them.
+
+    Args:
+        rankings: whose rows sources are ranked on, and how many sources.
+    """
+    most = _Peak(_resident())  # before a calibration, which the job itself does not need
+    known = calibrated(engine.backbone, engine.shared.cache)
+    seconds: dict[str, float] = {}
+    counts: dict[str, int] = {}
+    skipped: dict[str, str] = {}
+    finished = 0
+    for level in by_dependence(unique(jobs)):
+        for some in packs(level):
+            open_jobs = []
+            for job in some:
+                if engine.store is not None and engine.store.result(job) is not None:
+                    finished += 1
+                    continue
+                try:
+                    check(job)
+                except RunError as error:
+                    skipped[job.label] = str(error)
+                    continue
+                open_jobs.append(job)
+            for job, cost in _pack(engine, known, open_jobs, most):
+                seconds[job.label] = seconds.get(job.label, 0.0) + cost
+                counts[job.label] = counts.get(job.label, 0) + 1
+    ranking = sum(_ranking(engine, known, job, sources) for job, sources in rankings)
+    lines = tuple(Line(label, counts[label], cost) for label, cost in seconds.items())
+    return Estimate(lines, finished, skipped, ranking, most.mebibytes(engine))
+
+
+def _pack(engine: LocalEngine, known: Calibration, jobs: Sequence[Job], most: _Peak) -> list[tuple[Job, float]]:
+    """Seconds of each job of a pack; those that train together share their steps."""
+    costs = []
+    works = [(job, find(job.method).work(job)) for job in jobs]
+    for kind, members in groupby(sorted(works, key=lambda one: _order(one[1])), key=lambda one: one[1].trains):
+        together = list(members)
+        share = 0.0 if kind is None else _training(engine, known, kind, [job for job, _ in together], most)
+        costs += [(job, share / len(together) + _alone(engine, known, job, work)) for job, work in together]
+    return costs
+
+
+def _order(work: Work) -> str:
+    return work.trains or ""
+
+
+def _training(engine: LocalEngine, known: Calibration, kind: Trains, jobs: Sequence[Job], most: _Peak) -> float:
+    """Seconds of the loop: steps of all runs together (weights: one by one), and looks at validation."""
+    if kind == "weights" and len(jobs) > 1:
+        return sum(_training(engine, known, kind, [job], most) for job in jobs)
+    step = known.step(kind)
+    total = 0.0
+    rows = [_rows(engine, job, "train") for job in jobs]
+    sizes = [
+        one.length * min(job.recipe.batch, one.count) + _unlabelled(engine, job)
+        for job, one in zip(jobs, rows, strict=True)
+    ]
+    budget = tokens_at_once(engine.backbone, STEP_TOKENS)
+    for runs, tokens in _chunks(sizes, budget):
+        length = sum(one.length for one in rows) / len(rows)
+        total += max(job.recipe.steps for job in jobs) * step(runs, tokens, length)
+        most.step(kind, tokens)
+    looks = [(job.recipe.evaluations, _rows(engine, job, "validation")) for job in jobs]
+    for evaluations, validation in looks:
+        if validation.count:
+            total += evaluations * known.forward(1, validation.tokens, validation.length)
+    return total
+
+
+def _chunks(sizes: Sequence[float], most: int) -> list[tuple[int, float]]:
+    """Runs and tokens of each piece of a step, as the loop cuts it."""
+    found: list[tuple[int, float]] = []
+    for size in sizes:
+        if found and found[-1][1] + size <= most:
+            found[-1] = (found[-1][0] + 1, found[-1][1] + size)
+        else:
+            found.append((1, size))
+    return found
+
+
+def _alone(engine: LocalEngine, known: Calibration, job: Job, work: Work) -> float:
+    """What a job costs beside the loop: judging its model, its terms and teachers, its probes."""
+    total = known.job + work.probes * known.probe
+    train = _rows(engine, job, "train")
+    for split in ("validation", "test"):
+        rows = _rows(engine, job, split)
+        total += known.forward(1, rows.tokens, rows.length) if rows.count else 0.0
+    total += work.probes * known.forward(1, train.tokens, train.length)
+    step = train.length * min(job.recipe.batch, train.count)
+    teacher = known.forward(1, step, train.length)
+    return total + job.recipe.steps * (work.terms * known.term + work.teachers * teacher)
+
+
+def _ranking(engine: LocalEngine, known: Calibration, job: Job, sources: int) -> float:
+    """A pass over the labelled rows and a cross-validated probe for every source."""
+    rows = [_rows(engine, job, "train"), _rows(engine, job, "validation")]
+    passes = sum(known.forward(1, one.tokens, one.length) for one in rows)
+    return sources * (passes + known.probe)
+
+
+def _rows(engine: LocalEngine, job: Job, split: Split) -> _Rows:
+    """What a job reads of a split."""
+    task = engine.task(job)
+    rows = task.splits.get(split, ())
+    if not rows:
+        return _Rows(0, 0)
+    tokens = engine.shared.tokens(rows, task.kind, "cross", job.recipe.max_length, task.name)
+    return _Rows(tokens.count, len(tokens.ids))
+
+
+def _unlabelled(engine: LocalEngine, job: Job) -> float:
+    """Tokens of unlabelled text in a step."""
+    rows = _rows(engine, job, "unlabelled")
+    return rows.length * min(job.recipe.batch, rows.count)
+
+
+class _Peak:
+    """The largest piece of work seen."""
+
+    def __init__(self, resident: float) -> None:
+        self.resident = resident
+        self.tokens = 0.0
+        self.trains_weights = False
+
+    def step(self, kind: Trains, tokens: float) -> None:
+        """A training step of so many tokens."""
+        self.tokens = max(self.tokens, tokens)
+        self.trains_weights |= kind == "weights"
+
+    def mebibytes(self, engine: LocalEngine) -> float:
+        """What the process holds, activations of the largest step, and copies of weights that are trained.
+
+        A layer keeps about twelve widths a token. Of weights that learn there are the trained copy, its gradient, that
+        gradient clipped, two moments and the best state, in fp32, and three packed ones in the backbone's arithmetic.
+        Of the whole model there are the one that is looked at on validation, in fp32 and in the backbone's
+        arithmetic, and the one that is given back; of the table of words one more.
+        """
+        backbone = engine.backbone
+        width = 2 if backbone.arithmetic == "bf16" else 4
+        kept = self.tokens * backbone.layers * backbone.hidden * 12 * width
+        numbers = sum(value.numel() for value in backbone.weights.values())
+        table = backbone.weights[backbone.words].numel()
+        weights = (24 + 3 * width) * (numbers - table) + (8 + width) * numbers + 4 * table
+        return self.resident + (kept + (weights if self.trains_weights else 0)) / 2**20
+
+
+def _resident() -> float:
+    """MiB this process holds now."""
+    import resource
+    from pathlib import Path
+
+    status = Path("/proc/self/statm")
+    if status.exists():
+        return int(status.read_text().split()[1]) * resource.getpagesize() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

@@ -1,0 +1,125 @@
+"""An estimate counts the jobs that would run, rests on a calibration that is kept, and grows with the work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from promptgraft import api
+from promptgraft.engine import calibration
+from promptgraft.engine.calibration import Calibration, Line, calibrated
+from promptgraft.engine.estimate import estimate
+from promptgraft.engine.local import LocalEngine
+from promptgraft.engine.store import Store
+from promptgraft.errors import UsageError
+from promptgraft.method.job import Job
+from promptgraft.model.backbone import Backbone
+from promptgraft.model.load import load_backbone
+from promptgraft.study.compare import ROWS, plan
+from promptgraft.train.recipe import Recipe
+from toys import tiny_model, toy_task
+
+RECIPE = Recipe(steps=6, batch=8, length=3, evaluations=2)
+KNOWN = Calibration(*(Line(1e-3 * n, 1e-4 * n, 1e-6 * n, 1e-8) for n in (1, 2, 3, 4)), 1e-4, 2e-2, 5e-3)
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    return load_backbone(tiny_model(tmp_path_factory.mktemp("models") / "bert", "bert"))
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMPTGRAFT_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seconds that are the same in every run of the tests."""
+    monkeypatch.setattr("promptgraft.engine.estimate.calibrated", lambda *_: KNOWN)
+
+
+def jobs(backbone: Backbone, methods: list[str], seeds: int = 2, **recipe: object) -> list[Job]:
+    fixed = RECIPE.changed(**recipe)
+    return [Job(toy_task(), backbone.fingerprint, method, seed, fixed) for method in methods for seed in range(seeds)]
+
+
+@pytest.mark.usefixtures("known")
+def test_it_counts_what_the_engine_runs(backbone: Backbone, tmp_path: Path) -> None:
+    asked = plan(toy_task(), backbone.fingerprint, dict.fromkeys((0, 1)), RECIPE, None, rows=ROWS)
+    engine = LocalEngine(backbone, store=Store(tmp_path / "run"))
+    said = estimate(engine, asked)
+    done = list(engine.run(asked, skip=True))
+    assert sum(line.jobs for line in said.lines) == len(done)
+    assert {line.label for line in said.lines} == {one.job.label for one in done}
+    again = estimate(LocalEngine(backbone, store=Store(tmp_path / "run")), asked)
+    assert again.finished == len(done)
+    assert again.seconds == 0
+    assert again.lines == ()
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize("method", ["prompt-tuning", "model-tuning"])
+def test_twice_the_steps_cost_nearly_twice(method: str, backbone: Backbone) -> None:
+    few, many = (
+        estimate(LocalEngine(backbone), jobs(backbone, [method], steps=steps)).seconds for steps in (1000, 2000)
+    )
+    assert 1.8 < many / few <= 2
+
+
+@pytest.mark.usefixtures("known")
+def test_runs_that_share_their_steps_cost_less_than_apart(backbone: Backbone) -> None:
+    together = estimate(LocalEngine(backbone), jobs(backbone, ["prompt-tuning"], seeds=8)).seconds
+    alone = estimate(LocalEngine(backbone), jobs(backbone, ["prompt-tuning"], seeds=1)).seconds
+    assert alone < together < 8 * alone
+
+
+@pytest.mark.usefixtures("known")
+def test_no_jobs_cost_nothing(backbone: Backbone) -> None:
+    said = estimate(LocalEngine(backbone), [])
+    assert (said.seconds, said.lines, said.finished) == (0, (), 0)
+    assert said.mebibytes > 50
+
+
+@pytest.mark.usefixtures("known")
+def test_what_cannot_be_run_is_said(backbone: Backbone) -> None:
+    said = estimate(LocalEngine(backbone), jobs(backbone, ["pot", "linear-probe"]))
+    assert "needs a source" in said.skipped["pot"]
+    assert [line.label for line in said.lines] == ["linear-probe"]
+
+
+def test_a_calibration_is_measured_once_a_machine(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[Backbone] = []
+
+    def measure(one: Backbone) -> Calibration:
+        measured.append(one)
+        return KNOWN
+
+    monkeypatch.setattr(calibration, "measure", measure)
+    cache = LocalEngine(backbone).shared.cache
+    assert calibrated(backbone, cache) == calibrated(backbone, cache) == KNOWN
+    assert len(measured) == 1
+    monkeypatch.setattr(calibration, "machine", lambda device: "another")
+    calibrated(backbone, cache)
+    assert len(measured) == 2
+
+
+def test_a_calibration_is_positive_and_survives_its_file(backbone: Backbone) -> None:
+    found = calibration.measure(backbone)
+    assert Calibration.of(found.numbers()) == found
+    assert (found.numbers() >= 0).all()
+    assert torch.isfinite(found.numbers()).all()
+    assert found.job > 0
+    assert found.prompt(1, 100, 10) > 0
+
+
+@pytest.mark.usefixtures("known")
+def test_the_verbs_are_estimated_by_their_names(backbone: Backbone) -> None:
+    assert api.estimate("tune", toy_task(), backbone, shots=2, seeds=(0, 1)).lines[0].jobs == 2
+    assert len(api.estimate("compare", toy_task(), backbone, shots=2).lines) > 3
+    with pytest.raises(UsageError, match="did you mean 'tune'"):
+        api.estimate("tun", toy_task(), backbone)
+    with pytest.raises(UsageError, match="needs a bank"):
+        api.estimate("transfer", toy_task(), backbone)
