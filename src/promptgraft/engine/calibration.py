@@ -61,6 +61,7 @@ class Calibration:
         term: what a distillation term adds to a run's step.
         job: of a job beside its steps and passes: setting up, judging, intervals.
         probe: a probe with its cross-validation.
+        swap: putting trained weights in the backbone's place for a pass.
     """
 
     forward: Line
@@ -70,6 +71,7 @@ class Calibration:
     term: float
     job: float
     probe: float
+    swap: float
 
     def step(self, kind: Trains) -> Line:
         """A training step of that kind."""
@@ -112,7 +114,7 @@ def measure(backbone: Backbone) -> Calibration:
     weights = made.like(prompt, "weights")
     term = max(0.0, made.step("prompt", 8, FEW, SHORT, term=True) - made.step("prompt", 8, FEW, SHORT)) / 8
     job, probe = made.jobs(prompt, forward)
-    return Calibration(forward, prompt, dropout, weights, term, job, probe)
+    return Calibration(forward, prompt, dropout, weights, term, job, probe, made.swap())
 
 
 class _Made:
@@ -185,6 +187,16 @@ class _Made:
         seed = torch.Generator().manual_seed(length)
         ids = torch.randint(min(5, self._words - 1), min(900, self._words), (rows * length,), generator=seed)
         return Tokens(ids, torch.zeros_like(ids), torch.arange(rows + 1) * length, torch.arange(rows + 1))
+
+    def swap(self) -> float:
+        """Weights that were trained in the backbone's place, beyond the pass itself."""
+        tokens = self._tokens(FEW, SHORT)
+        trained = Weights.of(self.backbone, tokens)
+        swapped = median(
+            _seconds(lambda: pooled(self.backbone.with_weights(trained.whole()), None, tokens, "mean"))
+            for _ in range(3)
+        )
+        return max(0.0, swapped - self._forward(FEW, SHORT))
 
     def jobs(self, prompt: Line, forward: Line) -> tuple[float, float]:
         """Of a real job what is neither a step nor a pass, and a probe."""

@@ -131,7 +131,8 @@ def _training(engine: LocalEngine, known: Calibration, kind: Trains, jobs: Seque
     looks = [(job.recipe.evaluations, _rows(engine, job, "validation")) for job in jobs]
     for evaluations, validation in looks:
         if validation.count:
-            total += evaluations * known.forward(1, validation.tokens, validation.length)
+            look = known.forward(1, validation.tokens, validation.length)
+            total += evaluations * (look + (known.swap if kind == "weights" else 0.0))
     return total
 
 
@@ -152,7 +153,8 @@ def _alone(engine: LocalEngine, known: Calibration, job: Job, work: Work) -> flo
     train = _rows(engine, job, "train")
     for split in ("validation", "test"):
         rows = _rows(engine, job, split)
-        total += known.forward(1, rows.tokens, rows.length) if rows.count else 0.0
+        if rows.count:
+            total += known.forward(1, rows.tokens, rows.length) + (known.swap if work.trains == "weights" else 0.0)
     total += work.probes * known.forward(1, train.tokens, train.length)
     step = train.length * min(job.recipe.batch, train.count)
     teacher = known.forward(1, step, train.length)
