@@ -11,8 +11,8 @@ figures are medians over turns and their ratios turn by turn, the GPU waited for
 PEFT's defaults: fp32, dropout, padded to the longest of the batch, sdpa. PEFT tuned: bf16, no dropout, rows sorted by
 length, the fused AdamW, the faster of sdpa and eager. `--paths` takes torch.compile too (`peft tuned compile`, dynamic
 shapes; `peft tuned compile graphs`, padded to multiples of 32). It is no default: PEFT's model of 6 layers was not
-compiled after 80 seconds where this was tried (torch 2.11, 16 processors), nor one of 2 layers. Memory is the peak a path adds to what lay
-on the GPU before it was set up.
+compiled after 80 seconds where this was tried (torch 2.11, 16 processors), nor one of 2 layers. Memory is the peak a
+path adds to what lay on the GPU before it was set up.
 
 The figures that are kept: 5 turns of 8 to 20 steps.
 
