@@ -388,6 +388,31 @@ def test_prompts_that_changed_in_place_are_read_anew(dtype: torch.dtype) -> None
     assert torch.equal(changed, fresh)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_one_table_that_is_divided_otherwise_is_read_anew(dtype: torch.dtype) -> None:
+    shape = shape_of(24, 2)
+    model, given = backbone(shape, VARIANTS[0], dtype=dtype), case(shape, [4, 6, 9], [3, 5])
+    prompts, batch = stack([Prompt(prompt) for prompt in given.prompts]), Batch(given.tokens, given.owner)
+    divided = replace(prompts, starts=torch.tensor([0, 6, 8]))
+    with torch.no_grad():
+        model.forward(batch, prompts, "cls")
+        again = model.forward(batch, divided, "cls")
+        fresh = backbone(shape, VARIANTS[0], dtype=dtype).forward(batch, divided, "cls")
+    assert torch.equal(again, fresh)
+
+
+def test_inference_mode_is_no_obstacle() -> None:
+    shape = shape_of(24, 2)
+    model, given = backbone(shape, VARIANTS[0]), case(shape, [4, 6, 9], [3, 5])
+    batch = Batch(given.tokens, given.owner)
+    with torch.inference_mode():
+        prompts = stack([Prompt(prompt) for prompt in given.prompts])
+        first, again = (model.forward(batch, prompts, "cls") for _ in range(2))
+    plain = backbone(shape, None).forward(batch, stack([Prompt(prompt) for prompt in given.prompts]), "cls")
+    assert torch.equal(first, again)
+    torch.testing.assert_close(first, plain, atol=1e-5, rtol=1e-5)
+
+
 def test_a_second_backward_is_refused() -> None:
     shape = shape_of()
     given = case(shape, [4, 6], [3])

@@ -42,6 +42,30 @@ class Rows:
     dropout: Dropout | None = None
 
 
+@dataclass(frozen=True)
+class Seen:
+    """Tensors as they were at one time; kept alive, so that no identity is used twice."""
+
+    tensors: Sequence[Tensor]
+    versions: Sequence[int | None]
+
+    @classmethod
+    def of(cls, tensors: Sequence[Tensor]) -> Seen:
+        """As they are now."""
+        return cls(tensors, [_version(one) for one in tensors])
+
+    def holds(self, tensors: Sequence[Tensor]) -> bool:
+        """Whether these are the same tensors, unchanged since."""
+        versions = [_version(one) for one in tensors]
+        known = None not in versions and versions == self.versions
+        return known and all(map(operator.is_, tensors, self.tensors))
+
+
+def _version(tensor: Tensor) -> int | None:
+    """How often it was written; None where torch does not count."""
+    return None if tensor.is_inference() else tensor._version
+
+
 class NativeEncoder:
     """The packed weights of an encoder, in the memory of the compiled library.
 
@@ -62,9 +86,9 @@ class NativeEncoder:
         if not self._handle:
             raise RunError("the native path could not be set up", do="set PROMPTGRAFT_NATIVE=0")
         self._spare: list[Tensor] = []
-        self._turned: tuple[Tensor | None, int, Tensor | None] = (None, 0, None)
+        self._turned: tuple[Seen, Tensor | None] = (Seen.of(()), None)
         self._frozen = _weights(encoder)
-        self._packed: dict[Direction, tuple[Sequence[Tensor], list[int]]] = {}
+        self._packed: dict[Direction, Seen] = {}
         weakref.finalize(self, self._library.pg_free, self._handle)
         self._pack("forward", ())
         self._put_turns(encoder)
@@ -98,11 +122,12 @@ class NativeEncoder:
         """Without gradient; prompts that were asked last are not turned again."""
         if table is None:
             return self.forward(rows, table, _plain(values), weights, keep=False)[0]
-        before, version, turned = self._turned
-        if before is not table or version != table._version:
-            turned = None
+        asked = [table] if rows.prompt_starts is None else [table, rows.prompt_starts]
+        before, turned = self._turned
+        turned = turned if before.holds(asked) else None
+        state = Seen.of(asked)
         out, turned, _ = self.forward(rows, _plain(table), _plain(values), weights, keep=False, turned=turned)
-        self._turned = table, table._version, turned
+        self._turned = state, turned
         return out
 
     def forward(
@@ -206,15 +231,13 @@ class NativeEncoder:
 
         Nothing is done where they are the same as before.
         """
-        versions = [one._version for one in weights]
-        before, then = self._packed.get(direction, (None, None))
-        if before is not None and versions == then and all(map(operator.is_, weights, before)):
+        if direction in self._packed and self._packed[direction].holds(weights):
             return
         if weights:
             self._put_layers(0, weights, direction)
         for first in range(0, 0 if weights else len(self._frozen), PARTS):  # copies in fp32 of one layer at a time
             self._put_layers(first // PARTS, self._frozen[first : first + PARTS], direction)
-        self._packed[direction] = weights, versions
+        self._packed[direction] = Seen.of(weights)
 
     def _put_layers(self, first: int, weights: Sequence[Tensor], direction: Direction) -> None:
         values = [one.detach().float().contiguous() for one in weights]
