@@ -13,7 +13,7 @@ PIP_FLAGS ?=
 PYTEST_FLAGS ?=
 BIN := .venv/bin
 NATIVE := src/promptgraft/kernels/native
-BENCHMARKS := train_step many_prompts mixed_batch panda_job compare_job scaling estimate gpu
+BENCHMARKS := train_step many_prompts mixed_batch int8 panda_job compare_job scaling estimate gpu
 
 .PHONY: demo test test-all lint bench venv clean
 

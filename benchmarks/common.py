@@ -40,7 +40,7 @@ from torch import Tensor
 
 from promptgraft import api
 from promptgraft.kernels.native.library import chosen
-from promptgraft.model.backbone import Backbone
+from promptgraft.model.backbone import Arithmetic, Backbone
 from promptgraft.model.catalog import resolve
 from promptgraft.model.home import models
 from promptgraft.model.load import load_backbone
@@ -57,6 +57,7 @@ from promptgraft.train.run import Run
 PROMPT, BATCH, ROWS = 20, 32, 1024
 DEFAULT = "peft default"
 TUNED = ("peft tuned fp32", "peft tuned bf16")
+ARITHMETICS: tuple[Arithmetic, ...] = ("fp32", "bf16", "int8")
 EAGER = tuple(f"{path} eager" for path in TUNED)
 PEFT = (DEFAULT, *TUNED, *EAGER)
 RESULTS = Path(__file__).parent / "results"
@@ -131,9 +132,14 @@ def padded_batches(rows: list[list[int]], size: int, *, sort: bool) -> Iterator[
         step += 1
 
 
+def is_random(name: str) -> bool:
+    """Whether a model is given by its size."""
+    return re.fullmatch(r"\d+x\d+", name) is not None
+
+
 def model_folder(name: str) -> str:
     """Folder of a model: of the catalog, a path, or LAYERSxWIDTH with random weights and minilm's tokenizer."""
-    if not re.fullmatch(r"\d+x\d+", name):
+    if not is_random(name):
         return str(resolve(name).path)
     from transformers import BertConfig, BertModel
 
@@ -220,8 +226,8 @@ def our_turn(
 
 
 def load_ours(folder: str, path: str) -> Backbone:
-    """The backbone of one of our paths: in fp32 or bf16 where its name says so, else in what is fastest here."""
-    return load_backbone(folder, dtype="bf16" if path.endswith("bf16") else "fp32" if path.endswith("fp32") else "auto")
+    """The backbone of one of our paths, in the arithmetic that ends its name, else in what is fastest here."""
+    return load_backbone(folder, dtype=next((name for name in ARITHMETICS if path.endswith(name)), "auto"))
 
 
 def interleaved(turns: dict[str, Turn], rounds: int, *, seconds: float = 0.5, least: int = 2) -> Seconds:

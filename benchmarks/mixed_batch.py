@@ -27,9 +27,9 @@ from promptgraft.train.predict import answer_packed, stacked
 from promptgraft.train.run import Tuned
 
 
-def our_turn(folder: str, count: int, rows: int) -> Turn:
+def our_turn(folder: str, count: int, rows: int, path: str = "promptgraft") -> Turn:
     """All rows with their own prompts and readouts in one call."""
-    backbone = common.load_ours(folder, "auto")
+    backbone = common.load_ours(folder, path)
     generator = torch.Generator().manual_seed(0)
     task = Task("bench", "classification", "accuracy", {"0": "0", "1": "1"}, {"train": (Example(label="0"),)})
     models = []

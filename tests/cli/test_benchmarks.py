@@ -59,3 +59,16 @@ def test_a_quick_run_says_what_was_predicted_and_what_it_took(root: Path, tmp_pa
         assert row["predicted_seconds"] > 0
         assert row["seconds"] > 0
         assert 0.3 < row["predicted_over_memory"] < 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_quick_run_says_what_int8_gives_up(root: Path, tmp_path: Path, splade_tiny: Path) -> None:
+    command = [sys.executable, "benchmarks/int8.py", "--quick", "--models", str(splade_tiny), "--out", str(tmp_path)]
+    subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)
+    rows = json.loads((tmp_path / "int8.json").read_text(encoding="utf-8"))
+    ours = [row for row in rows if row["path"] == "promptgraft int8"]
+    assert [row["job"] for row in ours] == ["forward", "prompt", "linear probe"]
+    assert ours[0]["ratio_to_fp32"] > 0
+    assert 0 <= ours[1]["same_as_fp32"] <= 1
+    assert all(0 <= row["score"] <= 100 for row in ours[1:])

@@ -177,6 +177,15 @@ def test_predict_keeps_the_columns_of_a_file(
     assert [{name: row[name] for name in rows[0]} for row in labelled] == rows
 
 
+def test_predict_in_int8_says_how_often_it_agrees(done: Command, root: Path, splade_tiny: Path, tuned: Tuned) -> None:
+    file = root / "examples/data/unlabelled_home_reviews.txt"
+    said = done("predict", tuned.run, "--file", file, "--model", splade_tiny, "--arithmetic", "int8", "--json")
+    assert "int8 gives the answer of" in said.err
+    exact = done("predict", tuned.run, "--file", file, "--model", splade_tiny, "--json").json
+    same = sum(one["prediction"] == other["prediction"] for one, other in zip(said.json, exact, strict=True))
+    assert same >= 0.9 * len(exact)
+
+
 def test_predict_a_plain_text_file(done: Command, root: Path, splade_tiny: Path, tuned: Tuned) -> None:
     file = root / "examples/data/unlabelled_home_reviews.txt"
     rows = done("predict", tuned.run, "--file", file, "--model", splade_tiny, "--json").json

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from encoders import VARIANTS, Case, backbone, case, random_encoder, shape_of
 from promptgraft.errors import RunError
 from promptgraft.kernels.dropout import Dropout
 from promptgraft.kernels.native.build import compiler, is_buildable
-from promptgraft.kernels.native.library import ACTIVATIONS, able, load
+from promptgraft.kernels.native.library import ACTIVATIONS, able
 from promptgraft.model.backbone import Batch, Read
-from promptgraft.model.encoder import Encoder, Layer, Linear, Norm, Shape
+from promptgraft.model.encoder import Encoder, Layer, Linear, Norm
 from promptgraft.model.load import load_folder
 from promptgraft.model.native import NativeEncoder, Rows
 from promptgraft.model.packed import PackedBackbone
@@ -30,18 +30,6 @@ from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import Prompt, stack
 from toys import tiny_model
 
-
-def usable() -> Iterator[str]:
-    for variant, can in able().items():
-        try:
-            load(variant)
-        except OSError:
-            continue
-        if can:
-            yield variant
-
-
-VARIANTS = list(usable())
 pytestmark = pytest.mark.skipif(not VARIANTS, reason="the native path is not compiled here")
 READS: tuple[Read, ...] = ("cls", "mean", "tokens")
 
@@ -50,65 +38,6 @@ def test_every_variant_of_this_processor_is_compiled() -> None:
     if not is_buildable():
         pytest.skip("no compiler")
     assert [variant for variant, can in able().items() if can] == VARIANTS
-
-
-def random_encoder(shape: Shape, seed: int, dtype: torch.dtype = torch.float32) -> Encoder:
-    """An encoder of any size, all of its weights drawn."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(*size: int, mean: float = 0.0, scale: float = 1.0) -> Tensor:
-        return (mean + scale * torch.randn(size, generator=generator)).to(dtype)
-
-    def linear(out: int, into: int) -> Linear:
-        return Linear(draw(out, into, scale=into**-0.5), draw(out, scale=0.3))
-
-    def norm() -> Norm:
-        return Norm(draw(shape.hidden, mean=1.0, scale=0.2), draw(shape.hidden, scale=0.2))
-
-    def layer() -> Layer:
-        wide, narrow = linear(shape.wide, shape.hidden), linear(shape.hidden, shape.wide)
-        return Layer(
-            linear(3 * shape.hidden, shape.hidden), linear(shape.hidden, shape.hidden), norm(), wide, narrow, norm()
-        )
-
-    tables = [draw(size, shape.hidden) for size in (shape.vocabulary, shape.types, shape.positions)]
-    layers = tuple(layer() for _ in range(shape.layers))
-    return Encoder(tables[0], tables[1], tables[2], norm(), None, layers, None)
-
-
-def shape_of(hidden: int = 24, heads: int = 2, wide: int = 40, layers: int = 2, activation: str = "gelu") -> Shape:
-    return Shape("bert", hidden, hidden, layers, heads, wide, 50, 2, 700, 0, 1e-12, activation, True)
-
-
-def backbone(shape: Shape, variant: str | None, seed: int = 0, dtype: torch.dtype = torch.float32) -> PackedBackbone:
-    """The same random weights on the native path, or (no variant) on the plain one."""
-    frozen = random_encoder(shape, seed, dtype)
-    nothing: Any = None
-    weights = {"embeddings.word_embeddings.weight": frozen.words}
-    made = PackedBackbone(
-        "toy", shape, nothing, weights, nothing, dtype=dtype, pooling=None, fingerprint="", frozen=frozen
-    )
-    made.__dict__["_native"] = None if variant is None else NativeEncoder(frozen, shape, variant)
-    return made
-
-
-@dataclass(frozen=True)
-class Case:
-    """A batch, K prompts and whose is whose."""
-
-    tokens: Tokens
-    prompts: tuple[Tensor, ...]
-    owner: Tensor | None
-
-
-def case(shape: Shape, lengths: list[int], prompts: list[int], seed: int = 0) -> Case:
-    generator = torch.Generator().manual_seed(seed)
-    starts = torch.tensor([0, *lengths]).cumsum(0)
-    ids = torch.randint(0, shape.vocabulary, (int(starts[-1]),), generator=generator)
-    types = torch.randint(0, shape.types, ids.shape, generator=generator)
-    drawn = tuple(torch.randn(shape.layers, 2, length, shape.hidden, generator=generator) for length in prompts)
-    owner = torch.randint(0, len(prompts), (len(lengths),), generator=generator) if prompts else None
-    return Case(Tokens(ids, types, starts, torch.arange(len(lengths) + 1)), drawn, owner)
 
 
 def outcome(
@@ -434,6 +363,7 @@ def test_the_switch_is_obeyed_and_doctor_says_so(value: str, said: str) -> None:
     assert said in line or said in done.stdout
 
 
+CHECKED_FILES = (__file__, str(Path(__file__).with_name("test_kernels_int8.py")))
 CHECKED = """
 import pathlib
 def pytest_sessionstart(session):
@@ -445,7 +375,7 @@ def pytest_sessionstart(session):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_nothing_is_read_or_written_out_of_bounds(tmp_path: Path) -> None:
-    """The whole of this file once more, on libraries with AddressSanitizer in them."""
+    """This file and that of int8 once more, on libraries with AddressSanitizer in them."""
     from promptgraft.kernels.native.build import build
 
     program = compiler()
@@ -458,7 +388,7 @@ def test_nothing_is_read_or_written_out_of_bounds(tmp_path: Path) -> None:
     ]
     (tmp_path / "checked.py").write_text(CHECKED.format(folder=str(tmp_path)), encoding="utf-8")
     only = ("-m", "not slow", "-k", "not switch")
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-s", "-p", "checked", *only, __file__]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-s", "-p", "checked", *only, *CHECKED_FILES]
     environment = {
         **os.environ,
         "LD_PRELOAD": " ".join(preload),

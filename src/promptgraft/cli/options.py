@@ -195,8 +195,11 @@ class RecipeOptions:
     ] = None
 
     arithmetic: Annotated[
-        Literal["auto", "fp32", "bf16"] | None,
-        typer.Option(rich_help_panel="Recipe", help="Of the matrix products; auto: bf16 where the device has it."),
+        Literal["auto", "fp32", "bf16", "int8"] | None,
+        typer.Option(
+            rich_help_panel="Recipe",
+            help="Of the matrix products; auto: bf16 where the device has it. int8: for probes and zero-shot.",
+        ),
     ] = None
 
     def given(self) -> dict[str, Any]:

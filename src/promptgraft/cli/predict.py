@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -35,6 +35,10 @@ def predict(
         str | None, typer.Option("--model", "-m", help="The frozen model (default: the one on the card).")
     ] = None,
     device: DeviceOption = "auto",
+    arithmetic: Annotated[
+        Literal["auto", "fp32", "bf16", "int8"],
+        typer.Option(help="Of the matrix products. int8 is used only if a sample of the rows is labelled alike."),
+    ] = "auto",
     text_column: Annotated[str | None, typer.Option(help="Column of the text in FILE.")] = None,
     pair_column: Annotated[str | None, typer.Option(help="Of the second text.")] = None,
 ) -> None:
@@ -50,11 +54,13 @@ def predict(
 
     if bool(text) == (file is not None):
         raise UsageError("give what to label", do="either --text TEXT or --file FILE")
-    predictor = api.load(path, model, device=device)
+    predictor = api.load(path, model, device=device, arithmetic="auto" if arithmetic == "int8" else arithmetic)
     if file is None:
         rows, examples = typed(text or [], pair or [])
     else:
         rows, examples = rows_of(file, predictor.task, text_column, pair_column)
+    if arithmetic == "int8":
+        predictor = quickened(predictor, api.load(path, model, device=device, arithmetic="int8"), examples, say)
     answers = answered(predictor, examples)
     labelled = [row | answer for row, answer in zip(rows, answers, strict=True)]
     if out is not None:
@@ -75,6 +81,15 @@ def typed(texts: Sequence[str], pairs: Sequence[str]) -> tuple[list[dict[str, An
         return [{"text": text} for text in texts], [Example(text=text) for text in texts]
     both = list(zip(texts, pairs, strict=True))
     return [{"text": one, "pair": two} for one, two in both], [Example(text=one, pair=two) for one, two in both]
+
+
+def quickened(exact: Predictor, quick: Predictor, examples: Sequence[Example], say: Say) -> Predictor:
+    """The quick predictor where it gives the exact one's answers on a sample, else the exact one."""
+    from promptgraft.engine.agreement import agreement
+
+    found = agreement(exact, quick, examples)
+    say.note(found.verdict)
+    return quick if found.holds else exact
 
 
 def answered(predictor: Predictor, examples: Sequence[Example]) -> list[dict[str, Any]]:

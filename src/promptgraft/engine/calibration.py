@@ -107,13 +107,15 @@ def calibrated(backbone: Backbone, cache: Cache) -> Calibration:
 def measure(backbone: Backbone) -> Calibration:
     """Do some work of each kind."""
     made = _Made(backbone)
+    if backbone.arithmetic == "int8":
+        return made.without_gradients()
     made.step("prompt", 1, FEW, SHORT)  # what loads late is there afterwards
     forward = made.forward_line()
     prompt = made.line("prompt")
     dropout = made.like(prompt, "dropout")
     weights = made.like(prompt, "weights")
     term = max(0.0, made.step("prompt", 8, FEW, SHORT, term=True) - made.step("prompt", 8, FEW, SHORT)) / 8
-    job, probe = made.jobs(prompt, forward)
+    job, probe = made.jobs("prompt-tuning", prompt, forward)
     return Calibration(forward, prompt, dropout, weights, term, job, probe, made.swap())
 
 
@@ -125,6 +127,13 @@ class _Made:
         self._seconds: dict[tuple[object, ...], float] = {}
         self._words = len(backbone.weights[backbone.words])
         self._long = min(LONG, backbone.max_length - 2 * SHORT)
+
+    def without_gradients(self) -> Calibration:
+        """Passes and probes alone; jobs that train are refused."""
+        self._forward(FEW, SHORT)  # what loads late is there afterwards
+        forward, nothing = self.forward_line(), Line(0, 0, 0, 0)
+        job, probe = self.jobs("zero-shot", nothing, forward)
+        return Calibration(forward, nothing, nothing, nothing, 0.0, job, probe, self.swap())
 
     def forward_line(self) -> Line:
         """A pass without gradient at three sizes."""
@@ -198,8 +207,8 @@ class _Made:
         )
         return max(0.0, swapped - self._forward(FEW, SHORT))
 
-    def jobs(self, prompt: Line, forward: Line) -> tuple[float, float]:
-        """Of a real job what is neither a step nor a pass, and a probe."""
+    def jobs(self, method: str, step: Line, forward: Line) -> tuple[float, float]:
+        """Of a real job, which takes one step, what is neither that nor a pass; and a probe."""
         train_rows, rest = 16, 64
         words = random.Random(0)
         splits = {
@@ -210,16 +219,21 @@ class _Made:
             for name, rows in (("train", train_rows), ("validation", train_rows), ("test", rest))
         }
         task = Task("made up", "classification", "accuracy", LABELS, splits)
-        recipe = Recipe(steps=1, evaluations=1, depth="deep" if self.backbone.deep else "shallow")
+        recipe = Recipe(
+            steps=1,
+            evaluations=1,
+            depth="deep" if self.backbone.deep else "shallow",
+            arithmetic=self.backbone.arithmetic,
+        )
 
         def seconds(method: str, count: int) -> float:
             made = [Job(task, self.backbone.fingerprint, method, seed, recipe) for seed in range(count)]
             return _seconds(lambda: list(LocalEngine(self.backbone).run(made))) / count
 
-        seconds("prompt-tuning", 1)
+        seconds(method, 1)
         rows = [len(split) * 10 for split in splits.values()]
         passes = 2 * forward(1, rows[1], 10) + forward(1, rows[2], 10)
-        job = max(0.0, seconds("prompt-tuning", 4) - prompt(1, rows[0], 10) - passes)
+        job = max(0.0, seconds(method, 4) - step(1, rows[0], 10) - passes)
         probe = max(0.0, seconds("linear-probe", 4) - job - passes)
         return job, probe
 

@@ -23,8 +23,8 @@ from promptgraft.train.loop import train
 from promptgraft.train.predict import answer_one, score
 from promptgraft.train.run import Fit, Run, Trained, Tuned
 
-# Jobs that are set up, and runs that are trained, together. Of small models a step costs more than its products, so
-# more runs a step are cheaper (a comparison on a 2-layer encoder: 6.5 s at 16, 5.3 s at 32); results come later.
+# Jobs that are set up, and runs that are trained, together. Of small models a step costs more than its products, so a
+# run's share of it falls as runs are added (docs/performance.md, many prompts); but results come later.
 PACK = 32
 VALIDATION_ROWS = 500
 HELD_OUT = 0.1
@@ -44,6 +44,9 @@ class Event:
     together: int = 1
 
 
+Progress = Callable[[Event], None]
+
+
 class LocalEngine:
     """Runs jobs over one backbone in this process.
 
@@ -52,9 +55,7 @@ class LocalEngine:
         progress: told where the engine is.
     """
 
-    def __init__(
-        self, backbone: Backbone, *, store: Store | None = None, progress: Callable[[Event], None] | None = None
-    ) -> None:
+    def __init__(self, backbone: Backbone, *, store: Store | None = None, progress: Progress | None = None) -> None:
         self.backbone = backbone
         self.shared = Shared(backbone)
         self.store = store

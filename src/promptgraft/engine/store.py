@@ -18,6 +18,9 @@ from promptgraft.readout.readout import find as find_readout
 from promptgraft.train.checkpoint import Checkpoints
 from promptgraft.train.run import Tuned
 
+ARTEFACT = "artefact"
+"""The folder of a job's model, and of the model a run folder gives."""
+
 
 @dataclass(frozen=True)
 class Store:
@@ -55,7 +58,7 @@ class Store:
             if finished.history:
                 write_bytes(folder / "history.csv", history_csv(finished.history).encode())
             if artefact.weights is None or self.keep_weights:
-                artefacts.save(artefact, folder / "artefact")
+                artefacts.save(artefact, folder / ARTEFACT)
             write_bytes(folder / "result.json", finished.result.model_dump_json(indent=2).encode())
         except OSError as error:
             do = "make room on the disk; the same call goes on where it was" if error.errno in NO_ROOM else None
@@ -71,7 +74,7 @@ class Store:
 
     def finished(self, job: Job) -> Finished | None:
         """The same with its model; None also where the model should be there and is damaged."""
-        result, place = self.result(job), self.place(job) / "artefact"
+        result, place = self.result(job), self.place(job) / ARTEFACT
         if result is None:
             return None
         if not self.keep_weights and not place.exists():

@@ -165,6 +165,8 @@ def check(job: Job) -> None:
             raise unknown(f"value of {job.method}'s {name}", value, allowed)
     if "source" in method.needs and job.source is None:
         raise RunError(f"{job.method} needs a source prompt", do="pass --source NAME or --source auto with a bank")
+    if "gradients" in method.needs and job.recipe.arithmetic == "int8":
+        raise RunError(f"{job.method} needs gradients, and int8 has none", do="use --arithmetic auto, fp32 or bf16")
     if "labels" in method.needs and job.shots == 0:
         raise RunError(
             f"{job.method} needs labelled rows", do="use --shots 1 or more, or --readout label-text with pot"

@@ -18,7 +18,7 @@ from promptgraft.task.task import Example, Kind
 Read = Literal["cls", "mean", "pooler", "tokens"]
 Pooling = Literal["cls", "mean", "pooler"]
 Encoding = Literal["cross", "separate", "cosine"]
-Arithmetic = Literal["fp32", "bf16"]
+Arithmetic = Literal["fp32", "bf16", "int8"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Backbone(Protocol):
         max_length: positions, those of a prompt included.
         pooling: what the encoder's makers declare; None where they declare nothing.
         deep: whether deep prompts are supported.
-        arithmetic: what its matrix products are computed in.
+        arithmetic: what its matrix products are computed in; in `int8` nothing has a gradient.
         device: where its weights lie, and what `forward` gives.
         weights: name -> tensor, frozen.
         words: the name of the table of word embeddings among them.

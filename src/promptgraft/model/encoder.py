@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from promptgraft.errors import ModelError
 from promptgraft.kernels.plain import ACTIVATIONS
+
+TINY = torch.finfo().tiny
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,47 @@ class Linear:
 
 
 @dataclass(frozen=True)
+class Int8Linear:
+    """`x W^T + b` with whole numbers of eight bits in the product: no gradient.
+
+    A weight is `whole` times its output's scale; a row of `x` is cut into 255 steps from its smallest value to its
+    largest, 0 among them.
+
+    Attributes:
+        whole: -127 to 127.
+    """
+
+    whole: Int[Tensor, "out in"]
+    scale: Float[Tensor, "out"]
+    bias: Float[Tensor, "out"]
+
+    @classmethod
+    def of(cls, linear: Linear | Int8Linear) -> Int8Linear:
+        """The whole numbers nearest to a product's weights."""
+        exact = linear.weight.float()
+        scale = exact.abs().amax(1) / 127
+        whole = (exact / scale.clamp_min(TINY)[:, None]).round()
+        return cls(whole.to(torch.int8), scale, linear.bias)
+
+    @property
+    def weight(self) -> Float[Tensor, "out in"]:
+        """What it multiplies by."""
+        return self.whole.float() * self.scale[:, None]
+
+    def __call__(self, x: Float[Tensor, "T in"]) -> Float[Tensor, "T out"]:
+        exact, whole = x.float(), self.whole.float()
+        least = exact.amin(1, keepdim=True).clamp_max(0)
+        step = (exact.amax(1, keepdim=True).clamp_min(0) - least) / 255
+        steps = ((exact - least) / step.clamp_min(TINY)).round()
+        sums = torch.nn.functional.linear(steps, whole)  # exact up to 2^24
+        return ((sums * step + whole.sum(1) * least) * self.scale + self.bias).to(x.dtype)
+
+    def rows(self, first: int, last: int) -> Int8Linear:
+        """The part that computes outputs `first:last`."""
+        return Int8Linear(self.whole[first:last], self.scale[first:last], self.bias[first:last])
+
+
+@dataclass(frozen=True)
 class Norm:
     """Scale and shift of a LayerNorm."""
 
@@ -41,12 +84,22 @@ class Norm:
 class Layer:
     """One layer; `qkv` is query, key and value in one product."""
 
-    qkv: Linear
-    attended: Linear
+    qkv: Linear | Int8Linear
+    attended: Linear | Int8Linear
     attended_norm: Norm
-    wide: Linear
-    narrow: Linear
+    wide: Linear | Int8Linear
+    narrow: Linear | Int8Linear
     narrow_norm: Norm
+
+    def in_int8(self, exact: Layer) -> Layer:
+        """Its norms, and the products of `exact` in whole numbers."""
+        return replace(
+            self,
+            qkv=Int8Linear.of(exact.qkv),
+            attended=Int8Linear.of(exact.attended),
+            wide=Int8Linear.of(exact.wide),
+            narrow=Int8Linear.of(exact.narrow),
+        )
 
 
 @dataclass(frozen=True)
@@ -60,6 +113,19 @@ class Encoder:
     project: Linear | None
     layers: tuple[Layer, ...]
     pooler: Linear | None
+
+    @property
+    def is_int8(self) -> bool:
+        """Whether the layers' products are in whole numbers."""
+        return isinstance(self.layers[0].qkv, Int8Linear)
+
+    def in_int8(self, exact: Encoder) -> Encoder:
+        """Itself, but for the layers' products, which are those of `exact` in whole numbers."""
+        made: dict[int, Layer] = {}  # layers that share weights stay one
+        for own, layer in zip(self.layers, exact.layers, strict=True):
+            if id(layer) not in made:
+                made[id(layer)] = own.in_int8(layer)
+        return replace(self, layers=tuple(made[id(layer)] for layer in exact.layers))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 
 from promptgraft.errors import ModelError
+from promptgraft.kernels.native.library import chosen
 from promptgraft.model import albert, bert
 from promptgraft.model.backbone import Arithmetic, Backbone
 from promptgraft.model.catalog import resolve
@@ -21,8 +22,7 @@ from promptgraft.model.resolved import Resolved
 from promptgraft.model.tokenize import load_tokenizer
 from promptgraft.model.weights import read_encoder
 
-DType = Literal["auto", "fp32", "bf16"]
-DTYPES: dict[Arithmetic, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DType = Literal["auto", "fp32", "bf16", "int8"]
 PACKED = {"bert": "bert", "roberta": "roberta", "xlm-roberta": "roberta", "electra": "electra", "albert": "albert"}
 
 
@@ -30,7 +30,8 @@ def load_backbone(name_or_path: str | Path, *, dtype: DType = "fp32", device: De
     """Load a frozen encoder by catalog name, folder, or name in the local hub cache.
 
     Args:
-        dtype: arithmetic of the matrix products; `auto`: bf16 where the device has it, else fp32.
+        dtype: arithmetic of the matrix products; `auto`: bf16 where the device has it, else fp32. `int8` is for passes
+            without gradient on a processor.
         device: where it is computed; `auto`: on the GPU where there is one.
 
     Raises:
@@ -46,6 +47,13 @@ def fastest(device: torch.device = CPU) -> Arithmetic:
     return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
 
 
+def storage(arithmetic: Arithmetic) -> torch.dtype:
+    """What weights and activations are kept in; of int8, where only products differ, what the rest is fastest in."""
+    if arithmetic == "int8":
+        return torch.bfloat16 if chosen()[0] == "amx" else torch.float32
+    return torch.bfloat16 if arithmetic == "bf16" else torch.float32
+
+
 def load_folder(found: Resolved, *, dtype: DType = "fp32", device: DeviceName = "cpu") -> Backbone:
     """Load what `resolve` found."""
     place = resolve_device(device)
@@ -55,7 +63,11 @@ def load_folder(found: Resolved, *, dtype: DType = "fp32", device: DeviceName = 
     if family is None:
         from promptgraft.model.any import load_any
 
-        return load_any(found, config, DTYPES[arithmetic], place)
+        if arithmetic == "int8":
+            raise ModelError("int8 is for encoders of the BERT family", where=found.name, do="use fp32 or bf16")
+        return load_any(found, config, storage(arithmetic), place)
+    if arithmetic == "int8" and place.type != "cpu":
+        raise ModelError("int8 is for processors", where=found.name, do="use bf16 on a GPU")
     shape = read_shape(config, family, str(found.path))
     if family == "albert":
         shape = albert.with_groups(shape, config)
@@ -64,17 +76,20 @@ def load_folder(found: Resolved, *, dtype: DType = "fp32", device: DeviceName = 
     if arithmetic == "bf16" and fastest(place) != "bf16":
         what = "processor" if place.type == "cpu" else "GPU"
         warnings.warn(f"this {what} has no bf16 instructions: bf16 will be slower than fp32", stacklevel=2)
-    cast = {name: weight.to(place, DTYPES[arithmetic]) for name, weight in weights.items()}
+    kept_in = storage(arithmetic)
+    cast = {name: weight.to(place, kept_in) for name, weight in weights.items()}
     tokenizer = load_tokenizer(found.path, prefix=found.text_prefix, to_traditional=found.to_traditional)
     assemble = albert.assemble if family == "albert" else bert.assemble
-    frozen = assemble(shape, Take(cast, str(found.path), DTYPES[arithmetic]))
+    frozen = assemble(shape, Take(cast, str(found.path), kept_in))
+    if arithmetic == "int8":
+        frozen = frozen.in_int8(assemble(shape, Take(weights, str(found.path), torch.float32)))
     return PackedBackbone(
         found.name,
         shape,
         assemble,
         cast,
         tokenizer,
-        dtype=DTYPES[arithmetic],
+        dtype=kept_in,
         pooling=found.pooling,
         fingerprint=identity,
         frozen=frozen,

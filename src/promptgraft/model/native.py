@@ -81,7 +81,7 @@ class NativeEncoder:
     def __init__(self, encoder: Encoder, shape: Shape, variant: str) -> None:
         self.shape, self.variant, self._library = shape, variant, load(variant)
         half = encoder.words.dtype == torch.bfloat16
-        sizes = (int(half), shape.hidden, shape.heads, shape.wide, ACTIVATIONS[shape.activation])
+        sizes = (int(half), int(encoder.is_int8), shape.hidden, shape.heads, shape.wide, ACTIVATIONS[shape.activation])
         self._handle = self._library.pg_new(*sizes, shape.epsilon)
         if not self._handle:
             raise RunError("the native path could not be set up", do="set PROMPTGRAFT_NATIVE=0")
@@ -91,6 +91,8 @@ class NativeEncoder:
         self._packed: dict[Direction, Seen] = {}
         weakref.finalize(self, self._library.pg_free, self._handle)
         self._pack("forward", ())
+        if encoder.is_int8:
+            self._frozen = ()  # not packed for a backward
         self._put_turns(encoder)
         if encoder.project is None:
             self._put_embeddings(encoder)

@@ -14,7 +14,7 @@ from torch import Tensor
 from promptgraft import kernels
 from promptgraft.errors import ModelError, RunError
 from promptgraft.kernels.dropout import EMBEDDED, Dropout, RowDropout, attended_site, attention_site, narrow_site
-from promptgraft.kernels.native.library import chosen
+from promptgraft.kernels.native.library import INT8, chosen
 from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Encoding, Pooling, Read
 from promptgraft.model.device import place
 from promptgraft.model.encoder import Assemble, Encoder, Layer, Norm, Shape, Take
@@ -61,6 +61,8 @@ class PackedBackbone:
         self.embedding_width, self.max_length = shape.embedding_width, shape.max_length
         self._shape, self._assemble, self._tokenizer, self._dtype = shape, assemble, tokenizer, dtype
         self.arithmetic: Arithmetic = "bf16" if dtype == torch.bfloat16 else "fp32"
+        if frozen is not None and frozen.is_int8:
+            self.arithmetic = "int8"
         self.device = weights[WORDS].device
         self._frozen, self._known, self._learner = frozen, fingerprint, learner
         self.words = WORDS
@@ -133,6 +135,8 @@ class PackedBackbone:
 
     def with_weights(self, weights: Mapping[str, Tensor]) -> Backbone:
         learn = any(weight.requires_grad for weight in weights.values())
+        if learn and self.arithmetic == "int8":
+            raise self._no_gradient()
         weights = {name: weight.to(self.device) for name, weight in weights.items()}
         shape = replace(self._shape, vocabulary=len(weights.get(WORDS, self.weights[WORDS])))
         return PackedBackbone(
@@ -144,9 +148,16 @@ class PackedBackbone:
             dtype=self._dtype,
             pooling=self.pooling,
             fingerprint=None,
-            frozen=None if learn else self._assemble(shape, Take(weights, self.name, self._dtype)),
+            frozen=None if learn else self._freeze(shape, weights),
             learner=self._for_learning if learn else None,
         )
+
+    def _freeze(self, shape: Shape, weights: Mapping[str, Tensor]) -> Encoder:
+        """Weights in the order of use and in the backbone's arithmetic."""
+        encoder = self._assemble(shape, Take(weights, self.name, self._dtype))
+        if self.arithmetic != "int8":
+            return encoder
+        return encoder.in_int8(self._assemble(shape, Take(weights, self.name, torch.float32)))
 
     @cached_property
     def _for_learning(self) -> NativeEncoder | None:
@@ -169,6 +180,8 @@ class PackedBackbone:
             return None
         if self._frozen is None:
             return self._learner
+        if self._frozen.is_int8 and variant not in INT8:
+            return None
         return NativeEncoder(self._frozen, self._shape, variant)
 
     @cached_property
@@ -208,6 +221,8 @@ class PackedBackbone:
             raise ModelError("this model has no pooler", where=self.name, do="read cls or mean")
         if prompts is None:
             return
+        if self.arithmetic == "int8" and torch.is_grad_enabled() and prompts.table.requires_grad:
+            raise self._no_gradient()
         deep = (self.layers, 2, self.hidden)
         got = (
             (*prompts.table.shape[:2], prompts.table.shape[-1]) if prompts.depth == "deep" else prompts.table.shape[-1]
@@ -215,6 +230,10 @@ class PackedBackbone:
         wanted = deep if prompts.depth == "deep" else self.embedding_width
         if got != wanted:
             raise RunError(f"a {prompts.depth} prompt of {got} does not fit {self.name}, which needs {wanted}")
+
+    def _no_gradient(self) -> RunError:
+        do = "tune in bf16 or fp32; what is tuned there can be used in int8"
+        return RunError("int8 has no gradients", where=self.name, do=do)
 
     def _embedded(
         self, encoder: Encoder, ids: Tensor, layout: Layout, prompts: PromptStack | None, dropout: RowDropout | None

@@ -29,7 +29,8 @@ class Recipe(BaseModel):
         max_length: tokens a sequence; longer ones are cut.
         pooling, encoding: `auto` takes what the encoder declares, else what a cross-validated probe reads best; a
             prompt that is carried keeps the pooling it was tuned for.
-        arithmetic: of the backbone the run is made for; its results in fp32 and bf16 differ in the last places.
+        arithmetic: of the backbone the run is made for; its results in fp32 and bf16 differ in the last places;
+            int8 is for methods without gradients.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

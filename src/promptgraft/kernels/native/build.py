@@ -15,8 +15,9 @@ SOURCE = HERE / "native.cpp"
 COMMON = ("-std=c++17", "-O3", "-shared", "-fPIC", "-fopenmp", "-fno-math-errno", "-ffp-contract=fast", "-w")
 AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma")
 VARIANTS: dict[str, tuple[str, ...]] = {
-    "amx": (*AVX512, "-mavx512bf16", "-mamx-tile", "-mamx-bf16"),
-    "avx512bf16": (*AVX512, "-mavx512bf16"),
+    "amx": (*AVX512, "-mavx512vnni", "-mavx512bf16", "-mamx-tile", "-mamx-bf16", "-mamx-int8"),
+    "avx512bf16": (*AVX512, "-mavx512vnni", "-mavx512bf16"),
+    "avx512vnni": (*AVX512, "-mavx512vnni"),
     "avx512": AVX512,
     "avx2": ("-mavx2", "-mfma"),
 }

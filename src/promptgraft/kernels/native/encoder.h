@@ -4,11 +4,13 @@
 #include <vector>
 
 #include "plan.h"
+#include "int8.h"
 
 namespace pg {
 
 struct Sizes {
     int hidden, heads, wide, layers, activation;
+    bool int8;  // whether products are in whole numbers
     float epsilon;
 
     int depth() const { return hidden / heads; }
@@ -16,10 +18,11 @@ struct Sizes {
     int broad() const { return up(wide, COLUMNS); }
 };
 
-// A linear layer forward and backward: y = x W^T + b, dx = dy W.
+// A linear layer forward and backward: y = x W^T + b, dx = dy W; or forward alone, in whole numbers.
 template <class S>
 struct Linear {
     Weight<S> forward, backward;
+    Int8Weight int8;
     std::vector<float> bias;
 };
 
@@ -71,6 +74,12 @@ struct Given {
     }
 };
 
+inline bool make_room(const Given& from, Int8Weight& to, std::vector<void*>& memory) {
+    to.n = from.parts * from.wide(), to.k = up(from.in, DEEP);
+    to.data = room_for<int8_t>(to.n, to.k, memory).data;
+    return to.data;
+}
+
 // Room for one direction. Room that is there already is written again: weights that learn are packed at every step.
 template <class S>
 bool make_room(const Given& from, bool backward, Linear<S>& to, std::vector<void*>& memory) {
@@ -80,13 +89,40 @@ bool make_room(const Given& from, bool backward, Linear<S>& to, std::vector<void
     return weight.data;
 }
 
+inline std::vector<float> padded_bias(const Given& from, const float* bias) {
+    std::vector<float> padded(from.parts * from.wide() + W, 0.0f);
+    for (int p = 0; p < from.parts; p++)
+        std::copy(bias + p * from.out, bias + (p + 1) * from.out, padded.begin() + p * from.wide());
+    return padded;
+}
+
+// y = x W^T + b, every output's weights in whole numbers of its own scale.
+template <class S>
+void pack_int8(const Given& from, const float* bias, Linear<S>& to) {
+    Int8Weight& w = to.int8;
+    to.bias = padded_bias(from, bias);
+    w.scale.assign(w.n, 0.0f), w.sum.assign(w.n, 0.0f);
+    for (int o = 0; o < w.n; o++) {
+        vf most = zero();
+        for (int i = 0; i < w.k; i += W) most = larger(most, magnitude(from.row(o, i)));
+        const float scale = largest(most) / LARGEST;
+        w.scale[o] = scale;
+        int8_t* column = w.data + (size_t)(o / W * W) * w.k + o % W * 4;
+        for (int i = 0; i < w.k; i += W) {
+            const vi whole = scale > 0 ? nearest(from.row(o, i) / scale) : vi{};
+            for (int j = 0; j < W; j++) {
+                column[(size_t)(i + j) / 4 * 64 + j % 4] = (int8_t)whole[j];
+                w.sum[o] += whole[j];
+            }
+        }
+    }
+}
+
 // y = x W^T + b.
 template <class S>
 void pack_forward(const Given& from, const float* bias, Linear<S>& to) {
-    const int wide = from.wide(), all = from.parts * wide;
-    to.bias.assign(all + W, 0.0f);
-    for (int p = 0; p < from.parts; p++)
-        std::copy(bias + p * from.out, bias + (p + 1) * from.out, to.bias.begin() + p * wide);
+    const int all = from.parts * from.wide();
+    to.bias = padded_bias(from, bias);
     for (int first = 0; first < all; first += W)
         for (int i = 0; i < from.deep(); i += W) {
             vf rows[W];

@@ -12,8 +12,11 @@ from torch import Tensor
 
 from promptgraft.kernels.native.build import VARIANTS, library
 
-VERSION = 2
+VERSION = 3
 ACTIVATIONS = {"gelu": 0, "gelu_new": 1, "gelu_pytorch_tanh": 1, "relu": 2, "silu": 3}
+INT8 = ("amx", "avx512bf16", "avx512vnni")
+"""Variants that multiply whole numbers of eight bits faster than others."""
+
 SWITCH = "PROMPTGRAFT_NATIVE"
 NUMBERS = ("sequences", "prompts", "prompt_rows", "threads", "read_first", "keep", "want_input")
 MORE_NUMBERS = ("learn", "drop_below", "drop_narrow", "turned")
@@ -31,8 +34,10 @@ def able() -> dict[str, bool]:
     """Which variants this processor can run."""
     avx512 = torch.cpu._is_avx512_supported()
     half = avx512 and torch.cpu._is_avx512_bf16_supported()
+    whole = avx512 and torch.cpu._is_vnni_supported()
     tiles = half and torch.cpu._is_amx_tile_supported()
-    return {"amx": tiles, "avx512bf16": half, "avx512": avx512, "avx2": torch.cpu._is_avx2_supported()}
+    found = {"amx": tiles, "avx512bf16": half, "avx512vnni": whole, "avx512": avx512}
+    return {**found, "avx2": torch.cpu._is_avx2_supported()}
 
 
 @cache
@@ -45,7 +50,7 @@ def load(variant: str) -> ctypes.CDLL:
     found = ctypes.CDLL(str(library(variant)))
     if found.pg_version() != VERSION:
         raise OSError(f"{library(variant)} is of another version")
-    found.pg_new.restype, found.pg_new.argtypes = c_void_p, [c_int] * 5 + [c_float]
+    found.pg_new.restype, found.pg_new.argtypes = c_void_p, [c_int] * 6 + [c_float]
     found.pg_free.restype, found.pg_free.argtypes = None, [c_void_p]
     found.pg_layers.argtypes = [c_void_p, c_int, c_int, POINTER(c_void_p), c_int, c_int]
     found.pg_turn.restype, found.pg_turn.argtypes = None, [c_void_p, c_int]

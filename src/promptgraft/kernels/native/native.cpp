@@ -104,7 +104,8 @@ size_t room_bytes(const Encoder<S>& e, const Plan& plan) {
     size_t rows = plan.most_rows, w = z.width(), reads = plan.most_reads;
     size_t floats = 2 * rows * w + 2 * reads * w + head_floats<S>(z, plan);
     size_t values = rows * (6 * w + std::max<size_t>(w, z.broad())) + reads * w;
-    return floats * sizeof(float) + values * sizeof(S) + rows * sizeof(uint32_t) + 16 * 192;
+    size_t int8 = z.int8 ? rows * (Int8Rows::width(std::max<int>(z.width(), z.broad())) + 2 * sizeof(float)) : 0;
+    return floats * sizeof(float) + values * sizeof(S) + rows * sizeof(uint32_t) + int8 + 19 * 192;
 }
 
 template <class S>
@@ -205,7 +206,7 @@ int learn_weights(const Learning<S>& learning) {
 
 template <class S>
 int run_backward(const Encoder<S>& e, const Call& call) {
-    if (!is_sound(e, call)) return OUT_OF_RANGE;
+    if (!is_sound(e, call) || e.sizes.int8) return OUT_OF_RANGE;
     Plan plan(call);
     Carver saved{(char*)call.saved};
     TurnedPrompts turned(saved, e.sizes, call, is_tiled<S>(e.sizes));
@@ -266,19 +267,26 @@ template <class S>
 int put_layers(Encoder<S>& e, int first, int count, const float* const* values, bool backward, int threads) {
     if ((int)e.own.size() < first + count) e.own.resize(first + count);
     Layer<S>* own = e.own.data() + first;
-    for (int i = 0; i < count * 4; i++)
-        if (!make_room(given(e.sizes, values + i / 4 * 12, i % 4), backward, linear_of(own[i / 4], i % 4), e.memory))
-            return NO_MEMORY;
+    for (int i = 0; i < count * 4; i++) {
+        const Given from = given(e.sizes, values + i / 4 * 12, i % 4);
+        Linear<S>& to = linear_of(own[i / 4], i % 4);
+        const bool there =
+            e.sizes.int8 ? make_room(from, to.int8, e.memory) : make_room(from, backward, to, e.memory);
+        if (!there) return NO_MEMORY;
+    }
     for (int i = 0; i < count; i++) put_norms(own[i], e.sizes.hidden, values + i * 12);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
     for (int i = 0; i < count * 4; i++) {
         const float* const* of = values + i / 4 * 12;
         const Given from = given(e.sizes, of, i % 4);
         Linear<S>& to = linear_of(own[i / 4], i % 4);
-        if (backward)
+        const float* bias = of[2 * (i % 4) + 1];
+        if (e.sizes.int8)
+            pack_int8(from, bias, to);
+        else if (backward)
             pack_backward(from, to);
         else
-            pack_forward(from, of[2 * (i % 4) + 1], to);
+            pack_forward(from, bias, to);
     }
     return FINE;
 }
@@ -295,14 +303,15 @@ void put_embeddings(Encoder<S>& e, const int64_t* sizes, const void* words, cons
 
 extern "C" {
 
-int pg_version() { return 2; }
+int pg_version() { return 3; }
 
-Handle* pg_new(int half, int hidden, int heads, int wide, int activation, float epsilon) {
-    if (half && !may_use_tiles()) return nullptr;
+// `half`: stored in bf16; `int8`: products in whole numbers, for passes without gradient.
+Handle* pg_new(int half, int int8, int hidden, int heads, int wide, int activation, float epsilon) {
+    if (((half || int8) && !may_use_tiles()) || (int8 && !HAS_INT8)) return nullptr;
     Handle* h = new (std::nothrow) Handle();
     if (!h) return nullptr;
     h->half = half;
-    h->full.sizes = h->halved.sizes = Sizes{hidden, heads, wide, 0, activation, epsilon};
+    h->full.sizes = h->halved.sizes = Sizes{hidden, heads, wide, 0, activation, int8 != 0, epsilon};
     return h;
 }
 

@@ -206,19 +206,24 @@ struct Pass {
         S *x, *mixed, *y, *wide, *qkv, *query;
         float *sums, *heads;
         uint32_t* draws;
+        Int8Rows int8 = {};
 
-        Room(Carver from, const Block& b, int w, int broad, size_t head_room) {
+        Room(Carver from, const Block& b, const Sizes& z, size_t head_room) {
             const size_t rows = b.rows;
+            const int w = z.width(), broad = z.broad();
             x = from.take<S>(rows * w), mixed = from.take<S>(rows * w), y = from.take<S>(rows * w);
             wide = from.take<S>(rows * std::max(w, broad));
             qkv = from.take<S>(rows * 3 * w), query = from.take<S>((size_t)b.reads * w);
             sums = from.take<float>(rows * w), heads = from.take<float>(head_room);
             draws = from.take<uint32_t>(rows);
+            if (!z.int8) return;
+            int8.data = from.take<uint8_t>(rows * Int8Rows::width(std::max(w, broad)));
+            int8.step = from.take<float>(rows), int8.least = from.take<float>(rows);
         }
     };
 
     void forward(const Block& b, Carver from) const {
-        Room room(from, b, width(), z.broad(), head_room());
+        Room room(from, b, z, head_room());
         embed(b, room.sums, room.x);
         for (int number = 0; number < z.layers; number++) {
             Turn turn = turn_of(b, number, room);
@@ -240,12 +245,24 @@ struct Pass {
         return {number, encoder.layer(number), k, last, last ? b.read : b.row, last ? b.reads : b.rows, qkv, query};
     }
 
+    // A linear's product with all of its inputs, which lie side by side, without its bias.
+    template <class Put>
+    void product(const Linear<S>& linear, const S* x, int depth, int rows, const Room& room, int first, int last,
+                 Put put) const {
+        if constexpr (HAS_INT8)
+            if (z.int8) {
+                quantise(x, depth, rows, depth, room.int8);
+                return gemm(room.int8, rows, linear.int8, first, last, put);
+            }
+        gemm(x, depth, rows, linear.forward, depth, first, last, put);
+    }
+
     // Queries, keys and values; where few rows go on, queries of those alone, which then are all of `x`.
     void project(const Block& b, const Turn& t, const Room& room) const {
         const int w = width();
         const float* bias = t.layer.qkv.bias.data();
-        gemm(room.x, w, b.rows, t.layer.qkv.forward, w, t.few ? w : 0, 3 * w,
-             [&](int r, int c, vf v) { store(t.qkv + (size_t)r * 3 * w + c, v + load(bias + c)); });
+        product(t.layer.qkv, room.x, w, b.rows, room, t.few ? w : 0, 3 * w,
+                [&](int r, int c, vf v) { store(t.qkv + (size_t)r * 3 * w + c, v + load(bias + c)); });
         if (!t.few) return;
         const int firsts = b.last - b.first;
         S* rows = room.wide;  // free until the activation
@@ -254,8 +271,8 @@ struct Pass {
                         w * sizeof(S));
         std::memset((void*)(rows + (size_t)firsts * w), 0, (size_t)(b.reads - firsts) * w * sizeof(S));
         std::memcpy((void*)room.x, rows, (size_t)t.rows * w * sizeof(S));
-        gemm(room.x, w, t.rows, t.layer.qkv.forward, w, 0, w,
-             [&](int r, int c, vf v) { store(t.query + (size_t)r * w + c, v + load(bias + c)); });
+        product(t.layer.qkv, room.x, w, t.rows, room, 0, w,
+                [&](int r, int c, vf v) { store(t.query + (size_t)r * w + c, v + load(bias + c)); });
     }
 
     // Attention of every sequence and head.
@@ -281,19 +298,19 @@ struct Pass {
         auto dropped = [&](vf v, int r, int c) { return drawn && r < rows ? dropout(v, drawn[r], c) : v; };
         const Kept<S>* k = t.kept;
         const float *attended = t.layer.attended.bias.data(), *narrow = t.layer.narrow.bias.data();
-        gemm(room.mixed, w, t.rows, t.layer.attended.forward, w, 0, w, [&](int r, int c, vf v) {
+        product(t.layer.attended, room.mixed, w, t.rows, room, 0, w, [&](int r, int c, vf v) {
             store(room.sums + (size_t)r * w + c,
                   dropped(v + load(attended + c), r, c) + load(room.x + (size_t)r * w + c));
         });
         normalise(room.sums, t.rows, z.hidden, w, t.layer.attended_scale.data(), t.layer.attended_shift.data(),
                   z.epsilon, k ? k->attended + t.at * w : nullptr, k ? k->attended_rate + t.at : nullptr, room.y);
-        activated(t.layer, room.y, t.rows, k ? k->slope + t.at * broad : nullptr, room.wide);
+        activated(t.layer, room, t.rows, k ? k->slope + t.at * broad : nullptr);
         if (call.learn) {
             std::memcpy((void*)(k->y + t.at * w), room.y, block_bytes(t.rows, w));
             std::memcpy((void*)(k->wide + t.at * broad), room.wide, block_bytes(t.rows, broad));
         }
         drawn = call.drop_narrow ? draws(b, t.few, site(NARROW, t.number), room.draws) : nullptr;
-        gemm(room.wide, broad, t.rows, t.layer.narrow.forward, broad, 0, w, [&](int r, int c, vf v) {
+        product(t.layer.narrow, room.wide, broad, t.rows, room, 0, w, [&](int r, int c, vf v) {
             store(room.sums + (size_t)r * w + c,
                   dropped(v + load(narrow + c), r, c) + load(room.y + (size_t)r * w + c));
         });
@@ -309,33 +326,34 @@ struct Pass {
                 store_some(call.output + (to + i) * z.hidden + c, load(x + (size_t)i * width() + c), z.hidden - c);
     }
 
-    void activated(const Layer<S>& layer, const S* y, int rows, S* slopes, S* wide) const {
+    void activated(const Layer<S>& layer, const Room& room, int rows, S* slopes) const {
         switch (z.activation) {
             case GELU:
-                return activated_by<GELU>(layer, y, rows, slopes, wide);
+                return activated_by<GELU>(layer, room, rows, slopes);
             case GELU_TANH:
-                return activated_by<GELU_TANH>(layer, y, rows, slopes, wide);
+                return activated_by<GELU_TANH>(layer, room, rows, slopes);
             case RELU:
-                return activated_by<RELU>(layer, y, rows, slopes, wide);
+                return activated_by<RELU>(layer, room, rows, slopes);
             default:
-                return activated_by<SILU>(layer, y, rows, slopes, wide);
+                return activated_by<SILU>(layer, room, rows, slopes);
         }
     }
 
     template <int A>
-    void activated_by(const Layer<S>& layer, const S* y, int rows, S* slopes, S* wide) const {
+    void activated_by(const Layer<S>& layer, const Room& room, int rows, S* slopes) const {
         const float* bias = layer.wide.bias.data();
         const int broad = z.broad();
-        auto product = [&](auto put) { gemm(y, width(), rows, layer.wide.forward, width(), 0, broad, put); };
+        S* wide = room.wide;
+        auto widen = [&](auto put) { product(layer.wide, room.y, width(), rows, room, 0, broad, put); };
         if (slopes)
-            product([&](int r, int c, vf v) {
+            widen([&](int r, int c, vf v) {
                 vf value, slope;
                 activate<A, S>(v + load(bias + c), value, slope);
                 store(wide + (size_t)r * broad + c, value);
                 store(slopes + (size_t)r * broad + c, slope);
             });
         else
-            product([&](int r, int c, vf v) {
+            widen([&](int r, int c, vf v) {
                 vf value, slope;  // not stored, so not computed
                 activate<A, S>(v + load(bias + c), value, slope);
                 store(wide + (size_t)r * broad + c, value);

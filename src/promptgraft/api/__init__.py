@@ -1,0 +1,26 @@
+"""The verbs of the command line for Python: tune, rank, transfer, compare, estimate, load."""
+
+from __future__ import annotations
+
+from promptgraft.api.artefacts import artefact_folder, export_to_peft, import_from_peft, load
+from promptgraft.api.comparing import compare, rank
+from promptgraft.api.estimating import estimate
+from promptgraft.api.opening import as_bank, free_text, open_model, open_task
+from promptgraft.api.tuning import Outcome, transfer, tune
+
+__all__ = [
+    "Outcome",
+    "artefact_folder",
+    "as_bank",
+    "compare",
+    "estimate",
+    "export_to_peft",
+    "free_text",
+    "import_from_peft",
+    "load",
+    "open_model",
+    "open_task",
+    "rank",
+    "transfer",
+    "tune",
+]

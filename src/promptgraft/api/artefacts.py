@@ -1,0 +1,90 @@
+"""Tuned artefacts: ready to predict, and to and from PEFT."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from promptgraft.api.opening import as_bank, open_model, open_task
+from promptgraft.bank.bank import Bank
+from promptgraft.engine.predictor import Predictor
+from promptgraft.engine.store import ARTEFACT
+from promptgraft.errors import ArtefactError
+from promptgraft.model.backbone import Backbone
+from promptgraft.model.device import DeviceName
+from promptgraft.model.load import DType
+from promptgraft.prompt import artefact as artefacts
+from promptgraft.prompt.card import BackboneCard, TaskCard
+from promptgraft.prompt.peft import export_peft, import_peft
+from promptgraft.task.task import Task
+
+
+def load(
+    path: str | Path,
+    model: Backbone | str | Path | None = None,
+    *,
+    device: DeviceName = "auto",
+    arithmetic: DType = "auto",
+) -> Predictor:
+    """A tuned artefact (its folder, or a run folder that holds one), ready to predict.
+
+    Args:
+        model: the backbone; default: the one the card names.
+        arithmetic: of the backbone. What `int8` predicts may differ: `engine.agreement` says how often.
+    """
+    artefact = artefacts.load(artefact_folder(path))
+    named = model if model is not None else artefact.card.backbone.name
+    return Predictor(artefact, open_model(named, arithmetic, device))
+
+
+def artefact_folder(path: str | Path) -> Path:
+    """The folder of the artefact at a path: the path itself, or the one in a run folder.
+
+    Raises:
+        ArtefactError: there is none.
+    """
+    path = Path(path)
+    for place in (path, path / ARTEFACT):
+        if (place / artefacts.CARD).exists():
+            return place
+    raise ArtefactError("no artefact here", where=path, do="give a run folder of tune or transfer, or a bank's entry")
+
+
+def export_to_peft(
+    bank: Bank | str | Path,
+    name: str,
+    folder: str | Path,
+    *,
+    model: Backbone | str | Path | None = None,
+    exact: bool = True,
+) -> tuple[str, ...]:
+    """Write a banked prompt as a PEFT adapter folder (PROMPT_TUNING or PREFIX_TUNING).
+
+    Args:
+        model: its backbone; default: the one the card names.
+        exact: refuse where PEFT would not give the same predictions.
+    Returns: why predictions will differ, empty where they will not.
+    """
+    artefact = as_bank(bank).load(name)
+    backbone = open_model(model if model is not None else artefact.card.backbone.name)
+    base = artefact.card.backbone.hub or artefact.card.backbone.name
+    return export_peft(artefact, folder, base_model=base, layers=backbone.layers, heads=backbone.heads, exact=exact)
+
+
+def import_from_peft(
+    bank: Bank | str | Path,
+    folder: str | Path,
+    model: Backbone | str | Path,
+    *,
+    task: Task | str | Path | None = None,
+    name: str | None = None,
+    replace: bool = False,
+) -> str:
+    """Take a PEFT adapter folder into a bank; returns its name there.
+
+    Args:
+        model: the backbone the adapter belongs to; PEFT does not record which weights it was tuned on.
+        task: what it was tuned for; without it labels are 0, 1, ...
+    """
+    card = None if task is None else TaskCard.of(open_task(task))
+    artefact = import_peft(folder, BackboneCard.of(open_model(model)), card)
+    return as_bank(bank, create=True).add(artefact, name or Path(folder).name, replace=replace)

@@ -1,0 +1,137 @@
+"""What a verb is given (names, paths or the things themselves), opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from promptgraft.bank.bank import Bank, open_bank
+from promptgraft.engine.local import LocalEngine, Progress
+from promptgraft.engine.store import Store
+from promptgraft.errors import UsageError, unknown
+from promptgraft.method.job import Job, Source
+from promptgraft.model.backbone import Backbone
+from promptgraft.model.device import DeviceName
+from promptgraft.model.load import DType, load_backbone
+from promptgraft.task.load import load_task, read_texts
+from promptgraft.task.sampling import cap
+from promptgraft.task.task import Example, Task
+from promptgraft.train.recipe import Recipe, default_recipe
+
+ARITHMETICS: tuple[DType, ...] = ("auto", "fp32", "bf16", "int8")
+DEVICES: tuple[DeviceName, ...] = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What all verbs that run jobs have in common."""
+
+    engine: LocalEngine
+    task: Task
+    recipe: Recipe
+    shots: int | None
+
+    @property
+    def backbone(self) -> Backbone:
+        """The frozen model of all jobs."""
+        return self.engine.backbone
+
+    def job(
+        self,
+        method: str,
+        seed: int,
+        options: Mapping[str, str] | None = None,
+        source: Source | None = None,
+        unlabelled: tuple[Example, ...] = (),
+    ) -> Job:
+        """A job on the task."""
+        kind = dict(options or {})
+        return Job(
+            self.task, self.backbone.fingerprint, method, seed, self.recipe, self.shots, source, kind, unlabelled
+        )
+
+
+def opened(
+    task: Task | str | Path,
+    model: Backbone | str | Path,
+    recipe: Mapping[str, object],
+    shots: int | None,
+    *,
+    out: str | Path | None = None,
+    test_rows: int | None = None,
+    device: DeviceName = "auto",
+    progress: Progress | None = None,
+    keep_weights: bool = True,
+) -> Opened:
+    """Task, model and recipe, and an engine that keeps what it makes in `out`."""
+    backbone = open_model(model, recipe.get("arithmetic", "auto"), device)
+    loaded = open_task(task, test_rows=test_rows)
+    store = None if out is None else Store(Path(out), keep_weights=keep_weights)
+    engine = LocalEngine(backbone, store=store, progress=progress)
+    return Opened(engine, loaded, recipe_for(backbone, loaded, shots, recipe), shots)
+
+
+def open_task(task: Task | str | Path, *, test_rows: int | None = None, seed: int = 13, **columns: Any) -> Task:
+    """A task as it is, or loaded; `test_rows` caps its test split."""
+    loaded = task if isinstance(task, Task) else load_task(task, seed=seed, **columns)
+    return loaded if test_rows is None else cap(loaded, "test", test_rows, seed)
+
+
+def open_model(model: Backbone | str | Path, arithmetic: object = "auto", device: DeviceName = "auto") -> Backbone:
+    """A backbone as it is, or loaded by name or folder.
+
+    Args:
+        arithmetic: `fp32`, `bf16`, `int8` (no gradients), or `auto`: the faster of the first two here.
+        device: `cpu`, `cuda`, or `auto`: the GPU where there is one.
+    Raises:
+        UsageError: another arithmetic or device, or one that a loaded backbone does not have.
+    """
+    wanted = next((name for name in ARITHMETICS if name == arithmetic), None)
+    if wanted is None:
+        raise unknown("arithmetic", str(arithmetic), ARITHMETICS)
+    if device not in DEVICES:
+        raise unknown("device", str(device), DEVICES)
+    if isinstance(model, str | Path):
+        return load_backbone(model, dtype=wanted, device=device)
+    if wanted not in ("auto", model.arithmetic):
+        raise UsageError(f"{model.name} was loaded in {model.arithmetic}, not {wanted}", do="load it anew")
+    if device not in ("auto", model.device.type):
+        raise UsageError(f"{model.name} was loaded on {model.device.type}, not {device}", do="load it anew")
+    return model
+
+
+def as_bank(bank: Bank | str | Path, *, create: bool = False) -> Bank:
+    """A bank as it is, or opened by its folder's path or its name (`starter`)."""
+    return bank if isinstance(bank, Bank) else open_bank(bank, create=create)
+
+
+def recipe_for(backbone: Backbone, task: Task, shots: int | None, given: Mapping[str, object]) -> Recipe:
+    """The default recipe for the size of the job, with the given values put in.
+
+    Raises:
+        UsageError: a name or a value that a recipe does not have.
+    """
+    for name in given:
+        if name not in Recipe.model_fields:
+            raise unknown("part of the recipe", name, Recipe.model_fields)
+    rows = len(task.train) if shots is None else shots * max(2, len(task.classes))
+    try:
+        return default_recipe(backbone, rows, task.kind).changed(**{**given, "arithmetic": backbone.arithmetic})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(
+            f"{first['loc'][0]} {first['input']}: {first['msg']}", do="see promptgraft tune --help"
+        ) from None
+
+
+def free_text(given: str | Path | Sequence[str] | None, task: Task) -> tuple[Example, ...]:
+    """Unlabelled target text from a file or a list."""
+    if given is None:
+        return ()
+    if isinstance(given, str | Path):
+        return tuple(Example(one.text, one.pair, one.choices, one.tokens) for one in read_texts(given, task))
+    return tuple(Example(text=text) for text in given)

@@ -1,0 +1,130 @@
+"""Tune a task from scratch, or graft a banked prompt onto it, and keep the result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from promptgraft.api.jobs import choose_sources, graft_jobs, tune_jobs
+from promptgraft.api.opening import as_bank, free_text, opened
+from promptgraft.bank.bank import Bank
+from promptgraft.engine.keep import make_artefact
+from promptgraft.engine.local import LocalEngine, Progress
+from promptgraft.engine.predictor import Predictor
+from promptgraft.engine.result import Finished
+from promptgraft.engine.store import ARTEFACT
+from promptgraft.method.job import Job
+from promptgraft.method.method import check
+from promptgraft.model.backbone import Backbone
+from promptgraft.model.device import DeviceName
+from promptgraft.prompt import artefact as artefacts
+from promptgraft.prompt.artefact import Artefact
+from promptgraft.task.task import Task
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What `tune` and `transfer` give: every seed's result, and the model validation chooses.
+
+    Attributes:
+        baselines: results of the honest alternatives that were run beside them.
+        notes: what was inferred, cut, sampled or chosen.
+    """
+
+    finished: tuple[Finished, ...]
+    best: Finished
+    artefact: Artefact
+    predictor: Predictor
+    baselines: tuple[Finished, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def tune(
+    task: Task | str | Path,
+    model: Backbone | str | Path,
+    *,
+    method: str = "prompt-tuning",
+    options: Mapping[str, str] | None = None,
+    out: str | Path | None = None,
+    bank: Bank | str | Path | None = None,
+    name: str | None = None,
+    shots: int | None = None,
+    seeds: Sequence[int] = (0,),
+    test_rows: int | None = None,
+    device: DeviceName = "auto",
+    progress: Progress | None = None,
+    **recipe: object,
+) -> Outcome:
+    """Tune a task from scratch and keep the result.
+
+    Args:
+        method: `prompt-tuning`, `linear-probe`, `model-tuning` or another that needs no source.
+        out: run folder; the same call goes on where it was. None keeps nothing on disk.
+        bank: where to keep the artefact as well, under `name` (default: the task's name).
+        device: `cpu`, `cuda`, or `auto`: the GPU where there is one.
+        recipe: values of `Recipe` that differ from the defaults.
+    """
+    given = opened(task, model, recipe, shots, out=out, test_rows=test_rows, device=device, progress=progress)
+    return _keep(given.engine, tune_jobs(given, method, options, seeds), (), out, bank, name)
+
+
+def transfer(
+    task: Task | str | Path,
+    model: Backbone | str | Path,
+    bank: Bank | str | Path,
+    *,
+    source: str = "auto",
+    method: str = "pot",
+    options: Mapping[str, str] | None = None,
+    shots: int | None = None,
+    seeds: Sequence[int] = (0,),
+    unlabelled: str | Path | Sequence[str] | None = None,
+    baselines: bool = True,
+    out: str | Path | None = None,
+    name: str | None = None,
+    keep_in: Bank | str | Path | None = None,
+    test_rows: int | None = None,
+    device: DeviceName = "auto",
+    progress: Progress | None = None,
+    **recipe: object,
+) -> Outcome:
+    """Graft a banked prompt onto a task.
+
+    Args:
+        source: name in the bank, or `auto`: the best by a cross-validated probe on each seed's own rows.
+        unlabelled: target text without labels, for methods that distil.
+        baselines: also run the linear probe and prompt tuning from scratch on the same rows.
+    """
+    given = opened(task, model, recipe, shots, out=out, test_rows=test_rows, device=device, progress=progress)
+    free = free_text(unlabelled, given.task)
+    chosen, notes = choose_sources(given, as_bank(bank), source, seeds)
+    jobs, beside = graft_jobs(given, method, options, chosen, free, baselines=baselines)
+    return _keep(given.engine, jobs, beside, out, keep_in, name, notes)
+
+
+def _keep(
+    engine: LocalEngine,
+    jobs: Sequence[Job],
+    beside: Sequence[Job],
+    out: str | Path | None,
+    bank: Bank | str | Path | None,
+    name: str | None,
+    notes: Sequence[str] = (),
+) -> Outcome:
+    """Run, choose by validation, and keep the chosen model where it was asked for."""
+    for job in jobs:
+        check(job)
+    by_id = {finished.job.id: finished for finished in engine.run([*jobs, *beside])}
+    finished = tuple(by_id[job.id] for job in jobs)
+    best = max(finished, key=lambda one: one.result.scores.get("validation", {}).get("score", 0.0))
+    artefact = make_artefact(best, engine.view(best.job))
+    if out is not None:
+        artefacts.save(artefact, Path(out) / ARTEFACT)
+    if bank is not None:
+        keeper = as_bank(bank, create=True)
+        keeper.add(artefact, name=name or best.job.task.name, replace=True)
+    own = dict.fromkeys(note for one in finished for note in one.result.notes)
+    said = (*best.job.task.notes, *notes, *engine.notes(), *own)
+    others = tuple(by_id[job.id] for job in beside)
+    return Outcome(finished, best, artefact, Predictor(artefact, engine.backbone), others, said)
