@@ -22,6 +22,7 @@ from promptgraft import api
 from promptgraft.engine.agreement import agreement
 from promptgraft.engine.predictor import Predictor
 from promptgraft.model.backbone import Backbone
+from promptgraft.model.load import fastest
 from promptgraft.task.task import Task
 
 OURS = tuple(f"promptgraft {name}" for name in ARITHMETICS)
@@ -43,7 +44,7 @@ def answers(
     model: str, backbones: dict[str, Backbone], task: Task, shots: int, changes: dict[str, object]
 ) -> list[Row]:
     """What one tuned prompt, and a probe a time, score in every arithmetic."""
-    tuned = api.tune(task, api.open_model(model), shots=shots, **changes)
+    tuned = api.tune(task, backbones[fastest()], shots=shots, **changes)
     found: list[Row] = []
     exact = Predictor(tuned.artefact, backbones["fp32"])
     for name, backbone in backbones.items():
@@ -73,7 +74,7 @@ def main() -> None:
         backbones = {name: api.open_model(folder, name) for name in ARITHMETICS}
         for place in () if common.is_random(model) else options.tasks.split(","):
             task = api.open_task(place, test_rows=options.test_rows)
-            found += answers(folder, backbones, task, options.shots, changes)
+            found += answers(model, backbones, task, options.shots, changes)
     common.write(__file__, found, options.out)
 
 
