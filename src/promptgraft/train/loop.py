@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from itertools import groupby, islice
 
 import torch
 from jaxtyping import Float
@@ -24,15 +25,15 @@ from promptgraft.train.optimiser import plan, schedule, update
 from promptgraft.train.predict import Question, answer
 from promptgraft.train.run import Run, Trained, Tuned
 from promptgraft.train.state import State, begin, copy_of, dump, is_whole, restore
-from promptgraft.train.terms import Step
+from promptgraft.train.terms import Figures, Step
 from promptgraft.train.together import Scored, score_together
 
 # Tokens of one forward and backward. Runs do not share gradients, so cutting a step between runs is exact;
 # smaller pieces keep a layer's activations in the processor's cache.
 STEP_TOKENS = 4096
 
-Loss = tuple[Tensor, dict[str, Tensor]]
-"""A run's loss with its graph, and figures for its history."""
+Loss = tuple[Float[Tensor, "K"], Figures]
+"""Losses of some runs with their graph, and figures for their histories."""
 
 Progress = Callable[[int, int, float], None]
 """Called with steps done, steps in all, last mean loss."""
@@ -116,7 +117,7 @@ def _step(backbone: Backbone, pool: Pool, states: Sequence[State]) -> list[float
     for scored in score_together(models, counts, tokens, hidden):
         losses += _losses(scored, [states[one] for one in scored.members], [rows[one] for one in scored.members])
     values = _record(states, losses)
-    torch.stack([total for total, _ in losses]).sum().backward()
+    torch.cat([total for total, _ in losses]).sum().backward()
     _update(states)
     return values
 
@@ -157,28 +158,33 @@ def drop(values: Float[Tensor, "..."], state: State) -> Float[Tensor, "..."]:
     return values * kept.to(values.device) / (1 - state.run.dropout)
 
 
-def _losses(scored: Scored, states: Sequence[State], rows: Sequence[Tensor]) -> list[Loss]:
-    """Of runs that are scored together: each one's loss."""
-    if len(states) == 1 or any(state.run.terms for state in states):  # a term differentiates by its own run's scores
-        each = zip(states, rows, scored.each(), strict=True)
-        return [_loss(state, index, scores) for state, index, scores in each]
+def _losses(scored: Scored, states: Sequence[State], rows: Sequence[Tensor]) -> Iterator[Loss]:
+    """Of runs that are scored together, those with terms of equal kinds at a time."""
+    scores = scored.scores if len(states) > 1 else scored.scores.unsqueeze(0)
+    done = 0
+    for _, members in groupby(states, _terms):
+        some = slice(done, done := done + len(list(members)))
+        yield _loss(scored, scores[some], states[some], rows[some])
+
+
+def _terms(state: State) -> list[Hashable]:
+    return [term.kind for term in state.run.terms]
+
+
+def _loss(scored: Scored, scores: Float[Tensor, "K ..."], states: Sequence[State], rows: Sequence[Tensor]) -> Loss:
+    """The labels' losses plus the runs' terms."""
     units = [state.run.train.unit_index(index) for state, index in zip(states, rows, strict=True)]
     gold = torch.stack([state.run.train.gold[index] for state, index in zip(states, units, strict=True)])
-    per_unit = scored.readout.loss(scored.scores, gold.to(scored.scores.device))
-    labels = per_unit.sum(-1) / gold.ne(-100).sum(-1).clamp_min(1).to(per_unit.device)
-    return [(one, {"label_loss": one.detach(), "loss": one.detach()}) for one in labels.unbind()]
-
-
-def _loss(state: State, rows: Tensor, scores: Tensor) -> Loss:
-    """The labels' loss plus the run's terms."""
-    units = state.run.train.unit_index(rows)
-    gold = state.run.train.gold[units].to(scores.device)
-    per_unit = state.run.readout.loss(scores, gold)
-    count = gold.ne(-100).flatten(1).any(1).sum() if gold.ndim > 1 else gold.ne(-100).sum()
-    labels = per_unit.sum() / count.clamp_min(1)
+    gold = gold.to(scores.device)
+    if len(scored.members) > 1:
+        per_unit = scored.readout.loss(scores, gold)
+    else:  # a readout that stands for one run knows no axis of runs
+        per_unit = scored.readout.loss(scores[0], gold[0]).unsqueeze(0)
+    labelled = gold.ne(-100).flatten(2).any(2) if gold.ndim > 2 else gold.ne(-100)
+    labels = per_unit.sum(1) / labelled.sum(1).clamp_min(1)
     total, figures = labels, {"label_loss": labels.detach()}
-    for term in state.run.terms:
-        loss, said = term(Step(rows, units, scores, gold, labels))
+    for terms in zip(*(state.run.terms for state in states), strict=True):
+        loss, said = type(terms[0]).together(terms, Step(rows, units, scores, gold, labels))
         total, figures = total + loss, figures | said
     return total, figures | {"loss": total.detach()}
 
@@ -189,9 +195,16 @@ def _record(states: Sequence[State], losses: Sequence[Loss]) -> list[float]:
     Raises:
         RunError: a loss is not finite.
     """
-    figures = iter(torch.stack([value for _, row in losses for value in row.values()]).tolist())
-    for state, (_, row) in zip(states, losses, strict=True):
-        state.history.append({"step": state.step + 1.0} | {name: next(figures) for name in row})
+    figures = iter(torch.cat([values for _, some in losses for values in some.values()]).tolist())
+    left = iter(states)
+    for total, some in losses:
+        members = list(islice(left, len(total)))
+        for state in members:
+            state.history.append({"step": state.step + 1.0})
+        for name in some:
+            for state in members:
+                state.history[-1][name] = next(figures)
+    for state in states:
         loss = state.history[-1]["loss"]
         if not math.isfinite(loss):
             raise RunError(f"the loss is {loss} at step {state.step + 1}", where=state.run.name, do="lower the rate")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from jaxtyping import Float, Int
@@ -10,11 +12,12 @@ from torch import Tensor
 
 from promptgraft.kernels.dropout import Dropout
 from promptgraft.model.backbone import Backbone, Batch
+from promptgraft.model.tokens import concatenate
 from promptgraft.prompt.prompt import stack
 from promptgraft.train.data import Data
-from promptgraft.train.predict import score
 from promptgraft.train.run import Tuned
 from promptgraft.train.terms import Step
+from promptgraft.train.together import score_together
 
 
 @dataclass(frozen=True)
@@ -23,10 +26,16 @@ class Recorded:
 
     scores: Float[Tensor, "U ..."]
 
-    def __call__(self, step: Step) -> Tensor:
-        scores = self.scores[step.units].to(step.scores.device)
+    @property
+    def kind(self) -> Hashable:
+        return type(self), self.scores.shape[1:]
+
+    @classmethod
+    def together(cls, teachers: Sequence[Self], step: Step) -> Tensor:
+        known = [teacher.scores[units] for teacher, units in zip(teachers, step.units, strict=True)]
+        scores = torch.stack(known).to(step.scores.device)
         # Choices and span positions are padded to the widest row of all; the batch may be narrower.
-        return scores if scores.ndim < 2 else scores[..., : step.scores.shape[-1]]
+        return scores if scores.ndim < 3 else scores[..., : step.scores.shape[-1]]
 
 
 @dataclass(frozen=True)
@@ -45,16 +54,33 @@ class Live:
     rate: float
     stream: torch.Generator
 
-    def __call__(self, step: Step) -> Tensor:
-        tokens = self.data.tokens.select(self.order[step.rows])
+    @property
+    def kind(self) -> Hashable:
         prompt = self.tuned.prompt
-        owner = None if prompt is None else torch.zeros(tokens.sequences, dtype=torch.long)
+        form = None if prompt is None else (prompt.depth, prompt.placement)
+        return type(self), id(self.backbone), self.rate, self.tuned.read, self.tuned.encoding, form
+
+    @classmethod
+    def together(cls, teachers: Sequence[Self], step: Step) -> Tensor:
+        first, models = teachers[0], [teacher.tuned for teacher in teachers]
+        asked = zip(teachers, step.rows, strict=True)
+        parts = [teacher.data.tokens.select(teacher.order[rows]) for teacher, rows in asked]
+        prompts = [model.prompt for model in models if model.prompt is not None]
+        owner = torch.arange(len(parts)).repeat_interleave(torch.tensor([part.sequences for part in parts]))
+        drawn = [
+            Dropout.draw(first.rate, part.sequences, teacher.stream)
+            for teacher, part in zip(teachers, parts, strict=True)
+        ]
+        dropout = Dropout(first.rate, torch.cat([one.keys for one in drawn]))
+        tokens = concatenate(parts)
         with torch.no_grad():
-            prompts = None if prompt is None else stack([prompt])
-            batch = Batch(tokens, owner)
-            dropout = Dropout.draw(self.rate, tokens.sequences, self.stream)
-            states = self.backbone.forward(batch, prompts, self.tuned.read, dropout=dropout)
-            return score(self.tuned, states, tokens).to(step.scores.device)
+            batch = Batch(tokens, owner if prompts else None)
+            states = first.backbone.forward(
+                batch, stack(prompts) if prompts else None, first.tuned.read, dropout=dropout
+            )
+            scored = score_together(models, [part.count for part in parts], tokens, states)
+            scores = [one for some in scored for one in some.each()]
+        return torch.stack(scores).to(step.scores.device)
 
 
 def shuffled(order: Int[Tensor, "U"], groups: Int[Tensor, "U"], generator: torch.Generator) -> Int[Tensor, "U"]:

@@ -1,49 +1,85 @@
-"""Loss terms beyond the loss of the labels: what distillation adds to a run."""
+"""Loss terms beyond the loss of the labels: what distillation adds to runs, those of one kind computed together."""
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+Figures = dict[str, Float[Tensor, "K"]]
+"""What goes into the history, by name, a value a run."""
+
 
 @dataclass(frozen=True)
 class Step:
-    """What a term sees of one step of its run.
+    """What terms see of one step of K runs that are scored together.
 
     Attributes:
-        rows: which of the run's training rows are in the batch.
+        rows: of each run, which of its training rows are in the batch; as many for each.
         units: which units these are (rows, or words for tagging).
-        scores: the student's, `[U, ..., C]`, or `[U]` for regression.
-        loss: mean loss of the labels, with its graph.
+        scores: the students', `[K, U, ..., C]`, or `[K, U]` for regression.
+        gold: `[K, U, ...]`.
+        loss: each run's mean loss of the labels, with its graph.
     """
 
-    rows: Int[Tensor, "N"]
-    units: Int[Tensor, "U"]
-    scores: Float[Tensor, "..."]
-    gold: Tensor
-    loss: Float[Tensor, ""]
+    rows: Sequence[Int[Tensor, "N"]]
+    units: Sequence[Int[Tensor, "U"]]
+    scores: Float[Tensor, "K ..."]
+    gold: Int[Tensor, "K ..."] | Float[Tensor, "K ..."]
+    loss: Float[Tensor, "K"]
 
 
 class Term(Protocol):
-    """One addend of a run's loss."""
+    """One addend of a run's loss.
+
+    Attributes:
+        kind: terms with equal kinds are computed together.
+    """
 
     name: str
 
-    def __call__(self, step: Step) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
-        """The weighted loss to add, and figures for the history, detached."""
+    @property
+    def kind(self) -> Hashable: ...
+
+    @classmethod
+    def together(cls, terms: Sequence[Self], step: Step) -> tuple[Float[Tensor, "K"], Figures]:
+        """The weighted losses to add, one a run, and figures for the histories, detached."""
         ...
 
 
-def gradient_ratio(term: Tensor, loss: Tensor, scores: Tensor) -> Float[Tensor, ""]:
-    """Norm of the term's gradient on the scores over that of the label loss: its share of the signal."""
-    (ours,) = torch.autograd.grad(term, scores, retain_graph=True)
-    (labels,) = torch.autograd.grad(loss, scores, retain_graph=True)
-    share: Tensor = ours.norm() / labels.norm().clamp_min(1e-12)
+class Teacher(Protocol):
+    """Gives a teacher's scores for the units of a step."""
+
+    @property
+    def kind(self) -> Hashable: ...
+
+    @classmethod
+    def together(cls, teachers: Sequence[Self], step: Step) -> Float[Tensor, "K ..."]:
+        """Each run's teacher on that run's units, where the students' scores lie."""
+        ...
+
+
+def taught(terms: Sequence[_Taught], step: Step) -> Float[Tensor, "K ..."]:
+    """What the terms' teachers say."""
+    teachers = [term.teacher for term in terms]
+    scores: Tensor = type(teachers[0]).together(teachers, step)
+    return scores
+
+
+class _Taught(Protocol):
+    teacher: Teacher
+
+
+def gradient_ratio(term: Float[Tensor, "K"], step: Step) -> Float[Tensor, "K"]:
+    """Norm of each term's gradient on its scores over that of the label loss: its share of the signal."""
+    (ours,) = torch.autograd.grad(term.sum(), step.scores, retain_graph=True)
+    (labels,) = torch.autograd.grad(step.loss.sum(), step.scores, retain_graph=True)
+    share: Tensor = ours.flatten(1).norm(dim=1) / labels.flatten(1).norm(dim=1).clamp_min(1e-12)
     return share
 
 
@@ -52,19 +88,19 @@ def known(teacher: Float[Tensor, "..."], scores: Float[Tensor, "..."]) -> Bool[T
     return torch.isfinite(teacher) & torch.isfinite(scores)
 
 
-def divergence(teacher: Tensor, scores: Tensor, temperature: float) -> Float[Tensor, "U"]:
+def divergence(teacher: Tensor, scores: Tensor, temperature: float) -> Float[Tensor, "K U"]:
     """KL(teacher || student) of each unit at temperature T, times T^2 (Hinton et al. 2015).
 
     Regression (no class axis): squared difference, where a temperature has no meaning.
     """
-    if scores.ndim == 1:
+    if scores.ndim == 2:
         return (teacher - scores).square()
     both = known(teacher, scores)
     nothing = ~both.any(-1, keepdim=True)  # a context that was cut away; its softmax would be NaN, and so its gradient
     target = functional.log_softmax(teacher.masked_fill(nothing, 0) / temperature, dim=-1)
     log = functional.log_softmax(scores.masked_fill(nothing, 0) / temperature, dim=-1)
     kl = torch.where(both, target.exp() * (target.where(both, 0) - log.where(both, 0)), 0).sum(-1)
-    return temperature**2 * kl.flatten(1).mean(1) if kl.ndim > 1 else temperature**2 * kl
+    return temperature**2 * kl.flatten(2).mean(2) if kl.ndim > 2 else temperature**2 * kl
 
 
 class Match:
@@ -82,12 +118,18 @@ class Match:
     def __init__(self, teacher: Teacher, beta: float = 0.1) -> None:
         self.teacher, self.beta = teacher, beta
 
-    def __call__(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
-        teacher = self.teacher(step)
+    @property
+    def kind(self) -> Hashable:
+        return type(self), self.teacher.kind
+
+    @classmethod
+    def together(cls, terms: Sequence[Self], step: Step) -> tuple[Tensor, Figures]:
+        teacher = taught(terms, step)
         both = known(teacher, step.scores)
-        error = (teacher.where(both, 0) - step.scores.where(both, 0)).square().sum() / both.sum().clamp_min(1)
-        loss = 0.1 * self.beta * error / len(step.rows)
-        return loss, {"match": loss.detach(), "ratio": gradient_ratio(loss, step.loss, step.scores)}
+        error = (teacher.where(both, 0) - step.scores.where(both, 0)).square().flatten(1).sum(1)
+        beta = step.loss.new_tensor([term.beta for term in terms])
+        loss = 0.1 * beta * error / both.flatten(1).sum(1).clamp_min(1) / len(step.rows[0])
+        return loss, {"match": loss.detach(), "ratio": gradient_ratio(loss, step)}
 
 
 class Distill:
@@ -102,9 +144,15 @@ class Distill:
     def __init__(self, teacher: Teacher, weight: float, temperature: float) -> None:
         self.teacher, self.weight, self.temperature = teacher, weight, temperature
 
-    def __call__(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
-        loss = self.weight * divergence(self.teacher(step), step.scores, self.temperature).mean()
-        return loss, {"distill": loss.detach(), "ratio": gradient_ratio(loss, step.loss, step.scores)}
+    @property
+    def kind(self) -> Hashable:
+        return type(self), self.temperature, self.teacher.kind
+
+    @classmethod
+    def together(cls, terms: Sequence[Self], step: Step) -> tuple[Tensor, Figures]:
+        weight = step.loss.new_tensor([term.weight for term in terms])
+        loss = weight * divergence(taught(terms, step), step.scores, terms[0].temperature).mean(1)
+        return loss, {"distill": loss.detach(), "ratio": gradient_ratio(loss, step)}
 
 
 class Gated:
@@ -120,27 +168,27 @@ class Gated:
     def __init__(self, teacher: Teacher, share: float, temperature: float) -> None:
         self.teacher, self.share, self.temperature = teacher, share, temperature
 
-    def __call__(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
-        teacher = self.teacher(step)
+    @property
+    def kind(self) -> Hashable:
+        return type(self), self.temperature, self.teacher.kind
+
+    @classmethod
+    def together(cls, terms: Sequence[Self], step: Step) -> tuple[Tensor, Figures]:
+        teacher = taught(terms, step)
         gate = trust(teacher, step.gold)
-        term = (gate * divergence(teacher, step.scores, self.temperature)).mean()
-        ratio = gradient_ratio(term, step.loss, step.scores)
-        scale = (self.share / ratio.clamp_min(1e-6)).clamp_max(1e3)
-        return scale * term, {"gate": gate.mean(), "ratio": ratio * scale}
+        term = (gate * divergence(teacher, step.scores, terms[0].temperature)).mean(1)
+        ratio = gradient_ratio(term, step)
+        share = ratio.new_tensor([one.share for one in terms])
+        scale = (share / ratio.clamp_min(1e-6)).clamp_max(1e3)
+        return scale * term, {"gate": gate.mean(1), "ratio": ratio * scale}
 
 
-def trust(teacher: Tensor, gold: Tensor) -> Float[Tensor, "U"]:
+def trust(teacher: Tensor, gold: Tensor) -> Float[Tensor, "K U"]:
     """The teacher's probability of the true label; where there is none, of its own first choice."""
-    if teacher.ndim == 1:
+    if teacher.ndim == 2:
         return torch.ones_like(teacher)
     probability = teacher.softmax(-1).nan_to_num(0)  # nothing to score, nothing to trust
     own = probability.amax(-1)
     true = probability.gather(-1, gold.clamp_min(0).unsqueeze(-1)).squeeze(-1)
     trusted = torch.where(gold >= 0, true, own)
-    return trusted.flatten(1).mean(1) if trusted.ndim > 1 else trusted
-
-
-class Teacher(Protocol):
-    """Gives a teacher's scores for the units of a step."""
-
-    def __call__(self, step: Step) -> Float[Tensor, "..."]: ...
+    return trusted.flatten(2).mean(2) if trusted.ndim > 2 else trusted
