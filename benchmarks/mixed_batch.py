@@ -6,7 +6,7 @@ Inference of R rows that belong to K prompts (P = 20), R / K rows each, SST-2's 
 Ours: one call over all rows, every row with its own prompt and readout, as `predict` makes it. PEFT: all K adapters in
 one model; for each, `set_adapter` and its rows in batches of at most 32: default in fp32, padded, as they come; tuned
 sorted by length, in fp32 or bf16. `ratio_to_one_prompt` is our time with K prompts over our time with one, round by
-round. Texts are tokenised, PEFT's batches padded and adapters loaded, our prompts put in one table before the clock
+round. Texts are tokenised, PEFT's batches padded and adapters loaded, our models put together before the clock
 starts. Memory, at the largest K: of a process that does one path alone.
 
 Prints JSON and writes benchmarks/results/mixed_batch.json.
@@ -37,11 +37,12 @@ def our_turn(folder: str, count: int, rows: int, path: str = "promptgraft") -> T
         prompt = initial(Init(), backbone, PROMPT, "deep", "peft", generator)
         readout = find("linear").create(task, backbone.hidden, generator, lambda texts: torch.zeros(len(texts), 1))
         models.append(Tuned(prompt, readout, "cls", "cross"))
-    prompts, tokens = stacked(models), common.packed(common.drawn_rows(SST2, rows))
+    each, tokens = [rows // count] * count, common.packed(common.drawn_rows(SST2, rows))
+    asked = stacked(models, each)
 
     def turn(steps: int) -> None:
         for _ in range(steps):
-            answer_packed(backbone, models, prompts, tokens, [rows // count] * count)
+            answer_packed(backbone, asked, tokens, each)
 
     return turn
 

@@ -16,7 +16,7 @@ from promptgraft.model.tokens import Tokens, concatenate
 from promptgraft.readout.readout import READOUTS, Readout, find
 from promptgraft.task.task import KINDS, Answers, Example, Kind, Task
 from promptgraft.train.run import Tuned
-from promptgraft.train.together import score_together
+from promptgraft.train.together import readers, score_together
 
 WIDTH = 12
 LABELS = {"bad": "a bad thing", "good": "a good thing", "other": "something else"}
@@ -310,6 +310,9 @@ def test_models_that_are_scored_together_score_as_each_alone(name: str, kind: Ki
     assert [member for group in groups for member in group.members] == [0, 1, 2, 3]
     assert len(groups) == (2 if type(readouts[0]).stacks else 4)
     found = [one for group in groups for one in group.each()]
+    for known in (readers(models, counts), readers(models, [5, 5, 5, 5])):  # for these rows, and for others
+        again = [one for group in score_together(models, counts, tokens, hidden, known) for one in group.each()]
+        assert all(torch.equal(one, other) for one, other in zip(found, again, strict=True))
     for readout, world, mine in zip(readouts, worlds, found, strict=True):
         alone = scores(readout, world)
         torch.testing.assert_close(mine, alone, atol=1e-5, rtol=1e-5)
@@ -324,7 +327,7 @@ def test_models_that_are_scored_together_score_as_each_alone(name: str, kind: Ki
     first = groups[0]
     if len(first.members) > 1:
         each = [readouts[one].gold(worlds[one].examples, worlds[one].tokens, worlds[one].task) for one in first.members]
-        together = first.readout.loss(first.scores, torch.stack(each))
+        together = first.readers.readout.loss(first.scores, torch.stack(each))
         for one, losses in zip(first.members, together, strict=True):
             torch.testing.assert_close(losses, readouts[one].loss(found[one], each[one]))
 

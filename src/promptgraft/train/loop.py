@@ -177,9 +177,9 @@ def _loss(scored: Scored, scores: Float[Tensor, "K ..."], states: Sequence[State
     gold = torch.stack([state.run.train.gold[index] for state, index in zip(states, units, strict=True)])
     gold = gold.to(scores.device)
     if len(scored.members) > 1:
-        per_unit = scored.readout.loss(scores, gold)
+        per_unit = scored.readers.readout.loss(scores, gold)
     else:  # a readout that stands for one run knows no axis of runs
-        per_unit = scored.readout.loss(scores[0], gold[0]).unsqueeze(0)
+        per_unit = scored.readers.readout.loss(scores[0], gold[0]).unsqueeze(0)
     labelled = gold.ne(-100).flatten(2).any(2) if gold.ndim > 2 else gold.ne(-100)
     labels = per_unit.sum(1) / labelled.sum(1).clamp_min(1)
     total, figures = labels, {"label_loss": labels.detach()}

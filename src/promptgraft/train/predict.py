@@ -15,7 +15,7 @@ from promptgraft.model.tokens import Tokens, concatenate, gather
 from promptgraft.prompt.prompt import Prompt, PromptStack, stack
 from promptgraft.readout.features import features
 from promptgraft.train.run import Tuned
-from promptgraft.train.together import score_together
+from promptgraft.train.together import Readers, readers, score_together
 
 # Tokens in one forward: large enough to keep the matrix products busy, small enough that the activations of
 # a layer stay in the processor's cache (measured flat between 1,024 and 8,192 on two cores).
@@ -76,29 +76,40 @@ def answer(backbone: Backbone, questions: Sequence[Question]) -> list[Tensor]:
     All must read alike and have prompts of one kind, or all none; `answer_one` takes any single one.
     """
     models, rows = [question.tuned for question in questions], [question.tokens.count for question in questions]
-    return answer_packed(backbone, models, stacked(models), concatenate([one.tokens for one in questions]), rows)
+    return answer_packed(backbone, stacked(models, rows), concatenate([one.tokens for one in questions]), rows)
 
 
-def stacked(models: Sequence[Tuned]) -> PromptStack | None:
-    """The models' prompts in one table; None where they have none."""
+@dataclass(frozen=True)
+class Stacked:
+    """Models that are asked together; whoever asks the same ones again can keep it.
+
+    Attributes:
+        prompts: theirs in one table; None where they have none.
+    """
+
+    models: Sequence[Tuned]
+    prompts: PromptStack | None
+    readers: Sequence[Readers]
+
+
+def stacked(models: Sequence[Tuned], rows: Sequence[int]) -> Stacked:
+    """Models put together, for so many rows of each; others take a little longer."""
     given = [model.prompt for model in models if model.prompt is not None]
-    return stack(given) if given else None
+    with torch.no_grad():
+        return Stacked(models, stack(given) if given else None, readers(models, rows))
 
 
-def answer_packed(
-    backbone: Backbone, models: Sequence[Tuned], prompts: PromptStack | None, tokens: Tokens, rows: Sequence[int]
-) -> list[Tensor]:
+def answer_packed(backbone: Backbone, asked: Stacked, tokens: Tokens, rows: Sequence[int]) -> list[Tensor]:
     """Scores of each model's rows.
 
     Args:
-        prompts: the models', `stacked`; whoever asks the same models again can keep it.
         rows: how many of the rows are the first model's, the second's, ...
     """
     sequences = tokens.rows[torch.tensor([0, *rows]).cumsum(0)].diff()
-    owner = torch.arange(len(models)).repeat_interleave(sequences) if prompts is not None else None
-    states = hidden_states(backbone, tokens, prompts, owner, models[0].read)
+    owner = torch.arange(len(rows)).repeat_interleave(sequences) if asked.prompts is not None else None
+    states = hidden_states(backbone, tokens, asked.prompts, owner, asked.models[0].read)
     with torch.no_grad():
-        found = score_together(models, rows, tokens, states)
+        found = score_together(asked.models, rows, tokens, states, asked.readers)
         return [scores.cpu() for some in found for scores in some.each()]
 
 
