@@ -1,18 +1,18 @@
 """What was predicted of a job beside what it took: `api.estimate`, then the job itself.
 
-    python benchmarks/estimate.py [--models splade-tiny,minilm] [--target examples/data/home_reviews] [--rounds 2]
+    python benchmarks/estimate.py [--models splade-tiny,minilm] [--target examples/data/home_reviews] [--rounds 3]
 
 Jobs at 8 rows a class and 2 seeds: `tune`, `tune` of the whole model, `transfer` with its baselines, `compare` with all
 methods. Each in a process of its own, nothing in any cache but the models: the estimate first (its calibration is in no
 figure), then the job, whose seconds are those of the call, loading not counted, and whose peak memory is that of its
-process. Prints JSON and writes benchmarks/results/estimate.json.
+process; so `--rounds` times, and a ratio is that of one estimate and the job that followed.
+Prints JSON and writes benchmarks/results/estimate.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ SHOTS = 8
 
 
 def main() -> None:
-    parser = common.parser(__doc__, models="splade-tiny,minilm", rounds=2)
+    parser = common.parser(__doc__, models="splade-tiny,minilm", rounds=3)
     parser.add_argument("--target", type=Path, default=common.TARGET)
     parser.add_argument("--bank")
     options = parser.parse_args()
@@ -49,22 +49,25 @@ def changes(options: argparse.Namespace) -> dict[str, int]:
 
 
 def row(options: argparse.Namespace, model: str, bank: str, job: str) -> Row:
-    """One job: predicted once, done `--rounds` times."""
+    """One job: predicted and done `--rounds` times, a prediction and a run at a time."""
     words = ["--models", common.model_folder(model), "--bank", bank, "--target", options.target]
     words += ["--quick"] if options.quick else []
-    said = common.alone(__file__, *words, "--alone", f"estimate {job}")
-    done = [common.alone(__file__, *words, "--alone", job) for _ in range(options.rounds)]
-    seconds, peak = statistics.median(one["seconds"] for one in done), max(one["peak"] for one in done)
+    pairs = [
+        (common.alone(__file__, *words, "--alone", f"estimate {job}"), common.alone(__file__, *words, "--alone", job))
+        for _ in range(options.rounds)
+    ]
+    said, peak = pairs[0][0]["peak"], max(done["peak"] for _, done in pairs)
     return {
         "model": model,
         "path": "promptgraft",
         "job": job,
-        "predicted_seconds": round(said["seconds"], 2),
-        **common.spread("seconds", [one["seconds"] for one in done], 2),
-        "predicted_over_seconds": round(said["seconds"] / seconds, 3),
-        "predicted_mib": round(said["peak"], 1),
+        **common.spread("predicted_seconds", [said["seconds"] for said, _ in pairs], 2),
+        **common.spread("seconds", [done["seconds"] for _, done in pairs], 2),
+        **common.spread("predicted_over_seconds", [said["seconds"] / done["seconds"] for said, done in pairs], 3),
+        "predicted_mib": round(said, 1),
         "peak_memory_mib": round(peak, 1),
-        "predicted_over_memory": round(said["peak"] / peak, 3),
+        "predicted_over_memory": round(said / peak, 3),
+        "rounds": options.rounds,
     }
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from encoders import VARIANTS, Case, backbone, case, random_encoder, shape_of
 from promptgraft.errors import RunError
 from promptgraft.kernels.dropout import Dropout
+from promptgraft.kernels.native import library
 from promptgraft.kernels.native.build import compiler, is_buildable
 from promptgraft.kernels.native.library import ACTIVATIONS, able
 from promptgraft.model.backbone import Batch, Read
@@ -328,6 +329,18 @@ def test_one_table_that_is_divided_otherwise_is_read_anew(dtype: torch.dtype) ->
         again = model.forward(batch, divided, "cls")
         fresh = backbone(shape, VARIANTS[0], dtype=dtype).forward(batch, divided, "cls")
     assert torch.equal(again, fresh)
+
+
+@pytest.mark.parametrize(
+    ("tiles", "pairs", "vendor", "fast"),
+    [(True, True, "GenuineIntel", True), (False, True, "GenuineIntel", False),
+     (False, True, "AuthenticAMD", True), (False, False, "AuthenticAMD", False)],
+)  # fmt: skip
+def test_bf16_is_the_default_where_it_is_faster(
+    tiles: bool, pairs: bool, vendor: str, fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "able", lambda: {"amx": tiles, "avx512bf16": pairs})
+    assert library.has_fast_bf16(vendor) is fast
 
 
 def test_inference_mode_is_no_obstacle() -> None:

@@ -59,13 +59,13 @@ def machine() -> Iterator[Finding]:
     """Where the work is done."""
     import torch
 
-    from promptgraft.kernels.native.library import INT8, able, chosen
+    from promptgraft.kernels.native.library import INT8, able, chosen, has_fast_bf16
     from promptgraft.model.home import home
 
     variant, why = chosen()
     yield Finding("threads", f"{torch.get_num_threads()} of {os.cpu_count()} processors")
     yield Finding("processor", torch.backends.cpu.get_cpu_capability())
-    yield Finding("bf16 instructions", "yes" if torch.cpu._is_avx512_bf16_supported() else "no")
+    yield Finding("bf16 faster than fp32", "yes" if has_fast_bf16() else "no")
     yield Finding("int8 instructions", "yes" if any(able()[name] for name in INT8) else "no")
     yield Finding("native path", f"{variant}, {why}" if variant else f"no, plain torch instead: {why}")
     yield Finding("device", torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu")

@@ -198,7 +198,7 @@ class RecipeOptions:
         Literal["auto", "fp32", "bf16", "int8"] | None,
         typer.Option(
             rich_help_panel="Recipe",
-            help="Of the matrix products; auto: bf16 where the device has it. int8: for probes and zero-shot.",
+            help="Of the matrix products; auto: bf16 where it is faster. int8: for probes and zero-shot.",
         ),
     ] = None
 
