@@ -112,6 +112,15 @@ def test_company_and_threads_change_no_bit(variant: str, dtype: torch.dtype) -> 
         torch.set_num_threads(threads)
 
 
+@pytest.mark.parametrize("variant", [None, *ABLE])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_what_is_no_number_is_not_hidden(variant: str | None, value: float) -> None:
+    shape = shape_of(32, 2, 64, 1)
+    given_case = case(shape, [5, 7], [4])
+    given_case.prompts[0][0, 1, 2, 3] = value
+    assert not states(backbone(shape, variant, int8=True), given_case, "cls").isfinite().any()
+
+
 def test_gradients_are_refused_and_passes_without_are_not(tmp_path: Path) -> None:
     model = load_backbone(tiny_model(tmp_path / "bert", "bert"), dtype="int8")
     tokens = model.tokenize_texts(["a small text", "another"])

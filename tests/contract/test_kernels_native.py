@@ -164,6 +164,19 @@ def test_bf16_on_odd_shapes(
     assert float((torch.cat([one.flatten() for one in found]) - wanted).norm()) <= 0.1 * float(wanted.norm()) + 1e-6
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_bf16_over_more_inputs_than_stay_in_the_cache(variant: str) -> None:
+    shape = shape_of(32, 1, 2100, 2)
+    given_case = case(shape, [30, 9, 40], [4, 7])
+    reference = backbone(shape, None)
+    reference._frozen = as_floats(random_encoder(shape, 0, torch.bfloat16))
+    states, gradients = outcome(reference, given_case, "mean")
+    mine, my_gradients = outcome(backbone(shape, variant, dtype=torch.bfloat16), given_case, "mean")
+    assert float((mine - states).norm()) <= 0.02 * float(states.norm())
+    for one, other in zip(my_gradients, gradients, strict=True):
+        assert float((one - other).norm()) <= 0.05 * float(other.norm())
+
+
 def as_floats(encoder: Encoder) -> Encoder:
     """The same values in fp32."""
 

@@ -3,6 +3,7 @@
 // row's result does not depend on its neighbours.
 #pragma once
 
+#include <algorithm>
 #include <cstdlib>
 #include <type_traits>
 
@@ -122,29 +123,42 @@ inline void multiply(const bf16* a, int lda, const bf16* b, int apart, int k, vf
     }
 }
 
-// Rows of `a` times the columns `first` to `last` of a weight; `put(row, column, sixteen values)` takes them.
-// Only the first `depth` of the weight's inputs are used.
-template <class S, class Put>
-inline void gemm(const S* a, int lda, int rows, const Weight<S>& w, int depth, int first, int last, Put put) {
-    for (int column = first; column < last; column += COLUMNS) {
-        const S *b0 = w.block(column), *b1 = w.block(column + W);
 #if defined(__AMX_BF16__)
-        if constexpr (std::is_same<S, bf16>::value) {
-            alignas(64) float out[32 * 32];
-            for (int row = 0; row < rows; row += 32) {
-                int high = rows - row < 32 ? 16 : 32;
+constexpr int SHALLOW = 2048;  // rows of more inputs than this do not all stay in the cache
+constexpr int GROUP = 128;     // so each is then read for so many columns at a time
+
+// `gemm` on tiles.
+template <class Put>
+inline void tiled_gemm(const bf16* a, int lda, int rows, const Weight<bf16>& w, int depth, int first, int last,
+                       Put put) {
+    alignas(64) float out[32 * 32];
+    const int wide = depth > SHALLOW ? GROUP : COLUMNS;
+    for (int group = first; group < last; group += wide)
+        for (int row = 0; row < rows; row += 32)
+            for (int column = group; column < std::min(last, group + wide); column += COLUMNS) {
+                const bf16 *from = a + (size_t)row * lda, *b0 = w.block(column), *b1 = w.block(column + W);
+                const int high = rows - row < 32 ? 16 : 32;
                 if (high == 32)
-                    tile<2>(a + (size_t)row * lda, lda, b0, b1, depth, out);
+                    tile<2>(from, lda, b0, b1, depth, out);
                 else
-                    tile<1>(a + (size_t)row * lda, lda, b0, b1, depth, out);
+                    tile<1>(from, lda, b0, b1, depth, out);
                 for (int r = 0; r < high; r++) {
                     put(row + r, column, load(out + r * 32));
                     put(row + r, column + W, load(out + r * 32 + W));
                 }
             }
-            continue;
-        }
+}
 #endif
+
+// Rows of `a` times the columns `first` to `last` of a weight; `put(row, column, sixteen values)` takes them.
+// Only the first `depth` of the weight's inputs are used.
+template <class S, class Put>
+inline void gemm(const S* a, int lda, int rows, const Weight<S>& w, int depth, int first, int last, Put put) {
+#if defined(__AMX_BF16__)
+    if constexpr (std::is_same<S, bf16>::value) return tiled_gemm(a, lda, rows, w, depth, first, last, put);
+#endif
+    for (int column = first; column < last; column += COLUMNS) {
+        const S *b0 = w.block(column), *b1 = w.block(column + W);
         for (int row = 0; row < rows; row += HIGH)
             for (int part = 0; part < COLUMNS / W; part += WIDE) {
                 vf acc[HIGH][WIDE] = {};

@@ -48,12 +48,12 @@ inline void quantise(const S* a, int lda, int rows, int depth, const Int8Rows& t
     for (int r = 0; r < rows; r++) {
         const S* from = a + (size_t)r * lda;
         uint8_t* out = to.data + r * wide;
-        vf least = zero(), most = zero();
+        vf least = zero(), most = zero(), infinite = zero();  // the last is 0, or NaN
         for (int c = 0; c < depth; c += W) {
             const vf x = load(from + c);
-            least = smaller(least, x), most = larger(most, x);
+            least = smaller(least, x), most = larger(most, x), infinite += x - x;
         }
-        const float low = -largest(-least), step = (largest(most) - low) / STEPS, times = step > 0 ? 1.0f / step : 0.0f;
+        const float low = -largest(-least) + sum(infinite), step = (largest(most) - low) / STEPS, times = step > 0 ? 1.0f / step : 0.0f;
         to.step[r] = step, to.least[r] = low;
         for (int c = 0; c < depth; c += W) {
             bytes whole = __builtin_convertvector(nearest((load(from + c) - low) * times), bytes);
