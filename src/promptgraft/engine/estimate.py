@@ -104,7 +104,8 @@ def _pack(engine: LocalEngine, known: Calibration, jobs: Sequence[Job], most: _P
     for kind, members in groupby(sorted(works, key=lambda one: _order(one[1])), key=lambda one: one[1].trains):
         together = list(members)
         share = 0.0 if kind is None else _training(engine, known, kind, [job for job, _ in together], most)
-        costs += [(job, share / len(together) + _alone(engine, known, job, work)) for job, work in together]
+        runs = len(together)
+        costs += [(job, share / runs + _alone(engine, known, job, work, runs)) for job, work in together]
     return costs
 
 
@@ -147,8 +148,12 @@ def _chunks(sizes: Sequence[float], most: int) -> list[tuple[int, float]]:
     return found
 
 
-def _alone(engine: LocalEngine, known: Calibration, job: Job, work: Work) -> float:
-    """What a job costs beside the loop: judging its model, its terms and teachers, its probes."""
+def _alone(engine: LocalEngine, known: Calibration, job: Job, work: Work, runs: int) -> float:
+    """What a job costs beside the loop: judging its model, its terms and teachers, its probes.
+
+    Args:
+        runs: that train together; their teachers are asked in one pass.
+    """
     total = known.job + work.probes * known.probe
     train = _rows(engine, job, "train")
     for split in ("validation", "test"):
@@ -157,7 +162,7 @@ def _alone(engine: LocalEngine, known: Calibration, job: Job, work: Work) -> flo
             total += known.forward(1, rows.tokens, rows.length) + (known.swap if work.trains == "weights" else 0.0)
     total += work.probes * known.forward(1, train.tokens, train.length)
     step = train.length * min(job.recipe.batch, train.count)
-    teacher = known.forward(1, step, train.length)
+    teacher = known.forward(runs, runs * step, train.length) / runs
     return total + job.recipe.steps * (work.terms * known.term + work.teachers * teacher)
 
 
