@@ -3,8 +3,8 @@
 
 #include <vector>
 
-#include "plan.h"
 #include "int8.h"
+#include "plan.h"
 
 namespace pg {
 

@@ -53,7 +53,8 @@ inline void quantise(const S* a, int lda, int rows, int depth, const Int8Rows& t
             const vf x = load(from + c);
             least = smaller(least, x), most = larger(most, x), infinite += x - x;
         }
-        const float low = -largest(-least) + sum(infinite), step = (largest(most) - low) / STEPS, times = step > 0 ? 1.0f / step : 0.0f;
+        const float low = -largest(-least) + sum(infinite), step = (largest(most) - low) / STEPS;
+        const float times = step > 0 ? 1.0f / step : 0.0f;
         to.step[r] = step, to.least[r] = low;
         for (int c = 0; c < depth; c += W) {
             bytes whole = __builtin_convertvector(nearest((load(from + c) - low) * times), bytes);

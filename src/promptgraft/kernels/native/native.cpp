@@ -270,8 +270,7 @@ int put_layers(Encoder<S>& e, int first, int count, const float* const* values, 
     for (int i = 0; i < count * 4; i++) {
         const Given from = given(e.sizes, values + i / 4 * 12, i % 4);
         Linear<S>& to = linear_of(own[i / 4], i % 4);
-        const bool there =
-            e.sizes.int8 ? make_room(from, to.int8, e.memory) : make_room(from, backward, to, e.memory);
+        const bool there = e.sizes.int8 ? make_room(from, to.int8, e.memory) : make_room(from, backward, to, e.memory);
         if (!there) return NO_MEMORY;
     }
     for (int i = 0; i < count; i++) put_norms(own[i], e.sizes.hidden, values + i * 12);
