@@ -6,9 +6,14 @@ median over rounds, a ratio is taken round by round. PEFT's paths:
 
 - `peft default`: fp32, the model's dropout on, rows in the order they come, padded to the longest of the batch.
 - `peft tuned fp32`, `peft tuned bf16`: no dropout, rows sorted by length, the attention transformers chooses (sdpa).
-  A ratio to "tuned" is to whichever is faster.
+  A ratio to "tuned" is to whichever is faster. bf16 is run where products in it are faster than in fp32; elsewhere it
+  is no competitor (on AVX2 a step takes many times as long), and would only keep the others waiting.
 - the same with `eager` behind: written-out attention, whose backward is faster at the lengths of sentences. A ratio to
   "strongest" has these among the choices.
+
+Figures belong to a class of processor: `avx2`, `avx512`, `amx`, `gpu`. `--mimic avx2` (or `avx512`) measures a lesser
+class on an abler processor: our native path and torch, so PEFT too, then use no other instructions. A run replaces the
+rows of its own class and settings and leaves all others.
 
 PEFT's batches are made before the clock starts; ours are drawn and packed while it runs, as the product does it.
 """
@@ -19,7 +24,6 @@ import argparse
 import atexit
 import json
 import os
-import platform
 import random
 import re
 import resource
@@ -36,10 +40,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from keep import Row
+from keep import write as write  # every benchmark ends with it
+from processor import TORCH, fast_bf16, mimic, processor
 from torch import Tensor
 
 from promptgraft import api
-from promptgraft.kernels.native.library import chosen
 from promptgraft.model.backbone import Arithmetic, Backbone
 from promptgraft.model.catalog import resolve
 from promptgraft.model.home import models
@@ -64,7 +70,6 @@ RESULTS = Path(__file__).parent / "results"
 TARGET = Path(__file__).parents[1] / "examples/data/home_reviews"
 
 Turn = Callable[[int], None]
-Row = dict[str, Any]
 Seconds = dict[str, list[float]]
 
 
@@ -130,6 +135,16 @@ def padded_batches(rows: list[list[int]], size: int, *, sort: bool) -> Iterator[
     while True:
         yield made[int(step * 0.6180339887 % 1 * len(made))]
         step += 1
+
+
+def tuned() -> tuple[str, ...]:
+    """PEFT's tuned paths that are worth running here."""
+    return TUNED if fast_bf16() else TUNED[:1]
+
+
+def eager() -> tuple[str, ...]:
+    """The same with written-out attention."""
+    return EAGER if fast_bf16() else EAGER[:1]
 
 
 def is_random(name: str) -> bool:
@@ -338,43 +353,24 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 * 1024 if sys.platform == "darwin" else 1024)
 
 
+class Parser(argparse.ArgumentParser):
+    """Of what was asked, the class of processor comes first: the program may have to start anew for it."""
+
+    def parse_args(self, *given: Any, **named: Any) -> Any:
+        found = super().parse_args(*given, **named)
+        if found.mimic:
+            mimic(found.mimic)
+        processor()  # says what is wrong before hours have passed
+        return found
+
+
 def parser(about: str | None, *, models: str, rounds: int) -> argparse.ArgumentParser:
     """The options all benchmarks have."""
-    made = argparse.ArgumentParser(description=(about or "").splitlines()[0])
+    made = Parser(description=(about or "").splitlines()[0])
     made.add_argument("--models", default=models, help="catalog names, folders, or LAYERSxWIDTH for random weights")
     made.add_argument("--rounds", type=int, default=rounds)
+    made.add_argument("--mimic", choices=list(TORCH), help="measure as on a lesser class of processor")
     made.add_argument("--quick", action="store_true", help="one short round, no memory: whether it runs, not how fast")
     made.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     made.add_argument("--alone", help="used by the script itself: do this one path and print what it took")
     return made
-
-
-def write(script: str, rows: Sequence[Row], folder: Path) -> None:
-    """Print the rows and keep them as FOLDER/NAME.json, each with the machine and the commit."""
-    belongs = {"machine": machine(), "commit": commit()}
-    text = json.dumps([{**row, **belongs} for row in rows], indent=2)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{Path(script).stem}.json").write_text(text + "\n", encoding="utf-8")
-    print(text)
-
-
-def machine() -> Row:
-    """What the figures belong to."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return {
-        "processor": names[0] if names else platform.processor(),
-        "threads": torch.get_num_threads(),
-        "bf16": torch.cpu._is_avx512_bf16_supported(),
-        "native": chosen()[0],
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
-
-
-def commit() -> str:
-    """Short hash of the checkout."""
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-    return done.stdout.strip()

@@ -26,7 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import common
-from common import DEFAULT, TUNED, Row
+from common import DEFAULT, Row
 
 from promptgraft import api
 from promptgraft.engine.rank import candidates
@@ -44,11 +44,10 @@ def main() -> None:
     if options.alone:
         print(json.dumps(alone(options)))
         return
-    found: list[Row] = []
     for model in options.models.split(","):
         with tempfile.TemporaryDirectory() as folder:
-            found += measured(model, options.bank or bank_for(model, options, folder), options)
-    common.write(__file__, found, options.out)
+            bank = options.bank or bank_for(model, options, folder)
+            common.write(__file__, measured(model, bank, options), options.out)
 
 
 def parse() -> argparse.Namespace:
@@ -77,7 +76,7 @@ def bank_for(model: str, options: argparse.Namespace, folder: str) -> str:
 
 def measured(model: str, bank: str, options: argparse.Namespace) -> list[Row]:
     """Every path so often in random order, each in its own process."""
-    paths = [OURS, DEFAULT, *TUNED]
+    paths = [OURS, DEFAULT, *common.tuned()]
     words = ["--models", common.model_folder(model), "--bank", bank, "--target", options.target]
     words += ["--seeds", options.seeds, *(["--quick"] if options.quick else []), "--alone"]
     order = random.Random(3)

@@ -35,12 +35,10 @@ def main() -> None:
     if options.alone:
         print(json.dumps(predicted(options) if options.alone.startswith("estimate ") else actual(options)))
         return
-    found: list[Row] = []
     for model in options.models.split(","):
         with tempfile.TemporaryDirectory() as folder:
             bank = options.bank or common.bank_for(model, api.open_task(options.target), folder, **changes(options))
-            found += [row(options, model, bank, job) for job in JOBS]
-    common.write(__file__, found, options.out)
+            common.write(__file__, [row(options, model, bank, job) for job in JOBS], options.out)
 
 
 def changes(options: argparse.Namespace) -> dict[str, int]:

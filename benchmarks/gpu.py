@@ -23,11 +23,9 @@ and does nothing where there is no GPU.
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -38,6 +36,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from keep import commit, write
 from torch import Tensor
 
 from promptgraft.model.backbone import Backbone
@@ -63,7 +62,7 @@ OURS = ("promptgraft fp32", "promptgraft bf16")
 COMPILED = ("peft tuned compile", "peft tuned compile graphs")
 TUNED = ("peft tuned sdpa", "peft tuned eager", *COMPILED)
 PATHS = ("peft default", "peft tuned sdpa", "peft tuned eager", *OURS)
-RESULTS = Path(__file__).parent / "results" / "gpu.json"
+RESULTS = Path(__file__).parent / "results"
 Turn = Callable[[int], None]
 
 
@@ -284,11 +283,6 @@ def machine() -> dict[str, object]:
     }
 
 
-def commit() -> str:
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return done.stdout.strip()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", default=",".join(SHAPES))
@@ -304,21 +298,8 @@ def main() -> None:
     for model in options.models.split(","):
         for name in options.settings.split(","):
             rows = compared(model, SETTINGS[name], options.paths.split(","), options.rounds, options.steps)
-            keep([{**row, "machine": machine(), "commit": options.commit} for row in rows])
-    print(RESULTS.read_text(encoding="utf-8"))
-
-
-def keep(rows: list[dict[str, object]]) -> None:
-    """Write the rows in the place of those of the same setting."""
-    kept = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else []
-    new = {setting_of(row) for row in rows}
-    RESULTS.parent.mkdir(exist_ok=True)
-    all_rows = [*(row for row in kept if setting_of(row) not in new), *rows]
-    RESULTS.write_text(json.dumps(all_rows, indent=2) + "\n", encoding="utf-8")
-
-
-def setting_of(row: dict[str, object]) -> tuple[object, ...]:
-    return row["model"], row["batch"], row["runs"]
+            belongs = {"processor": "gpu", "mimicked": False, "machine": machine(), "commit": options.commit}
+            write(__file__, [{**row, **belongs} for row in rows], RESULTS)
 
 
 if __name__ == "__main__":

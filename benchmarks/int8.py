@@ -5,7 +5,8 @@
 `forward`: rows of SST-2's token counts with one prompt (P = 20), predicted by us and by PEFT, as mixed_batch does it.
 Tasks: a prompt is tuned from scratch by the default recipe, in the arithmetic that is the default here, and predicts
 the test rows in every one; `same_as_fp32` is the share of rows with the answer of fp32. A linear probe is fitted and
-used in each arithmetic. Scores are the task's metric in percent, over the same rows.
+used in each arithmetic. Scores are the task's metric in percent, over the same rows. bf16 is left out where it is
+slower than fp32.
 
 Prints JSON and writes benchmarks/results/int8.json.
 """
@@ -16,25 +17,27 @@ from collections.abc import Iterator
 
 import common
 import mixed_batch
-from common import ARITHMETICS, DEFAULT, SST2, TARGET, TUNED, Row
+from common import ARITHMETICS, DEFAULT, SST2, TARGET, Row, fast_bf16
 
 from promptgraft import api
 from promptgraft.engine.agreement import agreement
 from promptgraft.engine.predictor import Predictor
-from promptgraft.model.backbone import Backbone
-from promptgraft.model.load import fastest
+from promptgraft.model.backbone import Arithmetic, Backbone
 from promptgraft.task.task import Task
 
-OURS = tuple(f"promptgraft {name}" for name in ARITHMETICS)
+
+def arithmetics() -> list[Arithmetic]:
+    """Those that are worth running here."""
+    return [name for name in ARITHMETICS if name != "bf16" or fast_bf16()]
 
 
 def forward(model: str, folder: str, rows: int, rounds: int, seconds: float) -> Iterator[Row]:
     """Seconds of one pass over the rows."""
-    turns = {path: mixed_batch.our_turn(folder, 1, rows, path) for path in OURS}
-    turns |= {path: mixed_batch.peft_turn(folder, path, 1, rows) for path in (DEFAULT, *TUNED)}
+    turns = {path: mixed_batch.our_turn(folder, 1, rows, path) for path in map("promptgraft {}".format, arithmetics())}
+    turns |= {path: mixed_batch.peft_turn(folder, path, 1, rows) for path in (DEFAULT, *common.tuned())}
     times = common.interleaved(turns, rounds, seconds=seconds)
     for row in common.compared(times):
-        for name in ("fp32", "bf16"):
+        for name in arithmetics()[:-1]:
             values = zip(times[f"promptgraft {name}"], times[row["path"]], strict=True)
             row |= common.spread(f"ratio_to_{name}", [other / own for other, own in values], 2)
         yield {"model": model, "lengths": str(SST2), "job": "forward", "rows": rows, **row}
@@ -44,7 +47,7 @@ def answers(
     model: str, backbones: dict[str, Backbone], task: Task, shots: int, changes: dict[str, object]
 ) -> list[Row]:
     """What one tuned prompt, and a probe a time, score in every arithmetic."""
-    tuned = api.tune(task, backbones[fastest()], shots=shots, **changes)
+    tuned = api.tune(task, backbones["bf16" if fast_bf16() else "fp32"], shots=shots, **changes)
     found: list[Row] = []
     exact = Predictor(tuned.artefact, backbones["fp32"])
     for name, backbone in backbones.items():
@@ -67,15 +70,13 @@ def main() -> None:
     options = parser.parse_args()
     changes: dict[str, object] = {"steps": 2} if options.quick else {}
     rows, rounds, seconds = (16, 1, 0.02) if options.quick else (options.rows, options.rounds, 0.5)
-    found: list[Row] = []
     for model in options.models.split(","):
         folder = common.model_folder(model)
-        found += forward(model, folder, rows, rounds, seconds)
-        backbones = {name: api.open_model(folder, name) for name in ARITHMETICS}
+        common.write(__file__, list(forward(model, folder, rows, rounds, seconds)), options.out)
+        backbones = {name: api.open_model(folder, name) for name in arithmetics()}
         for place in () if common.is_random(model) else options.tasks.split(","):
             task = api.open_task(place, test_rows=options.test_rows)
-            found += answers(model, backbones, task, options.shots, changes)
-    common.write(__file__, found, options.out)
+            common.write(__file__, answers(model, backbones, task, options.shots, changes), options.out)
 
 
 if __name__ == "__main__":

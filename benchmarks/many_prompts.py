@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 
 import common
-from common import DEFAULT, EAGER, PROMPT, SST2, TUNED, Row, Turn
+from common import DEFAULT, PROMPT, SST2, Row, Turn
 
 
 def make_turn(folder: str, path: str, batch: int) -> Turn:
@@ -30,12 +30,12 @@ def make_turn(folder: str, path: str, batch: int) -> Turn:
 def measured(model: str, counts: list[int], batch: int, rounds: int, *, quick: bool) -> list[Row]:
     """A row for every K and path."""
     folder = common.model_folder(model)
-    peers = [DEFAULT, *TUNED] if quick else [DEFAULT, *TUNED, *EAGER]
+    peers = [DEFAULT, *common.tuned(), *(() if quick else common.eager())]
     ours = [f"promptgraft {count}" for count in counts]
     turns = {path: make_turn(folder, path, batch) for path in (*peers, *ours)}
     seconds = common.interleaved(turns, rounds, seconds=0.05 if quick else 0.6)
     words = ("--models", folder, "--batch", batch, "--alone")
-    paths = [] if quick else [DEFAULT, *TUNED, *ours]
+    paths = [] if quick else [DEFAULT, *common.tuned(), *ours]
     memory = {path: common.alone(__file__, *words, path)["peak"] for path in paths}
     found = []
     for count, own in zip(counts, ours, strict=True):
@@ -59,10 +59,9 @@ def main() -> None:
         return
     counts = [1, 4] if options.quick else [int(count) for count in options.prompts.split(",")]
     rounds = 1 if options.quick else options.rounds
-    found: list[Row] = []
     for model in options.models.split(","):
-        found += measured(model, counts, options.batch, rounds, quick=options.quick)
-    common.write(__file__, found, options.out)
+        rows = measured(model, counts, options.batch, rounds, quick=options.quick)
+        common.write(__file__, rows, options.out)
 
 
 if __name__ == "__main__":

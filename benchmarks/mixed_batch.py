@@ -5,9 +5,9 @@
 Inference of R rows that belong to K prompts (P = 20), R / K rows each, SST-2's token counts, a linear readout a prompt.
 Ours: one call over all rows, every row with its own prompt and readout, as `predict` makes it. PEFT: all K adapters in
 one model; for each, `set_adapter` and its rows in batches of at most 32: default in fp32, padded, as they come; tuned
-sorted by length, in fp32 or bf16. `ratio_to_one_prompt` is our time with K prompts over our time with one, round by
-round. Texts are tokenised, PEFT's batches padded and adapters loaded, our models put together before the clock
-starts. Memory, at the largest K: of a process that does one path alone.
+sorted by length, in fp32 or, where that is fast, bf16. `ratio_to_one_prompt` is our time with K prompts over our time
+with one, round by round. Texts are tokenised, PEFT's batches padded and adapters loaded, our models put together before
+the clock starts. Memory, at the largest K: of a process that does one path alone.
 
 Prints JSON and writes benchmarks/results/mixed_batch.json.
 """
@@ -18,7 +18,7 @@ import json
 
 import common
 import torch
-from common import BATCH, DEFAULT, PROMPT, SST2, TUNED, Row, Seconds, Turn
+from common import BATCH, DEFAULT, PROMPT, SST2, Row, Seconds, Turn
 
 from promptgraft.prompt.init import Init, initial
 from promptgraft.readout.readout import find
@@ -91,7 +91,7 @@ def make_turn(folder: str, path: str, count: int, rows: int) -> Turn:
 def measured(model: str, rows: int, counts: list[int], rounds: int, *, quick: bool) -> list[Row]:
     """A row for every K and path."""
     folder = common.model_folder(model)
-    paths = (DEFAULT, *TUNED, "promptgraft")
+    paths = (DEFAULT, *common.tuned(), "promptgraft")
     turns = {f"{count}/{path}": make_turn(folder, path, count, rows) for count in counts for path in paths}
     seconds = common.interleaved(turns, rounds, seconds=0.02 if quick else 0.4)
     one = seconds[f"{counts[0]}/promptgraft"]
@@ -122,11 +122,9 @@ def main() -> None:
     rows = [16] if options.quick else [int(count) for count in options.rows.split(",")]
     counts = [1, 8] if options.quick else [int(count) for count in options.prompts.split(",")]
     rounds = 1 if options.quick else options.rounds
-    found: list[Row] = []
     for model in options.models.split(","):
         for count in rows:
-            found += measured(model, count, counts, rounds, quick=options.quick)
-    common.write(__file__, found, options.out)
+            common.write(__file__, measured(model, count, counts, rounds, quick=options.quick), options.out)
 
 
 if __name__ == "__main__":

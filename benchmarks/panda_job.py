@@ -22,7 +22,7 @@ import tempfile
 from pathlib import Path
 
 import common
-from common import DEFAULT, PROMPT, TUNED, Row
+from common import DEFAULT, PROMPT, Row
 
 from promptgraft import api
 from promptgraft.engine.rank import candidates
@@ -48,18 +48,16 @@ def main() -> None:
     if options.alone:
         print(json.dumps(ours(options) if options.alone == OURS else peers(options)))
         return
-    found: list[Row] = []
     for model in options.models.split(","):
         with tempfile.TemporaryDirectory() as folder:
-            found += measured(model, folder, options)
-    common.write(__file__, found, options.out)
+            common.write(__file__, measured(model, folder, options), options.out)
 
 
 def measured(model: str, folder: str, options: argparse.Namespace) -> list[Row]:
     """Every path so often in random order, each in its own process."""
     bank = options.bank or common.bank_for(model, api.open_task(options.target), folder)
     words = ("--models", common.model_folder(model), "--target", options.target, "--steps", options.steps)
-    paths = [OURS, DEFAULT, *TUNED]
+    paths = [OURS, DEFAULT, *common.tuned()]
     order = random.Random(4)
     ran: dict[str, list[Row]] = {path: [] for path in paths}
     for _ in range(options.rounds):

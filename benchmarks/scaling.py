@@ -4,7 +4,7 @@
 
 One factor at a time; the others stay at one prompt of P = 20, sequences of 24 tokens, 32 rows, the model as it is.
 With several prompts each run has 4 rows a step. Layers: models of that depth, as wide as the first, with random
-weights. `peft tuned` (no dropout, all rows equally long, bf16 where the processor has it, else fp32) takes turns with
+weights. `peft tuned` (no dropout, all rows equally long, bf16 where that is fast, else fp32) takes turns with
 ours; with several prompts one PEFT run is timed and multiplied. Tokens per second count what is read, not the prompt.
 
 Prints JSON and writes benchmarks/results/scaling.json.
@@ -15,9 +15,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import common
-from common import PROMPT, TUNED, Row
+from common import PROMPT, Row
 
-from promptgraft.model.load import fastest, read_config
+from promptgraft.model.load import read_config
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def point(folder: str, factor: str, value: int) -> Point:
 def measured(at: Point, rounds: int, seconds: float) -> list[Row]:
     """Ours and PEFT's at one point."""
     rows = common.drawn_rows(common.fixed(at.tokens), max(64, 2 * at.rows))
-    peer = next(path for path in TUNED if path.endswith(fastest()))
+    peer = common.tuned()[-1]
     backbone = common.load_ours(at.folder, "auto")
     turns = {
         "promptgraft": common.our_turn(backbone, rows, runs=at.prompts, batch=at.rows, prompt=at.length),
@@ -73,15 +73,14 @@ def main() -> None:
     parser.add_argument("--factors", default=",".join(FACTORS))
     options = parser.parse_args()
     rounds, seconds = (1, 0.02) if options.quick else (options.rounds, 0.5)
-    found: list[Row] = []
     for model in options.models.split(","):
         folder = common.model_folder(model)
         for factor in options.factors.split(","):
             for value in (QUICK if options.quick else FACTORS)[factor]:
                 at = point(folder, factor, value)
                 known = {"model": model, "lengths": f"all {at.tokens}", "factor": factor, "value": value}
-                found += [{**known, **row} for row in measured(at, rounds, seconds)]
-    common.write(__file__, found, options.out)
+                rows = [{**known, **row} for row in measured(at, rounds, seconds)]
+                common.write(__file__, rows, options.out)
 
 
 if __name__ == "__main__":

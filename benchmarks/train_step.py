@@ -1,12 +1,13 @@
 """Train step of a deep prompt: promptgraft against PEFT prefix tuning, its defaults and tuned, in one run.
 
-    python benchmarks/train_step.py [--models minilm,splade-tiny,12x768,minilm:long] [--rounds 7] [--plain]
+    python benchmarks/train_step.py [--models minilm,splade-tiny,12x768,minilm:long] [--rounds 7]
 
 One step is forward, loss, backward and AdamW on the prompt and the head: P = 20 key/value pairs a layer, batch 32, the
 first token read by a linear head (PEFT's model class puts BERT's pooler, 32 rows of one small product, before it).
 Token counts are drawn as SST-2's (lognormal, mean 24, 5 to 66), or, with `:long`, with a mean of 90 up to 256. `12x768`
-is a model of BERT-base's shape with random weights. Paths and turns: see common.py; `--plain` adds ours without its
-native kernels. Peak memory is that of a process that runs one path alone.
+is a model of BERT-base's shape with random weights. Paths and turns: see common.py; ours `plain` is without its native
+kernels, what runs where there is no compiler. bf16, ours as PEFT's, is run only where it is faster than fp32. Peak
+memory is that of a process that runs one path alone.
 
 The roofline: `gemm_flops` are those of the products with weights that one step cannot do without (of each layer
 forward and for the gradient of its input; none for the input of the first, and in the last only the rows that are read
@@ -27,13 +28,17 @@ import time
 
 import common
 import torch
-from common import BATCH, DEFAULT, LONG, PEFT, PROMPT, SST2, TUNED, Lengths, Row, Turn
+from common import BATCH, DEFAULT, LONG, PEFT, PROMPT, SST2, Lengths, Row, Turn, fast_bf16
 
 from promptgraft.model.load import read_config
 
-OURS = ("promptgraft fp32", "promptgraft bf16")
-PLAIN = tuple(path.replace("promptgraft", "promptgraft plain") for path in OURS)
+PLAIN = "promptgraft plain"
 GEMM = (4096, 1536, 1536)
+
+
+def ours(kind: str = "promptgraft") -> list[str]:
+    """Our paths, in every arithmetic that is worth running here."""
+    return [f"{kind} {name}" for name in (("fp32", "bf16") if fast_bf16() else ("fp32",))]
 
 
 def make_turn(folder: str, path: str, lengths: Lengths) -> Turn:
@@ -121,17 +126,18 @@ def case(model: str) -> tuple[str, Lengths]:
     return name, LONG if kind == "long" else SST2
 
 
-def measured(model: str, rounds: int, *, plain: bool, quick: bool) -> list[Row]:
+def measured(model: str, rounds: int, *, quick: bool) -> list[Row]:
     """All paths on one model and one kind of lengths."""
     name, lengths = case(model)
     folder = common.model_folder(name)
-    paths = [DEFAULT, *TUNED, *OURS] if quick else [*PEFT, *OURS]
+    peers = [DEFAULT, *common.tuned()]
+    paths = [*peers, *(() if quick else common.eager()), *ours()]
     turns = {path: make_turn(folder, path, lengths) for path in paths}
-    if plain:
-        turns |= {path: plain_turn(folder, path, lengths) for path in PLAIN}
+    turns |= {path: plain_turn(folder, path, lengths) for path in ours(PLAIN)}
     seconds = common.interleaved(turns, rounds, seconds=0.05 if quick else 0.6)
     words = ("--models", f"{folder}:{lengths.name}", "--alone")
-    memory = {} if quick else {path: common.alone(__file__, *words, path)["peak"] for path in (DEFAULT, *TUNED, *OURS)}
+    held = [] if quick else [*peers, *ours()]
+    memory = {path: common.alone(__file__, *words, path)["peak"] for path in held}
     rates = gemm_rates()
     rows = common.compared(seconds, memory)
     known = {"model": name, "lengths": str(lengths), "batch": BATCH, "prompt": PROMPT}
@@ -140,7 +146,6 @@ def measured(model: str, rounds: int, *, plain: bool, quick: bool) -> list[Row]:
 
 def main() -> None:
     parser = common.parser(__doc__, models="minilm,splade-tiny,12x768,minilm:long", rounds=7)
-    parser.add_argument("--plain", action="store_true", help="also ours without native kernels")
     parser.add_argument("--serve", action="store_true", help="used by the script itself")
     options = parser.parse_args()
     if options.alone:
@@ -153,9 +158,8 @@ def main() -> None:
         print(json.dumps({"peak": common.peak()}))
         return
     rounds = 1 if options.quick else options.rounds
-    models = options.models.split(",")
-    found = [row for model in models for row in measured(model, rounds, plain=options.plain, quick=options.quick)]
-    common.write(__file__, found, options.out)
+    for model in options.models.split(","):
+        common.write(__file__, measured(model, rounds, quick=options.quick), options.out)
 
 
 if __name__ == "__main__":
