@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from promptgraft.kernels.native.library import SWITCH
+
 STARTER_BANK_LIMIT = 10 * 2**20
 
 
@@ -18,7 +21,8 @@ STARTER_BANK_LIMIT = 10 * 2**20
 def wheel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)
+    surroundings = {name: value for name, value in os.environ.items() if name != SWITCH}
+    subprocess.run(command, cwd=root, check=True, capture_output=True, text=True, env=surroundings)
     return next(folder.glob("*.whl"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,9 +30,13 @@ def drawn(rows: int, width: int, classes: int, apart: float, seed: int = 0) -> t
 
 
 def reference(x: Array, y: Array, strength: float, *, bias: bool = True) -> tuple[Array, Array]:
-    """Weight and bias of each class by scikit-learn, brought close to the optimum."""
+    """Weight and bias of each class by scikit-learn, brought close to the optimum.
+
+    So close that its last search along a line may find nothing better, and warn: on which processors it does is chance.
+    """
     model = LogisticRegression(C=strength, tol=1e-12, max_iter=100_000, fit_intercept=bias, solver="newton-cg")
-    model.fit(x, y)
+    with warnings.catch_warnings(action="ignore"):
+        model.fit(x, y)
     if len(model.coef_) == 1:
         return np.concatenate([-model.coef_, model.coef_]) / 2, np.concatenate(
             [-model.intercept_, model.intercept_]
