@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import sysconfig
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +13,11 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 NATIVE = Path("src/promptgraft/kernels/native")
+OLDEST = 28
+"""The C library, 2.28, of the oldest systems that torch's own wheels are for."""
+
+NEWEST_THERE = {"GLIBCXX_3.4": 25, "CXXABI_1.3": 11}
+"""Versions of the C++ runtime that those systems have: what manylinux_2_28 allows."""
 
 
 class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
@@ -20,14 +26,33 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         native = Path(self.root) / NATIVE
         builder = load(native / "build.py")
-        if os.environ.get("PROMPTGRAFT_NATIVE") == "0" or not builder.is_buildable():
+        if os.environ.get("PROMPTGRAFT_NATIVE") == "0" or not builder.is_made_for_this_machine():
             return
-        for variant, why in builder.build(native).items():
-            self.app.display_warning(f"native path, {variant}: {why}")
-        build_data["artifacts"].append(f"{NATIVE.as_posix()}/*.so")
+        for line in builder.report(builder.build(native)):
+            self.app.display_warning(line)
+        libraries = [path for name in builder.VARIANTS if (path := builder.library(name, native)).exists()]
+        if not libraries:
+            return
+        build_data["artifacts"].extend(path.relative_to(self.root).as_posix() for path in libraries)
         build_data["pure_python"] = False
         # The libraries know nothing of Python: one wheel serves every version of it on this kind of machine.
-        build_data["tag"] = f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
+        build_data["tag"] = f"py3-none-{platform_tag(libraries)}"
+
+
+def platform_tag(libraries: list[Path]) -> str:
+    """The machines that the libraries run on, by the versions of the system's libraries that they name."""
+    here = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+    content = b"".join(path.read_bytes() for path in libraries)
+    needed = newest(content, "GLIBC_2")
+    if needed is None or any((newest(content, name) or 0) > there for name, there in NEWEST_THERE.items()):
+        return here
+    return here.replace("linux", f"manylinux_2_{max(needed, OLDEST)}")
+
+
+def newest(content: bytes, name: str) -> int | None:
+    """The highest N of the versions NAME.N in a library; None where there is none."""
+    found = re.findall(rf"\0{re.escape(name)}\.(\d+)(?:\.\d+)?(?=\0)".encode(), content)
+    return max(map(int, found), default=None)
 
 
 def load(path: Path) -> ModuleType:

@@ -59,7 +59,7 @@ def machine() -> Iterator[Finding]:
     """Where the work is done."""
     import torch
 
-    from promptgraft.kernels.native.library import INT8, able, chosen, has_fast_bf16
+    from promptgraft.kernels.native.library import COMPILE, INT8, able, chosen, has_fast_bf16, left_out
     from promptgraft.model.home import home
 
     variant, why = chosen()
@@ -68,6 +68,8 @@ def machine() -> Iterator[Finding]:
     yield Finding("bf16 faster than fp32", "yes" if has_fast_bf16() else "no")
     yield Finding("int8 instructions", "yes" if any(able()[name] for name in INT8) else "no")
     yield Finding("native path", f"{variant}, {why}" if variant else f"no, plain torch instead: {why}")
+    if variant and left_out():
+        yield Finding("native path without", f"{', '.join(left_out())}: {COMPILE} says why")
     yield Finding("device", torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu")
     place = home()
     nearest = next(folder for folder in (place, *place.absolute().parents) if folder.exists())

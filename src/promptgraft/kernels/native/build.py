@@ -1,18 +1,27 @@
-"""Compiles the native path: a shared library a kind of processor, from one source and no one else's headers."""
+"""Compiles the native path: a shared library a kind of processor, from one source and no one else's headers.
+
+`python -m promptgraft.kernels.native.build` does it again where the package lies, and says what was left out and why.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).parent
 SOURCE = HERE / "native.cpp"
-COMMON = ("-std=c++17", "-O3", "-shared", "-fPIC", "-fopenmp", "-fno-math-errno", "-ffp-contract=fast", "-w")
+COMPILE = ("-std=c++17", "-O3", "-fPIC", "-fopenmp", "-fno-math-errno", "-ffp-contract=fast", "-w", "-c")
+LINK = ("-shared",)
+"""Without -fopenmp: a library names no OpenMP of its own and finds that of torch in the process (`openmp.py`)."""
+
 AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma")
 VARIANTS: dict[str, tuple[str, ...]] = {
     "amx": (*AVX512, "-mavx512vnni", "-mavx512bf16", "-mamx-tile", "-mamx-bf16", "-mamx-int8"),
@@ -24,10 +33,15 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 """Kinds of x86-64 processors, the ablest first, and what the compiler may use on them."""
 
 
-def compiler() -> str | None:
-    """The C++ compiler: `$CXX`, else the first that is there."""
+class BuildError(Exception):
+    """One variant could not be compiled; the message is the compiler's, one line."""
+
+
+def compiler() -> tuple[str, ...]:
+    """The command of the C++ compiler: `$CXX`, else the first that is there; empty where there is none."""
     wanted = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
-    return next((found for name in wanted if (found := shutil.which(name))), None)
+    commands = (shlex.split(command) for command in wanted)
+    return next((tuple(command) for command in commands if command and shutil.which(command[0])), ())
 
 
 def library(variant: str, folder: Path = HERE) -> Path:
@@ -35,42 +49,75 @@ def library(variant: str, folder: Path = HERE) -> Path:
     return folder / f"{variant}.so"
 
 
-def is_buildable() -> bool:
-    """Whether the native path is made for this machine at all (Linux on x86-64), and a compiler is there."""
-    return sys.platform == "linux" and platform.machine() == "x86_64" and compiler() is not None
+def is_made_for_this_machine() -> bool:
+    """Whether there is a native path for this kind of machine: Linux on x86-64."""
+    return sys.platform == "linux" and platform.machine() == "x86_64"
 
 
 def build(folder: Path = HERE, *, flags: tuple[str, ...] = ()) -> dict[str, str]:
-    """Compile every variant into `folder`, two at a time; gives the variants that failed and the compiler's words.
+    """Compile every variant into `folder` that is not there already; gives those that failed and the reason.
 
-    A library is put in its place when it is whole, so that a process that has the old one open keeps it.
+    A library is put in its place when it is whole, so that a process that has the old one open keeps it. What cannot
+    be compiled any more is taken away: an old library is no substitute for one of the present source.
     """
-    program = compiler()
-    if program is None:
-        return dict.fromkeys(VARIANTS, "no C++ compiler")
     failed: dict[str, str] = {}
-    with tempfile.TemporaryDirectory(dir=folder) as room:
-        running: list[tuple[str, Path, subprocess.Popen[str]]] = []
-        for variant, options in VARIANTS.items():
-            made = Path(room) / f"{variant}.so"
-            command = [program, *COMMON, *options, *flags, "-o", str(made), str(SOURCE)]
-            running.append((variant, made, subprocess.Popen(command, stderr=subprocess.PIPE, text=True)))
-            if len(running) == 2:
-                failed |= _finish(running.pop(0), folder)
-        while running:
-            failed |= _finish(running.pop(0), folder)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        running = {variant: pool.submit(_build_one, variant, folder, flags) for variant in VARIANTS}
+    for variant, one in running.items():
+        try:
+            one.result()
+        except BuildError as error:
+            library(variant, folder).unlink(missing_ok=True)
+            failed[variant] = str(error)
     return failed
 
 
-def _finish(one: tuple[str, Path, subprocess.Popen[str]], folder: Path) -> dict[str, str]:
-    """Wait for one compiler; put its library in place."""
-    variant, made, process = one
-    _, said = process.communicate()
-    if process.returncode:
-        return {variant: said.strip().splitlines()[0] if said.strip() else f"exit status {process.returncode}"}
-    made.replace(library(variant, folder))
-    return {}
+def report(failed: dict[str, str]) -> list[str]:
+    """What there is to say of variants that failed: a line for every reason."""
+    rest = "the others serve" if len(failed) < len(VARIANTS) else "plain torch serves instead"
+    return [
+        f"native path without {', '.join(name for name in failed if failed[name] == why)}, {rest}: {why}"
+        for why in dict.fromkeys(failed.values())
+    ]
+
+
+def _build_one(variant: str, folder: Path, flags: tuple[str, ...]) -> None:
+    """Compile and link one variant, unless its library is of the same source and the same command."""
+    program = compiler()
+    if not program:
+        asked = os.environ.get("CXX")
+        raise BuildError(f"no C++ compiler, CXX={asked} is not there" if asked else "no C++ compiler")
+    options = (*COMPILE, *VARIANTS[variant], *flags)
+    mark = _mark((*program, *options, *LINK))
+    place = library(variant, folder)
+    if place.exists() and bytes.fromhex(mark) in place.read_bytes():
+        return
+    with tempfile.TemporaryDirectory(dir=folder) as room:
+        compiled, linked = Path(room) / f"{variant}.o", Path(room) / f"{variant}.so"
+        _run(*program, *options, "-o", str(compiled), str(SOURCE))
+        _run(*program, *LINK, *flags, f"-Wl,--build-id=0x{mark}", "-o", str(linked), str(compiled))
+        linked.replace(place)
+
+
+def _mark(command: tuple[str, ...]) -> str:
+    """Hash over the sources and the command, which a library carries as its build id."""
+    digest = hashlib.sha1("\x1f".join(command).encode())
+    for path in sorted((*HERE.glob("*.cpp"), *HERE.glob("*.h"))):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _run(*command: str) -> None:
+    try:
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="replace", check=False)
+    except OSError as error:
+        raise BuildError(f"{command[0]} cannot be started: {error.strerror}") from error
+    if done.returncode:
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        telling = next((line for line in lines if "error" in line), None) or (lines or [""])[0]
+        raise BuildError(telling or f"{command[0]} ended with status {done.returncode}")
 
 
 if __name__ == "__main__":
-    sys.stderr.writelines(f"{variant}: {why}\n" for variant, why in build().items())
+    said = report(build()) or [f"native path: {', '.join(VARIANTS)}"]
+    sys.stderr.writelines(f"{line}\n" for line in said)

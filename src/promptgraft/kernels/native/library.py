@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from promptgraft.kernels.native.build import VARIANTS, library
+from promptgraft.kernels.native import openmp
+from promptgraft.kernels.native.build import VARIANTS, is_made_for_this_machine, library
 
 VERSION = 3
 ACTIVATIONS = {"gelu": 0, "gelu_new": 1, "gelu_pytorch_tanh": 1, "relu": 2, "silu": 3}
@@ -20,6 +21,7 @@ INT8 = ("amx", "avx512bf16", "avx512vnni")
 """Variants that multiply whole numbers of eight bits faster than others."""
 
 SWITCH = "PROMPTGRAFT_NATIVE"
+COMPILE = "python -m promptgraft.kernels.native.build"
 NUMBERS = ("sequences", "prompts", "prompt_rows", "threads", "read_first", "keep", "want_input")
 MORE_NUMBERS = ("learn", "drop_below", "drop_narrow", "turned")
 INPUTS = ("starts", "ids", "types", "positions", "input", "prompt_of", "prompt_starts", "drop_keys", "table")
@@ -65,6 +67,7 @@ def load(variant: str) -> ctypes.CDLL:
     Raises:
         OSError: it is not there, or cannot be loaded.
     """
+    openmp.share()
     found = ctypes.CDLL(str(library(variant)))
     if found.pg_version() != VERSION:
         raise OSError(f"{library(variant)} is of another version")
@@ -88,18 +91,27 @@ def chosen() -> tuple[str | None, str]:
     asked = os.environ.get(SWITCH, "")
     if asked == "0":
         return None, f"turned off by {SWITCH}=0"
+    if not is_made_for_this_machine():
+        return None, "it is for Linux on x86-64"
     possible = [name for name, can in able().items() if can]
     if not possible:
         return None, "this processor has neither AVX2 nor AVX-512"
     if asked in VARIANTS and asked not in possible:
         return None, f"{SWITCH}={asked}, but this processor cannot run it"
+    why = f"not compiled when promptgraft was installed; with a C++ compiler (g++) there, {COMPILE} does that"
     for variant in [asked] if asked in VARIANTS else possible:
         try:
             load(variant)
-        except OSError:
+        except OSError as error:
+            why = str(error) if library(variant).exists() else why
             continue
         return variant, "the ablest that this processor runs" if variant != asked else f"{SWITCH}={asked}"
-    return None, "it was not compiled when the package was installed (no C++ compiler?)"
+    return None, why
+
+
+def left_out() -> list[str]:
+    """The variants that this processor can run and that were not compiled: an old compiler does not know them all."""
+    return [name for name, can in able().items() if can and is_made_for_this_machine() and not library(name).exists()]
 
 
 def address(tensor: Tensor | None) -> int | None:
