@@ -186,6 +186,41 @@ def test_predict_in_int8_says_how_often_it_agrees(done: Command, root: Path, spl
     assert same >= 0.9 * len(exact)
 
 
+@pytest.fixture(params=[True, False], ids=["bf16 is fast", "bf16 is slow"])
+def fast_bf16(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """On both kinds of processor, whichever this one is."""
+    monkeypatch.setattr("promptgraft.model.load.has_fast_bf16", lambda: request.param)
+    return bool(request.param)
+
+
+ASKED_FOR = "note: bf16 is slower than fp32 on this processor"
+
+
+@pytest.mark.parametrize("verb", ["tune", "rank", "transfer", "compare", "estimate", "predict"])
+def test_slow_bf16_is_remarked_on_once(verb: str, fast_bf16: bool, pg: Command, reviews: Path, tuned: Tuned) -> None:
+    """By the verb, before anything is loaded; the library does as it is told."""
+    task = [tuned.run, "--text", "fine"] if verb == "predict" else [reviews]
+    words = [verb, *(["tune"] if verb == "estimate" else []), *task, "--model", "no/such-model", "--device", "cpu"]
+    assert pg(*words, "--arithmetic", "bf16").err.count(ASKED_FOR) == (not fast_bf16)
+    for other in ("auto", "fp32"):
+        assert ASKED_FOR not in pg(*words, "--arithmetic", other).err
+
+
+def test_auto_is_the_faster_and_what_was_tuned_in_one_is_used_in_the_other(
+    fast_bf16: bool, done: Command, reviews: Path, splade_tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["tune", reviews, "--model", splade_tiny, "--shots", 4, "--device", "cpu", "--out", tmp_path, *QUICK]
+    done(*words)
+    card = json.loads((tmp_path / "artefact" / "card.json").read_text(encoding="utf-8"))
+    assert card["recipe"]["arithmetic"] == ("bf16" if fast_bf16 else "fp32")
+    shares = []
+    for fast in (True, False):
+        monkeypatch.setattr("promptgraft.model.load.has_fast_bf16", lambda fast=fast: fast)
+        said = done("predict", tmp_path, "--text", "fine", "--model", splade_tiny, "--device", "cpu", "--json")
+        shares.append(said.json[0]["probability"])
+    assert shares[0] == pytest.approx(shares[1], abs=0.05)
+
+
 def test_predict_a_plain_text_file(done: Command, root: Path, splade_tiny: Path, tuned: Tuned) -> None:
     file = root / "examples/data/unlabelled_home_reviews.txt"
     rows = done("predict", tuned.run, "--file", file, "--model", splade_tiny, "--json").json

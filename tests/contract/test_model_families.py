@@ -266,11 +266,16 @@ def test_a_batch_is_its_rows_one_by_one(pair: Pair) -> None:
     torch.testing.assert_close(ours, alone, atol=1e-5, rtol=0)
 
 
-@pytest.mark.filterwarnings("ignore:this processor has no bf16")
-def test_bf16_is_close(pair: Pair, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fast", [True, False])
+def test_bf16_is_close_and_whoever_asks_for_it_is_not_warned(
+    fast: bool, pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("promptgraft.model.load.has_fast_bf16", lambda: fast)
     pair.theirs.save_pretrained(tmp_path)
     save_tokenizer(tmp_path)
-    half = load_folder(Resolved("half", tmp_path, "", None, False), dtype="bf16")
+    found = Resolved("half", tmp_path, "", None, False)
+    assert load_folder(found, dtype="auto").arithmetic == ("bf16" if fast else "fp32")
+    half = load_folder(found, dtype="bf16")
     assert half.fingerprint == pair.ours.fingerprint
     tokens = tokens_of(LENGTHS)
     batch, prompts = one_for_all(tokens, Prompt(deep_prompt(pair, 4)))

@@ -20,6 +20,7 @@ from promptgraft.cli.options import (
     SourceOption,
     TaskArgument,
     UnlabelledOption,
+    note_slow_arithmetic,
     run_folder,
 )
 from promptgraft.cli.progress import progress
@@ -66,6 +67,7 @@ def compare(
 
     opened = columns.open(task)
     say.note(*opened.notes)
+    note_slow_arithmetic(say, recipe.arithmetic, device)
     folder = run_folder(out, "compare", opened)
     with progress(say) as told:
         comparison = api.compare(

@@ -21,6 +21,7 @@ from promptgraft.cli.options import (
     SourceOption,
     TaskArgument,
     UnlabelledOption,
+    note_slow_arithmetic,
     option_values,
     run_folder,
 )
@@ -67,6 +68,7 @@ def estimate(
 
     opened = columns.open(task)
     say.note(*opened.notes)
+    note_slow_arithmetic(say, recipe.arithmetic, device)
     found = api.estimate(
         verb,
         opened,

@@ -12,6 +12,8 @@ import typer
 from promptgraft.errors import UsageError
 
 if TYPE_CHECKING:
+    from promptgraft.cli.say import Say
+    from promptgraft.model.device import DeviceName
     from promptgraft.task.task import Task
 
 TASK_HELP = "A file (csv, tsv, json, jsonl, parquet; .gz too), a folder with task.toml, or hub:DATASET."
@@ -205,6 +207,19 @@ class RecipeOptions:
     def given(self) -> dict[str, Any]:
         """Those that were given."""
         return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+
+
+def note_slow_arithmetic(say: Say, arithmetic: str | None, device: DeviceName) -> None:
+    """Say that bf16 was asked for where fp32 is faster; the library does as it is told, and says nothing."""
+    if arithmetic != "bf16":
+        return
+    from promptgraft.model.device import resolve_device
+    from promptgraft.model.load import fastest
+
+    place = resolve_device(device)
+    if fastest(place) != "bf16":
+        what = "processor" if place.type == "cpu" else "GPU"
+        say.note(f"bf16 is slower than fp32 on this {what}")
 
 
 def option_values(*groups: MethodOptions | PandaOptions) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from promptgraft.cli.labelled import as_text, rows_of, written
-from promptgraft.cli.options import DeviceOption
+from promptgraft.cli.options import DeviceOption, note_slow_arithmetic
 from promptgraft.cli.say import Say
 from promptgraft.cli.verb import verb
 from promptgraft.errors import UsageError
@@ -54,6 +54,7 @@ def predict(
 
     if bool(text) == (file is not None):
         raise UsageError("give what to label", do="either --text TEXT or --file FILE")
+    note_slow_arithmetic(say, arithmetic, device)
     predictor = api.load(path, model, device=device, arithmetic="auto" if arithmetic == "int8" else arithmetic)
     if file is None:
         rows, examples = typed(text or [], pair or [])

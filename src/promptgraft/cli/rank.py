@@ -14,6 +14,7 @@ from promptgraft.cli.options import (
     RecipeOptions,
     ShotsOption,
     TaskArgument,
+    note_slow_arithmetic,
 )
 from promptgraft.cli.progress import progress
 from promptgraft.cli.say import Say
@@ -51,6 +52,7 @@ def rank(
 
     opened = columns.open(task)
     say.note(*opened.notes)
+    note_slow_arithmetic(say, recipe.arithmetic, device)
     names = [name.strip() for name in measures.split(",") if name.strip()]
     with progress(say) as told:
         ranking = api.rank(

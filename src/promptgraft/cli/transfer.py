@@ -20,6 +20,7 @@ from promptgraft.cli.options import (
     SourceOption,
     TaskArgument,
     UnlabelledOption,
+    note_slow_arithmetic,
     option_values,
     run_folder,
 )
@@ -69,6 +70,7 @@ def transfer(
 
     opened = columns.open(task)
     say.note(*opened.notes)
+    note_slow_arithmetic(say, recipe.arithmetic, device)
     folder = run_folder(out, "transfer", opened)
     with progress(say) as told:
         outcome = api.transfer(

@@ -16,6 +16,7 @@ from promptgraft.cli.options import (
     Seeds,
     ShotsOption,
     TaskArgument,
+    note_slow_arithmetic,
     option_values,
     run_folder,
 )
@@ -66,6 +67,7 @@ def tune(
 
     opened = columns.open(task)
     say.note(*opened.notes)
+    note_slow_arithmetic(say, recipe.arithmetic, device)
     folder = run_folder(out, "tune", opened)
     with progress(say) as told:
         outcome = api.tune(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,9 +72,6 @@ def load_folder(found: Resolved, *, dtype: DType = "fp32", device: DeviceName = 
         shape = albert.with_groups(shape, config)
     weights = read_encoder(found.path)
     identity = fingerprint(weights)
-    if arithmetic == "bf16" and fastest(place) != "bf16":
-        what = "processor" if place.type == "cpu" else "GPU"
-        warnings.warn(f"bf16 is slower than fp32 on this {what}", stacklevel=2)
     kept_in = storage(arithmetic)
     cast = {name: weight.to(place, kept_in) for name, weight in weights.items()}
     tokenizer = load_tokenizer(found.path, prefix=found.text_prefix, to_traditional=found.to_traditional)
