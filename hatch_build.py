@@ -28,9 +28,10 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
         builder = load(native / "build.py")
         if os.environ.get("PROMPTGRAFT_NATIVE") == "0" or not builder.is_made_for_this_machine():
             return
-        for line in builder.report(builder.build(native)):
+        failed = builder.build(native)
+        for line in builder.report(failed):
             self.app.display_warning(line)
-        libraries = [path for name in builder.VARIANTS if (path := builder.library(name, native)).exists()]
+        libraries = [builder.library(name, native) for name in builder.VARIANTS if name not in failed]
         if not libraries:
             return
         build_data["artifacts"].extend(path.relative_to(self.root).as_posix() for path in libraries)

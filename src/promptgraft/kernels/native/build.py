@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -21,6 +22,9 @@ SOURCE = HERE / "native.cpp"
 COMPILE = ("-std=c++17", "-O3", "-fPIC", "-fopenmp", "-fno-math-errno", "-ffp-contract=fast", "-w", "-c")
 LINK = ("-shared",)
 """Without -fopenmp: a library names no OpenMP of its own and finds that of torch in the process (`openmp.py`)."""
+
+CLANG = b"__kmpc_"
+"""What clang's code calls OpenMP's functions; torch's OpenMP has those of GCC."""
 
 AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma")
 VARIANTS: dict[str, tuple[str, ...]] = {
@@ -39,7 +43,7 @@ class BuildError(Exception):
 
 def compiler() -> tuple[str, ...]:
     """The command of the C++ compiler: `$CXX`, else the first that is there; empty where there is none."""
-    wanted = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
+    wanted = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "c++"]
     commands = (shlex.split(command) for command in wanted)
     return next((tuple(command) for command in commands if command and shutil.which(command[0])), ())
 
@@ -67,17 +71,20 @@ def build(folder: Path = HERE, *, flags: tuple[str, ...] = ()) -> dict[str, str]
         try:
             one.result()
         except BuildError as error:
-            library(variant, folder).unlink(missing_ok=True)
             failed[variant] = str(error)
+            with suppress(OSError):
+                library(variant, folder).unlink(missing_ok=True)
     return failed
 
 
 def report(failed: dict[str, str]) -> list[str]:
     """What there is to say of variants that failed: a line for every reason."""
-    rest = "the others serve" if len(failed) < len(VARIANTS) else "plain torch serves instead"
+    reasons = dict.fromkeys(failed.values())
+    if len(failed) == len(VARIANTS):
+        return [f"no native path, plain torch serves instead: {why}" for why in reasons]
     return [
-        f"native path without {', '.join(name for name in failed if failed[name] == why)}, {rest}: {why}"
-        for why in dict.fromkeys(failed.values())
+        f"native path without {', '.join(name for name in failed if failed[name] == why)}, the others serve: {why}"
+        for why in reasons
     ]
 
 
@@ -92,10 +99,14 @@ def _build_one(variant: str, folder: Path, flags: tuple[str, ...]) -> None:
     place = library(variant, folder)
     if place.exists() and bytes.fromhex(mark) in place.read_bytes():
         return
+    if not os.access(folder, os.W_OK):
+        raise BuildError(f"{folder} is not writable")
     with tempfile.TemporaryDirectory(dir=folder) as room:
         compiled, linked = Path(room) / f"{variant}.o", Path(room) / f"{variant}.so"
         _run(*program, *options, "-o", str(compiled), str(SOURCE))
         _run(*program, *LINK, *flags, f"-Wl,--build-id=0x{mark}", "-o", str(linked), str(compiled))
+        if CLANG in linked.read_bytes():
+            raise BuildError(f"{shlex.join(program)} is clang, whose OpenMP is another than torch's: g++ is needed")
         linked.replace(place)
 
 
