@@ -89,16 +89,15 @@ def report(failed: dict[str, str]) -> list[str]:
 
 
 def _build_one(variant: str, folder: Path, flags: tuple[str, ...]) -> None:
-    """Compile and link one variant, unless its library is of the same source and the same command."""
-    program = compiler()
-    if not program:
-        asked = os.environ.get("CXX")
-        raise BuildError(f"no C++ compiler, CXX={asked} is not there" if asked else "no C++ compiler")
+    """Compile and link one variant, unless its library is of the same source and options."""
     options = (*COMPILE, *VARIANTS[variant], *flags)
-    mark = _mark((*program, *options, *LINK))
+    mark = _mark((*options, *LINK))
     place = library(variant, folder)
     if place.exists() and bytes.fromhex(mark) in place.read_bytes():
         return
+    program, asked = compiler(), os.environ.get("CXX")
+    if not program:
+        raise BuildError(f"no C++ compiler, CXX={asked} is not there" if asked else "no C++ compiler")
     if not os.access(folder, os.W_OK):
         raise BuildError(f"{folder} is not writable")
     with tempfile.TemporaryDirectory(dir=folder) as room:
@@ -110,9 +109,9 @@ def _build_one(variant: str, folder: Path, flags: tuple[str, ...]) -> None:
         linked.replace(place)
 
 
-def _mark(command: tuple[str, ...]) -> str:
-    """Hash over the sources and the command, which a library carries as its build id."""
-    digest = hashlib.sha1("\x1f".join(command).encode())
+def _mark(options: tuple[str, ...]) -> str:
+    """Hash over the sources and the options, which a library carries as its build id."""
+    digest = hashlib.sha1("\x1f".join(options).encode())
     for path in sorted((*HERE.glob("*.cpp"), *HERE.glob("*.h"))):
         digest.update(path.read_bytes())
     return digest.hexdigest()
