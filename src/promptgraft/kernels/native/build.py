@@ -111,7 +111,7 @@ def _build_one(variant: str, folder: Path, flags: tuple[str, ...]) -> None:
 
 def _mark(options: tuple[str, ...]) -> str:
     """Hash over the sources and the options, which a library carries as its build id."""
-    digest = hashlib.sha1("\x1f".join(options).encode())
+    digest = hashlib.sha256("\x1f".join(options).encode())
     for path in sorted((*HERE.glob("*.cpp"), *HERE.glob("*.h"))):
         digest.update(path.read_bytes())
     return digest.hexdigest()
