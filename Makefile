@@ -3,6 +3,7 @@
 # make test-all  every test
 # make lint      style, types, direction of imports
 # make bench     every benchmark; figures go to benchmarks/results
+# make wheel     dist/: the sdist, and a wheel with the native path inside
 # make clean     away with what was built, .venv included
 #
 # On Linux the package index serves torch for CUDA, some gigabytes. For the CPU build:
@@ -15,7 +16,7 @@ BIN := .venv/bin
 NATIVE := src/promptgraft/kernels/native
 BENCHMARKS := train_step many_prompts mixed_batch int8 panda_job compare_job scaling estimate gpu
 
-.PHONY: demo test test-all lint bench venv clean
+.PHONY: demo test test-all lint bench wheel venv clean
 
 demo: venv
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
@@ -36,14 +37,20 @@ bench: venv
 	set -e; for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py; done
 	$(BIN)/python scripts/performance_page.py > docs/performance.md
 
+wheel: venv
+	rm -f dist/promptgraft-*
+	$(BIN)/python -m hatchling build -d dist
+
 venv: .venv/.ready .venv/.native
 
 .venv/.ready: pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "no $(PYTHON) here; name a Python, 3.11 or newer: make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) scripts/before_setup.py "$(PIP_FLAGS)" "$(or $(MAKECMDGOALS),demo)"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -c constraints.txt -e ".[dev]"
-	touch $@ .venv/.native
+	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e ".[dev]"
+	touch $@
 
-# The installation compiles the native path; this does it again where its source has changed.
+# The installation compiles the native path; here it says what was left out, and compiles again what has changed.
 .venv/.native: $(NATIVE)/build.py $(wildcard $(NATIVE)/*.cpp $(NATIVE)/*.h) | .venv/.ready
 	$(BIN)/python $(NATIVE)/build.py
 	touch $@
