@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 import typer
 
 from promptgraft.cli.say import Say
-from promptgraft.cli.verb import COULD_NOT, verb
+from promptgraft.cli.verb import COULD_NOT, line_of, verb
 from promptgraft.errors import PromptgraftError
 
 EXTRAS = {"hub": "datasets", "zh": "opencc", "convert": "onnx", "setfit": "setfit", "ray": "ray", "serve": "fastapi"}
@@ -72,9 +72,10 @@ def machine() -> Iterator[Finding]:
         yield Finding("native path without", f"{', '.join(left_out())}: {COMPILE} says why")
     yield Finding("device", torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu")
     place = home()
-    nearest = next(folder for folder in (place, *place.absolute().parents) if folder.exists())
+    nearest = next(folder for folder in (place, *place.absolute().parents) if os.access(folder, os.F_OK))
     writable = os.access(nearest, os.W_OK)
-    yield Finding("PROMPTGRAFT_HOME", str(place) if writable else f"{place} (not writable)", broken=not writable)
+    advice = "" if writable else " (not writable; set PROMPTGRAFT_HOME to a folder that you may write to)"
+    yield Finding("PROMPTGRAFT_HOME", f"{place}{advice}", broken=not writable)
     yield kept()
 
 
@@ -84,9 +85,9 @@ def kept() -> Finding:
 
     try:
         cache = open_cache()
-    except PromptgraftError as error:
-        return Finding("cache", str(error), broken=True)
-    size = sum(one.size for one in cache.usage()) / 2**20
+        size = sum(one.size for one in cache.usage()) / 2**20
+    except (OSError, PromptgraftError) as error:
+        return Finding("cache", line_of(error), broken=True)
     return Finding("cache", f"{size:.1f} of {cache.limit / 2**20:.0f} MB" if cache.limit else "turned off")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import logging
 import os
 import sys
 import traceback
@@ -86,6 +87,8 @@ def one_line(say: Say) -> Iterator[None]:
 @contextmanager
 def library_warnings(say: Say) -> Iterator[None]:
     """Warnings of ours as notes; other libraries' only with `--debug`."""
+    if not say.debug:  # says at import, and not as a warning, that it would rather have a home it can write to
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
     def show(message: Warning | str, category: type[Warning], filename: str, *_: Any, **__: Any) -> None:
         if say.debug or f"{os.sep}promptgraft{os.sep}" in filename:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -58,7 +59,7 @@ class Entry:
     @property
     def pulled(self) -> bool:
         """Whether it is here."""
-        return (self.path / "config.json").is_file()
+        return os.access(self.path / "config.json", os.R_OK)
 
 
 @cache
@@ -182,7 +183,7 @@ def problem(folder: Path) -> str | None:
     """
     from safetensors import SafetensorError, safe_open
 
-    if not (folder / "config.json").is_file():
+    if not os.access(folder / "config.json", os.R_OK):
         return "not here yet"
     files = sorted(folder.glob("*.safetensors"))
     if not files:
