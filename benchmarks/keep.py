@@ -40,17 +40,26 @@ def write(script: str, rows: Sequence[Row], folder: Path) -> None:
 
 
 def merged(kept: Sequence[Row], new: Sequence[Row]) -> list[Row]:
-    """The new rows in the place of those of the same class, mimicked or not, and setting; all others as they were."""
+    """The new rows in the place of those of the same class, mimicked or not, and setting; all others as they were.
+
+    Classes stand side by side: a setting's rows of one after its rows of another.
+    """
     places: dict[tuple[object, ...], int] = {}
     for row in (*kept, *new):
-        places.setdefault(about(row), len(places))
-    measured = {about(row) for row in new}
-    return sorted([*(row for row in kept if about(row) not in measured), *new], key=lambda row: places[about(row)])
+        places.setdefault(setting(row), len(places))
+    measured = {(owner(row), setting(row)) for row in new}
+    rows = [*(row for row in kept if (owner(row), setting(row)) not in measured), *new]
+    return sorted(rows, key=lambda row: (places[setting(row)], owner(row)))
 
 
-def about(row: Row) -> tuple[object, ...]:
-    """Class and setting of a row."""
-    return tuple(row.get(name) for name in ("processor", "mimicked", *SETTING))
+def setting(row: Row) -> tuple[object, ...]:
+    """What a row is about."""
+    return tuple(row.get(name) for name in SETTING)
+
+
+def owner(row: Row) -> tuple[str, bool]:
+    """The class of processor, and whether it was mimicked."""
+    return row["processor"], row["mimicked"]
 
 
 def machine() -> Row:
