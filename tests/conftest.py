@@ -55,6 +55,34 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield path
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What asks for `each_path`, itself or through a fixture, runs once on every path of this processor."""
+    if "each_path" in metafunc.fixturenames:
+        from paths import PATHS
+
+        metafunc.parametrize("each_path", PATHS, indirect=True, scope="module")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """On all paths but the first only what is marked `every_path` is quick enough for `make test`."""
+    from paths import PATHS
+
+    for item in items:
+        asked = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        if asked.get("each_path", PATHS[0]) != PATHS[0] and item.get_closest_marker("every_path") is None:
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="module")
+def each_path(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A variant of the native path, or `0` for plain torch: what `PROMPTGRAFT_NATIVE` is while the test runs."""
+    from paths import taken
+
+    with taken(request.param):
+        yield request.param
+
+
 def ready_model(home: Path, name: str, *, pull: bool) -> Path:
     """Folder of a model that is there, or is pulled now; else a skip."""
     path = home / "models" / name

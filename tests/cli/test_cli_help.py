@@ -18,19 +18,33 @@ HEAVY = ("torch", "transformers", "sklearn", "scipy", "matplotlib", "pyarrow", "
 VERBS = ("tune", "rank", "transfer", "compare", "estimate", "predict", "doctor", "models", "bank", "cache")
 
 
-def test_help_answers_within_half_a_second_and_loads_nothing_heavy() -> None:
+OURS = "from promptgraft.cli.main import app"
+SMALLEST = """
+import typer
+app = typer.Typer()
+app.command("one")(lambda: None)
+app.command("two")(lambda: None)
+"""
+
+
+def helped(app: str) -> tuple[float, str]:
+    """Seconds of the processor that an application's help takes, and what it loads that is heavy."""
     code = (
-        "import sys, time; began = time.process_time()\n"
-        "from promptgraft.cli.main import app\n"
+        f"import sys, time; began = time.process_time()\n{app}\n"
         "try: app(['--help'])\n"
         "except SystemExit: pass\n"
-        f"print(*(name for name in {HEAVY!r} if name in sys.modules), file=sys.stderr)\n"
-        "print(time.process_time() - began, file=sys.stderr)"
+        "print(time.process_time() - began, file=sys.stderr)\n"
+        f"print(*(name for name in {HEAVY!r} if name in sys.modules), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    heavy, seconds = done.stderr.splitlines()
-    assert heavy == ""
-    assert float(seconds) < 0.5  # of the processor's time, so that a busy machine does not fail the test
+    seconds, heavy = done.stderr.splitlines()
+    return float(seconds), heavy
+
+
+def test_help_answers_nearly_as_fast_as_typers_smallest_and_loads_nothing_heavy() -> None:
+    """The least of three, so that a busy machine does not fail it."""
+    assert helped(OURS)[1] == ""
+    assert min(helped(OURS)[0] for _ in range(3)) < 3 * min(helped(SMALLEST)[0] for _ in range(3))
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -106,12 +106,13 @@ def test_a_calibration_is_measured_once_a_machine(backbone: Backbone, monkeypatc
     assert len(measured) == 2
 
 
-def test_a_calibration_is_positive_and_survives_its_file(backbone: Backbone) -> None:
+def test_a_calibration_is_not_negative_and_survives_its_file(backbone: Backbone) -> None:
+    """What is a difference of two times may be nothing: a busy machine can make either the longer one."""
     found = calibration.measure(backbone)
     assert Calibration.of(found.numbers()) == found
     assert (found.numbers() >= 0).all()
     assert torch.isfinite(found.numbers()).all()
-    assert found.job > 0
+    assert found.forward(1, 100, 10) > 0
     assert found.prompt(1, 100, 10) > 0
 
 

@@ -121,6 +121,8 @@ def test_what_is_no_number_is_not_hidden(variant: str | None, value: float) -> N
     assert not states(backbone(shape, variant, int8=True), given_case, "cls").isfinite().any()
 
 
+@pytest.mark.every_path
+@pytest.mark.usefixtures("each_path")
 def test_gradients_are_refused_and_passes_without_are_not(tmp_path: Path) -> None:
     model = load_backbone(tiny_model(tmp_path / "bert", "bert"), dtype="int8")
     tokens = model.tokenize_texts(["a small text", "another"])
@@ -135,6 +137,8 @@ def test_gradients_are_refused_and_passes_without_are_not(tmp_path: Path) -> Non
         model.with_weights({name: weight.clone().requires_grad_() for name, weight in model.weights.items()})
 
 
+@pytest.mark.every_path
+@pytest.mark.usefixtures("each_path")
 @pytest.mark.parametrize("family", ["bert", "roberta", "electra", "albert"])
 @pytest.mark.parametrize("depth", ["deep", "shallow"])
 def test_every_family_is_near_its_fp32(family: str, depth: str, tmp_path: Path) -> None:
@@ -149,6 +153,8 @@ def test_every_family_is_near_its_fp32(family: str, depth: str, tmp_path: Path) 
         assert away(quick.forward(batch, prompts, "mean"), exact.forward(batch, prompts, "mean")) < 0.1
 
 
+@pytest.mark.every_path
+@pytest.mark.usefixtures("each_path")
 def test_weights_that_were_trained_are_used_in_int8(tmp_path: Path) -> None:
     folder = tiny_model(tmp_path / "bert", "bert")
     exact, quick = load_backbone(folder), load_backbone(folder, dtype="int8")

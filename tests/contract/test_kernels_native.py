@@ -15,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from command import call
 from encoders import VARIANTS, Case, backbone, case, random_encoder, shape_of
+from paths import PATHS, PLAIN, taken
 from promptgraft.errors import RunError
 from promptgraft.kernels.dropout import Dropout
 from promptgraft.kernels.native import build as native_build
@@ -233,12 +235,15 @@ def together(mine: Case, others: Case) -> Case:
     return Case(concatenate([others.tokens, mine.tokens]), (*others.prompts, *mine.prompts), owner)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("family", ["bert", "roberta", "electra", "albert"])
 @pytest.mark.parametrize("placement", ["after_cls", "peft"])
 @pytest.mark.parametrize("dropped", [False, True])
-def test_shallow_prompts_of_every_family(family: str, placement: Any, dropped: bool, tmp_path: Path) -> None:
+def test_shallow_prompts_of_every_family(
+    variant: str, family: str, placement: Any, dropped: bool, tmp_path: Path
+) -> None:
     found = []
-    for model in plain_and_native(tiny_model(tmp_path, family), VARIANTS[0]):
+    for model in plain_and_native(tiny_model(tmp_path, family), variant):
         generator = torch.Generator().manual_seed(3)
         prompt = torch.randn(5, model.embedding_width, generator=generator).requires_grad_()
         ids = torch.randint(4, 15, (14,), generator=generator)
@@ -304,10 +309,11 @@ def test_weights_that_learn_have_the_gradients_of_the_plain_path(
             assert distance <= 1e-5 * float(value.norm()) + 1e-5, name
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("spoil", ["ids", "types", "positions", "prompt_of", "starts"])
-def test_an_index_out_of_range_is_said_and_nothing_crashes(spoil: str) -> None:
+def test_an_index_out_of_range_is_said_and_nothing_crashes(variant: str, spoil: str) -> None:
     shape = shape_of()
-    encoder = NativeEncoder(random_encoder(shape, 0), shape, VARIANTS[0])
+    encoder = NativeEncoder(random_encoder(shape, 0), shape, variant)
     parts = {
         "starts": torch.tensor([0, 3, 5]),
         "ids": torch.tensor([1, 2, 3, 4, 5]),
@@ -323,31 +329,33 @@ def test_an_index_out_of_range_is_said_and_nothing_crashes(spoil: str) -> None:
             encoder(rows, torch.zeros(2, 2, 2, 24), None)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_prompts_that_changed_in_place_are_read_anew(dtype: torch.dtype) -> None:
+def test_prompts_that_changed_in_place_are_read_anew(variant: str, dtype: torch.dtype) -> None:
     shape = shape_of(32, 1)
-    model, given = backbone(shape, VARIANTS[0], dtype=dtype), case(shape, [4, 6, 9], [3, 5])
+    model, given = backbone(shape, variant, dtype=dtype), case(shape, [4, 6, 9], [3, 5])
     prompts, batch = stack([Prompt(prompt) for prompt in given.prompts]), Batch(given.tokens, given.owner)
     with torch.no_grad():
         first, again = (model.forward(batch, prompts, "cls") for _ in range(2))
         prompts.table.mul_(2)
         changed = model.forward(batch, prompts, "cls")
-        fresh = backbone(shape, VARIANTS[0], dtype=dtype).forward(batch, prompts, "cls")
+        fresh = backbone(shape, variant, dtype=dtype).forward(batch, prompts, "cls")
     assert torch.equal(first, again)
     assert not torch.equal(first, changed)
     assert torch.equal(changed, fresh)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_one_table_that_is_divided_otherwise_is_read_anew(dtype: torch.dtype) -> None:
+def test_one_table_that_is_divided_otherwise_is_read_anew(variant: str, dtype: torch.dtype) -> None:
     shape = shape_of(24, 2)
-    model, given = backbone(shape, VARIANTS[0], dtype=dtype), case(shape, [4, 6, 9], [3, 5])
+    model, given = backbone(shape, variant, dtype=dtype), case(shape, [4, 6, 9], [3, 5])
     prompts, batch = stack([Prompt(prompt) for prompt in given.prompts]), Batch(given.tokens, given.owner)
     divided = replace(prompts, starts=torch.tensor([0, 6, 8]))
     with torch.no_grad():
         model.forward(batch, prompts, "cls")
         again = model.forward(batch, divided, "cls")
-        fresh = backbone(shape, VARIANTS[0], dtype=dtype).forward(batch, divided, "cls")
+        fresh = backbone(shape, variant, dtype=dtype).forward(batch, divided, "cls")
     assert torch.equal(again, fresh)
 
 
@@ -363,9 +371,10 @@ def test_bf16_is_the_default_where_it_is_faster(
     assert library.has_fast_bf16(vendor) is fast
 
 
-def test_inference_mode_is_no_obstacle() -> None:
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_inference_mode_is_no_obstacle(variant: str) -> None:
     shape = shape_of(24, 2)
-    model, given = backbone(shape, VARIANTS[0]), case(shape, [4, 6, 9], [3, 5])
+    model, given = backbone(shape, variant), case(shape, [4, 6, 9], [3, 5])
     batch = Batch(given.tokens, given.owner)
     with torch.inference_mode():
         prompts = stack([Prompt(prompt) for prompt in given.prompts])
@@ -375,11 +384,12 @@ def test_inference_mode_is_no_obstacle() -> None:
     torch.testing.assert_close(first, plain, atol=1e-5, rtol=1e-5)
 
 
-def test_a_second_backward_is_refused() -> None:
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_second_backward_is_refused(variant: str) -> None:
     shape = shape_of()
     given = case(shape, [4, 6], [3])
     prompt = given.prompts[0].clone().requires_grad_()
-    states = backbone(shape, VARIANTS[0]).forward(
+    states = backbone(shape, variant).forward(
         Batch(given.tokens, given.owner), stack([Prompt(prompt, "after_cls")]), "cls"
     )
     states.sum().backward(retain_graph=True)
@@ -387,13 +397,21 @@ def test_a_second_backward_is_refused() -> None:
         states.sum().backward()
 
 
-@pytest.mark.parametrize(("value", "said"), [("0", "no, plain torch instead"), ("avx2", "avx2"), ("", "native path")])
-def test_the_switch_is_obeyed_and_doctor_says_so(value: str, said: str) -> None:
-    environment = {**os.environ, "PROMPTGRAFT_NATIVE": value}
-    command = [sys.executable, "-m", "promptgraft.cli.main", "doctor", "--json"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    line = next(line for line in done.stdout.splitlines() if "native path" in line or '"native' in line)
-    assert said in line or said in done.stdout
+@pytest.mark.parametrize("path", ["", *PATHS])
+def test_the_switch_is_obeyed_and_doctor_says_so(path: str, tmp_path: Path) -> None:
+    with taken(path):
+        model = load_folder(Resolved("toy", tiny_model(tmp_path, "bert"), "", None, False))
+        assert isinstance(model, PackedBackbone)
+        used = PLAIN if model._native is None else model._native.variant
+        said = next(one["state"] for one in call("doctor", "--json").json if one["what"] == "native path")
+    assert used in ([path] if path else PATHS)
+    assert said.startswith("no, plain torch instead" if used == PLAIN else used)
+
+
+def test_a_variant_that_cannot_run_here_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "able", lambda: {"amx": False, "avx2": True})
+    with taken("amx"):
+        assert library.chosen() == (None, "PROMPTGRAFT_NATIVE=amx, but this processor cannot run it")
 
 
 CHECKED_FILES = (__file__, str(Path(__file__).with_name("test_kernels_int8.py")))

@@ -87,7 +87,7 @@ def name(value: object) -> str:
 
 
 @pytest.fixture(scope="module")
-def backbones(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Backbone]:
+def backbones(each_path: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Backbone]:
     folder = tmp_path_factory.mktemp("models")
     return {family: load_backbone(tiny_model(folder / family, family)) for family in FAMILIES}
 
@@ -174,13 +174,14 @@ def again(finished: Finished, engine: LocalEngine, backbone: Backbone, store: St
 
 def everywhere() -> Iterator[object]:
     """Every case on every family and kind. What `make test` runs of them: every case on BERT's classification, every
-    method as it is on BERT's other kinds, and on the other families' classification.
+    method as it is on BERT's other kinds, on the other families' classification, and on the other paths.
     """
     for case in cases():
         for family in FAMILIES:
             for kind in MAKE:
                 others = (case[1] != "") + (family != "bert") + (kind != "classification")
-                yield pytest.param(case, family, kind, marks=[pytest.mark.slow] if others > 1 else [])
+                marks = {0: [pytest.mark.every_path], 1: []}.get(others, [pytest.mark.slow])
+                yield pytest.param(case, family, kind, marks=marks)
 
 
 @pytest.mark.parametrize(("case", "family", "kind"), list(everywhere()), ids=name)

@@ -28,11 +28,12 @@ from promptgraft.train.run import Run, Trained
 from toys import tiny_model, toy_task
 
 FAMILIES = tuple(dict.fromkeys(PACKED.values()))
+ON_EVERY_PATH = [pytest.param(family, marks=[pytest.mark.every_path] * (family == "bert")) for family in FAMILIES]
 RECIPE = Recipe(steps=1, batch=8, length=3, evaluations=1, warmup=0, clip=0)
 
 
 @pytest.fixture(scope="module")
-def backbones(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Backbone]:
+def backbones(each_path: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Backbone]:
     folder = tmp_path_factory.mktemp("models")
     return {family: load_backbone(tiny_model(folder / family, family)) for family in FAMILIES}
 
@@ -92,7 +93,7 @@ class Gradients:
             self.saved[name] = {key: value.clone() for key, value in tensors.items() if key.endswith("exp_avg")}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ON_EVERY_PATH)
 @pytest.mark.parametrize(("depth", "placement"), [("deep", "after_cls"), ("shallow", "after_cls"), ("shallow", "peft")])
 def test_packed_gradients_are_those_of_each_alone(
     family: str, depth: str, placement: str, backbones: dict[str, Backbone]
@@ -117,7 +118,7 @@ def same_loss(one: Trained, other: Trained) -> None:
     assert one.history[0]["loss"] == pytest.approx(other.history[0]["loss"], rel=1e-5)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ON_EVERY_PATH)
 def test_a_batch_is_its_rows_one_by_one(family: str, backbones: dict[str, Backbone]) -> None:
     backbone = backbones[family]
     engine = LocalEngine(backbone)

@@ -1,4 +1,4 @@
-"""All real tasks of the six kinds load, as their own task.toml says, and quickly."""
+"""All real tasks of the six kinds load, as their own task.toml says, at a small multiple of what parsing them costs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KIND_COUNTS = {"classification": 58, "pair": 23, "regression": 2, "choice": 6, "
 
 # In a process of its own: the checks of every call that the test run adds make this five times as long.
 SUMMARY = """
-import json, pathlib, sys, time
+import gzip, json, pathlib, sys, time
 from promptgraft.errors import TaskError
 from promptgraft.task.load import load_task
 for folder in sorted(pathlib.Path(sys.argv[1]).iterdir()):
@@ -33,14 +33,19 @@ for folder in sorted(pathlib.Path(sys.argv[1]).iterdir()):
         continue
     rows = {split: len(examples) for split, examples in task.splits.items()}
     seconds = time.process_time() - begin
+    begin = time.process_time()
+    for file in folder.glob("*.jsonl.gz"):
+        for line in gzip.open(file, "rt", encoding="utf-8"):
+            json.loads(line)
+    parsing = time.process_time() - begin
     told = {"name": task.name, "kind": task.kind, "metric": task.metric, "licence": task.licence}
-    told |= {"seconds": seconds, "rows": rows}
+    told |= {"seconds": seconds, "parsing": parsing, "rows": rows}
     print(json.dumps([folder.name, {**told, "labels": dict(task.labels), "notes": task.notes}]))
 """
 
 
 @pytest.mark.slow
-def test_all_109_tasks_load_each_well_under_a_second(shared: Path) -> None:
+def test_all_109_tasks_load_at_a_small_multiple_of_what_parsing_them_costs(shared: Path) -> None:
     tasks = shared / "data" / "tasks"
     done = subprocess.run([sys.executable, "-c", SUMMARY, str(tasks)], capture_output=True, text=True, check=True)
     told = dict(json.loads(line) for line in done.stdout.splitlines())
@@ -49,7 +54,7 @@ def test_all_109_tasks_load_each_well_under_a_second(shared: Path) -> None:
     assert len(refused) == 10
     assert Counter(task["kind"] for task in told.values()) == KIND_COUNTS
     assert len(told) == 109
-    assert max(task["seconds"] for task in told.values()) < 1
+    assert [name for name, task in told.items() if task["seconds"] > 30 * task["parsing"] + 0.05] == []
     for name, task in told.items():
         agrees_with_its_file(task, tomllib.loads((tasks / name / "task.toml").read_text(encoding="utf-8")))
 

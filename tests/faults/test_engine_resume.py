@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def backbone(folder: Path) -> Backbone:
+def backbone(each_path: str, folder: Path) -> Backbone:
     return load_backbone(folder)
 
 

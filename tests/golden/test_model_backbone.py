@@ -16,8 +16,11 @@ from promptgraft.prompt.prompt import Prompt, stack
 GOLDEN = json.loads(Path(__file__).with_name("backbone.json").read_text(encoding="utf-8"))
 
 
+pytestmark = pytest.mark.every_path
+
+
 @pytest.fixture(scope="module")
-def backbone(splade_tiny: Path) -> Backbone:
+def backbone(each_path: str, splade_tiny: Path) -> Backbone:
     return load_backbone(splade_tiny)
 
 
