@@ -63,10 +63,11 @@ struct HeadRoom {
     }
 };
 
+// Vectors of columns whose sums over four rows are held in registers.
 #if defined(__AVX512F__)
 constexpr int BROAD = 4;
 #else
-constexpr int BROAD = 1;
+constexpr int BROAD = 3;
 #endif
 
 // Four rows of a product, `V` vectors wide. TURNED: `x` is read by columns.
@@ -87,22 +88,25 @@ inline void product_four(const float* x, int ldx, const float* t, int ldt, int d
         for (int j = 0; j < V; j++) store(out + (size_t)i * ldo + j * W, acc[i][j]);
 }
 
-// out [rows, width] = x [rows, depth] t [depth, width]; rows are rounded up to four, width is a multiple of 16.
+// out [rows, width] = x [rows, depth] t [depth, width]; rows are rounded up to four, width is a multiple of W.
 template <bool TURNED, bool MORE = false>
 inline void product(const float* x, int ldx, int rows, const float* t, int ldt, int depth, int width, float* out,
                     int ldo) {
     for (int i = 0; i < rows; i += 4) {
         const float* xi = TURNED ? x + i : x + (size_t)i * ldx;
         float* oi = out + (size_t)i * ldo;
-        int j = 0;
-        for (; j + BROAD * W <= width; j += BROAD * W)
-            product_four<BROAD, TURNED, MORE>(xi, ldx, t + j, ldt, depth, oi + j, ldo);
-        if (BROAD > 2 && width - j == 3 * W) {
-            product_four<3, TURNED, MORE>(xi, ldx, t + j, ldt, depth, oi + j, ldo), j += 3 * W;
-        } else if (BROAD > 2 && width - j == 2 * W) {
-            product_four<2, TURNED, MORE>(xi, ldx, t + j, ldt, depth, oi + j, ldo), j += 2 * W;
+        for (int j = 0; j < width;) {
+            const int left = (width - j) / W, wide = BROAD == 3 && left == 4 ? 2 : std::min(left, BROAD);
+            if (BROAD == 4 && wide == 4)
+                product_four<4, TURNED, MORE>(xi, ldx, t + j, ldt, depth, oi + j, ldo);
+            else if (wide == 3)
+                product_four<3, TURNED, MORE>(xi, ldx, t + j, ldt, depth, oi + j, ldo);
+            else if (wide == 2)
+                product_four<2, TURNED, MORE>(xi, ldx, t + j, ldt, depth, oi + j, ldo);
+            else
+                product_four<1, TURNED, MORE>(xi, ldx, t + j, ldt, depth, oi + j, ldo);
+            j += wide * W;
         }
-        for (; j < width; j += W) product_four<1, TURNED, MORE>(xi, ldx, t + j, ldt, depth, oi + j, ldo);
     }
 }
 

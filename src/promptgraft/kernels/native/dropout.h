@@ -31,10 +31,9 @@ struct Dropout {
         return mix(mix((uint32_t)key + site * 0x9e3779b9u) + position * 0x85ebca6bu);
     }
 
-    // Sixteen values of a row from `column` on.
+    // A vector of values of a row from `column` on.
     vf operator()(vf x, uint32_t row, int column) const {
-        const vu lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-        vu drawn = mix((lane + (uint32_t)column) * 0xc2b2ae35u + row);
+        vu drawn = mix(((vu)lanes() + (uint32_t)column) * 0xc2b2ae35u + row);
         return drawn >= below ? x * scale : zero();
     }
 };

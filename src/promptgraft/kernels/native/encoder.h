@@ -67,7 +67,7 @@ struct Given {
     int wide() const { return up(out, COLUMNS); }
     int deep() const { return up(in, COLUMNS); }
 
-    // Sixteen weights of a padded output from input `i` on, 0 where there is none.
+    // A vector of weights of a padded output from input `i` on, 0 where there is none.
     vf row(int o, int i) const {
         if (o % wide() >= out || i >= in) return zero();
         return load_some(weight + ((size_t)(o / wide()) * out + o % wide()) * in + i, in - i);
@@ -111,7 +111,7 @@ void pack_int8(const Given& from, const float* bias, Linear<S>& to) {
         for (int i = 0; i < w.k; i += W) {
             const vi whole = scale > 0 ? nearest(from.row(o, i) / scale) : vi{};
             for (int j = 0; j < W; j++) {
-                column[(size_t)(i + j) / 4 * 64 + j % 4] = (int8_t)whole[j];
+                column[(size_t)(i + j) / 4 * 4 * W + j % 4] = (int8_t)whole[j];
                 w.sum[o] += whole[j];
             }
         }

@@ -14,7 +14,7 @@ namespace pg {
 constexpr int ROWS = 16;     // rows of a buffer are a multiple of this
 constexpr int COLUMNS = 32;  // widths are padded to a multiple of this
 
-// A weight [n, k] as blocks of 16 columns: fp32 [n / 16][k][16], bf16 [n / 16][k / 2][16][2].
+// A weight [n, k] as blocks of W columns: fp32 [n / W][k][W], bf16 [n / W][k / 2][W][2].
 template <class S>
 struct Weight {
     int n = 0, k = 0;  // padded to multiples of COLUMNS
@@ -22,7 +22,7 @@ struct Weight {
 
     const S* block(int column) const { return data + (size_t)column * k; }
     Weight from(int row) const { return {n, k, data + (size_t)row * W}; }  // without its first inputs
-    // Sixteen columns from `column` on (a multiple of 16), of as many inputs from `row` on: a vector an input.
+    // W columns from `column` on (a multiple of W), of as many inputs from `row` on: a vector an input.
     void put(int column, int row, const vf inputs[W]) {
         S* to = data + (size_t)column * k + (size_t)row * W;
         if constexpr (std::is_same<S, bf16>::value)
@@ -82,44 +82,48 @@ inline void tile(const bf16* a, int lda, const bf16* b0, const bf16* b1, int k, 
 struct Tiles {};
 #endif
 
+// Rows, and vectors of columns, whose sums are held in registers. Of AVX2's sixteen, six by two sums take twelve, the
+// weights two and an input one; bf16 that has to be taken apart needs two for each of these. AVX-512 has 32.
+constexpr int WIDE = 2, LOW = 4;  // LOW: rows where HIGH are not left
 #if defined(__AVX512F__)
-constexpr int HIGH = 8, WIDE = 2;  // rows and blocks of columns held in registers
+template <class S>
+constexpr int HIGH = 8;
 #else
-constexpr int HIGH = 4, WIDE = 1;
+template <class S>
+constexpr int HIGH = std::is_same<S, float>::value ? 6 : 4;
 #endif
 
-inline void multiply(const float* a, int lda, const float* b, int apart, int k, vf acc[HIGH][WIDE]) {
+template <int TALL>
+inline void multiply(const float* a, int lda, const float* b, int apart, int k, vf acc[TALL][WIDE]) {
     for (int i = 0; i < k; i++) {
         vf w[WIDE];
         for (int j = 0; j < WIDE; j++) w[j] = load(b + ((size_t)j * apart + i) * W);
-        for (int r = 0; r < HIGH; r++)
-            for (int j = 0; j < WIDE; j++) acc[r][j] += a[(size_t)r * lda + i] * w[j];
+        for (int r = 0; r < TALL; r++) {
+            const vf x = set(a[(size_t)r * lda + i]);
+            for (int j = 0; j < WIDE; j++) acc[r][j] += x * w[j];
+        }
     }
 }
 
-inline void multiply(const bf16* a, int lda, const bf16* b, int apart, int k, vf acc[HIGH][WIDE]) {
+template <int TALL>
+inline void multiply(const bf16* a, int lda, const bf16* b, int apart, int k, vf acc[TALL][WIDE]) {
     for (int i = 0; i < k; i += 2) {
+        vu w[WIDE];
+        for (int j = 0; j < WIDE; j++) std::memcpy(&w[j], b + ((size_t)j * apart + i) * W, sizeof w[j]);
+        for (int r = 0; r < TALL; r++) {
+            uint32_t both;
+            std::memcpy(&both, a + (size_t)r * lda + i, sizeof both);
 #if defined(__AVX512BF16__)
-        __m512bh w[WIDE];
-        for (int j = 0; j < WIDE; j++) std::memcpy(&w[j], b + ((size_t)j * apart + i) * W, 64);
-        for (int r = 0; r < HIGH; r++) {
-            int both;
-            std::memcpy(&both, a + (size_t)r * lda + i, 4);
-            __m512bh x = (__m512bh)_mm512_set1_epi32(both);
-            for (int j = 0; j < WIDE; j++) acc[r][j] = (vf)_mm512_dpbf16_ps((__m512)acc[r][j], x, w[j]);
-        }
+            const __m512bh x = (__m512bh)_mm512_set1_epi32((int)both);
+            for (int j = 0; j < WIDE; j++) acc[r][j] = (vf)_mm512_dpbf16_ps((__m512)acc[r][j], x, (__m512bh)w[j]);
 #else
-        vf even[WIDE], odd[WIDE];
-        for (int j = 0; j < WIDE; j++) {
-            vu both;
-            std::memcpy(&both, b + ((size_t)j * apart + i) * W, 64);
-            even[j] = (vf)(both << 16), odd[j] = (vf)(both & 0xffff0000u);
-        }
-        for (int r = 0; r < HIGH; r++) {
-            float x = value(a[(size_t)r * lda + i]), y = value(a[(size_t)r * lda + i + 1]);
-            for (int j = 0; j < WIDE; j++) acc[r][j] = acc[r][j] + x * even[j] + y * odd[j];
-        }
+            const vu x = both - vu{};
+            for (int j = 0; j < WIDE; j++) {
+                acc[r][j] += (vf)(x << 16) * (vf)(w[j] << 16);
+                acc[r][j] += (vf)(x & 0xffff0000u) * (vf)(w[j] & 0xffff0000u);
+            }
 #endif
+        }
     }
 }
 
@@ -150,21 +154,35 @@ inline void tiled_gemm(const bf16* a, int lda, int rows, const Weight<bf16>& w, 
 }
 #endif
 
-// Rows of `a` times the columns `first` to `last` of a weight; `put(row, column, sixteen values)` takes them.
+// TALL rows from `row` on times WIDE vectors of columns.
+template <int TALL, class S, class Put>
+inline void gemm_block(const S* a, int lda, int row, const Weight<S>& w, int depth, int column, Put put) {
+    vf acc[TALL][WIDE] = {};
+    multiply<TALL>(a + (size_t)row * lda, lda, w.block(column), w.k, depth, acc);
+    for (int r = 0; r < TALL; r++)
+        for (int j = 0; j < WIDE; j++) put(row + r, column + j * W, acc[r][j]);
+}
+
+constexpr int GROUP_BYTES = 256 << 10;  // of rows that stay in the second cache while all columns go by
+
+// Rows of `a` times the columns `first` to `last` of a weight; `put(row, column, vector)` takes them.
 // Only the first `depth` of the weight's inputs are used.
 template <class S, class Put>
 inline void gemm(const S* a, int lda, int rows, const Weight<S>& w, int depth, int first, int last, Put put) {
 #if defined(__AMX_BF16__)
     if constexpr (std::is_same<S, bf16>::value) return tiled_gemm(a, lda, rows, w, depth, first, last, put);
 #endif
-    for (int column = first; column < last; column += COLUMNS) {
-        const S *b0 = w.block(column), *b1 = w.block(column + W);
-        for (int row = 0; row < rows; row += HIGH)
-            for (int part = 0; part < COLUMNS / W; part += WIDE) {
-                vf acc[HIGH][WIDE] = {};
-                multiply(a + (size_t)row * lda, lda, part ? b1 : b0, w.k, depth, acc);
-                for (int r = 0; r < HIGH; r++)
-                    for (int j = 0; j < WIDE; j++) put(row + r, column + (part + j) * W, acc[r][j]);
+    constexpr int high = HIGH<S>;
+    const int group = std::max<int>(8 * high, GROUP_BYTES / (int)(depth * sizeof(S)) / high * high);
+    for (int from = 0, to; from < rows; from = to) {
+        to = rows - from < group + high ? rows : from + group;
+        for (int column = first; column < last; column += WIDE * W)
+            for (int row = from; row < to;) {
+                const int left = to - row;
+                if (left == high || left >= high + LOW)
+                    gemm_block<high>(a, lda, row, w, depth, column, put), row += high;
+                else
+                    gemm_block<LOW>(a, lda, row, w, depth, column, put), row += LOW;
             }
     }
 }

@@ -18,7 +18,7 @@ constexpr int DEEP = 64;        // summed-over widths are padded to a multiple o
 constexpr float LARGEST = 127;  // whole number of a weight
 constexpr float STEPS = 255;    // of a row, from its smallest value to its largest
 
-// A weight [n, k] as blocks of 16 columns, [n / 16][k / 4][16][4]: `data` times `scale` of its column.
+// A weight [n, k] as blocks of W columns, [n / W][k / 4][W][4]: `data` times `scale` of its column.
 struct Int8Weight {
     int n = 0, k = 0;  // padded to multiples of COLUMNS and DEEP
     int8_t* data = nullptr;
@@ -43,7 +43,7 @@ inline vi nearest(vf v) {
 // `rows` rows of `a`, their first `depth` values, which end with a whole vector. What is behind them is padding.
 template <class S>
 inline void quantise(const S* a, int lda, int rows, int depth, const Int8Rows& to) {
-    typedef uint8_t bytes __attribute__((vector_size(16)));
+    typedef uint8_t bytes __attribute__((vector_size(W)));
     const size_t wide = Int8Rows::width(depth);
     for (int r = 0; r < rows; r++) {
         const S* from = a + (size_t)r * lda;
@@ -96,11 +96,13 @@ inline void int8_tile(const uint8_t* a, size_t lda, const int8_t* b0, const int8
     }
 }
 #elif defined(__AVX512VNNI__)
-inline void multiply(const uint8_t* a, size_t lda, const int8_t* b0, const int8_t* b1, int k, vi acc[HIGH][WIDE]) {
+constexpr int TALL = HIGH<uint8_t>;
+
+inline void multiply(const uint8_t* a, size_t lda, const int8_t* b0, const int8_t* b1, int k, vi acc[TALL][WIDE]) {
     for (int i = 0; i < k; i += 4) {
         __m512i w[WIDE];
         std::memcpy(&w[0], b0 + (size_t)i * W, 64), std::memcpy(&w[1], b1 + (size_t)i * W, 64);
-        for (int r = 0; r < HIGH; r++) {
+        for (int r = 0; r < TALL; r++) {
             int four;
             std::memcpy(&four, a + r * lda + i, 4);
             const __m512i x = _mm512_set1_epi32(four);
@@ -110,7 +112,7 @@ inline void multiply(const uint8_t* a, size_t lda, const int8_t* b0, const int8_
 }
 #endif
 
-// Rows times the columns `first` to `last` of a weight; `put(row, column, sixteen values)` takes them.
+// Rows times the columns `first` to `last` of a weight; `put(row, column, vector)` takes them.
 template <class Put>
 inline void gemm(const Int8Rows& a, int rows, const Int8Weight& w, int first, int last, Put put) {
     const size_t lda = w.k;
@@ -138,10 +140,10 @@ inline void gemm(const Int8Rows& a, int rows, const Int8Weight& w, int first, in
                 }
         }
 #elif defined(__AVX512VNNI__)
-        for (int row = 0; row < rows; row += HIGH) {
-            vi acc[HIGH][WIDE] = {};
+        for (int row = 0; row < rows; row += TALL) {
+            vi acc[TALL][WIDE] = {};
             multiply(a.data + row * lda, lda, b0, b1, w.k, acc);
-            for (int r = 0; r < HIGH; r++)
+            for (int r = 0; r < TALL; r++)
                 for (int part = 0; part < WIDE; part++) give(row + r, part, acc[r][part]);
         }
 #endif

@@ -21,7 +21,7 @@ struct Gradient {
     int place(int padded) const { return padded % wide < out ? padded / wide * out + padded % wide : -1; }
 };
 
-// Sixteen rows and columns of [rows, width]; 0 behind the last row.
+// A square of W rows and columns of [rows, width]; 0 behind the last row.
 template <class S>
 inline void load_square(const S* from, int64_t rows, int width, int row, int column, vf square[W]) {
     for (int i = 0; i < W; i++) square[i] = row + i < rows ? load(from + (size_t)(row + i) * width + column) : zero();

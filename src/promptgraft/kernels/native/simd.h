@@ -1,4 +1,5 @@
-// Sixteen floats at a time, in the vector extensions of GCC and Clang: one source for AVX-512, AVX2 and the rest.
+// A register of floats at a time, in the vector extensions of GCC and Clang: one source for AVX-512, AVX2 and the rest.
+// A vector is never wider than a register: of a wider one the compiler keeps every value in memory.
 #pragma once
 
 #include <cmath>
@@ -12,12 +13,16 @@
 
 namespace pg {
 
+#if defined(__AVX512F__)
 constexpr int W = 16;  // lanes of a vector
+#else
+constexpr int W = 8;
+#endif
 
-typedef float vf __attribute__((vector_size(64)));
-typedef int32_t vi __attribute__((vector_size(64)));
-typedef uint32_t vu __attribute__((vector_size(64)));
-typedef uint16_t vh __attribute__((vector_size(32)));
+typedef float vf __attribute__((vector_size(4 * W)));
+typedef int32_t vi __attribute__((vector_size(4 * W)));
+typedef uint32_t vu __attribute__((vector_size(4 * W)));
+typedef uint16_t vh __attribute__((vector_size(2 * W)));
 
 struct bf16 {
     uint16_t bits;
@@ -27,6 +32,15 @@ inline int up(int n, int to) { return (n + to - 1) / to * to; }
 
 inline vf zero() { return vf{}; }
 inline vf set(float x) { return x - vf{}; }
+
+// 0, 1, 2, ...
+inline vi lanes() {
+#if defined(__AVX512F__)
+    return vi{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#else
+    return vi{0, 1, 2, 3, 4, 5, 6, 7};
+#endif
+}
 
 inline vf load(const float* p) {
     vf v;
@@ -72,7 +86,7 @@ inline float value(bf16 x) {
     return f;
 }
 
-// The first `n` of sixteen values, the rest 0; nothing behind them is touched.
+// The first `n` values of a vector, the rest 0; nothing behind them is touched.
 template <class S>
 inline vf load_some(const S* p, int n) {
     if (n >= W) return load(p);
@@ -93,12 +107,10 @@ inline float sum(vf v) {
 #if defined(__AVX512F__)
     return _mm512_reduce_add_ps((__m512)v);
 #else
-    float part[W], total = 0;
+    float part[W];
     store(part, v);
-    for (int i = 0; i < 8; i++) part[i] += part[i + 8];
     for (int i = 0; i < 4; i++) part[i] += part[i + 4];
-    total = (part[0] + part[2]) + (part[1] + part[3]);
-    return total;
+    return (part[0] + part[2]) + (part[1] + part[3]);
 #endif
 }
 
@@ -117,6 +129,8 @@ inline float largest(vf v) {
 inline vf larger(vf a, vf b) {
 #if defined(__AVX512F__)
     return (vf)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+    return (vf)_mm256_max_ps((__m256)a, (__m256)b);
 #else
     return a > b ? a : b;
 #endif
@@ -125,6 +139,8 @@ inline vf larger(vf a, vf b) {
 inline vf smaller(vf a, vf b) {
 #if defined(__AVX512F__)
     return (vf)_mm512_min_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+    return (vf)_mm256_min_ps((__m256)a, (__m256)b);
 #else
     return a < b ? a : b;
 #endif
@@ -168,7 +184,7 @@ inline vf exponential(vf x) {
     return x < -87.3f ? zero() : e;
 }
 
-// Sixteen rows of sixteen floats, columns become rows.
+// A square of W rows of W floats, columns become rows.
 inline void transpose(vf r[W]) {
 #if defined(__AVX512F__)
     __m512 t[W];
@@ -191,6 +207,20 @@ inline void transpose(vf r[W]) {
         r[i + 4] = (vf)_mm512_shuffle_f32x4(b, d, 0x88);
         r[i + 12] = (vf)_mm512_shuffle_f32x4(b, d, 0xdd);
     }
+#elif defined(__AVX2__)
+    __m256 t[W], q[W];
+    for (int i = 0; i < W; i += 2) {
+        t[i] = _mm256_unpacklo_ps((__m256)r[i], (__m256)r[i + 1]);
+        t[i + 1] = _mm256_unpackhi_ps((__m256)r[i], (__m256)r[i + 1]);
+    }
+    for (int i = 0; i < W; i += 4) {
+        q[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44), q[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
+        q[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44), q[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+    }
+    for (int i = 0; i < 4; i++) {
+        r[i] = (vf)_mm256_permute2f128_ps(q[i], q[i + 4], 0x20);
+        r[i + 4] = (vf)_mm256_permute2f128_ps(q[i], q[i + 4], 0x31);
+    }
 #else
     float from[W][W], to[W][W];
     for (int i = 0; i < W; i++) store(from[i], r[i]);
@@ -200,11 +230,8 @@ inline void transpose(vf r[W]) {
 #endif
 }
 
-// The first `lanes` lanes, `instead` in the others.
-inline vf without(vf x, int lanes, float instead) {
-    vi lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    return lane < lanes ? x : set(instead);
-}
+// The first `n` lanes, `instead` in the others.
+inline vf without(vf x, int n, float instead) { return lanes() < n ? x : set(instead); }
 
 enum Activation { GELU = 0, GELU_TANH = 1, RELU = 2, SILU = 3 };
 
