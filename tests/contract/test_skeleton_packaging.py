@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
+import sysconfig
 import tomllib
 import zipfile
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from packaging.requirements import Requirement
 
+from encoders import VARIANTS
+from promptgraft.kernels.native.build import HERE
 from promptgraft.kernels.native.library import SWITCH
 
 STARTER_BANK_LIMIT = 10 * 2**20
@@ -50,6 +55,45 @@ def test_the_wheel_carries_the_licence_and_the_command(wheel: Path) -> None:
         entry_points = next(name for name in names if name.endswith("entry_points.txt"))
         assert "promptgraft = promptgraft.cli.main:app" in archive.read(entry_points).decode()
     assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+@pytest.fixture(scope="module")
+def hook(root: Path) -> ModuleType:
+    """hatch_build.py"""
+    spec = importlib.util.spec_from_file_location("hatch_build", root / "hatch_build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.skipif(not VARIANTS, reason="the native path is not compiled here")
+def test_the_wheel_is_for_every_python_and_for_the_systems_that_torch_is_for(wheel: Path, hook: ModuleType) -> None:
+    system = wheel.stem.removeprefix("promptgraft-").partition("-py3-none-")[2]
+    assert system == hook.platform_tag(sorted(HERE.glob("*.so")))
+    with zipfile.ZipFile(wheel) as archive:
+        [about] = [name for name in archive.namelist() if name.endswith(".dist-info/WHEEL")]
+        assert "Root-Is-Purelib: false" in archive.read(about).decode()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the tags are those of Linux")
+@pytest.mark.parametrize(
+    ("names", "tag"),
+    [
+        ("GLIBC_2.2.5 GLIBC_2.14 GLIBC_2.27 GLIBCXX_3.4 CXXABI_1.3.9 GCC_3.0", "manylinux_2_28"),
+        ("GLIBC_2.2.5 GLIBC_2.34", "manylinux_2_34"),
+        ("GLIBC_2.17 GLIBCXX_3.4.25 CXXABI_1.3.11", "manylinux_2_28"),
+        ("GLIBC_2.17 GLIBCXX_3.4.26", "linux"),
+        ("GLIBC_2.17 CXXABI_1.3.13", "linux"),
+        ("libc.musl-x86_64.so.1", "linux"),
+    ],
+)
+def test_a_wheel_is_tagged_by_what_its_libraries_name(names: str, tag: str, hook: ModuleType, tmp_path: Path) -> None:
+    path = tmp_path / "one.so"
+    path.write_bytes(b"\x7fELF\0" + names.replace(" ", "\0").encode() + b"\0")
+    machine = sysconfig.get_platform().removeprefix("linux").replace("-", "_")
+    assert hook.platform_tag([path]) == f"{tag}{machine}"
 
 
 def requirements(root: Path) -> list[Requirement]:
