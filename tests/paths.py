@@ -30,3 +30,8 @@ def taken(path: str) -> Iterator[None]:
 def forget_the_choice() -> None:
     """Let the next backbone choose its path anew: whatever keeps a choice for the life of a process is cleared here."""
     chosen.cache_clear()
+
+
+def let_bf16_be(fast: bool, patch: pytest.MonkeyPatch) -> None:
+    """From now on bf16 is what `auto` means, or is not, on whichever processor."""
+    patch.setattr("promptgraft.model.load.has_fast_bf16", lambda: fast)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from command import QUICK, Command, Tuned
+from paths import let_bf16_be
 from promptgraft.study.compare import ROWS
 
 
@@ -189,7 +190,7 @@ def test_predict_in_int8_says_how_often_it_agrees(done: Command, root: Path, spl
 @pytest.fixture(params=[True, False], ids=["bf16 is fast", "bf16 is slow"])
 def fast_bf16(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """On both kinds of processor, whichever this one is."""
-    monkeypatch.setattr("promptgraft.model.load.has_fast_bf16", lambda: request.param)
+    let_bf16_be(request.param, monkeypatch)
     return bool(request.param)
 
 
@@ -215,7 +216,7 @@ def test_auto_is_the_faster_and_what_was_tuned_in_one_is_used_in_the_other(
     assert card["recipe"]["arithmetic"] == ("bf16" if fast_bf16 else "fp32")
     shares = []
     for fast in (True, False):
-        monkeypatch.setattr("promptgraft.model.load.has_fast_bf16", lambda fast=fast: fast)
+        let_bf16_be(fast, monkeypatch)
         said = done("predict", tmp_path, "--text", "fine", "--model", splade_tiny, "--device", "cpu", "--json")
         shares.append(said.json[0]["probability"])
     assert shares[0] == pytest.approx(shares[1], abs=0.05)

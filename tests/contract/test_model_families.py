@@ -12,6 +12,7 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
 
+from paths import let_bf16_be
 from promptgraft.errors import ModelError, RunError
 from promptgraft.kernels.dropout import Dropout
 from promptgraft.model.backbone import Backbone, Batch, Read
@@ -277,7 +278,7 @@ def test_a_batch_is_its_rows_one_by_one(pair: Pair) -> None:
 def test_bf16_is_close_and_whoever_asks_for_it_is_not_warned(
     fast: bool, pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("promptgraft.model.load.has_fast_bf16", lambda: fast)
+    let_bf16_be(fast, monkeypatch)
     pair.theirs.save_pretrained(tmp_path)
     save_tokenizer(tmp_path)
     found = Resolved("half", tmp_path, "", None, False)
