@@ -1,10 +1,11 @@
-# make demo      the whole main job on sample data
-# make test      the fast tests, at most ten minutes on two cores
-# make test-all  every test
-# make lint      style, types, direction of imports
-# make bench     every benchmark; figures go to benchmarks/results
-# make wheel     dist/: the sdist, and a wheel with the native path inside
-# make clean     away with what was built, .venv included
+# make demo        the whole main job on sample data
+# make test        the fast tests, at most ten minutes on two cores
+# make test-all    every test
+# make test-paths  the fast tests as on a processor with AVX2 alone, then on plain torch
+# make lint        style, types, direction of imports
+# make bench       every benchmark; figures go to benchmarks/results
+# make wheel       dist/: the sdist, and a wheel with the native path inside
+# make clean       away with what was built, .venv included
 #
 # On Linux the package index serves torch for CUDA, some gigabytes. For the CPU build:
 #   make PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu" test
@@ -16,7 +17,11 @@ BIN := .venv/bin
 NATIVE := src/promptgraft/kernels/native
 BENCHMARKS := train_step many_prompts mixed_batch int8 panda_job compare_job scaling estimate gpu
 
-.PHONY: demo test test-all lint bench wheel venv clean
+# Keeps torch and numpy from what a processor can do beyond AVX2; a processor without AVX2 tests plain torch twice.
+AVX2_ALONE := PROMPTGRAFT_NATIVE=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 ATEN_CPU_CAPABILITY=avx2 \
+	OPENBLAS_CORETYPE=Haswell
+
+.PHONY: demo test test-all test-paths lint bench wheel venv clean
 
 demo: venv
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
@@ -26,6 +31,10 @@ test: venv
 
 test-all: venv
 	$(BIN)/python -m pytest -n 2 $(PYTEST_FLAGS)
+
+test-paths: venv
+	$(AVX2_ALONE) $(BIN)/python -m pytest -n 2 -m "not slow" $(PYTEST_FLAGS)
+	PROMPTGRAFT_NATIVE=0 $(BIN)/python -m pytest -n 2 -m "not slow" $(PYTEST_FLAGS)
 
 lint: venv
 	$(BIN)/ruff check .
