@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from processor import fast_bf16, processor
 
-from promptgraft.kernels.native.library import chosen
+from promptgraft.model import paths
 
 Row = dict[str, Any]
 
@@ -71,7 +71,7 @@ def machine() -> Row:
         "processor": names[0] if names else platform.processor(),
         "threads": torch.get_num_threads(),
         "bf16": fast_bf16(),
-        "native": chosen()[0],
+        "native": ", ".join(dict.fromkeys(path or "plain torch" for path in paths.choice().paths.values())),
         "torch": torch.__version__,
         "python": platform.python_version(),
     }

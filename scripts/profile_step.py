@@ -53,7 +53,7 @@ def shares(report: str) -> dict[str, float]:
 
 def profile(model: str, path: str, seconds: float) -> None:
     """Run the work under perf and print the shares."""
-    from promptgraft.kernels.native.library import chosen
+    from promptgraft.model import paths
 
     perf = shutil.which("perf")
     if perf is None:
@@ -63,7 +63,7 @@ def profile(model: str, path: str, seconds: float) -> None:
         own = [sys.executable, __file__, "--work", "--model", model, "--path", path]
         command = [perf, "record", "-q", "-o", kept, *own, "--seconds", str(seconds)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        asked = ["report", "-i", kept, "--stdio", "--no-children", "--dso", f"{chosen()[0]}.so"]
+        asked = ["report", "-i", kept, "--stdio", "--no-children", "--dso", f"{paths.path(path.split()[-1])}.so"]
         report = subprocess.run([perf, *asked], check=True, capture_output=True, text=True).stdout
     for part, share in shares(report).items():
         print(f"{part:14} {share:6.1%}")

@@ -359,18 +359,6 @@ def test_one_table_that_is_divided_otherwise_is_read_anew(variant: str, dtype: t
     assert torch.equal(again, fresh)
 
 
-@pytest.mark.parametrize(
-    ("tiles", "pairs", "vendor", "fast"),
-    [(True, True, "GenuineIntel", True), (False, True, "GenuineIntel", False),
-     (False, True, "AuthenticAMD", True), (False, False, "AuthenticAMD", False)],
-)  # fmt: skip
-def test_bf16_is_the_default_where_it_is_faster(
-    tiles: bool, pairs: bool, vendor: str, fast: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(library, "able", lambda: {"amx": tiles, "avx512bf16": pairs})
-    assert library.has_fast_bf16(vendor) is fast
-
-
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_inference_mode_is_no_obstacle(variant: str) -> None:
     shape = shape_of(24, 2)
@@ -411,7 +399,7 @@ def test_the_switch_is_obeyed_and_doctor_says_so(path: str, tmp_path: Path) -> N
 def test_a_variant_that_cannot_run_here_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "able", lambda: {"amx": False, "avx2": True})
     with taken("amx"):
-        assert library.chosen() == (None, "PROMPTGRAFT_NATIVE=amx, but this processor cannot run it")
+        assert library.runnable() == ((), "PROMPTGRAFT_NATIVE=amx, but this processor cannot run it")
 
 
 CHECKED_FILES = (__file__, str(Path(__file__).with_name("test_kernels_int8.py")))

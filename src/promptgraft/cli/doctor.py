@@ -59,16 +59,13 @@ def machine() -> Iterator[Finding]:
     """Where the work is done."""
     import torch
 
-    from promptgraft.kernels.native.library import COMPILE, INT8, able, chosen, has_fast_bf16, left_out
+    from promptgraft.kernels.native.library import COMPILE, left_out
     from promptgraft.model.home import home
 
-    variant, why = chosen()
     yield Finding("threads", f"{torch.get_num_threads()} of {os.cpu_count()} processors")
     yield Finding("processor", torch.backends.cpu.get_cpu_capability())
-    yield Finding("bf16 faster than fp32", "yes" if has_fast_bf16() else "no")
-    yield Finding("int8 instructions", "yes" if any(able()[name] for name in INT8) else "no")
-    yield Finding("native path", f"{variant}, {why}" if variant else f"no, plain torch instead: {why}")
-    if variant and left_out():
+    yield from paths_taken()
+    if left_out():
         yield Finding("native path without", f"{', '.join(left_out())}: {COMPILE} says why")
     yield Finding("device", torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu")
     place = home()
@@ -77,6 +74,28 @@ def machine() -> Iterator[Finding]:
     advice = "" if writable else " (not writable; set PROMPTGRAFT_HOME to a folder that you may write to)"
     yield Finding("PROMPTGRAFT_HOME", f"{place}{advice}", broken=not writable)
     yield kept()
+
+
+def paths_taken() -> Iterator[Finding]:
+    """Which path each arithmetic takes, and how fast the paths were that it was chosen from."""
+    from promptgraft.model.paths import PLAIN, choice
+    from promptgraft.model.trial import TOKENS
+
+    chosen = choice()
+    variants = dict.fromkeys(path for path in chosen.paths.values() if path is not None)
+    state = f"{', '.join(variants)}: {chosen.why}" if variants else f"no, plain torch instead: {chosen.why}"
+    yield Finding("native path", state)
+    for arithmetic, seconds in chosen.seconds.items():
+        taken = chosen.paths[arithmetic] or PLAIN
+        rates = [
+            f"{'plain torch' if path == PLAIN else path} {TOKENS / span:,.0f}{' (used)' if path == taken else ''}"
+            for path, span in seconds.items()
+        ]
+        unit = "tokens/s a thread, small pass" if arithmetic == "int8" else "tokens/s a thread, small training step"
+        by_default = ", the default" if arithmetic == chosen.fastest else ""
+        yield Finding(
+            f"{arithmetic}{by_default}", f"{', '.join(rates)} {unit}" if rates else "no faster than fp32 here"
+        )
 
 
 def kept() -> Finding:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +11,8 @@ from pathlib import Path
 import torch
 
 import promptgraft
-from promptgraft.kernels.native.library import chosen
+from promptgraft.kernels import processor
+from promptgraft.model import paths
 
 SOURCES = frozenset({".py", ".cpp", ".h"})
 ROOT = Path(promptgraft.__file__).parent
@@ -27,23 +27,14 @@ def machine(device: torch.device | None = None) -> str:
         device: where it is computed; None: on the processor.
     """
     gpu = torch.cuda.get_device_name(device) if device is not None and device.type == "cuda" else None
-    return "\x1f".join(map(str, (*built(), torch.get_num_threads(), chosen()[0], gpu)))
+    return "\x1f".join(map(str, (*built(), torch.get_num_threads(), *paths.choice().paths.values(), gpu)))
 
 
 @cache
 def built() -> tuple[object, ...]:
     """What stays while a process lives: to read a version from its package's files takes as long as a forward."""
     capability = torch.backends.cpu.get_cpu_capability()
-    return processor(), os.cpu_count(), capability, torch.__version__, version("transformers")
-
-
-def processor() -> str:
-    """The processor's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return processor.name(), os.cpu_count(), capability, torch.__version__, version("transformers")
 
 
 @cache

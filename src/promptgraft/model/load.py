@@ -9,8 +9,7 @@ from typing import Any, Literal
 import torch
 
 from promptgraft.errors import ModelError
-from promptgraft.kernels.native.library import chosen, has_fast_bf16
-from promptgraft.model import albert, bert
+from promptgraft.model import albert, bert, paths
 from promptgraft.model.backbone import Arithmetic, Backbone
 from promptgraft.model.catalog import resolve
 from promptgraft.model.device import CPU, DeviceName, resolve_device
@@ -43,13 +42,13 @@ def fastest(device: torch.device = CPU) -> Arithmetic:
     """bf16 where the device multiplies it faster than fp32, else fp32."""
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if has_fast_bf16() else "fp32"
+    return paths.choice().fastest
 
 
 def storage(arithmetic: Arithmetic) -> torch.dtype:
     """What weights and activations are kept in; of int8, where only products differ, what the rest is fastest in."""
     if arithmetic == "int8":
-        return torch.bfloat16 if chosen()[0] == "amx" else torch.float32
+        return torch.bfloat16 if paths.path("int8") == "amx" else torch.float32
     return torch.bfloat16 if arithmetic == "bf16" else torch.float32
 
 
@@ -89,6 +88,7 @@ def load_folder(found: Resolved, *, dtype: DType = "fp32", device: DeviceName = 
         pooling=found.pooling,
         fingerprint=identity,
         frozen=frozen,
+        variant=paths.path(arithmetic) if place.type == "cpu" else None,
     )
 
 

@@ -72,7 +72,7 @@ class NativeEncoder:
     Weights that learn are packed again whenever others are handed in.
 
     Args:
-        variant: which library, see `kernels.native.library.chosen`.
+        variant: which library, see `kernels.native.library.runnable`.
 
     Raises:
         RunError: there is no memory for them.

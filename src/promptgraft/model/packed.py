@@ -14,7 +14,6 @@ from torch import Tensor
 from promptgraft import kernels
 from promptgraft.errors import ModelError, RunError
 from promptgraft.kernels.dropout import EMBEDDED, Dropout, RowDropout, attended_site, attention_site, narrow_site
-from promptgraft.kernels.native.library import INT8, chosen
 from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Encoding, Pooling, Read
 from promptgraft.model.device import place
 from promptgraft.model.encoder import Assemble, Encoder, Layer, Norm, Shape, Take
@@ -37,6 +36,7 @@ class PackedBackbone:
 
     Args:
         frozen: the weights in the order of use; None where they learn.
+        variant: of the native path; None: plain torch.
         learner: the native path's memory for weights that learn; None: they learn in plain torch.
     """
 
@@ -54,6 +54,7 @@ class PackedBackbone:
         pooling: Pooling | None,
         fingerprint: str | None,
         frozen: Encoder | None = None,
+        variant: str | None = None,
         learner: NativeEncoder | None = None,
     ) -> None:
         self.name, self.pooling, self.weights = name, pooling, weights
@@ -64,7 +65,7 @@ class PackedBackbone:
         if frozen is not None and frozen.is_int8:
             self.arithmetic = "int8"
         self.device = weights[WORDS].device
-        self._frozen, self._known, self._learner = frozen, fingerprint, learner
+        self._frozen, self._known, self._variant, self._learner = frozen, fingerprint, variant, learner
         self.words = WORDS
 
     @property
@@ -149,6 +150,7 @@ class PackedBackbone:
             pooling=self.pooling,
             fingerprint=None,
             frozen=None if learn else self._freeze(shape, weights),
+            variant=self._variant,
             learner=self._for_learning if learn else None,
         )
 
@@ -175,14 +177,9 @@ class PackedBackbone:
     @cached_property
     def _native(self) -> NativeEncoder | None:
         """The packed weights of the native path; None where that path is not there."""
-        variant, _ = chosen()
-        if variant is None or self.device.type != "cpu":
-            return None
-        if self._frozen is None:
+        if self._frozen is None or self._variant is None:
             return self._learner
-        if self._frozen.is_int8 and variant not in INT8:
-            return None
-        return NativeEncoder(self._frozen, self._shape, variant)
+        return NativeEncoder(self._frozen, self._shape, self._variant)
 
     @cached_property
     def _graphs(self) -> Graphs | None:

@@ -1,13 +1,11 @@
-"""Chooses and loads the compiled library; what crosses its border."""
+"""Finds and loads the compiled libraries; what crosses their border."""
 
 from __future__ import annotations
 
 import ctypes
 import os
-import platform
 from ctypes import POINTER, c_float, c_int, c_int64, c_void_p
 from functools import cache
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -44,22 +42,6 @@ def able() -> dict[str, bool]:
     return {**found, "avx2": torch.cpu._is_avx2_supported()}
 
 
-def has_fast_bf16(vendor: str | None = None) -> bool:
-    """Whether products in bf16 are faster than in fp32: on tiles, and by the pairwise instruction of others than Intel.
-
-    Intel's, where a processor or what it is lent through has no tiles, is half as fast as fp32.
-    """
-    vendor = processor_vendor() if vendor is None else vendor
-    return able()["amx"] or (able()["avx512bf16"] and "Intel" not in vendor)
-
-
-def processor_vendor() -> str:
-    """Who made the processor, as far as the system says."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    return next((line for line in lines if line.startswith("vendor_id")), platform.processor())
-
-
 @cache
 def load(variant: str) -> ctypes.CDLL:
     """The library of one variant, its functions typed.
@@ -82,31 +64,35 @@ def load(variant: str) -> ctypes.CDLL:
     return found
 
 
-@cache
-def chosen() -> tuple[str | None, str]:
-    """The variant that is used here, and why; None: the plain torch path.
+def runnable() -> tuple[tuple[str, ...], str]:
+    """The variants that may be used here, the ablest first, and why it is these; empty where it is all there are.
 
     `PROMPTGRAFT_NATIVE=0` turns the native path off; a variant's name asks for that one.
     """
     asked = os.environ.get(SWITCH, "")
     if asked == "0":
-        return None, f"turned off by {SWITCH}=0"
+        return (), f"turned off by {SWITCH}=0"
     if not is_made_for_this_machine():
-        return None, "it is for Linux on x86-64"
+        return (), "it is for Linux on x86-64"
     possible = [name for name, can in able().items() if can]
     if not possible:
-        return None, "this processor has neither AVX2 nor AVX-512"
+        return (), "this processor has neither AVX2 nor AVX-512"
     if asked in VARIANTS and asked not in possible:
-        return None, f"{SWITCH}={asked}, but this processor cannot run it"
-    why = f"not compiled when promptgraft was installed; with a C++ compiler (g++) there, {COMPILE} does that"
+        return (), f"{SWITCH}={asked}, but this processor cannot run it"
+    found, why = (
+        [],
+        f"not compiled when promptgraft was installed; with a C++ compiler (g++) there, {COMPILE} does that",
+    )
     for variant in [asked] if asked in VARIANTS else possible:
         try:
             load(variant)
         except OSError as error:
             why = str(error) if library(variant).exists() else why
             continue
-        return variant, "the ablest that this processor runs" if variant != asked else f"{SWITCH}={asked}"
-    return None, why
+        found.append(variant)
+    if not found:
+        return (), why
+    return tuple(found), f"{SWITCH}={asked}" if asked in VARIANTS else ""
 
 
 def left_out() -> list[str]:
