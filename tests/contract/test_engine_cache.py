@@ -53,6 +53,8 @@ def digests(folder: Path) -> list[str]:
     return [make_artefact(*pair).digest + str(pair[0].result.scores) for pair in found]
 
 
+@pytest.mark.every_path
+@pytest.mark.usefixtures("each_path")
 def test_the_same_bits_without_cold_and_warm(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "models").symlink_to(folder.parent)
     monkeypatch.setenv("PROMPTGRAFT_HOME", str(tmp_path))
