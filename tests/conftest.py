@@ -64,14 +64,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """On all paths but the first only what is marked `every_path` is quick enough for `make test`."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On all paths but the first: what is marked `every_path` is quick, all else is slow; what is slow is left out."""
     from paths import PATHS
 
+    left_out = []
     for item in items:
         asked = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-        if asked.get("each_path", PATHS[0]) != PATHS[0] and item.get_closest_marker("every_path") is None:
-            item.add_marker(pytest.mark.slow)
+        if asked.get("each_path", PATHS[0]) == PATHS[0] or item.get_closest_marker("every_path"):
+            continue
+        if item.get_closest_marker("slow"):
+            left_out.append(item)
+        item.add_marker(pytest.mark.slow)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        gone = set(left_out)
+        items[:] = [item for item in items if item not in gone]
 
 
 @pytest.fixture(scope="module")
