@@ -56,7 +56,7 @@ venv: .venv/.ready .venv/.native
 	@command -v $(PYTHON) >/dev/null || { echo "no $(PYTHON) here; name a Python, 3.11 or newer: make PYTHON=..." >&2; exit 1; }
 	@$(PYTHON) scripts/before_setup.py "$(PIP_FLAGS)" "$(or $(MAKECMDGOALS),demo)"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install $(if $(wildcard $@),--quiet) $(PIP_FLAGS) -c constraints.txt -e ".[dev]"
 	touch $@
 
 # The installation compiles the native path; here it says what was left out, and compiles again what has changed.

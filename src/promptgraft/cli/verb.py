@@ -87,8 +87,9 @@ def one_line(say: Say) -> Iterator[None]:
 @contextmanager
 def library_warnings(say: Say) -> Iterator[None]:
     """Warnings of ours as notes; other libraries' only with `--debug`."""
-    if not say.debug:  # says at import, and not as a warning, that it would rather have a home it can write to
+    if not say.debug:  # what these two log is no concern of the user's, or what a line of ours says
         logging.getLogger("matplotlib").setLevel(logging.ERROR)
+        os.environ.setdefault("HF_HUB_VERBOSITY", "error")
 
     def show(message: Warning | str, category: type[Warning], filename: str, *_: Any, **__: Any) -> None:
         if say.debug or f"{os.sep}promptgraft{os.sep}" in filename:
