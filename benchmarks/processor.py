@@ -7,7 +7,8 @@ import platform
 import sys
 from functools import cache
 
-from promptgraft.kernels.native.library import SWITCH, able, has_fast_bf16
+from promptgraft.kernels.native.library import SWITCH, able
+from promptgraft.model import paths
 
 CLASSES = ("avx2", "avx512", "amx")
 """Each can do what those before it can."""
@@ -75,5 +76,4 @@ def mimic(kind: str) -> None:
 
 def fast_bf16() -> bool:
     """Whether bf16 is multiplied faster than fp32 by what is measured."""
-    kind, mimicked = processor()
-    return kind == "amx" or (kind == "avx512" and not mimicked and has_fast_bf16())
+    return paths.choice().fastest == "bf16"
