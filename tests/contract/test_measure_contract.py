@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -39,6 +39,11 @@ class Direct:
         prompt_of = None if prompt is None else torch.zeros(tokens.sequences, dtype=torch.long)
         with torch.no_grad():
             return self.backbone.forward(Batch(tokens, prompt_of), prompts, read), tokens
+
+    def hidden_each(
+        self, prompts: Sequence[Prompt], examples: Sequence[Example], target: Target, read: Read
+    ) -> Iterator[tuple[Tensor, Tokens]]:
+        return (self.hidden(prompt, examples, target, read) for prompt in prompts)
 
 
 def make_prompt(backbone: Backbone, seed: int, size: float = 0.02) -> Prompt:
@@ -91,6 +96,15 @@ def test_a_score_is_finite_with_its_cost_and_error(
 
 def test_the_same_question_has_the_same_answer(measure: Measure, source: Source, target: Target, view: Direct) -> None:
     assert measure.score(source, target, view) == measure.score(source, target, view)
+
+
+def test_sources_together_score_as_each_alone(
+    measure: Measure, source: Source, target: Target, view: Direct, backbone: Backbone
+) -> None:
+    other = Source("first", make_prompt(backbone, 3), "cls", source.embeddings)
+    sources = [source, other, source]
+    assert [*measure.score_all(sources, target, view)] == [measure.score(one, target, view) for one in sources]
+    assert [*measure.score_all([], target, view)] == []
 
 
 def test_a_prompt_that_drowns_the_text_scores_below_a_gentle_one(

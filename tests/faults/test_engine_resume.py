@@ -15,7 +15,8 @@ from torch import Tensor
 
 from disk import full_disk
 from promptgraft.engine.keep import make_artefact
-from promptgraft.engine.local import Event, LocalEngine
+from promptgraft.engine.local import LocalEngine
+from promptgraft.engine.progress import Event
 from promptgraft.engine.result import Finished
 from promptgraft.engine.store import Store
 from promptgraft.errors import PromptgraftError

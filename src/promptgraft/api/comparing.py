@@ -8,7 +8,7 @@ from pathlib import Path
 from promptgraft.api.jobs import choose_sources, compare_jobs
 from promptgraft.api.opening import as_bank, free_text, opened
 from promptgraft.bank.bank import Bank
-from promptgraft.engine.local import Progress
+from promptgraft.engine.progress import Progress
 from promptgraft.engine.rank import Ranking, candidates, rank_sources
 from promptgraft.errors import RunError
 from promptgraft.method.job import Source, row_label
@@ -23,7 +23,7 @@ def rank(
     model: Backbone | str | Path,
     bank: Bank | str | Path,
     *,
-    measures: Sequence[str] = ("probe", "task-embedding"),
+    measures: Sequence[str] = ("probe",),
     shots: int | None = None,
     seed: int = 0,
     out: str | Path | None = None,
@@ -31,7 +31,11 @@ def rank(
     progress: Progress | None = None,
     **recipe: object,
 ) -> Ranking:
-    """Order the bank's prompts by how well each measure says they should transfer to the task."""
+    """Order the bank's prompts by how well each measure says they should transfer to the task.
+
+    Args:
+        measures: the first gives the order; one that needs a prompt of the target, as `task-embedding` does, trains it.
+    """
     given = opened(task, model, recipe, shots, out=out, device=device, progress=progress)
     sources, left_out = candidates(as_bank(bank), given.backbone, given.task)
     job = given.job("prompt-tuning", seed, {"readout": "linear"})

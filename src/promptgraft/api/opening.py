@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from promptgraft.bank.bank import Bank, open_bank
-from promptgraft.engine.local import LocalEngine, Progress
+from promptgraft.engine.local import LocalEngine
+from promptgraft.engine.progress import Progress
 from promptgraft.engine.store import Store
 from promptgraft.errors import UsageError, unknown
 from promptgraft.method.job import Job, Source

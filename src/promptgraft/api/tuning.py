@@ -10,8 +10,9 @@ from promptgraft.api.jobs import choose_sources, graft_jobs, tune_jobs
 from promptgraft.api.opening import as_bank, free_text, opened
 from promptgraft.bank.bank import Bank
 from promptgraft.engine.keep import make_artefact
-from promptgraft.engine.local import LocalEngine, Progress
+from promptgraft.engine.local import LocalEngine
 from promptgraft.engine.predictor import Predictor
+from promptgraft.engine.progress import Progress
 from promptgraft.engine.result import Finished
 from promptgraft.engine.store import ARTEFACT
 from promptgraft.method.job import Job

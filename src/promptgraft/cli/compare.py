@@ -65,11 +65,11 @@ def compare(
     from promptgraft import api
     from promptgraft.report.compare import write
 
-    opened = columns.open(task)
-    say.note(*opened.notes)
-    note_slow_arithmetic(say, recipe.arithmetic, device)
-    folder = run_folder(out, "compare", opened)
     with progress(say) as told:
+        opened = columns.open(task)
+        say.note(*opened.notes)
+        note_slow_arithmetic(say, recipe.arithmetic, device)
+        folder = run_folder(out, "compare", opened)
         comparison = api.compare(
             opened,
             model,

@@ -25,6 +25,7 @@ from promptgraft.cli.options import (
     option_values,
     run_folder,
 )
+from promptgraft.cli.progress import progress
 from promptgraft.cli.say import Say
 from promptgraft.cli.verb import verb
 
@@ -66,26 +67,27 @@ def estimate(
     """
     from promptgraft import api
 
-    opened = columns.open(task)
-    say.note(*opened.notes)
-    note_slow_arithmetic(say, recipe.arithmetic, device)
-    found = api.estimate(
-        verb,
-        opened,
-        model,
-        bank,
-        source=source,
-        method=method,
-        options=option_values(options, panda),
-        shots=shots,
-        seeds=seeds.chosen(SEEDS if verb == "compare" else 1),
-        rows=chosen_rows(methods),
-        unlabelled=unlabelled,
-        baselines=baselines,
-        out=run_folder(out, verb, opened),
-        device=device,
-        **recipe.given(),
-    )
+    with progress(say, "reading task and model, and measuring this machine"):
+        opened = columns.open(task)
+        say.note(*opened.notes)
+        note_slow_arithmetic(say, recipe.arithmetic, device)
+        found = api.estimate(
+            verb,
+            opened,
+            model,
+            bank,
+            source=source,
+            method=method,
+            options=option_values(options, panda),
+            shots=shots,
+            seeds=seeds.chosen(SEEDS if verb == "compare" else 1),
+            rows=chosen_rows(methods),
+            unlabelled=unlabelled,
+            baselines=baselines,
+            out=run_folder(out, verb, opened),
+            device=device,
+            **recipe.given(),
+        )
     say.note(*(f"{label} would be skipped: {reason}" for label, reason in found.skipped.items()))
     show(say, found)
 

@@ -9,15 +9,20 @@ import typer
 
 from promptgraft.cli.labelled import as_text, rows_of, written
 from promptgraft.cli.options import DeviceOption, note_slow_arithmetic
+from promptgraft.cli.progress import progress
 from promptgraft.cli.say import Say
 from promptgraft.cli.verb import verb
 from promptgraft.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from promptgraft.cli.progress import Told
     from promptgraft.engine.predictor import Predictor
     from promptgraft.task.task import Example
+
+AT_ONCE = 4096
+"""Rows of a file that are labelled together: some hundred batches' worth, so that few are not full."""
 
 
 @verb
@@ -55,14 +60,15 @@ def predict(
     if bool(text) == (file is not None):
         raise UsageError("give what to label", do="either --text TEXT or --file FILE")
     note_slow_arithmetic(say, arithmetic, device)
-    predictor = api.load(path, model, device=device, arithmetic="auto" if arithmetic == "int8" else arithmetic)
-    if file is None:
-        rows, examples = typed(text or [], pair or [])
-    else:
-        rows, examples = rows_of(file, predictor.task, text_column, pair_column)
-    if arithmetic == "int8":
-        predictor = quickened(predictor, api.load(path, model, device=device, arithmetic="int8"), examples, say)
-    answers = answered(predictor, examples)
+    with progress(say, "reading model and rows") as told:
+        predictor = api.load(path, model, device=device, arithmetic="auto" if arithmetic == "int8" else arithmetic)
+        if file is None:
+            rows, examples = typed(text or [], pair or [])
+        else:
+            rows, examples = rows_of(file, predictor.task, text_column, pair_column)
+        if arithmetic == "int8":
+            predictor = quickened(predictor, api.load(path, model, device=device, arithmetic="int8"), examples, say)
+        answers = list(answered(predictor, examples, told))
     labelled = [row | answer for row, answer in zip(rows, answers, strict=True)]
     if out is not None:
         written(labelled, out)
@@ -93,8 +99,18 @@ def quickened(exact: Predictor, quick: Predictor, examples: Sequence[Example], s
     return quick if found.holds else exact
 
 
-def answered(predictor: Predictor, examples: Sequence[Example]) -> list[dict[str, Any]]:
-    """Prediction, and its probability where there are classes, of every example."""
+def answered(predictor: Predictor, examples: Sequence[Example], told: Told | None) -> Iterator[dict[str, Any]]:
+    """Prediction, and its probability where there are classes, of every example; some thousand at a time."""
+    from promptgraft.engine.progress import Event
+
+    for start in range(0, len(examples), AT_ONCE):
+        if told is not None:
+            told(Event(start, len(examples), "labelling", unit="rows", behind=start / len(examples)))
+        yield from some_answered(predictor, examples[start : start + AT_ONCE])
+
+
+def some_answered(predictor: Predictor, examples: Sequence[Example]) -> list[dict[str, Any]]:
+    """The answers to a few, in shared batches."""
     if predictor.task.kind not in ("classification", "pair"):
         return [{"prediction": as_text(value)} for value in predictor.predict(examples)]
     shares = predictor.predict_proba(examples)

@@ -1,84 +1,189 @@
-"""How far long work is and how long it will still take: bars on a terminal, elsewhere a line every ten seconds."""
+"""How far long work is and when it should end: bars on a terminal, elsewhere a line at least every ten seconds.
+
+What works says where it is whenever it has moved. A thread beside it repeats what runs now and for how long, so that
+nothing is silent, whatever it is busy with.
+"""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from promptgraft.cli.say import Say
 
 if TYPE_CHECKING:
-    from promptgraft.engine.local import Event
+    from promptgraft.engine.progress import Event
 
 FIRST, EVERY = 2.0, 10.0  # seconds until the first line, and between two
+BEAT = 0.5
+FOUNDED = 0.05  # of the cost of all work: less says nothing of the pace
+LONG = 10.0  # seconds after which it is said how long something has run
 Told = Callable[["Event"], None]
 
 
+class Shown(Protocol):
+    """What shows progress."""
+
+    def tell(self, event: Event) -> None:
+        """Work has moved."""
+        ...
+
+    def beat(self) -> None:
+        """Time has passed."""
+        ...
+
+
 @contextmanager
-def progress(say: Say) -> Iterator[Told | None]:
-    """What to hand to the engine as its `progress`; None with `--quiet`."""
+def progress(say: Say, first: str = "reading task and model") -> Iterator[Told | None]:
+    """What to hand to the engine as its `progress`; None with `--quiet`.
+
+    Args:
+        first: what is done before anything is told.
+    """
     if say.quiet:
         yield None
     elif say.err.is_terminal:
-        with bars(say) as shown:
-            yield Bars(shown).tell
+        with bars(say) as shown, beating(Bars(shown, Pace(first))) as told:
+            yield told
     else:
-        yield Lines(say).tell
+        with beating(Lines(say, Pace(first))) as told:
+            yield told
+
+
+@contextmanager
+def beating(shown: Shown) -> Iterator[Told]:
+    """Lets time pass for what is shown, until the work ends or is stopped."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(BEAT):
+            shown.beat()
+
+    thread = threading.Thread(target=beat, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield shown.tell
+    finally:
+        ended.set()
+        thread.join(timeout=1.0)
+
+
+class Pace:
+    """Where work is, since when, and when it should end.
+
+    Args:
+        first: what is done before anything is told.
+        clock: seconds that only grow.
+    """
+
+    def __init__(self, first: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.first, self.clock = first, clock
+        self.event: Event | None = None
+        self.started = self._began = self._moved = self._named = clock()
+        self._given = 0.0
+
+    def tell(self, event: Event) -> None:
+        """Work has moved; other pieces than before have a pace of their own."""
+        now, before = self.clock(), self.event
+        if before is None or (before.unit, before.jobs) != (event.unit, event.jobs) or event.done < before.done:
+            self._began, self._given = now, event.share
+        elif event.steps and not before.steps:
+            self._given += event.share - before.share  # steps that an earlier call had done
+        if before is None or event.label != before.label:
+            self._named = now
+        self.event, self._moved = event, now
+
+    @property
+    def passed(self) -> float:
+        """Seconds since the command began."""
+        return self.clock() - self.started
+
+    @property
+    def now(self) -> str:
+        """What runs now, and for how long if it is long."""
+        if self.event is None:
+            return lasting(self.first, self.passed)
+        step = f"step {self.event.step} of {self.event.steps} of " if self.event.steps else ""
+        return lasting(step + self.event.label, self.clock() - self._named)
+
+    @property
+    def left(self) -> str:
+        """Time to the end at the pace so far; nothing where too little is done, or what runs now is overdue."""
+        if self.event is None or (done := self.event.share - self._given) < FOUNDED or self.event.share >= 1:
+            return ""
+        whole, silent = (self._moved - self._began) / done, self.clock() - self._moved
+        runs_on = whole * (self.event.behind + self.event.running - self.event.share)
+        seconds = whole * (1 - self.event.share) - silent
+        if seconds <= 0 or silent > runs_on + LONG:
+            return ""
+        return f"about {seconds:.0f} s left" if seconds < 100 else f"about {seconds / 60:.0f} min left"
+
+
+def lasting(what: str, seconds: float) -> str:
+    """What runs, and for how long if it is long."""
+    return f"{what} for {seconds:.0f} s" if what and seconds >= LONG else what
 
 
 def bars(say: Say) -> Progress:
     """Two bars that vanish when the work is done."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, TextColumn("{task.fields[left]}"), console=say.err, transient=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}"), TimeElapsedColumn())
+    return Progress(*columns, TextColumn("{task.fields[aside]}"), console=say.err, transient=True)
 
 
 class Bars:
-    """A bar of jobs, and one of the steps of those in training."""
+    """A bar of jobs, and one of what runs now."""
 
-    def __init__(self, shown: Progress) -> None:
-        self.shown = shown
-        self.began = time.monotonic()
+    def __init__(self, shown: Progress, pace: Pace) -> None:
+        self.shown, self.pace = shown, pace
         self.rows: dict[str, TaskID] = {}
+        self._one_at_a_time = threading.Lock()
+        self.beat()
 
     def tell(self, event: Event) -> None:
-        self._set("jobs", "jobs", event.done, event.jobs, left(event, self.began))
-        if event.steps:
-            self._set("steps", event.label, event.step, event.steps, f"loss {event.loss:.3f}")
+        self.pace.tell(event)
+        self.beat()
 
-    def _set(self, row: str, name: str, done: int, total: int, text: str) -> None:
+    def beat(self) -> None:
+        with self._one_at_a_time:
+            event = self.pace.event
+            if event is None:
+                self._set("now", self.pace.now, 0, None, "")
+                return
+            self._set("all", event.unit, event.done, event.jobs, self.pace.left)
+            loss = f"loss {event.loss:.3f}" if event.steps and event.loss else ""
+            self._set("now", self.pace.now, event.step, event.steps or None, loss)
+
+    def _set(self, row: str, name: str, done: int, total: int | None, aside: str) -> None:
         if row not in self.rows:
-            self.rows[row] = self.shown.add_task(name, total=total, left=text)
-        self.shown.update(self.rows[row], description=name, completed=done, total=total, left=text)
+            self.rows[row] = self.shown.add_task(name, total=total, aside=aside, count="")
+        count = "" if total is None else f"{done}/{total}"
+        self.shown.update(self.rows[row], description=name, completed=done, total=total, aside=aside, count=count)
 
 
 class Lines:
-    """A line every ten seconds."""
+    """A line at least every ten seconds, and no more of them."""
 
-    def __init__(self, say: Say) -> None:
-        self.say = say
-        self.began = time.monotonic()
-        self.next = self.began + FIRST
+    def __init__(self, say: Say, pace: Pace) -> None:
+        self.say, self.pace = say, pace
+        self._next = pace.clock() + FIRST
+        self._one_at_a_time = threading.Lock()
 
     def tell(self, event: Event) -> None:
-        now = time.monotonic()
-        if now < self.next:
-            return
-        self.next = now + EVERY
-        training = f", step {event.step} of {event.steps} of {event.label}" if event.steps else ""
-        jobs = f"{event.done} of {event.jobs} jobs{training}"
-        self.say.err.print(Text(f"{jobs}, {now - self.began:.0f} s, {left(event, self.began)}"), soft_wrap=True)
+        self.pace.tell(event)
+        self.beat()
 
-
-def left(event: Event, began: float) -> str:
-    """Time to the end at the pace so far."""
-    training = event.together * event.step / event.steps if event.steps else 0.0
-    share = (event.done + training) / max(1, event.jobs)
-    if share <= 0 or share >= 1:
-        return ""
-    seconds = (time.monotonic() - began) * (1 - share) / share
-    return f"about {seconds:.0f} s left" if seconds < 100 else f"about {seconds / 60:.0f} min left"
+    def beat(self) -> None:
+        with self._one_at_a_time:
+            if self.pace.clock() < self._next:
+                return
+            self._next = self.pace.clock() + EVERY
+            event = self.pace.event
+            done = "" if event is None else f"{event.done} of {event.jobs} {event.unit}"
+            facts = ", ".join(filter(None, (done, f"{self.pace.passed:.0f} s", self.pace.left)))
+            self.say.err.print(Text(f"{facts}: {self.pace.now}" if self.pace.now else facts), soft_wrap=True)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from promptgraft.measure.measure import Score
     from promptgraft.task.task import Task
 
-MEASURES = "probe,task-embedding"
+MEASURES = "probe"
 
 
 @verb
@@ -39,22 +39,27 @@ def rank(
     shots: ShotsOption = None,
     device: DeviceOption = "auto",
     seed: Annotated[int, typer.Option(help="Of the rows that are drawn.")] = 0,
-    measures: Annotated[str, typer.Option(help="Which measures; the first gives the order.")] = MEASURES,
+    measures: Annotated[
+        str, typer.Option(metavar="A,B,...", help="Which measures; the first gives the order.")
+    ] = MEASURES,
 ) -> None:
     """Order the prompts of a bank by how well they should suit a task.
 
-    `probe`: how well a linear model reads the labels from the model's states under the prompt (cross-validated);
-    `task-embedding`: cosine of the two tasks' embeddings under their own prompts (Zhong et al. 2024).
+    `probe` decides: how well a linear model reads the labels from the model's states under the prompt
+    (cross-validated). `task-embedding`, the cosine of the two tasks' embeddings under their own prompts (Zhong et al.
+    2024), is computed where it is asked for; it trains a prompt on the task first, which takes much longer.
 
         promptgraft rank reviews.csv --model minilm --bank starter --shots 8
+
+        promptgraft rank reviews.csv --model minilm --bank starter --shots 8 --measures probe,task-embedding
     """
     from promptgraft import api
 
-    opened = columns.open(task)
-    say.note(*opened.notes)
-    note_slow_arithmetic(say, recipe.arithmetic, device)
     names = [name.strip() for name in measures.split(",") if name.strip()]
     with progress(say) as told:
+        opened = columns.open(task)
+        say.note(*opened.notes)
+        note_slow_arithmetic(say, recipe.arithmetic, device)
         ranking = api.rank(
             opened, model, bank, measures=names, shots=shots, seed=seed, device=device, progress=told, **recipe.given()
         )

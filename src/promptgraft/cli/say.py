@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -82,9 +83,13 @@ class Say:
 
 
 def console(*, stderr: bool) -> Console:
-    """A console as wide as its terminal; a pipe has all the width it needs."""
-    made = Console(stderr=stderr, highlight=False)
-    return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=PLAIN_WIDTH)
+    """A console as wide as its terminal; a pipe has all the width it needs.
+
+    It keeps the stream there is now: progress goes on while a library's own output is turned away.
+    """
+    stream = sys.stderr if stderr else sys.stdout
+    made = Console(file=stream, highlight=False)
+    return made if made.is_terminal else Console(file=stream, highlight=False, width=PLAIN_WIDTH)
 
 
 def plain(value: Any) -> Any:

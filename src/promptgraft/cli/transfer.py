@@ -68,11 +68,11 @@ def transfer(
     """
     from promptgraft import api
 
-    opened = columns.open(task)
-    say.note(*opened.notes)
-    note_slow_arithmetic(say, recipe.arithmetic, device)
-    folder = run_folder(out, "transfer", opened)
     with progress(say) as told:
+        opened = columns.open(task)
+        say.note(*opened.notes)
+        note_slow_arithmetic(say, recipe.arithmetic, device)
+        folder = run_folder(out, "transfer", opened)
         outcome = api.transfer(
             opened,
             model,

@@ -65,11 +65,11 @@ def tune(
     """
     from promptgraft import api
 
-    opened = columns.open(task)
-    say.note(*opened.notes)
-    note_slow_arithmetic(say, recipe.arithmetic, device)
-    folder = run_folder(out, "tune", opened)
     with progress(say) as told:
+        opened = columns.open(task)
+        say.note(*opened.notes)
+        note_slow_arithmetic(say, recipe.arithmetic, device)
+        folder = run_folder(out, "tune", opened)
         outcome = api.tune(
             opened,
             model,

@@ -10,7 +10,7 @@ from promptgraft.engine.calibration import Calibration, calibrated
 from promptgraft.engine.local import LocalEngine, by_dependence, packs, unique
 from promptgraft.errors import RunError
 from promptgraft.method.job import Job
-from promptgraft.method.method import Split, Trains, Work, check, find
+from promptgraft.method.method import Split, Trains, Work, check, find, steps_of
 from promptgraft.model.device import tokens_at_once
 from promptgraft.train.loop import STEP_TOKENS
 
@@ -125,9 +125,10 @@ def _training(engine: LocalEngine, known: Calibration, kind: Trains, jobs: Seque
         for job, one in zip(jobs, rows, strict=True)
     ]
     budget = tokens_at_once(engine.backbone, STEP_TOKENS)
+    steps = max(steps_of(job, find(job.method).work(job), one.count) for job, one in zip(jobs, rows, strict=True))
     for runs, tokens in _chunks(sizes, budget):
         length = sum(one.length for one in rows) / len(rows)
-        total += max(job.recipe.steps for job in jobs) * step(runs, tokens, length)
+        total += steps * step(runs, tokens, length)
         most.step(kind, tokens)
     looks = [(job.recipe.evaluations, _rows(engine, job, "validation")) for job in jobs]
     for evaluations, validation in looks:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 
 from promptgraft.engine.interval import interval
 from promptgraft.engine.keep import make_artefact
+from promptgraft.engine.progress import Progress, Teller, cost
 from promptgraft.engine.result import Finished, Result
 from promptgraft.engine.share import Shared
 from promptgraft.engine.store import Store
 from promptgraft.engine.view import JobView
-from promptgraft.errors import RunError
+from promptgraft.errors import PromptgraftError, RunError
 from promptgraft.method.job import Job
 from promptgraft.method.method import Split, check, find
 from promptgraft.model.backbone import Backbone
@@ -31,22 +31,6 @@ HELD_OUT = 0.1
 SCORED: tuple[Split, ...] = ("validation", "test")
 
 
-@dataclass(frozen=True)
-class Event:
-    """Where the engine is: jobs done of all jobs, and steps done of the jobs that train together."""
-
-    done: int
-    jobs: int
-    label: str
-    step: int = 0
-    steps: int = 0
-    loss: float = 0.0
-    together: int = 1
-
-
-Progress = Callable[[Event], None]
-
-
 class LocalEngine:
     """Runs jobs over one backbone in this process.
 
@@ -57,14 +41,12 @@ class LocalEngine:
 
     def __init__(self, backbone: Backbone, *, store: Store | None = None, progress: Progress | None = None) -> None:
         self.backbone = backbone
-        self.shared = Shared(backbone)
+        self.told = Teller(progress)
+        self.shared = Shared(backbone, part=self.told.part)
         self.store = store
-        self.progress = progress
         self.skipped: dict[str, str] = {}
         self._tasks: dict[tuple[str, int | None, int, int], Task] = {}
         self._tuned: dict[str, Tuned] = {}
-        self._wanted = 0
-        self._done = 0
 
     def run(self, jobs: Iterable[Job], *, skip: bool = False) -> Iterator[Finished]:
         """Results of the jobs, each once, as they come; jobs they depend on are run too but not returned.
@@ -82,21 +64,24 @@ class LocalEngine:
                 check(job)
         names = {job.id for job in asked}
         levels = by_dependence(asked)
-        self._wanted, self._done = sum(map(len, levels)), 0
+        self.told.begin({job.id: self._cost(job) for level in levels for job in level})
         for level in levels:
             for finished in self._level(level, skip):
-                self._done += 1
                 if finished.job.id in names:
                     yield finished
 
-    def tell(self, done: int, jobs: int, label: str) -> None:
-        """Say how far work is that is not made of jobs."""
-        if self.progress is not None:
-            self.progress(Event(done, jobs, label))
+    def _cost(self, job: Job) -> float:
+        """For progress: 0 for a job whose result is kept, or that cannot be drawn (it is refused when it is set up)."""
+        if self.told.progress is None or (self.store is not None and self.store.result(job) is not None):
+            return 0.0
+        try:
+            return cost(job, self.task(job))
+        except PromptgraftError:
+            return 0.0
 
     def view(self, job: Job) -> JobView:
         """What a method sees of a job."""
-        return JobView(job, self.task(job), self.shared, self._finished)
+        return JobView(job, self.task(job), self.shared, self._finished, self.told.step)
 
     def _finished(self, job: Job) -> Tuned:
         if job.id not in self._tuned:
@@ -131,6 +116,7 @@ class LocalEngine:
                 else:
                     if kept.tuned is not None:
                         self._tuned[job.id] = kept.tuned
+                    self.told.finish(job.id)
                     yield kept
             yield from self._pack(open_jobs, skip)
             if self.store is not None:
@@ -141,6 +127,7 @@ class LocalEngine:
         groups: dict[tuple[object, ...], list[tuple[Job, JobView, Run, float]]] = {}
         for job in jobs:
             began = time.perf_counter()
+            self.told.now(f"{job.label}, setting up", [job.id])
             try:
                 check(job)
                 view = self.view(job)
@@ -149,6 +136,7 @@ class LocalEngine:
                 if not skip:
                     raise
                 self.skipped[job.label] = str(error)
+                self.told.finish(job.id)
                 continue
             seconds = time.perf_counter() - began
             if isinstance(made, Fit):
@@ -163,16 +151,15 @@ class LocalEngine:
         checkpoints = self.store.checkpoints if self.store is not None else None
         label = members[0][0].label if len(members) == 1 else f"{members[0][0].label} and {len(members) - 1} more"
 
-        def tell(step: int, steps: int, loss: float) -> None:
-            if self.progress is not None:
-                self.progress(Event(self._done, self._wanted, label, step, steps, loss, len(members)))
-
-        trained = train(self.backbone, [run for _, _, run, _ in members], checkpoints=checkpoints, progress=tell)
+        self.told.now(label, [job.id for job, _, _, _ in members])
+        runs = [run for _, _, run, _ in members]
+        trained = train(self.backbone, runs, checkpoints=checkpoints, progress=self.told.step)
         for (job, view, _, seconds), one in zip(members, trained, strict=True):
             yield self._finish(job, view, one, seconds)
 
     def _finish(self, job: Job, view: JobView, trained: Trained, extra: float = 0.0) -> Finished:
         """Score, keep, tell."""
+        self.told.now(f"{job.label}, scoring")
         scores, rows, intervals = self._scores(view, trained)
         result = Result(
             id=job.id,
@@ -203,8 +190,7 @@ class LocalEngine:
             self._tuned[job.id] = trained.tuned  # what other jobs may require; tuned weights are no one's teacher
         elif self.store is not None and not self.store.keep_weights:
             finished = Finished(job, result, None, trained.history)
-        if self.progress is not None:
-            self.progress(Event(self._done + 1, self._wanted, job.label))
+        self.told.finish(job.id)
         return finished
 
     def _scores(

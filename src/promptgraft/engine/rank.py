@@ -109,10 +109,12 @@ def rank_sources(
         try:
             prompt, cost = _target_prompt(engine, job, view) if "target-prompt" in measure.needs else (None, 0)
             target = Target(labelled, view.encoding(), prompt)
+            engine.told.begin(dict.fromkeys((source.name for source in sources), 0.0), "prompts")
+            engine.told.now(name)
             scores[name] = []
-            for source in sources:
-                scores[name].append(measure.score(_seen(source), target, view))
-                engine.tell(len(scores[name]), len(sources), f"{name} of {source.name}")
+            for source, score in zip(sources, measure.score_all(list(map(_seen, sources)), target, view), strict=True):
+                scores[name].append(score)
+                engine.told.finish(source.name)
         except RunError as error:
             skipped[name] = str(error)
             scores.pop(name, None)

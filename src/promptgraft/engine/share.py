@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import groupby, islice
 
 import torch
 from jaxtyping import Float
@@ -13,14 +15,22 @@ from promptgraft.engine.cache import Cache, EntryKind, key_of, open_cache
 from promptgraft.engine.identity import FORWARD, code, machine
 from promptgraft.model.backbone import Backbone, Encoding, Pooling, Read
 from promptgraft.model.tokens import Tokens
-from promptgraft.prompt.prompt import Prompt
+from promptgraft.prompt.prompt import Prompt, stack
 from promptgraft.task.task import Example, Kind
-from promptgraft.train.predict import pooled
+from promptgraft.train.predict import pooled_each
 
 # Hidden states kept in memory; the oldest go first. 1.5 GiB holds the pooled states of half a million rows of minilm.
 KEPT_BYTES = 1_500_000_000
+# Tokens, over all prompts, that are passed in company: batches are full long before that, and larger splits would hold
+# the states of every prompt in memory at a time.
+COMPANY_TOKENS = 65_536
 # Fewer characters are tokenised before the tokenizer's identity, which names their file, is made.
 LARGE = 200_000
+
+
+def quiet(_: str) -> AbstractContextManager[None]:
+    """Says nothing."""
+    return nullcontext()
 
 
 class Shared:
@@ -34,10 +44,17 @@ class Shared:
     Attributes:
         cut: task name -> how many inputs were longer than allowed.
         chosen: what a probe was asked -> its choice, and the note that says so.
+        part: entered with words for what is computed, while it is.
     """
 
-    def __init__(self, backbone: Backbone, cache: Cache | None = None) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        cache: Cache | None = None,
+        part: Callable[[str], AbstractContextManager[None]] = quiet,
+    ) -> None:
         self.backbone = backbone
+        self.part = part
         self.cache = open_cache() if cache is None else cache
         self.cut: dict[str, int] = {}
         self.chosen: dict[Hashable, tuple[str, str]] = {}
@@ -60,16 +77,29 @@ class Shared:
 
     def states(self, tokens: Tokens, prompt: Prompt | None, read: Read) -> Float[Tensor, "N H"]:
         """Frozen hidden states under a prompt, once."""
-        values = None if prompt is None else prompt.values
-        key = (id(tokens), id(values), None if prompt is None else prompt.placement, read)
-        return self._keep(key, (tokens, values), lambda: self._computed("states", prompt, tokens, read))
+        return self._in_company(tokens, () if prompt is None else (prompt,), read)
+
+    def states_each(self, tokens: Tokens, prompts: Sequence[Prompt], read: Read) -> Iterator[Float[Tensor, "N H"]]:
+        """The same rows' states under each of several prompts in turn, once; rows of neighbours share batches."""
+        for some in companies(prompts, len(tokens.ids)):
+            yield from self._in_company(tokens, some, read).tensor_split(len(some))
+
+    def _in_company(self, tokens: Tokens, prompts: Sequence[Prompt], read: Read) -> Float[Tensor, "N H"]:
+        """States of all rows under the first prompt, then the next.
+
+        What is kept is kept for the company as a whole: where a row's last bits depend on what else was in its batch
+        (plain torch), no order of questions changes them.
+        """
+        values = [prompt.values for prompt in prompts]
+        key = (id(tokens), *map(id, values), *(prompt.placement for prompt in prompts[:1]), read)
+        return self._keep(key, (tokens, values), lambda: self._computed("states", prompts, tokens, read))
 
     def describe(self, texts: Sequence[str], pooling: Pooling) -> Float[Tensor, "C H"]:
         """Embeddings of texts without a prompt, once."""
         key = (tuple(texts), pooling)
         if key not in self._described:
             tokens = self.backbone.tokenize_texts(list(texts))
-            self._described[key] = self._computed("descriptions", None, tokens, pooling)
+            self._described[key] = self._computed("descriptions", (), tokens, pooling)
         return self._described[key]
 
     def _tokenize(self, examples: tuple[Example, ...], kind: Kind, encoding: Encoding, max_length: int) -> Tokens:
@@ -79,20 +109,24 @@ class Shared:
         rows = [(one.text, one.pair, one.choices, one.tokens) for one in examples]
         if sum(map(characters, examples)) < LARGE:
             return as_tokens(make())
-        key = key_of([self.backbone.reading, code("model"), rows, kind, encoding, max_length])
-        return as_tokens(self.cache.get("tokens", key, make))
+        with self.part(f"tokenising {len(examples):,} rows"):
+            key = key_of([self.backbone.reading, code("model"), rows, kind, encoding, max_length])
+            return as_tokens(self.cache.get("tokens", key, make))
 
-    def _computed(self, kind: EntryKind, prompt: Prompt | None, tokens: Tokens, read: Read) -> Float[Tensor, "N H"]:
+    def _computed(self, kind: EntryKind, prompts: Sequence[Prompt], tokens: Tokens, read: Read) -> Float[Tensor, "N H"]:
         """Hidden states from the disk, or from the backbone."""
         backbone = self.backbone
         content = {"ids": tokens.ids, "types": tokens.types, "starts": tokens.starts}
-        if prompt is not None:
-            content["prompt"] = prompt.values
-        placement = None if prompt is None else prompt.placement
+        if prompts:
+            together = stack(prompts)
+            content |= {"prompt": together.table, "prompt_starts": together.starts}
+        placement = prompts[0].placement if prompts else None
         # The machine is part of it: another processor, or another number of threads, gives other last bits.
         model = (backbone.fingerprint, backbone.family, backbone.heads, backbone.arithmetic)
         key = key_of([model, machine(), code(*FORWARD), placement, read], content)
-        return self.cache.get(kind, key, lambda: {"states": pooled(backbone, prompt, tokens, read)})["states"]
+        under = f" under {len(prompts)} prompts" if len(prompts) > 1 else ""
+        with self.part(f"passing {tokens.count:,} rows{under} through the model"):
+            return self.cache.get(kind, key, lambda: {"states": pooled_each(backbone, prompts, tokens, read)})["states"]
 
     def _keep(self, key: Hashable, alive: object, make: Callable[[], Tensor]) -> Tensor:
         if key in self._states:
@@ -104,6 +138,18 @@ class Shared:
         while total > KEPT_BYTES and len(self._states) > 1:
             total -= self._states.popitem(last=False)[1][1].nbytes
         return value
+
+
+def companies(prompts: Sequence[Prompt], tokens: int) -> Iterator[list[Prompt]]:
+    """Neighbours of one kind, as many as a company holds, at least one.
+
+    Args:
+        tokens: of the rows that each prompt is for.
+    """
+    most = max(1, COMPANY_TOKENS // max(1, tokens))
+    for _, alike in groupby(prompts, lambda prompt: (prompt.depth, prompt.placement)):
+        while some := list(islice(alike, most)):
+            yield some
 
 
 def characters(example: Example) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -30,15 +30,27 @@ CHOSEN_BY_PROBE = frozenset({"classification", "pair", "regression"})
 
 
 class JobView:
-    """The engine's side of `method.View` for one job."""
+    """The engine's side of `method.View` for one job.
 
-    def __init__(self, job: Job, task: Task, shared: Shared, finished: Callable[[Job], Tuned]) -> None:
+    Args:
+        told: of steps done, and of how many, in a set-up that takes long.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        task: Task,
+        shared: Shared,
+        finished: Callable[[Job], Tuned],
+        told: Callable[[int, int], None] | None = None,
+    ) -> None:
         self.job = job
         self.task = task
         self.backbone: Backbone = shared.backbone
         self.notes: list[str] = []
         self._shared = shared
         self._finished = finished
+        self._told = told
         self._encoding: Encoding | None = None
         self.pooling: Pooling = self._choose_pooling()
 
@@ -55,6 +67,10 @@ class JobView:
 
     def finished(self, job: Job) -> Tuned:
         return self._finished(job)
+
+    def tell(self, step: int, steps: int) -> None:
+        if self._told is not None:
+            self._told(step, steps)
 
     def answers(self, tuned: Tuned, split: Split) -> Tensor:
         tokens = self.tokens(split, tuned.encoding)
@@ -86,9 +102,19 @@ class JobView:
         self, prompt: Prompt | None, examples: Sequence[Example], target: Target, read: Read
     ) -> tuple[Float[Tensor, "N H"], Tokens]:
         """The measures' side of the view: states of any examples of the target."""
-        length = self.job.recipe.max_length
-        tokens = self._shared.tokens(tuple(examples), target.task.kind, target.encoding, length, target.task.name)
+        tokens = self._tokens_of(examples, target)
         return self._shared.states(tokens, prompt, read), tokens
+
+    def hidden_each(
+        self, prompts: Sequence[Prompt], examples: Sequence[Example], target: Target, read: Read
+    ) -> Iterator[tuple[Float[Tensor, "N H"], Tokens]]:
+        """The same under each of several prompts in turn."""
+        tokens = self._tokens_of(examples, target)
+        return ((states, tokens) for states in self._shared.states_each(tokens, prompts, read))
+
+    def _tokens_of(self, examples: Sequence[Example], target: Target) -> Tokens:
+        length = self.job.recipe.max_length
+        return self._shared.tokens(tuple(examples), target.task.kind, target.encoding, length, target.task.name)
 
     def encoding(self) -> Encoding:
         if self._encoding is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol
 
@@ -92,6 +92,12 @@ class View(Protocol):
         """
         ...
 
+    def hidden_each(
+        self, prompts: Sequence[Prompt], examples: Sequence[Example], target: Target, read: Read
+    ) -> Iterator[tuple[Float[Tensor, "N H"], Tokens]]:
+        """The same under each of several prompts in turn, whose rows share batches."""
+        ...
+
 
 class Measure(Protocol):
     """A score of how well a source prompt should transfer to a target. Options are the dataclass's fields.
@@ -113,6 +119,10 @@ class Measure(Protocol):
             RunError: something that the measure needs is not there, or the target is of a kind it cannot judge.
         """
         ...
+
+    def score_all(self, sources: Sequence[Source], target: Target, view: View) -> Iterator[Score]:
+        """Scores of several sources, in their order; a measure that can look at them together says how."""
+        yield from (self.score(source, target, view) for source in sources)
 
 
 MEASURES: dict[str, type[Measure]] = {}

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import ClassVar
 
+from jaxtyping import Float
+from torch import Tensor
+
 from promptgraft.errors import RunError
-from promptgraft.measure.measure import Need, Score, Source, Target, View, register
+from promptgraft.measure.measure import Measure, Need, Score, Source, Target, View, register
+from promptgraft.model.backbone import Read
+from promptgraft.model.tokens import Tokens
 from promptgraft.readout.features import features
 from promptgraft.readout.probe import cross_validate
 from promptgraft.readout.problem import KINDS
-from promptgraft.task.task import Kind
+from promptgraft.task.task import Example, Kind
 
 
 @register
 @dataclass(frozen=True)
-class ProbeScore:
+class ProbeScore(Measure):
     """Cross-validated score of a probe: accuracy (tagging: of words), R squared for regression.
 
     Attributes:
@@ -34,13 +41,34 @@ class ProbeScore:
 
     def score(self, source: Source, target: Target, view: View) -> Score:
         """Features are pooled as the source's prompt was tuned to be; one pass of every labelled training row."""
+        examples = self._labelled(target)
+        return self._judged(*view.hidden(source.prompt, examples, target, read_of(source, target)), examples, target)
+
+    def score_all(self, sources: Sequence[Source], target: Target, view: View) -> Iterator[Score]:
+        """As `score`, the rows of neighbours that pool alike in shared batches."""
+        examples = self._labelled(target)
+        for read, alike in groupby(sources, lambda source: read_of(source, target)):
+            prompts = [source.prompt for source in alike]
+            for hidden, tokens in view.hidden_each(prompts, examples, target, read):
+                yield self._judged(hidden, tokens, examples, target)
+
+    def _labelled(self, target: Target) -> tuple[Example, ...]:
         if target.task.kind not in self.kinds:
             raise RunError(f"measure 'probe' cannot judge a {target.task.kind} task", where=target.task.name)
         examples = tuple(example for example in target.task.train if example.label is not None)
         if len(examples) < 2:
             raise RunError("measure 'probe' needs at least two rows with labels", where=target.task.name)
-        read = "tokens" if target.task.kind == "tagging" else source.pooling
-        hidden, tokens = view.hidden(source.prompt, examples, target, read)
+        return examples
+
+    def _judged(
+        self, hidden: Float[Tensor, "N H"], tokens: Tokens, examples: Sequence[Example], target: Target
+    ) -> Score:
+        """The cross-validated score of features."""
         seen = features(hidden, tokens, target.encoding)
         estimate = cross_validate(target.task, examples, seen, tokens, self.seed, self.repeats)
         return Score(estimate.value, len(examples), estimate.error, tuple(estimate.hits.tolist()))
+
+
+def read_of(source: Source, target: Target) -> Read:
+    """Which states a probe of the target reads under the source's prompt."""
+    return "tokens" if target.task.kind == "tagging" else source.pooling

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptgraft.errors import RunError
-from promptgraft.measure.measure import Need, Score, Source, Target, View, register
+from promptgraft.measure.measure import Measure, Need, Score, Source, Target, View, register
 from promptgraft.model.backbone import Pooling
 from promptgraft.prompt.prompt import Prompt
 from promptgraft.task.task import Example, Task
@@ -22,7 +22,7 @@ EXAMPLES = 100
 
 @register
 @dataclass(frozen=True)
-class TaskEmbedding:
+class TaskEmbedding(Measure):
     """cos(h_s, h_t), h the mean last-layer state of a task's training examples under its own prompt.
 
     PANDA (Zhong et al., TKDE 2024, equation 2). The stored sources do not say which state, which examples or

@@ -31,12 +31,20 @@ class Work:
         terms: loss terms beyond that of the labels.
         teachers: models that are run over the batch at every step.
         probes: probes that are fitted, each over frozen features of the training rows.
+        epochs: how often its steps go over the training rows; None: as the recipe's number of steps has it.
     """
 
     trains: Trains | None
     terms: int = 0
     teachers: int = 0
     probes: int = 0
+    epochs: int | None = None
+
+
+def steps_of(job: Job, work: Work, rows: int) -> int:
+    """How many steps of the recipe's batch a job takes on so many training rows."""
+    batch = max(1, min(job.recipe.batch, rows))
+    return job.recipe.steps if work.epochs is None else -(-work.epochs * rows // batch)
 
 
 class View(Protocol):
@@ -77,6 +85,10 @@ class View(Protocol):
 
     def similarity(self, source: Source, target: Tuned, pooling: str, data: str) -> float:
         """Cosine of the two task embeddings (the `task-embedding` measure)."""
+        ...
+
+    def tell(self, step: int, steps: int) -> None:
+        """How far a set-up is that takes long."""
         ...
 
 

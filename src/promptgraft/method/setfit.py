@@ -7,7 +7,7 @@ import io
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any, ClassVar
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from promptgraft.errors import MissingExtraError, RunError
 from promptgraft.kernels.dropout import Dropout
 from promptgraft.method.job import Job
-from promptgraft.method.method import Method, Need, View, register
+from promptgraft.method.method import Method, Need, View, Work, register
 from promptgraft.method.setup import generator
 from promptgraft.model.backbone import Backbone, Batch, Pooling
 from promptgraft.model.tokens import Tokens
@@ -28,6 +28,8 @@ from promptgraft.train.run import Fit, Tuned
 PAIRS = 20
 """Positive and negative pairs a row (R in section 4 of the paper)."""
 BATCH = 16
+ROWS_A_ROW = 4 * PAIRS
+"""Rows that pass for each training row: two of every positive and every negative pair."""
 DROPOUT = 0.1
 """Of the encoders that SetFit was published with; the one place, beside PANDA as released, where a model drops out."""
 
@@ -51,12 +53,16 @@ class SetFit(Method):
     def requires(self, job: Job) -> tuple[Job, ...]:
         return ()
 
+    def work(self, job: Job) -> Work:
+        return Work("weights", epochs=ROWS_A_ROW)
+
     def setup(self, job: Job, view: View) -> Fit:
         if not installed():
             raise MissingExtraError("the method setfit", "setfit")
         if view.task.kind != "classification" or view.backbone.family == "any":
             raise RunError("setfit reads single texts, with a backbone of the BERT family", where=view.task.name)
-        body = _body(view.backbone, view.pooling, generator(job, 7))
+        passes = -(-ROWS_A_ROW * len(view.task.train) // BATCH)  # of a batch of pairs there are two, a side each
+        body = _body(view.backbone, view.pooling, generator(job, 7), lambda done: view.tell(min(done, passes), passes))
         coefficients, bias = _fitted(job, view, body)
         readout = Linear(view.task.classes, classes.leaf(coefficients), classes.leaf(bias))
         values = [value.detach().cpu() for value in body.parameters()]
@@ -116,15 +122,21 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _body(backbone: Backbone, pooling: Pooling, stream: torch.Generator) -> torch.nn.Module:
+def _body(
+    backbone: Backbone, pooling: Pooling, stream: torch.Generator, told: Callable[[int], None]
+) -> torch.nn.Module:
     """A module as sentence-transformers wants it: `tokenize` texts, then `forward` to sentence embeddings.
 
     Its parameters are copies of the backbone's weights, in their order.
+
+    Args:
+        told: of the passes it has been trained on so far.
     """
 
     class Body(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
+            self.passes = 0
             self.held = torch.nn.ParameterList(value.detach().clone() for value in backbone.weights.values())
 
         def tokenize(self, texts: Sequence[str], **_: Any) -> dict[str, Tensor]:
@@ -137,6 +149,9 @@ def _body(backbone: Backbone, pooling: Pooling, stream: torch.Generator) -> torc
             own = backbone.with_weights(dict(zip(backbone.weights, self.held, strict=True)))
             dropout = Dropout.draw(DROPOUT, tokens.sequences, stream) if self.training else None
             states = own.forward(Batch(tokens), None, pooling, dropout=dropout)
+            if self.training:
+                self.passes += 1
+                told(self.passes)
             return features | {"sentence_embedding": states.to(features["input_ids"].device)}
 
     return Body()

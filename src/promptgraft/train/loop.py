@@ -36,7 +36,7 @@ Loss = tuple[Float[Tensor, "K"], Figures]
 """Losses of some runs with their graph, and figures for their histories."""
 
 Progress = Callable[[int, int, float], None]
-"""Called with steps done, steps in all, last mean loss."""
+"""Called with steps behind (all of a run that has stopped early), steps in all, last mean loss."""
 
 
 def train(
@@ -76,7 +76,8 @@ def train(
         if checkpoints is not None and checkpoints.is_time():
             checkpoints.save({state.run.name: dump(state) for state in states})
         if progress is not None:
-            progress(sum(state.step for state in states), total, sum(losses) / len(losses))
+            behind = sum(state.run.recipe.steps if state.done else state.step for state in states)
+            progress(behind, total, sum(losses) / len(losses))
     if checkpoints is not None and len(states) > 1:  # until each of their results is kept, all can be had again
         checkpoints.save({state.run.name: dump(state) for state in states})
     return [_finish(state) for state in states]

@@ -65,9 +65,20 @@ def batches_by_length(lengths: Int[Tensor, "S"], budget: int) -> Iterator[Int[Te
 
 def pooled(backbone: Backbone, prompt: Prompt | None, tokens: Tokens, read: Read) -> Float[Tensor, "N H"]:
     """Hidden states of rows that all have the same prompt (or none)."""
-    prompts = None if prompt is None else stack([prompt])
-    owner = None if prompt is None else torch.zeros(tokens.sequences, dtype=torch.long)
-    return hidden_states(backbone, tokens, prompts, owner, read)
+    return pooled_each(backbone, () if prompt is None else (prompt,), tokens, read)
+
+
+def pooled_each(backbone: Backbone, prompts: Sequence[Prompt], tokens: Tokens, read: Read) -> Float[Tensor, "N H"]:
+    """Hidden states of the same rows under each prompt, in shared batches; without a prompt where there is none.
+
+    Args:
+        prompts: of one kind.
+    Returns: those under the first prompt, then the next.
+    """
+    if not prompts:
+        return hidden_states(backbone, tokens, None, None, read)
+    owner = torch.arange(len(prompts)).repeat_interleave(tokens.sequences)
+    return hidden_states(backbone, concatenate([tokens] * len(prompts)), stack(prompts), owner, read)
 
 
 def answer(backbone: Backbone, questions: Sequence[Question]) -> list[Tensor]:
