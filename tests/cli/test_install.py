@@ -20,7 +20,7 @@ import pytest
 
 from command import Tuned
 from promptgraft.kernels.native.build import compiler, is_made_for_this_machine
-from promptgraft.kernels.native.library import able
+from promptgraft.kernels.native.library import SWITCH, able
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -33,7 +33,7 @@ RUN = tuple(name for name, can in able().items() if can and is_made_for_this_mac
 
 """The variants that this processor can run, the ablest first."""
 
-ABLEST = {"PROMPTGRAFT_NATIVE": RUN[0]} if RUN else {}
+ABLEST = {SWITCH: RUN[0]} if RUN else {}
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def environment(tmp_path: Path, home: Path) -> Environment:
     venv.create(folder, with_pip=False, symlinks=True)
     [packages] = folder.glob("lib/python*/site-packages")
     (packages / "others.pth").write_text(f"{others}\n", encoding="utf-8")
-    left_out = ("CXX", "PYTHONPATH", "PROMPTGRAFT_NATIVE")
+    left_out = ("CXX", "PYTHONPATH", SWITCH)
     kept = {name: value for name, value in os.environ.items() if name not in left_out and not name.startswith("PIP_")}
     own = {"PATH": str(folder / "bin"), "PROMPTGRAFT_HOME": str(home), "PIP_CONFIG_FILE": os.devnull}
     return Environment(folder, kept | own)
@@ -93,7 +93,8 @@ def archives(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with what `make wheel` makes."""
     folder = tmp_path_factory.mktemp("dist")
     command = [sys.executable, "-m", "hatchling", "build", "-d", str(folder)]
-    subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)
+    whole = {name: value for name, value in os.environ.items() if name != SWITCH}
+    subprocess.run(command, cwd=root, env=whole, check=True, capture_output=True, text=True)
     return folder
 
 
@@ -145,7 +146,7 @@ def test_the_sdist_is_compiled_by_what_compiler_there_is(
     old.write_text(OLD_COMPILER.format(compiler=" ".join(map(str, program))), encoding="utf-8")
     old.chmod(0o755)
     environment.install(sdist, CXX=str(old), PATH=os.environ["PATH"])
-    found = environment.doctor(PROMPTGRAFT_NATIVE="avx2")
+    found = environment.doctor(**{SWITCH: "avx2"})
     assert found["native path"].startswith("avx2")
     if RUN != ("avx2",):
         assert found["native path without"].startswith(", ".join(name for name in RUN if name != "avx2"))
