@@ -124,12 +124,14 @@ def named(shape: tuple[int, ...]) -> str:
 
 
 def fastest(work: Callable[[], object], seconds: float) -> float:
-    """Seconds of the fastest of the calls that fit into so many seconds."""
-    best, end = float("inf"), time.perf_counter() + seconds
-    while (began := time.perf_counter()) < end:
+    """Seconds of the fastest of the calls that fit into so many seconds, of ten at least."""
+    spans: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(spans) < 10 or time.perf_counter() < end:
+        began = time.perf_counter()
         work()
-        best = min(best, time.perf_counter() - began)
-    return best
+        spans.append(time.perf_counter() - began)
+    return min(spans)
 
 
 def measured(variants: list[str], seconds: float) -> Iterator[Row]:
