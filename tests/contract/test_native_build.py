@@ -99,9 +99,7 @@ def test_clang_is_told_apart(calls: Path, folder: Path, monkeypatch: pytest.Monk
     assert there(folder) == []
 
 
-def test_a_library_of_an_older_source_does_not_stay(
-    calls: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_library_of_an_older_source_does_not_stay(calls: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     library("amx", folder).write_bytes(b"old")
     monkeypatch.setenv("UNKNOWN", "-mamx-*")
     assert list(build(folder)) == ["amx"]
