@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-# Before anything imports torch: every worker of pytest-xdist is one process of one thread.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Before anything imports torch: every worker of pytest-xdist is one process of one thread, whatever it is told outside.
+os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
