@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# The whole main job on sample data, in at most three minutes on two cores: `make demo`.
+# The whole main job on sample data, in at most three minutes on two cores: `make demo`, or `bash examples/demo.sh OUT`.
 # Needs no model hub: models come from the package index, and the bank of source prompts ships with promptgraft.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-out=runs/demo
+out=${1:-runs/demo}
 rm -rf "$out"
 began=$SECONDS
 
@@ -43,4 +43,4 @@ step "Use it" promptgraft predict "$out/questions" --text "我的包裹到哪里
 step "It is kept in a bank" promptgraft bank list "$out/bank"
 
 printf '\nDone in %d s, of which %d s were work and not downloads.\n' $((SECONDS - began)) $((english + SECONDS - work))
-printf 'The report, for your browser: %s\n' "$PWD/$out/compare/report.html"
+printf 'The report, for your browser: %s\n' "$(cd "$out/compare" && pwd)/report.html"

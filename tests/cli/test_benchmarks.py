@@ -72,3 +72,15 @@ def test_a_quick_run_says_what_int8_gives_up(root: Path, tmp_path: Path, splade_
     assert ours[0]["ratio_to_fp32"] > 0
     assert 0 <= ours[1]["same_as_fp32"] <= 1
     assert all(0 <= row["score"] <= 100 for row in ours[1:])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_quick_run_ranks_as_a_user_does(root: Path, tmp_path: Path, minilm: Path) -> None:
+    assert minilm.is_dir()
+    command = [sys.executable, "benchmarks/demo.py", "--quick", "--models", "minilm", "--out", str(tmp_path)]
+    subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)
+    [row] = json.loads((tmp_path / "demo.json").read_text(encoding="utf-8"))
+    assert row["what"] == "rank"
+    assert row["seconds"] > 0
+    assert row["processor"]

@@ -16,10 +16,11 @@ CHARACTERS = 5
 OVERHEAD = 100
 """Tokens that pass in the time that a job takes for other things, or a probe for its fit; of the encoders that most
 people tune."""
-PASSES: Mapping[Trains, int] = {"prompt": 3, "dropout": 4, "weights": 6}
+PASSES: Mapping[Trains, int] = {"prompt": 3, "dropout": 4, "weights": 8}
 """Forward passes that a step over a batch is worth: a backward is two, and each pass is dearer when weights learn."""
-PACKING = 400
-"""Tokens that pass in the time that a step takes to move all of a model's weights."""
+MOVING = 2000
+"""Tokens that pass in the time it takes to move all of a model's weights, at each step, and to put them in their place
+for each look at validation."""
 
 
 @dataclass(frozen=True)
@@ -114,9 +115,9 @@ def cost(job: Job, task: Task) -> float:
         return total
     rows = max(1, len(task.train))
     batch = train / rows * min(job.recipe.batch, rows)
-    moved = PACKING if work.trains == "weights" else 0
-    step = PASSES[work.trains] * batch + work.teachers * batch + moved
-    return total + steps_of(job, work, rows) * step + job.recipe.evaluations * validation
+    moved = MOVING if work.trains == "weights" else 0
+    step = (PASSES[work.trains] + work.teachers) * batch + moved
+    return total + steps_of(job, work, rows) * step + job.recipe.evaluations * (validation + moved)
 
 
 def _tokens(examples: Sequence[Example]) -> float:
