@@ -10,7 +10,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -50,12 +51,14 @@ def offline(home: Path) -> Run:
 
 
 @pytest.fixture(scope="module")
-def open_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which everyone may read, out of those in which only the user may."""
-    folder = Path(tmp_path_factory.mktemp("open"))
-    for path in (folder, folder.parent, folder.parent.parent):
-        path.chmod(0o755)
-    return folder
+def open_folder() -> Iterator[Path]:
+    """A folder in which everyone may read, out of those of pytest, in which only the user may."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+        for path in (folder, *(one for one in folder.rglob("*") if one.is_dir())):
+            path.chmod(0o755)  # for whoever takes it away
 
 
 @pytest.fixture(scope="module")
