@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from promptgraft.errors import RunError
+from promptgraft.kernels import private
 from promptgraft.kernels.dropout import Dropout
 from promptgraft.kernels.native.library import ACTIVATIONS, Call, address, load
 from promptgraft.model.encoder import Encoder, Layer, Shape
@@ -52,18 +53,13 @@ class Seen:
     @classmethod
     def of(cls, tensors: Sequence[Tensor]) -> Seen:
         """As they are now."""
-        return cls(tensors, [_version(one) for one in tensors])
+        return cls(tensors, [private.version(one) for one in tensors])
 
     def holds(self, tensors: Sequence[Tensor]) -> bool:
         """Whether these are the same tensors, unchanged since."""
-        versions = [_version(one) for one in tensors]
+        versions = [private.version(one) for one in tensors]
         known = None not in versions and versions == self.versions
         return known and all(map(operator.is_, tensors, self.tensors))
-
-
-def _version(tensor: Tensor) -> int | None:
-    """How often it was written; None where torch does not count."""
-    return None if tensor.is_inference() else tensor._version
 
 
 class NativeEncoder:

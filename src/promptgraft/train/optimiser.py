@@ -10,6 +10,9 @@ from itertools import accumulate
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.optim.adamw import adamw
+
+from promptgraft.kernels import private
 
 BETAS = (0.9, 0.98)
 """As in the measurements the default recipes come from."""
@@ -90,15 +93,16 @@ def update(moves: Sequence[Move]) -> None:
 
 
 def _adamw(members: Sequence[tuple[Leaf, Tensor, int]], rate: float, decay: float, device: torch.device) -> None:
-    """Move tensors that share a rate: what torch.optim.AdamW(fused=True) calls, tensor by tensor in one pass each."""
-    numbers = {step: torch.tensor(float(step), device=device) for step in {step for _, _, step in members}}
-    torch._fused_adamw_(
+    """Move tensors that share a rate: torch.optim.AdamW(fused=True) without its state, one pass over each tensor."""
+    before = torch.tensor([step - 1.0 for _, _, step in members], device=device).unbind()  # it counts on from there
+    adamw(
         [leaf.value for leaf, _, _ in members],
         [gradient for _, gradient, _ in members],
         [leaf.exp_avg for leaf, _, _ in members],
         [leaf.exp_avg_sq for leaf, _, _ in members],
         [],
-        [numbers[step] for _, _, step in members],
+        list(before),
+        fused=True,
         lr=rate,
         beta1=BETAS[0],
         beta2=BETAS[1],
@@ -118,11 +122,11 @@ def clipped(moves: Sequence[Move]) -> list[Sequence[Tensor]]:
     sizes = [len(move.gradients) for move in moves]
     if not flat or not any(move.group.clip for move in moves):
         return [move.gradients for move in moves]
-    squares = torch.stack(torch._foreach_norm(flat)).square()
+    squares = torch.stack(private.norms(flat)).square()
     limits = [move.group.clip or torch.inf for move in moves]
     rectangle, owner = _places(tuple(sizes), squares.device)
     shrink = (squares.new_tensor(limits) / (_sums(squares, rectangle).sqrt() + 1e-6)).clamp(max=1)
-    short = iter(torch._foreach_mul(flat, shrink[owner].unbind()))
+    short = iter(private.scaled(flat, shrink[owner]))
     return [[next(short) for _ in range(size)] for size in sizes]
 
 

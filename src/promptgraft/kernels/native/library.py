@@ -7,9 +7,9 @@ import os
 from ctypes import POINTER, c_float, c_int, c_int64, c_void_p
 from functools import cache
 
-import torch
 from torch import Tensor
 
+from promptgraft.kernels import processor
 from promptgraft.kernels.native import openmp
 from promptgraft.kernels.native.build import VARIANTS, is_made_for_this_machine, library
 
@@ -17,6 +17,16 @@ VERSION = 3
 ACTIVATIONS = {"gelu": 0, "gelu_new": 1, "gelu_pytorch_tanh": 1, "relu": 2, "silu": 3}
 INT8 = ("amx", "avx512bf16", "avx512vnni")
 """Variants that multiply whole numbers of eight bits faster than others."""
+
+AVX512 = frozenset(("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx2", "fma"))
+NEEDED = {
+    "amx": AVX512 | {"avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8"},
+    "avx512bf16": AVX512 | {"avx512_vnni", "avx512_bf16"},
+    "avx512vnni": AVX512 | {"avx512_vnni"},
+    "avx512": AVX512,
+    "avx2": frozenset(("avx2", "fma")),
+}
+"""What a processor must have for each variant, the ablest first; what they are compiled for is in `build.py`."""
 
 SWITCH = "PROMPTGRAFT_NATIVE"
 COMPILE = "python -m promptgraft.kernels.native.build"
@@ -34,12 +44,8 @@ class Call(ctypes.Structure):
 
 def able() -> dict[str, bool]:
     """Which variants this processor can run."""
-    avx512 = torch.cpu._is_avx512_supported()
-    half = avx512 and torch.cpu._is_avx512_bf16_supported()
-    whole = avx512 and torch.cpu._is_vnni_supported()
-    tiles = half and torch.cpu._is_amx_tile_supported()
-    found = {"amx": tiles, "avx512bf16": half, "avx512vnni": whole, "avx512": avx512}
-    return {**found, "avx2": torch.cpu._is_avx2_supported()}
+    there = processor.instructions()
+    return {variant: needed <= there for variant, needed in NEEDED.items()}
 
 
 @cache
