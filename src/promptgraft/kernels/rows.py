@@ -7,8 +7,10 @@ to its own longest; a slot is one head of one position, so that one `index_selec
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate, groupby, islice
+from operator import mul
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -25,20 +27,16 @@ class Bucket:
     """b sequences of similar length, padded to the longest of them.
 
     Attributes:
-        queries: rows of the queries; 0 where padded.
-        query_valid: which of them are real.
-        keys: rows of [prompt table; tokens], prompts in the first columns; 0 where padded.
-        key_valid: which of them are real.
+        sequences: which; those that have the same prompt stand side by side.
+        keys: n, to which prompt and tokens of each are padded.
         bias: what to add to scores: minus infinity where the key is padding, else 0; None where none is.
-        prompts: index of each sequence's prompt; zeros without prompts.
+        groups: index of each prompt that they have, and of which of them, first and one past the last.
     """
 
-    queries: Int[Tensor, "b m"]
-    query_valid: Bool[Tensor, "b m"]
-    keys: Int[Tensor, "b n"]
-    key_valid: Bool[Tensor, "b n"]
-    bias: Float[Tensor, "b 1 1 n"] | None
-    prompts: Int[Tensor, "b"]
+    sequences: Int[Tensor, "b"]
+    keys: int
+    bias: Float[Tensor, "bh 1 n"] | None
+    groups: tuple[tuple[int, int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -75,6 +73,109 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Order:
+    """Sequences in buckets, longest first.
+
+    Attributes:
+        sequences: all of them, bucket by bucket.
+        owners: of each the index of its prompt; zeros without prompts.
+        counts: sequences of each bucket.
+        tokens: to how many each bucket's are padded.
+        even: whether none of a bucket's sequences is padded.
+    """
+
+    sequences: Int[Tensor, "S"]
+    owners: list[int]
+    counts: list[int]
+    tokens: list[int]
+    even: list[bool]
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What is asked: the sequences' tokens, and the deep prompt each of them has; attributes as those of `Rows`."""
+
+    starts: Int[Tensor, "S_plus_1"]
+    heads: int
+    prompt_starts: Int[Tensor, "K_plus_1"] | None
+    prompt_of: Int[Tensor, "S"] | None
+
+    @cached_property
+    def longest_prompt(self) -> int:
+        """P of the longest prompt that a sequence has."""
+        if self.prompt_starts is None or self.prompt_of is None or not len(self.prompt_of):
+            return 0
+        return int(self.prompt_starts.diff()[self.prompt_of].max())
+
+    @cached_property
+    def table_rows(self) -> int:
+        """N, rows of the prompt table."""
+        return 0 if self.prompt_starts is None else int(self.prompt_starts[-1])
+
+    @cached_property
+    def order(self) -> Order:
+        """Which sequences share a bucket."""
+        lengths, order = self.starts.diff().sort(descending=True, stable=True)
+        sizes, counts, first = lengths.tolist(), [], 0
+        limit = max(BUCKET_SEQUENCES, -(-len(sizes) // BUCKET_SEQUENCES))
+        while first < len(sizes):
+            scores = self.heads * sizes[first] * (sizes[first] + self.longest_prompt)
+            counts.append(min(max(1, min(limit, BUCKET_SCORES // scores)), len(sizes) - first))
+            first += counts[-1]
+        ends = list(accumulate(counts))
+        tokens = [sizes[end - count] for end, count in zip(ends, counts, strict=True)]
+        even = [size == sizes[end - 1] for size, end in zip(tokens, ends, strict=True)]
+        if self.prompt_starts is None or self.prompt_of is None:
+            return Order(order, [0] * len(sizes), counts, tokens, even)
+        if len(self.prompt_starts) > 2:
+            place = _each(counts, order.device) * len(self.prompt_starts) + self.prompt_of[order]
+            order = order[place.argsort(stable=True)]
+        owners, known = self.prompt_of[order].tolist(), self.prompt_starts.diff().tolist()
+        even = [
+            same and all(known[owner] == self.longest_prompt for owner in owners[end - count : end])
+            for same, end, count in zip(even, ends, counts, strict=True)
+        ]
+        return Order(order, owners, counts, tokens, even)
+
+    @cached_property
+    def slots(self) -> Slots:
+        """Slots of all buckets' keys, prompts included."""
+        order, longest = self.order, self.longest_prompt
+        widths = [longest + tokens for tokens in order.tokens]
+        sequence, place = _places(order, widths)
+        first, length = self.starts[sequence], self.starts[sequence + 1]
+        rows = first + (place - longest)
+        valid, rows = rows < length, rows + self.table_rows
+        if self.prompt_starts is not None and self.prompt_of is not None:
+            prompt = self.prompt_of[sequence]
+            of_prompt, is_prompt = self.prompt_starts[prompt] + place, place < longest
+            valid = torch.where(is_prompt, of_prompt < self.prompt_starts[prompt + 1], valid)
+            rows = torch.where(is_prompt, of_prompt, rows)
+        return arrange(rows, valid, order.counts, widths, self.heads, self.table_rows + int(self.starts[-1]))
+
+    @cached_property
+    def buckets(self) -> tuple[Bucket, ...]:
+        """The sequences in buckets of similar length, longest first."""
+        order, ends = self.order, list(accumulate(self.order.counts))
+        bias = torch.zeros(len(self.slots.take), device=self.starts.device).index_fill_(0, self.slots.empty, -torch.inf)
+        parts = zip(ends, order.counts, order.tokens, order.even, bias.split(self.slots.sizes), strict=True)
+        return tuple(
+            Bucket(
+                order.sequences[end - count : end],
+                self.longest_prompt + tokens,
+                None if even else part.view(count * self.heads, 1, -1),
+                _groups(order.owners[end - count : end]),
+            )
+            for end, count, tokens, even, part in parts
+        )
+
+    @cached_property
+    def tokens(self) -> Int[Tensor, "cells"]:
+        """For every head of every token the slot that holds it."""
+        return self.slots.back[self.table_rows * self.heads :]
+
+
+@dataclass(frozen=True)
 class Rows:
     """S packed sequences, their queries, and the deep prompt each of them has.
 
@@ -95,67 +196,37 @@ class Rows:
     prompt_of: Int[Tensor, "S"] | None = None
     known: Limits | None = None
 
+    def asking(self, queries: Int[Tensor, "S_plus_1"], known: Limits | None) -> Rows:
+        """The same sequences with other queries; what is worked out about the keys serves both."""
+        other = replace(self, queries=queries, known=known)
+        vars(other)["keys"] = self.keys
+        return other
+
+    @cached_property
+    def keys(self) -> Keys:
+        """The geometry of the keys."""
+        return Keys(self.starts, self.heads, self.prompt_starts, self.prompt_of)
+
     @cached_property
     def limits(self) -> Limits:
         """The longest of everything."""
         if self.known is not None:
             return self.known
         table = 0 if self.prompt_starts is None else int(self.prompt_starts.diff().max())
-        return Limits(_longest(self.queries), _longest(self.starts), self.longest_prompt, table)
-
-    @cached_property
-    def longest_prompt(self) -> int:
-        """P of the longest prompt that a sequence has."""
-        if self.prompt_starts is None or self.prompt_of is None or not len(self.prompt_of):
-            return 0
-        return int(self.prompt_starts.diff()[self.prompt_of].max())
-
-    @cached_property
-    def table_rows(self) -> int:
-        """N, rows of the prompt table."""
-        return 0 if self.prompt_starts is None else int(self.prompt_starts[-1])
-
-    @cached_property
-    def buckets(self) -> tuple[Bucket, ...]:
-        """The sequences in buckets of similar length, longest first."""
-        lengths, order = self.starts.diff().sort(descending=True, stable=True)
-        sizes, buckets, first = lengths.tolist(), [], 0
-        limit = max(BUCKET_SEQUENCES, -(-len(sizes) // BUCKET_SEQUENCES))
-        while first < len(sizes):
-            scores = self.heads * sizes[first] * (sizes[first] + self.longest_prompt)
-            last = first + max(1, min(limit, BUCKET_SCORES // scores))
-            buckets.append(self._bucket(order[first:last]))
-            first = last
-        return tuple(buckets)
-
-    def _bucket(self, sequences: Int[Tensor, "b"]) -> Bucket:
-        queries, query_valid = padded(self.queries, sequences)
-        keys, key_valid = padded(self.starts, sequences)
-        prompts = torch.zeros_like(sequences)
-        if self.prompt_starts is not None and self.prompt_of is not None:
-            prompts = self.prompt_of[sequences]
-            of_prompts, valid = padded(self.prompt_starts, prompts, self.longest_prompt)
-            keys = torch.cat([of_prompts, torch.where(key_valid, keys + self.table_rows, 0)], 1)
-            key_valid = torch.cat([valid, key_valid], 1)
-        bias = None if bool(key_valid.all()) else torch.where(key_valid, 0.0, -torch.inf)[:, None, None]
-        return Bucket(queries, query_valid, keys, key_valid, bias, prompts)
+        return Limits(_longest(self.queries), _longest(self.starts), self.keys.longest_prompt, table)
 
     @cached_property
     def query_slots(self) -> Slots:
         """Slots of all buckets' queries."""
-        rectangles = [(bucket.queries, bucket.query_valid) for bucket in self.buckets]
-        return arrange(rectangles, self.heads, int(self.queries[-1]))
-
-    @cached_property
-    def key_slots(self) -> Slots:
-        """Slots of all buckets' keys, prompts included."""
-        rectangles = [(bucket.keys, bucket.key_valid) for bucket in self.buckets]
-        return arrange(rectangles, self.heads, self.table_rows + int(self.starts[-1]))
-
-    @cached_property
-    def token_slots(self) -> Int[Tensor, "cells"]:
-        """For every head of every token the slot that holds it as a key."""
-        return self.key_slots.back[self.table_rows * self.heads :]
+        if self.queries is self.starts:
+            widths = self.keys.order.tokens
+        else:
+            lengths = iter(self.queries.diff()[self.keys.order.sequences].tolist())
+            widths = [max(islice(lengths, count)) for count in self.keys.order.counts]
+        sequence, place = _places(self.keys.order, widths)
+        rows = self.queries[sequence] + place
+        valid = rows < self.queries[sequence + 1]
+        return arrange(rows, valid, self.keys.order.counts, widths, self.heads, int(self.queries[-1]))
 
 
 def _longest(starts: Int[Tensor, "M_plus_1"]) -> int:
@@ -172,13 +243,54 @@ def padded(
     return torch.where(valid, first + columns, 0), valid
 
 
-def arrange(rectangles: Sequence[tuple[Int[Tensor, "_ _"], Bool[Tensor, "_ _"]]], heads: int, rows: int) -> Slots:
-    """Arrange rectangles of rows as `[b, heads, m]` slots, one after the other."""
-    head = torch.arange(heads, device=rectangles[0][0].device)[:, None]
-    take = [(index[:, None] * heads + head).flatten() for index, _ in rectangles]
-    valid = torch.cat([real[:, None].expand(-1, heads, -1).flatten() for _, real in rectangles])
-    flat = torch.cat(take)
-    used = valid.nonzero().flatten()
-    back = torch.zeros(rows * heads, dtype=torch.long, device=flat.device)
-    back[flat[used]] = used
-    return Slots(flat, back, (~valid).nonzero().flatten(), [len(one) for one in take])
+def arrange(
+    rows: Int[Tensor, "R"],
+    valid: Bool[Tensor, "R"],
+    counts: Sequence[int],
+    widths: Sequence[int],
+    heads: int,
+    total: int,
+) -> Slots:
+    """Arrange rows as `[b, heads, m]` slots, one bucket after the other.
+
+    Args:
+        rows: of every position of the padded sequences, bucket by bucket, the row that stands there.
+        valid: which are real; the others hold row 0.
+        counts, widths: b and m of each bucket.
+        total: rows that there are.
+    """
+    head = torch.arange(heads, device=rows.device)[:, None]
+    shapes = [(count, 1, width) for count, width in zip(counts, widths, strict=True)]
+    sizes = [count * width for count, _, width in shapes]
+    cells = torch.where(valid, rows * heads, 0).split(sizes)
+    take = torch.cat([(part.view(shape) + head).flatten() for part, shape in zip(cells, shapes, strict=True)])
+    real = [part.view(shape).expand(-1, heads, -1) for part, shape in zip(valid.split(sizes), shapes, strict=True)]
+    is_real = torch.cat([part.flatten() for part in real])
+    used = is_real.nonzero().flatten()
+    back = torch.zeros(total * heads, dtype=torch.long, device=rows.device)
+    back[take[used]] = used
+    return Slots(take, back, (~is_real).nonzero().flatten(), [heads * size for size in sizes])
+
+
+def _places(order: Order, widths: Sequence[int]) -> tuple[Int[Tensor, "R"], Int[Tensor, "R"]]:
+    """Of every position of the padded sequences, bucket by bucket, its sequence, and its place there."""
+    device = order.sequences.device
+    repeated = torch.tensor(widths, device=device)[_each(order.counts, device)]
+    ends = repeated.cumsum(0)
+    place = torch.arange(sum(map(mul, widths, order.counts)), device=device)
+    return order.sequences.repeat_interleave(repeated), place - (ends - repeated).repeat_interleave(repeated)
+
+
+def _each(counts: Sequence[int], device: torch.device) -> Int[Tensor, "S"]:
+    """0 as often as the first count says, then 1, and so on."""
+    return torch.arange(len(counts), device=device).repeat_interleave(torch.tensor(counts, device=device))
+
+
+def _groups(owners: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
+    """Of each stretch of equals its value, its first place and one past its last."""
+    found, first = [], 0
+    for owner, equals in groupby(owners):
+        last = first + len(list(equals))
+        found.append((owner, first, last))
+        first = last
+    return tuple(found)

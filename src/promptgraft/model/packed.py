@@ -261,8 +261,7 @@ class PackedBackbone:
         known = layout.limits
         every = None if known is None else replace(known, queries=known.tokens)
         rows = kernels.Rows(layout.starts, layout.starts, self.heads, starts, which, every)
-        read_rows = kernels.Rows(layout.starts, layout.read_starts, self.heads, starts, which, known)
-        last = rows if layout.read is None else read_rows
+        last = rows if layout.read is None else rows.asking(layout.read_starts, known)
         given = [None] * self.layers if table is None else table.table.unbind(0)
         for number, (layer, prompt) in enumerate(zip(encoder.layers, given, strict=True)):
             if number == self.layers - 1:
