@@ -16,7 +16,7 @@ from promptgraft.kernels.native import library
 
 PACKAGE = Path(promptgraft.__file__).parent
 KEPT = {
-    "kernels/private.py": {"_foreach_norm", "_foreach_mul", "_version"},
+    "kernels/private.py": {"_fused_adamw_", "_foreach_norm", "_foreach_mul", "_version"},
     "kernels/native/openmp.py": {"_C"},  # where torch's own library lies; without it the native path stays off
 }
 
@@ -25,6 +25,25 @@ KEPT = {
 def tensors() -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
     return [torch.randn(shape, generator=generator) for shape in ((4, 2, 7, 16), (300,), (2, 5))]
+
+
+def test_adamw_without_torch_s_own(tensors: list[Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    own = moved(tensors)
+    monkeypatch.delattr(torch, "_fused_adamw_")
+    for one, other, tensor in zip(moved(tensors), own, tensors, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-6)
+        assert not torch.equal(one, tensor)
+
+
+def moved(tensors: list[Tensor]) -> list[Tensor]:
+    """Where three steps of AdamW take tensors; the last of them begins a step later."""
+    values = [one.clone() for one in tensors]
+    averages, squares = ([torch.zeros_like(one) for one in tensors] for _ in range(2))
+    for step in range(1, 4):
+        lists = [values, [one + step for one in tensors], averages, squares, [step, step, step - 1]]
+        some = [one[:2] for one in lists] if step == 1 else lists
+        private.adamw(*some, rate=0.1, betas=(0.9, 0.98), decay=0.1, epsilon=1e-8)
+    return values
 
 
 def test_norms_without_torch_s_own(tensors: list[Tensor], monkeypatch: pytest.MonkeyPatch) -> None:

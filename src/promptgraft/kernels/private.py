@@ -3,10 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.optim.adamw import adamw as public_adamw
+
+
+def adamw(
+    values: Sequence[Float[Tensor, "..."]],
+    gradients: Sequence[Float[Tensor, "..."]],
+    averages: Sequence[Float[Tensor, "..."]],
+    squares: Sequence[Float[Tensor, "..."]],
+    steps: Sequence[int],
+    *,
+    rate: float,
+    betas: tuple[float, float],
+    decay: float,
+    epsilon: float,
+) -> None:
+    """Take a step of AdamW in place, one pass over each tensor.
+
+    Args:
+        averages, squares: the running means of the gradients and of their squares.
+        steps: of each tensor the number of this step, from 1.
+    """
+    numbers: dict[str, Any] = {
+        "lr": rate, "beta1": betas[0], "beta2": betas[1], "weight_decay": decay, "eps": epsilon,
+        "amsgrad": False, "maximize": False,
+    }  # fmt: skip
+    lists = [list(one) for one in (values, gradients, averages, squares)]
+    at_once = getattr(torch, "_fused_adamw_", None)
+    if at_once is None:
+        before = [torch.tensor(step - 1.0) for step in steps]
+        public_adamw(*lists, [], before, foreach=False, **numbers)
+        return
+    known = {step: torch.tensor(float(step), device=values[0].device) for step in set(steps)}
+    at_once(*lists, [], [known[step] for step in steps], **numbers)
 
 
 def norms(tensors: Sequence[Float[Tensor, "..."]]) -> list[Float[Tensor, ""]]:

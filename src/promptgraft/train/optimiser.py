@@ -10,7 +10,6 @@ from itertools import accumulate
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.optim.adamw import adamw
 
 from promptgraft.kernels import private
 
@@ -88,28 +87,22 @@ def update(moves: Sequence[Move]) -> None:
             for leaf, gradient in zip(move.leaves, gradients, strict=True):
                 call = calls.setdefault((move.rate, move.group.decay, gradient.device), [])
                 call.append((leaf, gradient, move.step))
-        for (rate, decay, device), members in calls.items():
-            _adamw(members, rate, decay, device)
+        for (rate, decay, _), members in calls.items():
+            _adamw(members, rate, decay)
 
 
-def _adamw(members: Sequence[tuple[Leaf, Tensor, int]], rate: float, decay: float, device: torch.device) -> None:
-    """Move tensors that share a rate: torch.optim.AdamW(fused=True) without its state, one pass over each tensor."""
-    before = torch.tensor([step - 1.0 for _, _, step in members], device=device).unbind()  # it counts on from there
-    adamw(
+def _adamw(members: Sequence[tuple[Leaf, Tensor, int]], rate: float, decay: float) -> None:
+    """Move tensors of one device that share a rate."""
+    private.adamw(
         [leaf.value for leaf, _, _ in members],
         [gradient for _, gradient, _ in members],
         [leaf.exp_avg for leaf, _, _ in members],
         [leaf.exp_avg_sq for leaf, _, _ in members],
-        [],
-        list(before),
-        fused=True,
-        lr=rate,
-        beta1=BETAS[0],
-        beta2=BETAS[1],
-        weight_decay=decay,
-        eps=EPSILON,
-        amsgrad=False,
-        maximize=False,
+        [step for _, _, step in members],
+        rate=rate,
+        betas=BETAS,
+        decay=decay,
+        epsilon=EPSILON,
     )
 
 
