@@ -33,14 +33,13 @@ def adamw(
         "lr": rate, "beta1": betas[0], "beta2": betas[1], "weight_decay": decay, "eps": epsilon,
         "amsgrad": False, "maximize": False,
     }  # fmt: skip
-    lists = [list(one) for one in (values, gradients, averages, squares)]
     at_once = getattr(torch, "_fused_adamw_", None)
     if at_once is None:
         before = [torch.tensor(step - 1.0) for step in steps]
-        public_adamw(*lists, [], before, foreach=False, **numbers)
+        public_adamw(list(values), list(gradients), list(averages), list(squares), [], before, foreach=False, **numbers)
         return
     known = {step: torch.tensor(float(step), device=values[0].device) for step in set(steps)}
-    at_once(*lists, [], [known[step] for step in steps], **numbers)
+    at_once(values, gradients, averages, squares, [], [known[step] for step in steps], **numbers)
 
 
 def norms(tensors: Sequence[Float[Tensor, "..."]]) -> list[Float[Tensor, ""]]:
