@@ -113,6 +113,19 @@ def test_a_part_is_said_while_it_lasts_and_what_is_kept_counts_for_nothing() -> 
     assert [event.done for event in told] == [1, 1, 1, 1, 2, 2, 2]
 
 
+def test_runs_that_train_together_stay_behind_while_each_is_scored() -> None:
+    told: list[Event] = []
+    teller = Teller(told.append)
+    teller.begin({"one": 1.0, "two": 1.0, "three": 2.0})
+    teller.now("one and 1 more", ["one", "two"])
+    teller.step(5, 5)
+    for name in ("one", "two"):
+        teller.scoring(f"{name}, scoring")
+        teller.finish(name)
+    teller.now("three", ["three"])
+    assert [event.share for event in told] == [0.0, *[0.5] * 6]
+
+
 def voice(terminal: bool) -> tuple[Say, io.StringIO]:
     said, stream = Say(Output()), io.StringIO()
     said.err = Console(file=stream, force_terminal=terminal, width=200, _environ={})
@@ -197,6 +210,7 @@ def test_a_method_that_says_nothing_is_named_all_the_time(slow: Start) -> None:
     assert b"linear-probe" in out
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_what_says_nothing(slow: Start) -> None:
     child = slow(600)
     assert child.stderr is not None
@@ -211,6 +225,7 @@ def test_ctrl_c_stops_what_says_nothing(slow: Start) -> None:
     assert time.monotonic() - began < 10
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="this system has no pseudo-terminals")
 def test_a_terminal_shows_what_runs(slow: Start) -> None:
     ours, theirs = os.openpty()

@@ -109,8 +109,9 @@ class Pace:
         """What runs now, and for how long if it is long."""
         if self.event is None:
             return lasting(self.first, self.passed)
-        step = f"step {self.event.step} of {self.event.steps} of " if self.event.steps else ""
-        return lasting(step + self.event.label, self.clock() - self._named)
+        event = self.event
+        step = f"step {event.step} of {event.steps} of " if event.step < event.steps else ""
+        return lasting(step + event.label, self.clock() - self._named)
 
     @property
     def left(self) -> str:

@@ -159,7 +159,7 @@ class LocalEngine:
 
     def _finish(self, job: Job, view: JobView, trained: Trained, extra: float = 0.0) -> Finished:
         """Score, keep, tell."""
-        self.told.now(f"{job.label}, scoring")
+        self.told.scoring(f"{job.label}, scoring")
         scores, rows, intervals = self._scores(view, trained)
         result = Result(
             id=job.id,

@@ -90,11 +90,15 @@ class Teller:
         """How far the pieces are that run now."""
         self._tell(replace(self._at, step=step, steps=steps, loss=loss))
 
+    def scoring(self, label: str) -> None:
+        """What has run is looked at; its steps stay behind."""
+        self._tell(replace(self._at, label=label))
+
     def finish(self, name: str) -> None:
         """A piece is done."""
         cost = self._costs.get(name, 0.0)
         behind, running = self._at.behind + cost, max(0.0, self._at.running - cost)
-        self._tell(replace(self._at, done=self._at.done + 1, step=0, steps=0, behind=behind, running=running))
+        self._tell(replace(self._at, done=self._at.done + 1, behind=behind, running=running))
 
     def _tell(self, event: Event) -> None:
         self._at = event
