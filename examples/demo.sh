@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole main job on sample data, in at most three minutes on two cores: `make demo`, or `bash examples/demo.sh OUT`.
+# The whole main job on sample data: `make demo`, or `bash examples/demo.sh OUT`.
 # Needs no model hub: models come from the package index, and the bank of source prompts ships with promptgraft.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shlex
@@ -127,3 +128,17 @@ def test_the_python_works(page: str, number: int, place: tuple[Path, dict[str, s
     done = subprocess.run(["python", "-c", code], cwd=folder, env=surroundings, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+MINUTES = {1: ("one minute", "一"), 2: ("two", "两"), 3: ("three", "三"), 4: ("four", "四"), 5: ("five", "五")}
+
+
+def test_the_readmes_say_how_long_the_demo_was_measured_to_take() -> None:
+    rows = json.loads((ROOT / "benchmarks" / "results" / "demo.json").read_text(encoding="utf-8"))
+    rows.sort(key=lambda row: row["mimicked"], reverse=True)  # a real processor of a class has the last word
+    seconds = {row["processor"]: row["seconds"] for row in rows if row["what"] == "demo"}
+    amx, avx2 = (MINUTES[max(1, round(seconds[kind] / 60))] for kind in ("amx", "avx2"))
+    english = f"on two cores about {amx[0]} with AMX, {avx2[0]} with AVX2, after downloads"
+    chinese = f"下载之外，双核带 AMX 约{amx[1]}分钟，只有 AVX2 约{avx2[1]}分钟"
+    for readme, sentence in ((ENGLISH, english), (CHINESE, chinese)):
+        assert sentence in (ROOT / readme).read_text(encoding="utf-8")
