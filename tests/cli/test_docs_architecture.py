@@ -20,7 +20,7 @@ def test_no_room_is_on_the_page_that_is_not_built() -> None:
 
 @pytest.mark.parametrize("file", sorted(set(re.findall(r"`([a-z_]+/[a-z_]+\.py)`", PAGE))))
 def test_the_files_it_names_are_there(file: str) -> None:
-    assert (PACKAGE / file).is_file()
+    assert any((folder / file).is_file() for folder in (PACKAGE, PACKAGE / "kernels", ROOT))
 
 
 @pytest.mark.parametrize(("names", "file"), re.findall(r"^\| (`[A-Z].*?) \| `(\w+/\w+\.py)` \|", PAGE, re.MULTILINE))
