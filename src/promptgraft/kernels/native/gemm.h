@@ -163,7 +163,7 @@ inline void gemm_block(const S* a, int lda, int row, const Weight<S>& w, int dep
         for (int j = 0; j < WIDE; j++) put(row + r, column + j * W, acc[r][j]);
 }
 
-constexpr int GROUP_BYTES = 256 << 10;  // of rows that stay in the second cache while all columns go by
+constexpr int GROUP_BYTES = 512 << 10;  // of rows that stay in the second cache while all columns go by
 
 // Rows of `a` times the columns `first` to `last` of a weight; `put(row, column, vector)` takes them.
 // Only the first `depth` of the weight's inputs are used.
