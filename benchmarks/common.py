@@ -46,6 +46,8 @@ from processor import TORCH, fast_bf16, mimic, processor
 from torch import Tensor
 
 from promptgraft import api
+from promptgraft.engine.local import pack_size
+from promptgraft.model import paths
 from promptgraft.model.backbone import Arithmetic, Backbone
 from promptgraft.model.catalog import resolve
 from promptgraft.model.home import models
@@ -218,7 +220,7 @@ def peft_turn(folder: str, path: str, rows: list[list[int]], *, batch: int = BAT
 def our_turn(
     backbone: Backbone, rows: list[list[int]], *, runs: int = 1, batch: int = BATCH, prompt: int = PROMPT
 ) -> Turn:
-    """Training steps of so many runs together by the product's own loop, as `tune` and `compare` run it."""
+    """Training steps of so many runs by the product's own loop, in packs as `tune` and `compare` have them."""
     examples = tuple(Example(label=str(row % 2)) for row in range(len(rows)))
     task = Task("bench", "classification", "accuracy", {"0": "0", "1": "1"}, {"train": examples})
     tokens = packed(rows)
@@ -233,9 +235,12 @@ def our_turn(
         values = parameterise("direct", initial(Init(), backbone, prompt, "deep", "peft", generator), generator)
         return Run(f"bench {seed}", seed, recipe, values, "peft", readout, "cls", "cross", data, nothing)
 
+    pack = pack_size(backbone)
+
     def turn(steps: int) -> None:
         recipe = Recipe(steps=steps, batch=batch, length=prompt, placement="peft", evaluations=1)
-        train(backbone, [begun(seed, recipe) for seed in range(runs)])
+        for first in range(0, runs, pack):
+            train(backbone, [begun(seed, recipe) for seed in range(first, min(runs, first + pack))])
 
     return turn
 
@@ -335,10 +340,12 @@ def warm(backbone: Backbone) -> None:
 
 
 def alone(script: str, *words: object) -> Row:
-    """What a process of its own prints in its last line; it finds the models, and no cache that another one left."""
+    """What a process of its own prints in its last line; it finds the models and the choice of paths, and no cache."""
     command = [sys.executable, script, *map(str, words)]
     with tempfile.TemporaryDirectory() as home:
         (Path(home) / "models").symlink_to(models().resolve(), target_is_directory=True)
+        if (kept := models().parent / paths.KEPT_IN).exists():
+            shutil.copy(kept, home)  # all processes take the same paths
         surroundings = {**os.environ, "PROMPTGRAFT_HOME": home}
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=surroundings)
     found: Row = json.loads(done.stdout.splitlines()[-1])

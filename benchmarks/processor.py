@@ -23,6 +23,9 @@ TORCH = {
 }
 """What keeps torch to a class, and PEFT with it."""
 
+NUMPY = {"avx2": {"OPENBLAS_CORETYPE": "Haswell"}, "avx512": {"OPENBLAS_CORETYPE": "SkylakeX"}}
+"""What keeps numpy to it, and scikit-learn with it; of no weight in any figure, so nobody has to set it."""
+
 
 @cache
 def processor() -> tuple[str, bool]:
@@ -69,7 +72,7 @@ def rank(kind: str) -> int:
 
 def mimic(kind: str) -> None:
     """Start this program anew as on that class of processor, unless it was started so."""
-    wanted = {**TORCH[kind], SWITCH: kind}
+    wanted = {**TORCH[kind], **NUMPY[kind], SWITCH: kind}
     if kind != real_class() and any(os.environ.get(name) != value for name, value in wanted.items()):
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **wanted})
 

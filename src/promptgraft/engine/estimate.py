@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from promptgraft.engine.calibration import Calibration, calibrated
-from promptgraft.engine.local import LocalEngine, by_dependence, packs, unique
+from promptgraft.engine.local import LocalEngine, by_dependence, pack_size, packs, unique
 from promptgraft.errors import RunError
 from promptgraft.method.job import Job
 from promptgraft.method.method import Split, Trains, Work, check, find, steps_of
-from promptgraft.model.device import tokens_at_once
-from promptgraft.train.loop import STEP_TOKENS
+from promptgraft.train.loop import kept_bytes, pieces, step_tokens
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def estimate(engine: LocalEngine, jobs: Sequence[Job], *, rankings: Sequence[tup
     skipped: dict[str, str] = {}
     finished = 0
     for level in by_dependence(unique(jobs)):
-        for some in packs(level):
+        for some in packs(level, pack_size(engine.backbone)):
             open_jobs = []
             for job in some:
                 if engine.store is not None and engine.store.result(job) is not None:
@@ -124,11 +123,10 @@ def _training(engine: LocalEngine, known: Calibration, kind: Trains, jobs: Seque
         one.length * min(job.recipe.batch, one.count) + _unlabelled(engine, job)
         for job, one in zip(jobs, rows, strict=True)
     ]
-    budget = tokens_at_once(engine.backbone, STEP_TOKENS)
     steps = max(steps_of(job, find(job.method).work(job), one.count) for job, one in zip(jobs, rows, strict=True))
-    for runs, tokens in _chunks(sizes, budget):
-        length = sum(one.length for one in rows) / len(rows)
-        total += steps * step(runs, tokens, length)
+    for piece in pieces(sizes, step_tokens(engine.backbone)):
+        length, tokens = sum(one.length for one in rows) / len(rows), sum(sizes[run] for run in piece)
+        total += steps * step(len(piece), tokens, length)
         most.step(kind, tokens)
     looks = [(job.recipe.evaluations, _rows(engine, job, "validation")) for job in jobs]
     for evaluations, validation in looks:
@@ -136,17 +134,6 @@ def _training(engine: LocalEngine, known: Calibration, kind: Trains, jobs: Seque
             look = known.forward(1, validation.tokens, validation.length)
             total += evaluations * (look + (known.swap if kind == "weights" else 0.0))
     return total
-
-
-def _chunks(sizes: Sequence[float], most: int) -> list[tuple[int, float]]:
-    """Runs and tokens of each piece of a step, as the loop cuts it."""
-    found: list[tuple[int, float]] = []
-    for size in sizes:
-        if found and found[-1][1] + size <= most:
-            found[-1] = (found[-1][0] + 1, found[-1][1] + size)
-        else:
-            found.append((1, size))
-    return found
 
 
 def _alone(engine: LocalEngine, known: Calibration, job: Job, work: Work, runs: int) -> float:
@@ -213,7 +200,7 @@ class _Peak:
         """
         backbone = engine.backbone
         width = 2 if backbone.arithmetic == "bf16" else 4
-        kept = self.tokens * backbone.layers * backbone.hidden * 12 * width
+        kept = self.tokens * kept_bytes(backbone)
         numbers = sum(value.numel() for value in backbone.weights.values())
         table = backbone.weights[backbone.words].numel()
         weights = (24 + 3 * width) * (numbers - table) + (8 + width) * numbers + 4 * table

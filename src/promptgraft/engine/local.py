@@ -24,8 +24,9 @@ from promptgraft.train.predict import answer_one, score
 from promptgraft.train.run import Fit, Run, Trained, Tuned
 
 # Jobs that are set up, and runs that are trained, together. Of small models a step costs more than its products, so a
-# run's share of it falls as runs are added (docs/performance.md, many prompts); but results come later.
-PACK = 32
+# run's share of it falls as runs are added (docs/performance.md, many prompts): on a processor up to here, on a GPU
+# further. What the optimiser remembers is held for all of them, and results come later.
+PACK, PACK_ON_GPU = 8, 32
 VALIDATION_ROWS = 500
 HELD_OUT = 0.1
 SCORED: tuple[Split, ...] = ("validation", "test")
@@ -107,7 +108,7 @@ class LocalEngine:
 
         Kept ones count when packs are made, so that a killed call finds its packs again (see `Checkpoints`).
         """
-        for some in packs(jobs):
+        for some in packs(jobs, pack_size(self.backbone)):
             open_jobs = []
             for job in some:
                 kept = self.store.finished(job) if self.store is not None else None
@@ -260,8 +261,13 @@ def by_dependence(jobs: Sequence[Job]) -> list[list[Job]]:
     return levels
 
 
-def packs(jobs: Sequence[Job]) -> Iterator[list[Job]]:
-    """At most PACK jobs at a time, those alike in method and options together."""
+def pack_size(backbone: Backbone) -> int:
+    """Jobs of a pack, at most."""
+    return PACK if backbone.device.type == "cpu" else PACK_ON_GPU
+
+
+def packs(jobs: Sequence[Job], most: int) -> Iterator[list[Job]]:
+    """At most so many jobs at a time, those alike in method and options together."""
     ordered = sorted(jobs, key=lambda job: (job.task.name, job.shots or 0, job.label))
-    for start in range(0, len(ordered), PACK):
-        yield ordered[start : start + PACK]
+    for start in range(0, len(ordered), most):
+        yield ordered[start : start + most]

@@ -69,8 +69,8 @@ def load_folder(found: Resolved, *, dtype: DType = "fp32", device: DeviceName = 
     shape = read_shape(config, family, str(found.path))
     if family == "albert":
         shape = albert.with_groups(shape, config)
+    identity = fingerprint(read_encoder(found.path))  # a map of its own: all of it is looked at, not all of it used
     weights = read_encoder(found.path)
-    identity = fingerprint(weights)
     kept_in = storage(arithmetic)
     cast = {name: weight.to(place, kept_in) for name, weight in weights.items()}
     tokenizer = load_tokenizer(found.path, prefix=found.text_prefix, to_traditional=found.to_traditional)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from itertools import groupby, islice
+from itertools import accumulate, groupby, islice
 
 import torch
 from jaxtyping import Float
@@ -28,9 +28,11 @@ from promptgraft.train.state import State, begin, copy_of, dump, is_whole, resto
 from promptgraft.train.terms import Figures, Step
 from promptgraft.train.together import Scored, score_together
 
-# Tokens of one forward and backward. Runs do not share gradients, so cutting a step between runs is exact;
-# smaller pieces keep a layer's activations in the processor's cache.
-STEP_TOKENS = 4096
+# Tokens of one forward and backward on a processor. Runs do not share gradients, so cutting a step between runs is
+# exact. Pieces are as small as they can be without a step taking longer: what a piece keeps for its backward is most of
+# the memory of many runs, which then fits into that of one run with PEFT.
+LEAST_TOKENS, MOST_TOKENS = 512, 4096
+KEPT_BYTES = 64 << 20
 
 Loss = tuple[Float[Tensor, "K"], Figures]
 """Losses of some runs with their graph, and figures for their histories."""
@@ -61,10 +63,11 @@ def train(
     if checkpoints is not None:
         _resume(states, checkpoints)
     pool = Pool([run.train for run in runs])
-    total, most = sum(run.recipe.steps for run in runs), tokens_at_once(backbone, STEP_TOKENS)
+    total, most = sum(run.recipe.steps for run in runs), step_tokens(backbone)
     while active := [state for state in states if not state.done]:
         losses = []
-        for chunk in _chunks(active, most):
+        for piece in pieces([_tokens(state) for state in active], most):
+            chunk = active[piece.start : piece.stop]
             began = time.perf_counter()
             losses += _step(backbone, pool, chunk)
             _charge(chunk, time.perf_counter() - began)
@@ -91,20 +94,30 @@ def _resume(states: Sequence[State], checkpoints: Checkpoints) -> None:
             restore(state, saved[state.run.name])
 
 
-def _chunks(states: Sequence[State], most: int) -> Iterator[list[State]]:
-    """Runs whose batches together stay near that many tokens."""
-    chunk: list[State] = []
-    size = 0
-    for state in states:
-        mean = len(state.run.train.tokens.ids) / max(1, len(state.run.train))
-        tokens = int(mean * state.order.size)
-        if chunk and size + tokens > most:
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(state)
-        size += tokens
-    if chunk:
-        yield chunk
+def step_tokens(backbone: Backbone) -> int:
+    """Tokens of one forward and backward."""
+    return tokens_at_once(backbone, min(MOST_TOKENS, max(LEAST_TOKENS, KEPT_BYTES // kept_bytes(backbone))))
+
+
+def kept_bytes(backbone: Backbone) -> int:
+    """What a token's layers keep for the backward: about twelve widths each."""
+    return backbone.layers * backbone.hidden * 12 * (2 if backbone.arithmetic == "bf16" else 4)
+
+
+def pieces(sizes: Sequence[float], most: int) -> Iterator[range]:
+    """Cut a step between runs of these sizes: neighbours that are near `most` together, and alike in size."""
+    whole = sum(sizes)
+    count = math.ceil(whole / most)
+    places = [int((end - size / 2) / whole * count) for size, end in zip(sizes, accumulate(sizes), strict=True)]
+    for _, members in groupby(range(len(sizes)), places.__getitem__):
+        first, *others = members
+        yield range(first, first + 1 + len(others))
+
+
+def _tokens(state: State) -> float:
+    """Of a step, about."""
+    data = state.run.train
+    return len(data.tokens.ids) / max(1, len(data)) * state.order.size
 
 
 def _step(backbone: Backbone, pool: Pool, states: Sequence[State]) -> list[float]:
@@ -268,6 +281,7 @@ def _charge(states: Sequence[State], seconds: float) -> None:
 
 def _finish(state: State) -> Trained:
     """Put the best state back and hand it over, detached from the optimiser."""
+    state.groups.clear()  # what the optimiser remembers is twice as large as what is copied below
     with torch.no_grad():
         for name, value in state.run.trainable().items():
             value.copy_(state.best[name])
