@@ -5,7 +5,8 @@
 A step is one step of all K runs: batch 4 each, P = 20, SST-2's token counts, every run with its own prompt, head, rows,
 optimiser and schedule. PEFT trains one prefix at a time; its K runs are all alike, so the steps of one are timed, in
 turn with ours, and multiplied by K (`counted`). Ours uses the arithmetic that the product chooses, and trains as the
-product does, in packs of at most eight runs. Memory: ours over the whole of it, beside a PEFT process with one run.
+product does, in packs: of minilm eight runs, of splade-tiny 32. Memory: ours over the whole of it, beside a PEFT
+process with one run.
 
 Prints JSON and writes benchmarks/results/many_prompts.json.
 """

@@ -24,9 +24,10 @@ from promptgraft.train.predict import answer_one, score
 from promptgraft.train.run import Fit, Run, Trained, Tuned
 
 # Jobs that are set up, and runs that are trained, together. Of small models a step costs more than its products, so a
-# run's share of it falls as runs are added (docs/performance.md, many prompts): on a processor up to here, on a GPU
-# further. What the optimiser remembers is held for all of them, and results come later.
-PACK, PACK_ON_GPU = 8, 32
+# run's share of it falls as runs are added (docs/performance.md, many prompts); of wider ones eight are as fast as
+# more, and what the optimiser remembers is held for all of them. PACK_WIDTHS is eight runs of 6 layers, 384 wide.
+LEAST_PACK, MOST_PACK = 8, 32
+PACK_WIDTHS = LEAST_PACK * 6 * 384
 VALIDATION_ROWS = 500
 HELD_OUT = 0.1
 SCORED: tuple[Split, ...] = ("validation", "test")
@@ -262,8 +263,10 @@ def by_dependence(jobs: Sequence[Job]) -> list[list[Job]]:
 
 
 def pack_size(backbone: Backbone) -> int:
-    """Jobs of a pack, at most."""
-    return PACK if backbone.device.type == "cpu" else PACK_ON_GPU
+    """Jobs of a pack, at most: fewer of a wider or deeper model, on a processor."""
+    if backbone.device.type != "cpu":
+        return MOST_PACK
+    return max(LEAST_PACK, min(MOST_PACK, PACK_WIDTHS // (backbone.layers * backbone.hidden)))
 
 
 def packs(jobs: Sequence[Job], most: int) -> Iterator[list[Job]]:

@@ -29,8 +29,8 @@ from promptgraft.train.terms import Figures, Step
 from promptgraft.train.together import Scored, score_together
 
 # Tokens of one forward and backward on a processor. Runs do not share gradients, so cutting a step between runs is
-# exact. Pieces are as small as they can be without a step taking longer: what a piece keeps for its backward is most of
-# the memory of many runs, which then fits into that of one run with PEFT.
+# exact. What a piece keeps for its backward is most of the memory of many runs; pieces are so small that it fits into
+# that of one run with PEFT. In fp32 that costs a wider model up to a tenth of the speed, in bf16 nothing.
 LEAST_TOKENS, MOST_TOKENS = 512, 4096
 KEPT_BYTES = 64 << 20
 
