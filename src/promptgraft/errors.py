@@ -70,11 +70,11 @@ def unknown(kind: str, name: str, known: Iterable[str], error: type[PromptgraftE
     """The error for a name that is not known, with the nearest known one; else with those there are."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    do = f"did you mean {near[0]!r}?" if near else f"known: {_listed(names)}"
+    do = f"did you mean {near[0]!r}?" if near else f"known: {listed(names)}"
     return error(f"unknown {kind} {name!r}", do=do)
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     """Names with commas, the first dozen of many."""
     more = f" ... and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return (", ".join(names[:SHOWN]) or "none") + more

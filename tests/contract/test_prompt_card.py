@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,6 @@ def test_the_schema_in_the_docs_is_that_of_the_code(root: Path) -> None:
 
 
 def test_every_part_of_a_card_is_explained_in_the_docs(root: Path) -> None:
-    import json
-
     page = (root / "docs" / "formats.md").read_text(encoding="utf-8")
     described = json.loads(schema())
     fields = [*described["properties"]]
@@ -32,9 +31,21 @@ def test_every_part_of_a_card_is_explained_in_the_docs(root: Path) -> None:
 
 def test_a_task_says_all_of_itself_to_its_card() -> None:
     task = Task("m", "classification", "f1", {"a": "A", "b": "B"}, {"train": (Example("x", label="a"),)}, positive="b")
-    card = TaskCard.of(task.replace(family="f", language="zh", licence="MIT", source="s"))
+    columns = {"text": "subject", "label": "verdict"}
+    card = TaskCard.of(task.replace(family="f", language="zh", licence="MIT", source="s", columns=columns))
     assert (card.labels, card.positive, card.fingerprint) == ({"a": "A", "b": "B"}, "b", task.fingerprint)
     assert (card.family, card.language, card.licence, card.source) == ("f", "zh", "MIT", "s")
+    assert card.columns == columns
+
+
+def test_a_card_without_columns_keeps_the_hash_it_had() -> None:
+    card = small_card(None, created="2026-01-01T00:00:00Z")
+    older = json.loads(card.to_json())
+    del older["task"]["columns"]
+    assert read_card(json.dumps(older), "card.json").hash == card.hash
+    named = card.replace(task=card.task.model_copy(update={"columns": {"text": "subject"}}))
+    assert named.hash != card.hash
+    assert card.hash == "f04b0eb61cfab308ef5bb687f659c12597fcd9759ee1493cf407cdf3819b98a9"
 
 
 def test_the_page_shows_people_and_hubs_what_they_look_for() -> None:

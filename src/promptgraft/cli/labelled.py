@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from promptgraft.errors import UsageError
+from promptgraft.errors import TaskError, UsageError, listed
 
 if TYPE_CHECKING:
     from promptgraft.task.task import Example, Kind, Task
@@ -27,16 +28,60 @@ class Shape:
     columns: dict[str, str] = field(default_factory=dict)
 
 
-def rows_of(file: Path, task: Task, text: str | None, pair: str | None) -> tuple[list[dict[str, Any]], list[Example]]:
-    """The rows of a file with all their columns, and the same rows as examples."""
-    from promptgraft.task.load import read_texts
+def rows_of(
+    file: Path, task: Task, text: str | None, pair: str | None
+) -> tuple[list[dict[str, Any]], list[Example], str]:
+    """The rows of a file with all their columns, the same rows as examples, and a note on what was read.
+
+    The columns are those given, then those the task was tuned from, then what their names tell. Labels are not read:
+    a file to label may have anything in that column.
+
+    Raises:
+        TaskError: a column that was tuned from, or named, is not there.
+    """
+    from promptgraft.task.examples import make_examples
+    from promptgraft.task.load import columns_of, read_texts
     from promptgraft.task.readers import file_format, read_rows
 
-    columns = {role: name for role, name in (("text", text), ("pair", pair)) if name is not None}
-    examples = read_texts(file, Shape(task.kind, columns or dict(task.columns)))
+    given = {role: name for role, name in (("text", text), ("pair", pair)) if name is not None}
+    tuned = {role: name for role, name in task.columns.items() if role != "label"}
     if file_format(file) == "txt":
-        return [{"text": example.text} for example in examples], examples
-    return [row for row, _ in read_rows(file)], examples
+        examples = read_texts(file, Shape(task.kind, tuned | given))
+        return [{"text": example.text} for example in examples], examples, ""
+    rows = read_rows(file)
+    for name in given.values():
+        check_column(name, rows[0][0], f"{file}: no column {name!r}")
+    if len(rows[0][0]) > 1:
+        for name in (tuned | given).values():
+            check_column(name, rows[0][0], f"{file}: no column {name!r}, from which {task.name} was tuned")
+    columns = columns_of(Shape(task.kind, tuned | given), rows, str(file))
+    examples = list(make_examples(task.kind, columns, rows, str(file), labelled=False))
+    return [row for row, _ in rows], examples, columns_note(columns, tuned, list(rows[0][0]))
+
+
+def check_column(name: str, names: Iterable[str], what: str) -> None:
+    """That a file has a column.
+
+    Raises:
+        TaskError: it has not; with the nearest name there is.
+    """
+    names = list(names)
+    if name in names:
+        return
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"its columns: {listed(names)}"
+    raise TaskError(what, do=f"{hint} Name it with --text-column or --pair-column")
+
+
+def columns_note(columns: Mapping[str, str], tuned: Mapping[str, str], names: Sequence[str]) -> str:
+    """Which columns are read, on what ground, and which are not."""
+    read = ", ".join(f"{role} = {name!r}" for role, name in columns.items())
+    unused = [name for name in names if name not in columns.values()]
+    rest = f" (not used: {', '.join(map(repr, unused))})" if unused else ""
+    if not tuned:
+        return f"columns inferred, since the prompt's card names none: {read}{rest}"
+    ground = "as tuned" if dict(columns) == dict(tuned) else "tuned from " + ", ".join(map(repr, tuned.values()))
+    return f"columns read: {read}, {ground}{rest}"
 
 
 def written(rows: Sequence[dict[str, Any]], out: Path) -> None:

@@ -65,7 +65,8 @@ def predict(
         if file is None:
             rows, examples = typed(text or [], pair or [])
         else:
-            rows, examples = rows_of(file, predictor.task, text_column, pair_column)
+            rows, examples, note = rows_of(file, predictor.task, text_column, pair_column)
+            say.note(*filter(None, [note]))
         if arithmetic == "int8":
             predictor = quickened(predictor, api.load(path, model, device=device, arithmetic="int8"), examples, say)
         answers = list(answered(predictor, examples, told))
@@ -124,5 +125,5 @@ def some_answered(predictor: Predictor, examples: Sequence[Example]) -> list[dic
 def show(say: Say, labelled: Sequence[dict[str, Any]]) -> None:
     """The answers first, then what they are answers to."""
     answers = [name for name in ("prediction", "probability") if name in labelled[0]]
-    names = [*answers, *(name for name in labelled[0] if name not in answers)]
-    say.table(names, [[as_text(row[name]) for name in names] for row in labelled])
+    names = [*answers, *dict.fromkeys(name for row in labelled for name in row if name not in answers)]
+    say.table(names, [[as_text(row.get(name, "")) for name in names] for row in labelled])

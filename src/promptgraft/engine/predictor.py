@@ -39,7 +39,9 @@ class Predictor:
     def task(self) -> Task:
         """The task the artefact was tuned on, without examples."""
         card = self.artefact.card.task
-        return Task(card.name, card.kind, card.metric, card.labels, {}, card.positive, card.language)
+        return Task(
+            card.name, card.kind, card.metric, card.labels, {}, card.positive, card.language, columns=card.columns
+        )
 
     @cached_property
     def tuned(self) -> Tuned:

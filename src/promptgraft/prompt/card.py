@@ -35,6 +35,7 @@ class TaskCard(Part):
         positive: the class whose F1 is the metric.
         fingerprint: of the examples, as Task.fingerprint.
         licence, source: of the data.
+        columns: role -> column of the file it was read from, so that new files are read alike; empty where unknown.
     """
 
     name: str
@@ -47,12 +48,14 @@ class TaskCard(Part):
     licence: str | None = None
     source: str | None = None
     fingerprint: str = ""
+    columns: dict[str, str] = {}
 
     @classmethod
     def of(cls, task: Task) -> Self:
         """Of a loaded task."""
         fields = ("name", "kind", "metric", "positive", "family", "language", "licence", "source", "fingerprint")
-        return cls(labels=dict(task.labels), **{field: getattr(task, field) for field in fields})
+        labels, columns = dict(task.labels), dict(task.columns)
+        return cls(labels=labels, columns=columns, **{field: getattr(task, field) for field in fields})
 
 
 class Identified(Protocol):
@@ -192,6 +195,8 @@ class Card(Part):
         meaning = self.model_dump(mode="json", exclude={"created", "seconds", "versions"})
         # The order of labels is that of the classes; the order of all other keys means nothing.
         meaning["task"]["labels"] = list(self.task.labels.items())
+        if not self.task.columns:  # cards of before there were columns keep their hash
+            del meaning["task"]["columns"]
         return content_hash([json.dumps(meaning, sort_keys=True, ensure_ascii=False)])
 
     def to_json(self) -> str:

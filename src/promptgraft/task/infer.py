@@ -81,12 +81,16 @@ def infer_columns(given: Columns, kind: Kind | None, rows: Sequence[Row], where:
     return columns, [note + (f" (not used: {', '.join(map(repr, unused))})" if unused else "")]
 
 
-def infer_text_columns(kind: Kind, rows: Sequence[Row], where: str) -> Columns:
-    """The roles of a file to predict whose task's columns are not known; labels in it are not looked for.
+def infer_text_columns(kind: Kind, rows: Sequence[Row], where: str, given: Columns) -> Columns:
+    """The roles of a file to predict, as given or by their usual names; labels in it are not looked for.
 
-    Raises: TaskError where a needed column cannot be told.
+    Raises: TaskError where a given column is not in the first row, or a needed one cannot be told.
     """
-    found = FINDERS[kind](Columns(label=NO_LABEL), rows, where)
+    given = replace(given, label=None)
+    for name in given.named().values():
+        if name not in rows[0][0]:
+            raise no_column(name, rows[0][0], where)
+    found = FINDERS[kind](replace(given, label=NO_LABEL), rows, where)
     return replace(found, label=None)
 
 

@@ -25,6 +25,12 @@ SPLIT_FILES = {
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test",),
 }
+NEEDED: dict[Kind, tuple[str, ...]] = {
+    "pair": ("text", "pair"),
+    "span": ("text", "pair"),
+    "choice": ("text", "choices"),
+}
+"""Roles without which a row of the kind cannot be read; of the other kinds the text alone."""
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.125
 
@@ -116,14 +122,25 @@ def read_texts(path: str | Path, task: TaskLike) -> list[Example]:
             raise TaskError(f"a {task.kind} task needs more than a text", where=path, do="give a csv or jsonl file")
         return [Example(text=line) for line in read_text(path).splitlines() if line.strip()]
     rows = read_rows(path)
-    columns = dict(task.columns) or infer_text_columns(task.kind, rows, str(path)).named()
-    names = list(rows[0][0])
-    if columns["text"] not in names and len(names) == 1 and task.kind in ("classification", "regression"):
-        columns["text"] = names[0]
-    for role in columns.keys() - {"label"}:
-        if columns[role] not in names:
-            raise no_column(columns[role], names, str(path))
+    columns = columns_of(task, rows, str(path))
     return list(make_examples(task.kind, columns, rows, str(path), labelled=False))
+
+
+def columns_of(task: TaskLike, rows: Sequence[Row], where: str) -> dict[str, str]:
+    """Role -> column of rows to predict: the task's own columns; what it does not know is told by its usual name.
+
+    Raises: TaskError where a column of the task is not there, or a needed one cannot be told.
+    """
+    known = dict(task.columns)
+    if any(role not in known for role in NEEDED.get(task.kind, ("text",))):
+        return known | infer_text_columns(task.kind, rows, where, Columns(**known)).named()
+    names = list(rows[0][0])
+    if known["text"] not in names and len(names) == 1 and task.kind in ("classification", "regression"):
+        known["text"] = names[0]
+    for role in known.keys() - {"label"}:
+        if known[role] not in names:
+            raise no_column(known[role], names, where)
+    return known
 
 
 def read_tables(path: str | Path) -> tuple[dict[str, Table], TaskFile, str]:
