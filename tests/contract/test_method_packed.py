@@ -22,7 +22,7 @@ from promptgraft.method.prompt_tuning import PromptTuning
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.load import PACKED, load_backbone
 from promptgraft.train.loop import train
-from promptgraft.train.predict import answer_one
+from promptgraft.train.predict import Question, answer, answer_one
 from promptgraft.train.recipe import Recipe
 from promptgraft.train.run import Run, Trained
 from toys import tiny_model, toy_task
@@ -255,3 +255,23 @@ def test_a_paper_teacher_is_in_evaluation_mode(backbone: Backbone, source: Sourc
     with torch.no_grad():
         plain = answer_one(backbone, probe.tuned, engine.view(job).tokens("train", "cross"))
     torch.testing.assert_close(recorded, plain, rtol=1e-5, atol=1e-5)
+
+
+def test_models_that_read_differently_can_be_asked_together(backbone: Backbone) -> None:
+    task = toy_task()
+    engine = LocalEngine(backbone)
+    recipes = [
+        RECIPE.changed(depth=depth, pooling=pooling) for depth in ("deep", "shallow") for pooling in ("cls", "mean")
+    ]
+    jobs = [Job(task, backbone.fingerprint, "prompt-tuning", 0, recipe) for recipe in recipes]
+    jobs += [
+        Job(task, backbone.fingerprint, method, 0, recipe)
+        for method in ("linear-probe", "model-tuning")
+        for recipe in recipes[:2]
+    ]
+    models = [finished.tuned for finished in engine.run(jobs)]
+    tokens = backbone.tokenize(task.test, task.kind, "cross", max_length=32)
+    questions = [Question(model, tokens) for model in models if model is not None]
+    assert len(questions) == len(jobs)
+    for together, question in zip(answer(backbone, questions), questions, strict=True):
+        assert torch.allclose(together, answer_one(backbone, question.tuned, tokens), atol=1e-5)

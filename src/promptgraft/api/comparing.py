@@ -74,7 +74,7 @@ def compare(
         reasons = "; ".join(engine.skipped.values())
         raise RunError(f"no method could be run ({reasons})", where=given.task.name)
     ranked, best = judge(finished)
-    asked = {row_label(method, options) for method, options in rows or rows_here()}
+    asked = {row_label(method, options) for method, options in (rows_here() if rows is None else rows)}
     skipped = {**engine.skipped, **{label: why for label, why in repeated(chosen).items() if label in asked}}
     said = (*notes, *engine.notes(), *dict.fromkeys(note for one in finished for note in one.result.notes))
     return Comparison(given.task, given.backbone.name, shots, given.recipe, ranked, best, skipped, said)

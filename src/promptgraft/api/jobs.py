@@ -42,7 +42,7 @@ def compare_jobs(
     given: Opened, sources: Mapping[int, Source | None], free: tuple[Example, ...], rows: Rows | None
 ) -> list[Job]:
     """Every row's method on every seed; None: all that can be run here."""
-    asked = rows or rows_here()
+    asked = rows_here() if rows is None else rows
     fingerprint = given.backbone.fingerprint
     return plan(given.task, fingerprint, sources, given.recipe, given.shots, unlabelled=free, rows=asked)
 

@@ -19,7 +19,7 @@ from promptgraft.model.backbone import Backbone
 from promptgraft.model.device import DeviceName
 from promptgraft.model.load import DType, load_backbone
 from promptgraft.task.load import load_task, read_texts
-from promptgraft.task.sampling import cap
+from promptgraft.task.sampling import cap, rows_of
 from promptgraft.task.task import Example, Task
 from promptgraft.train.recipe import Recipe, default_recipe
 
@@ -119,7 +119,7 @@ def recipe_for(backbone: Backbone, task: Task, shots: int | None, given: Mapping
     for name in given:
         if name not in Recipe.model_fields:
             raise unknown("part of the recipe", name, Recipe.model_fields)
-    rows = len(task.train) if shots is None else shots * max(2, len(task.classes))
+    rows = len(task.train) if shots is None else rows_of(task, shots)
     try:
         return default_recipe(backbone, rows, task.kind).changed(**{**given, "arithmetic": backbone.arithmetic})
     except ValidationError as error:

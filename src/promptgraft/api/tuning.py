@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,9 +116,11 @@ def _keep(
     """Run, choose by validation, and keep the chosen model where it was asked for."""
     for job in jobs:
         check(job)
-    by_id = {finished.job.id: finished for finished in engine.run([*jobs, *beside])}
-    finished = tuple(by_id[job.id] for job in jobs)
-    best = max(finished, key=lambda one: one.result.scores.get("validation", {}).get("score", 0.0))
+    by_id = {finished.job.id: finished for finished in engine.run([*jobs, *beside], skip=True)}
+    finished = tuple(by_id[job.id] for job in jobs if job.id in by_id)
+    if not finished:
+        raise engine.problems[jobs[0].id][1]
+    best = max(finished, key=_on_validation)
     artefact = make_artefact(best, engine.view(best.job))
     if out is not None:
         artefacts.save(artefact, Path(out) / ARTEFACT)
@@ -126,6 +128,22 @@ def _keep(
         keeper = as_bank(bank, create=True)
         keeper.add(artefact, name=name or best.job.task.name, replace=True)
     own = dict.fromkeys(note for one in finished for note in one.result.notes)
-    said = (*best.job.task.notes, *notes, *engine.notes(), *own)
-    others = tuple(by_id[job.id] for job in beside)
+    failed = (f"{label} is left out: {reason}" for label, reason in engine.skipped.items())
+    said = (*best.job.task.notes, *notes, *engine.notes(), *own, *failed, *_unchecked(best, len(finished)))
+    others = tuple(by_id[job.id] for job in beside if job.id in by_id)
     return Outcome(finished, best, artefact, Predictor(artefact, engine.backbone), others, said)
+
+
+def _on_validation(finished: Finished) -> float:
+    """What seeds are chosen by."""
+    return finished.result.scores.get("validation", {}).get("score", 0.0)
+
+
+def _unchecked(best: Finished, seeds: int) -> Iterator[str]:
+    """What could not be done for want of rows."""
+    scores = best.result.scores
+    if "validation" not in scores:
+        first = f", and seed {best.result.seed} is kept since it is the first" if seeds > 1 else ""
+        yield f"no validation rows: the last step is kept{first}"
+    if "test" not in scores:
+        yield "no test rows: how good it is on rows that no choice has seen cannot be said"

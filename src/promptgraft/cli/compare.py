@@ -90,14 +90,22 @@ def compare(
 
 
 def chosen_rows(methods: str | None) -> list[tuple[str, dict[str, str]]] | None:
-    """The rows of the comparison that belong to the methods named; None for all."""
-    from promptgraft.method.method import find
-    from promptgraft.study.compare import rows_here
+    """The rows of the comparison that belong to the methods named; None for all.
+
+    Raises:
+        UsageError: no name, or one that no method has.
+    """
+    from promptgraft.errors import UsageError
+    from promptgraft.method.method import METHODS, find
+    from promptgraft.study.compare import rows_of
 
     if methods is None:
         return None
     names = [find(name.strip()).name for name in methods.split(",") if name.strip()]
-    return [row for row in rows_here() if row[0] in names]
+    if not names:
+        find("linear-probe")  # fills the registry
+        raise UsageError("--methods names no method", do=f"known: {', '.join(sorted(METHODS))}")
+    return [row for name in dict.fromkeys(names) for row in rows_of(name)]
 
 
 def show(say: Say, comparison: Comparison, files: Mapping[str, Path]) -> None:

@@ -33,6 +33,9 @@ def results(say: Say, rows: Sequence[Row], best: str, metric: str) -> None:
     filled = [number for number in range(len(COLUMNS)) if any(row[number] for row in table)]
     shown = [[row[number] for number in filled] for row in table]
     say.table([COLUMNS[number] for number in filled], shown, title=f"{metric} in percent", best=place)
+    if rows[0].test is None:
+        say.line("no test rows: how good it is on rows that no choice has seen cannot be said")
+        return
     over = "seeds" if rows[0].test.count > 1 else "test rows (one seed)"
     gain = f"; {GAIN}" if any(row.gain for row in rows) else ""
     say.line(f"intervals over {over}{gain}")
@@ -42,8 +45,8 @@ def cells(row: Row) -> tuple[str, ...]:
     """A method's row of the table."""
     return (
         row.label,
-        f"{row.test.value:.1f}",
-        interval(row.test) or by_rows(row),
+        f"{row.test.value:.1f}" if row.test else "",
+        interval(row.test) or by_rows(row) if row.test else "",
         f"{row.validation.value:.1f}" if row.validation else "",
         f"{row.gain.value:+.1f}" if row.gain else "",
         interval(row.gain) if row.gain else "",

@@ -16,6 +16,8 @@ from promptgraft.model import paths
 
 SOURCES = frozenset({".py", ".cpp", ".h"})
 ROOT = Path(promptgraft.__file__).parent
+RESULTS = ("kernels", "model", "prompt", "task", "readout", "measure", "train", "method", "engine")
+"""The code that results come from."""
 FORWARD = ("kernels", "model", "train/predict.py")
 """The code that hidden states come from; `train/predict.py` says which sequences share a product."""
 
@@ -35,6 +37,12 @@ def built() -> tuple[object, ...]:
     """What stays while a process lives: to read a version from its package's files takes as long as a forward."""
     capability = torch.backends.cpu.get_cpu_capability()
     return processor.name(), os.cpu_count(), capability, torch.__version__, version("transformers")
+
+
+@cache
+def version_of_results() -> str:
+    """The package's version and a hash of the code that results come from: equal ones give equal results."""
+    return f"{promptgraft.__version__}+{code(*RESULTS)[:12]}"
 
 
 @cache

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 
+from promptgraft.engine.identity import version_of_results
 from promptgraft.engine.interval import interval
 from promptgraft.engine.keep import make_artefact
 from promptgraft.engine.progress import Progress, Teller, cost
-from promptgraft.engine.result import Finished, Result
+from promptgraft.engine.result import Failure, Finished, Result
 from promptgraft.engine.share import Shared
 from promptgraft.engine.store import Store
 from promptgraft.engine.view import JobView
@@ -21,7 +23,7 @@ from promptgraft.task.sampling import cap, few_shot, split_validation
 from promptgraft.task.task import Label, Task
 from promptgraft.train.loop import train
 from promptgraft.train.predict import answer_one, score
-from promptgraft.train.run import Fit, Run, Trained, Tuned
+from promptgraft.train.run import Failed, Fit, Run, Trained, Tuned
 
 # Jobs that are set up, and runs that are trained, together. Of small models a step costs more than its products, so a
 # run's share of it falls as runs are added (docs/performance.md, many prompts); of wider ones eight are as fast as
@@ -46,31 +48,67 @@ class LocalEngine:
         self.told = Teller(progress)
         self.shared = Shared(backbone, part=self.told.part)
         self.store = store
-        self.skipped: dict[str, str] = {}
+        self.problems: dict[str, tuple[Job, PromptgraftError]] = {}
+        self._seconds: dict[str, float] = {}
+        self._versions: set[str] = set()
         self._tasks: dict[tuple[str, int | None, int, int], Task] = {}
         self._tuned: dict[str, Tuned] = {}
 
     def run(self, jobs: Iterable[Job], *, skip: bool = False) -> Iterator[Finished]:
         """Results of the jobs, each once, as they come; jobs they depend on are run too but not returned.
 
+        A job that cannot be set up or finished takes no other with it: the rest are run and kept. Why it could not be
+        stands in `problems`, by its id.
+
         Args:
-            skip: leave out a job that does not apply to its task and remember why in `skipped`, by its label.
+            skip: leave out what could not be run; else it is an error, once all else is done.
 
         Raises:
-            UsageError, RunError: a job that cannot be set up; without `skip`.
+            UsageError, RunError: options that a method does not take, before anything is run; a job that could not be
+                run, after all else; both without `skip`. Another call that works in the run folder.
         """
         asked = unique(jobs)
-        self.skipped.clear()
+        for job in asked:
+            if job.backbone != self.backbone.fingerprint:
+                what = f"{job.label} is a job of another backbone ({job.backbone[:12]}) than {self.backbone.name}"
+                raise RunError(what, where=job.task.name, do="make the job with this backbone's fingerprint")
+        self.problems.clear()
         if not skip:
             for job in asked:
                 check(job)
         names = {job.id for job in asked}
         levels = by_dependence(asked)
         self.told.begin({job.id: self._cost(job) for level in levels for job in level})
-        for level in levels:
-            for finished in self._level(level, skip):
-                if finished.job.id in names:
-                    yield finished
+        with nullcontext() if self.store is None else self.store.alone():
+            for level in levels:
+                for finished in self._level(level):
+                    if finished.job.id in names:
+                        yield finished
+        if not skip:
+            for job, problem in self.problems.values():
+                raise self._after_the_rest(job, problem, len(asked))
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Label -> why it could not be run; with its seeds, where other seeds of the label could be or failed else."""
+        found: dict[str, dict[str, list[int]]] = {}
+        for job, problem in self.problems.values():
+            found.setdefault(job.label, {}).setdefault(str(problem), []).append(job.seed)
+        return {
+            label: next(iter(reasons))
+            if len(reasons) == 1
+            else "; ".join(f"seed {', '.join(map(str, seeds))}: {reason}" for reason, seeds in reasons.items())
+            for label, reasons in found.items()
+        }
+
+    def _after_the_rest(self, job: Job, problem: PromptgraftError, asked: int) -> PromptgraftError:
+        """The error of a job that could not be run, saying what became of the others."""
+        if asked == 1:
+            return problem
+        kept = "" if self.store is None else f", and what they gave is kept in {self.store.folder}"
+        failed = len(self.problems)
+        what = f"{job.label}, seed {job.seed}: {problem}"
+        return type(problem)(what, do=f"{asked - failed} of {asked} jobs were run{kept}")
 
     def _cost(self, job: Job) -> float:
         """For progress: 0 for a job whose result is kept, or that cannot be drawn (it is refused when it is set up)."""
@@ -98,13 +136,14 @@ class LocalEngine:
         return self._tasks[key]
 
     def notes(self) -> tuple[str, ...]:
-        """What was cut, over all jobs so far."""
-        return tuple(
+        """What was cut, and which versions the results are of, over all jobs so far."""
+        cut = (
             f"{name}: {count} inputs were longer than allowed and were cut"
             for name, count in sorted(self.shared.cut.items())
         )
+        return (*cut, *mixed(self._versions))
 
-    def _level(self, jobs: Sequence[Job], skip: bool) -> Iterator[Finished]:
+    def _level(self, jobs: Sequence[Job]) -> Iterator[Finished]:
         """Jobs that wait for nothing, pack by pack: kept ones first, then fits, then runs.
 
         Kept ones count when packs are made, so that a killed call finds its packs again (see `Checkpoints`).
@@ -113,34 +152,45 @@ class LocalEngine:
             open_jobs = []
             for job in some:
                 kept = self.store.finished(job) if self.store is not None else None
-                if kept is None:
-                    open_jobs.append(job)
+                failure = self.store.failure(job) if self.store is not None and kept is None else None
+                if kept is not None:
+                    yield self._known(kept)
+                elif failure is not None:
+                    self._leave_out(job, RunError(failure.problem, do="it failed so in an earlier call"))
                 else:
-                    if kept.tuned is not None:
-                        self._tuned[job.id] = kept.tuned
-                    self.told.finish(job.id)
-                    yield kept
-            yield from self._pack(open_jobs, skip)
+                    open_jobs.append(job)
+            yield from self._pack(open_jobs)
             if self.store is not None:
                 self.store.checkpoints.drop([job.id for job in some])
 
-    def _pack(self, jobs: Sequence[Job], skip: bool) -> Iterator[Finished]:
+    def _known(self, kept: Finished) -> Finished:
+        """Take in what an earlier call gave."""
+        if kept.tuned is not None:
+            self._tuned[kept.job.id] = kept.tuned
+        self._seconds[kept.job.id] = kept.result.seconds
+        self._versions.add(kept.result.version)
+        self.told.finish(kept.job.id)
+        return kept
+
+    def _leave_out(self, job: Job, problem: PromptgraftError) -> None:
+        """Go on without a job."""
+        self.problems[job.id] = job, problem
+        self.told.finish(job.id)
+
+    def _pack(self, jobs: Sequence[Job]) -> Iterator[Finished]:
         """Set up a few jobs, finish the fits, train the runs that can share a batch."""
         groups: dict[tuple[object, ...], list[tuple[Job, JobView, Run, float]]] = {}
         for job in jobs:
-            began = time.perf_counter()
+            began, saved = time.perf_counter(), self.shared.saved
             self.told.now(f"{job.label}, setting up", [job.id])
             try:
                 check(job)
                 view = self.view(job)
                 made = find(job.method).setup(job, view)
-            except RunError as error:
-                if not skip:
-                    raise
-                self.skipped[job.label] = str(error)
-                self.told.finish(job.id)
+            except PromptgraftError as error:
+                self._leave_out(job, error)
                 continue
-            seconds = time.perf_counter() - began
+            seconds = time.perf_counter() - began + self.shared.saved - saved
             if isinstance(made, Fit):
                 view.notes.extend(made.notes)
                 yield self._finish(job, view, Trained(job.id, made.tuned, (), 0, seconds, made.parameters))
@@ -156,8 +206,20 @@ class LocalEngine:
         self.told.now(label, [job.id for job, _, _, _ in members])
         runs = [run for _, _, run, _ in members]
         trained = train(self.backbone, runs, checkpoints=checkpoints, progress=self.told.step)
-        for (job, view, _, seconds), one in zip(members, trained, strict=True):
-            yield self._finish(job, view, one, seconds)
+        for (job, view, _, seconds), result in zip(members, trained, strict=True):
+            if isinstance(result, Failed):
+                self._fail(job, result)
+            else:
+                yield self._finish(job, view, result, seconds)
+
+    def _fail(self, job: Job, failed: Failed) -> None:
+        """Keep why a run could not be finished, and go on without it."""
+        problem = RunError(failed.problem.what, where=f"{job.task.name}, {job.label}", do=failed.problem.do)
+        if self.store is not None:
+            version = version_of_results()
+            kept = Failure(id=job.id, label=job.label, seed=job.seed, problem=str(problem), version=version)
+            self.store.save_failure(job, kept)
+        self._leave_out(job, problem)
 
     def _finish(self, job: Job, view: JobView, trained: Trained, extra: float = 0.0) -> Finished:
         """Score, keep, tell."""
@@ -180,11 +242,15 @@ class LocalEngine:
             rows=rows,
             intervals=intervals,
             seconds=round(trained.seconds + extra, 3),
+            required_seconds=round(self._required_seconds(job), 3),
             parameters=trained.parameters,
-            steps=len(trained.history),
+            steps=trained.steps,
             best_step=trained.best_step,
             notes=tuple(view.notes),
+            version=version_of_results(),
         )
+        self._seconds[job.id] = result.seconds
+        self._versions.add(result.version)
         finished = Finished(job, result, trained.tuned, trained.history)
         if self.store is not None:
             self.store.save(finished, make_artefact(finished, view))
@@ -194,6 +260,11 @@ class LocalEngine:
             finished = Finished(job, result, None, trained.history)
         self.told.finish(job.id)
         return finished
+
+    def _required_seconds(self, job: Job) -> float:
+        """Of all jobs that it depends on, each once."""
+        required = {other.id for level in by_dependence([job]) for other in level} - {job.id}
+        return sum(self._seconds.get(name, 0.0) for name in required)
 
     def _scores(
         self, view: JobView, trained: Trained
@@ -219,6 +290,14 @@ class LocalEngine:
         else:
             answers = answer_one(self.backbone, tuned, tokens)
         return list(tuned.readout.predict(answers, tokens, view.task.splits[split], view.task))
+
+
+def mixed(versions: Collection[str]) -> tuple[str, ...]:
+    """A note where results are of several versions, whose figures may differ by more than noise."""
+    if len(versions) < 2:
+        return ()
+    names = ", ".join(sorted(version or "one before versions were kept" for version in versions))
+    return (f"these results are of {len(versions)} versions of promptgraft ({names}); a new --out makes all by one",)
 
 
 def draw(job: Job) -> Task:

@@ -90,7 +90,10 @@ def candidates(bank: Bank, backbone: Backbone, task: Task) -> tuple[list[Source]
 def rank_sources(
     engine: LocalEngine, job: Job, sources: Sequence[Source], measures: Sequence[str], left_out: Sequence[str]
 ) -> Ranking:
-    """Score every source by every measure on the job's labelled rows (training and validation together).
+    """Score every source by every measure on the job's training rows.
+
+    Validation rows are left for what comes after, the choice of a step and of a method: a source that was chosen on
+    them too would look better there than it is.
 
     Args:
         job: how the target's own prompt is tuned, for the measures that need one.
@@ -98,7 +101,7 @@ def rank_sources(
         RunError: no measure can judge the task.
     """
     view = engine.view(job)
-    labelled = view.task.replace(splits={"train": view.task.train + view.task.validation})
+    labelled = view.task.replace(splits={"train": view.task.train})
     scores: dict[str, list[Score]] = {}
     passes: dict[str, int] = {}
     seconds: dict[str, float] = {}

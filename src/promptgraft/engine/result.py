@@ -10,6 +10,23 @@ from promptgraft.method.job import Job
 from promptgraft.train.run import Tuned
 
 
+class Failure(BaseModel):
+    """Why a job's run could not be finished, as it is kept.
+
+    Attributes:
+        problem: one line.
+        version: of what computed it; another version tries again.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    label: str
+    seed: int
+    problem: str
+    version: str
+
+
 class Result(BaseModel):
     """What a job gave, as plain values.
 
@@ -18,9 +35,12 @@ class Result(BaseModel):
         scores: split -> metric name -> percent; the task's own metric is called `score`.
         rows: split -> how many examples were scored.
         intervals: split -> 95 % interval of the metric over its rows (what another sample of rows would give).
-        seconds: this job's share of set-up, training and validation; scoring of test left out.
+        seconds: this job's share of set-up, training and validation, with what shared work that it found done had
+            taken; scoring of test left out.
+        required_seconds: of the jobs whose finished models it needed.
         parameters: trained numbers.
-        best_step: the step whose state validation chose; 0 where nothing was trained.
+        best_step: the step whose state validation chose; 0 where nothing was trained, or the start was best.
+        version: of what computed it (`engine.identity.version_of_results`); empty in results of before it was kept.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,10 +61,12 @@ class Result(BaseModel):
     rows: dict[str, int]
     intervals: dict[str, tuple[float, float]]
     seconds: float
+    required_seconds: float = 0.0
     parameters: int
     steps: int
     best_step: int
     notes: tuple[str, ...] = ()
+    version: str = ""
 
 
 @dataclass(frozen=True, eq=False)

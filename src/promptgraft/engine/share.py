@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -43,7 +44,6 @@ class Shared:
 
     Attributes:
         cut: task name -> how many inputs were longer than allowed.
-        chosen: what a probe was asked -> its choice, and the note that says so.
         part: entered with words for what is computed, while it is.
     """
 
@@ -57,10 +57,25 @@ class Shared:
         self.part = part
         self.cache = open_cache() if cache is None else cache
         self.cut: dict[str, int] = {}
-        self.chosen: dict[Hashable, tuple[str, str]] = {}
+        self._saved = 0.0
+        self._chosen: dict[Hashable, tuple[tuple[str, str], float]] = {}
         self._tokens: dict[Hashable, Tokens] = {}
-        self._states: OrderedDict[Hashable, tuple[object, Tensor]] = OrderedDict()
+        self._states: OrderedDict[Hashable, tuple[object, Tensor, float]] = OrderedDict()
         self._described: dict[Hashable, Tensor] = {}
+
+    @property
+    def saved(self) -> float:
+        """Seconds that work had taken which was found done: what a job would have taken more, had it been alone."""
+        return self._saved + self.cache.saved
+
+    def choice(self, question: Hashable, choose: Callable[[], tuple[str, str]]) -> tuple[str, str]:
+        """What a probe chose, and the note that says so, once a question."""
+        if question in self._chosen:
+            self._saved += self._chosen[question][1]
+        else:
+            began = time.perf_counter()
+            self._chosen[question] = choose(), time.perf_counter() - began
+        return self._chosen[question][0]
 
     def tokens(
         self, examples: tuple[Example, ...], kind: Kind, encoding: Encoding, max_length: int, name: str
@@ -121,9 +136,9 @@ class Shared:
             together = stack(prompts)
             content |= {"prompt": together.table, "prompt_starts": together.starts}
         placement = prompts[0].placement if prompts else None
-        # The machine is part of it: another processor, or another number of threads, gives other last bits.
+        # The machine is part of it: another processor or GPU, or another number of threads, gives other last bits.
         model = (backbone.fingerprint, backbone.family, backbone.heads, backbone.arithmetic)
-        key = key_of([model, machine(), code(*FORWARD), placement, read], content)
+        key = key_of([model, machine(backbone.device), code(*FORWARD), placement, read], content)
         under = f" under {len(prompts)} prompts" if len(prompts) > 1 else ""
         with self.part(f"passing {tokens.count:,} rows{under} through the model"):
             return self.cache.get(kind, key, lambda: {"states": pooled_each(backbone, prompts, tokens, read)})["states"]
@@ -131,10 +146,12 @@ class Shared:
     def _keep(self, key: Hashable, alive: object, make: Callable[[], Tensor]) -> Tensor:
         if key in self._states:
             self._states.move_to_end(key)
+            self._saved += self._states[key][2]
             return self._states[key][1]
+        began, saved = time.perf_counter(), self.cache.saved
         value = make()
-        self._states[key] = (alive, value)
-        total = sum(kept.nbytes for _, kept in self._states.values())
+        self._states[key] = (alive, value, time.perf_counter() - began + self.cache.saved - saved)
+        total = sum(kept.nbytes for _, kept, _ in self._states.values())
         while total > KEPT_BYTES and len(self._states) > 1:
             total -= self._states.popitem(last=False)[1][1].nbytes
         return value

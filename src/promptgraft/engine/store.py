@@ -5,10 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from promptgraft.engine.result import Finished, Result
+import filelock
+from pydantic import BaseModel
+
+from promptgraft.engine.identity import version_of_results
+from promptgraft.engine.result import Failure, Finished, Result
 from promptgraft.errors import ArtefactError, RunError
 from promptgraft.method.job import Job
 from promptgraft.prompt import artefact as artefacts
@@ -17,7 +24,11 @@ from promptgraft.prompt.atomic import NO_ROOM, tidy, write_bytes
 from promptgraft.readout.readout import find as find_readout
 from promptgraft.train.checkpoint import Checkpoints
 from promptgraft.train.run import Tuned
+from promptgraft.untrusted import why
 
+RESULT, FAILURE, LOCK = "result.json", "failure.json", ".lock"
+PATIENCE = 60.0
+"""Seconds to wait for another call that writes a result: that takes a moment."""
 ARTEFACT = "artefact"
 """The folder of a job's model, and of the model a run folder gives."""
 
@@ -26,7 +37,8 @@ ARTEFACT = "artefact"
 class Store:
     """A run folder: `jobs/ID/{job.json, history.csv, artefact/, result.json}` and `checkpoint/`.
 
-    `result.json` is written last, so a job folder with one is complete.
+    `result.json` is written last, so a job folder with one is complete; `failure.json` stands in its place where the
+    run could not be finished. One call at a time works in a run folder.
 
     Attributes:
         every: least seconds between two checkpoints.
@@ -50,27 +62,72 @@ class Store:
         Raises:
             RunError, ArtefactError: it could not be written; what was there stays as it was.
         """
-        folder = self.place(finished.job)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            tidy(folder)
-            write_bytes(folder / "job.json", json.dumps(finished.job.describe(), indent=2).encode())
+        with self._writing(finished.job) as folder:
             if finished.history:
                 write_bytes(folder / "history.csv", history_csv(finished.history).encode())
             if artefact.weights is None or self.keep_weights:
                 artefacts.save(artefact, folder / ARTEFACT)
-            write_bytes(folder / "result.json", finished.result.model_dump_json(indent=2).encode())
+            write_bytes(folder / RESULT, finished.result.model_dump_json(indent=2).encode())
+            (folder / FAILURE).unlink(missing_ok=True)
+
+    def save_failure(self, job: Job, failure: Failure) -> None:
+        """Keep why a job's run could not be finished.
+
+        Raises:
+            RunError: it could not be written.
+        """
+        with self._writing(job) as folder:
+            write_bytes(folder / FAILURE, failure.model_dump_json(indent=2).encode())
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """While this call works in the run folder, no other one does.
+
+        Raises:
+            RunError: another one works in it now, or the folder cannot be written to.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = self._lock()
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            do = "wait until it has ended, or name another folder with --out"
+            raise RunError("another call works in this run folder", where=self.folder, do=do) from None
+        except OSError as error:
+            raise RunError(f"the run folder cannot be written to ({why(error)})", where=self.folder) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _lock(self) -> filelock.BaseFileLock:
+        """The run folder's lock; whoever holds it in this thread may take it again."""
+        return filelock.FileLock(self.folder / LOCK, is_singleton=True)
+
+    @contextmanager
+    def _writing(self, job: Job) -> Iterator[Path]:
+        """The job's folder, in which no one else writes meanwhile."""
+        folder = self.place(job)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with self._lock().acquire(timeout=PATIENCE):
+                tidy(folder)
+                write_bytes(folder / "job.json", json.dumps(job.describe(), indent=2).encode())
+                yield folder
+        except filelock.Timeout:
+            raise RunError(f"another call has been writing here for {PATIENCE:.0f} s", where=self.folder) from None
         except OSError as error:
             do = "make room on the disk; the same call goes on where it was" if error.errno in NO_ROOM else None
-            raise RunError(f"the result could not be written ({error.strerror})", where=folder, do=do) from error
+            raise RunError(f"the result could not be written ({why(error)})", where=folder, do=do) from error
 
     def result(self, job: Job) -> Result | None:
         """The result of a job that was finished earlier."""
-        path = self.place(job) / "result.json"
-        try:
-            return Result.model_validate_json(path.read_bytes())
-        except (OSError, ValueError):
-            return None
+        return _kept(self.place(job) / RESULT, Result)
+
+    def failure(self, job: Job) -> Failure | None:
+        """Why the job's run could not be finished earlier, by this very version."""
+        failure = _kept(self.place(job) / FAILURE, Failure)
+        return failure if failure is not None and failure.version == version_of_results() else None
 
     def finished(self, job: Job) -> Finished | None:
         """The same with its model; None also where the model should be there and is damaged."""
@@ -84,6 +141,17 @@ class Store:
         except ArtefactError:
             return None
         return Finished(job, result, tuned_of(kept))
+
+
+Kept = TypeVar("Kept", bound=BaseModel)
+
+
+def _kept(path: Path, kind: type[Kept]) -> Kept | None:
+    """What a file holds; None where it is not there or not whole."""
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except (OSError, ValueError):
+        return None
 
 
 def tuned_of(artefact: Artefact) -> Tuned:

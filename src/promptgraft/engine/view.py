@@ -148,12 +148,14 @@ class JobView:
 
     def _probe(self, what: str, under: str, options: Mapping[str, tuple[Tensor, Tokens]]) -> str:
         """The option a probe reads best, chosen once for all jobs on these rows; `under` is what it was chosen with."""
-        key = (what, under, self.task.train, self.job.recipe.max_length, self.job.seed)
-        if key not in self._shared.chosen:
+
+        def probed() -> tuple[str, str]:
             name, estimates = choose(self.task, self.task.train, options, self.job.seed)
             figures = ", ".join(f"{option} {100 * estimate.value:.1f}" for option, estimate in estimates.items())
             by = "by the likelihood of a cross-validated probe on the training rows"
-            self._shared.chosen[key] = name, f"{what}: {name}, {by} (its score {figures})"
-        name, note = self._shared.chosen[key]
+            return name, f"{what}: {name}, {by} (its score {figures})"
+
+        key = (what, under, self.task.train, self.job.recipe.max_length, self.job.seed)
+        name, note = self._shared.choice(key, probed)
         self.notes.append(note)
         return name

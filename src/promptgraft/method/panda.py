@@ -108,6 +108,7 @@ class Panda(Method):
             dropout=RELEASED_DROPOUT if mode == "released" else 0.0,
             streams=(lesson.stream,),
             data=rows,
+            carried=_carries(job, view),
         )
 
     def _teacher(self, job: Job, view: View, student: Tuned) -> Tuned:

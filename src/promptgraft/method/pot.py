@@ -47,7 +47,9 @@ class PoT(Method):
         start = pot_start(job, view, wanted)
         if job.shots == 0:
             return Fit(job.id, start)
-        return make_run(job, view, start, recipe=job.recipe if wanted == "new" else carried_recipe(job.recipe))
+        if wanted == "new":
+            return make_run(job, view, start)
+        return make_run(job, view, start, recipe=carried_recipe(job.recipe), carried=True)
 
 
 def pot_start(job: Job, view: View, wanted: str) -> Tuned:

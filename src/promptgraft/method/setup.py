@@ -170,6 +170,7 @@ def make_run(
     streams: tuple[torch.Generator, ...] = (),
     data: tuple[Data, Data] | None = None,
     weights: Weights | None = None,
+    carried: bool = False,
 ) -> Run:
     """A run that trains, on the backbone's device, prompt and readout of `start`, and the weights if there are any."""
     recipe = recipe or job.recipe
@@ -193,6 +194,7 @@ def make_run(
         weights=weights,
         dropout=dropout,
         streams=streams,
+        carried=carried,
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from promptgraft.report import words
 from promptgraft.report.place import beside_points
-from promptgraft.report.rows import group, tests
+from promptgraft.report.rows import group, on_test, tested, tests
 from promptgraft.report.svg import COLOURS, STYLE, inline
 from promptgraft.study.compare import BASELINE, Comparison, Row
 from promptgraft.study.judge import Mean
@@ -43,7 +43,7 @@ def draw(comparison: Comparison) -> list[Plot]:
     import matplotlib
 
     with matplotlib.rc_context(STYLE):
-        plots = [_scores(comparison), _cost(comparison)]
+        plots = [_scores(comparison), _cost(comparison)] if tested(comparison) else []
         if any(row.gain is not None for row in comparison.rows):
             plots.append(_gains(comparison))
     return plots
@@ -51,17 +51,19 @@ def draw(comparison: Comparison) -> list[Plot]:
 
 def _scores(comparison: Comparison) -> Plot:
     """Every method's mean and interval with its seeds, best on top, and where the baseline is."""
-    rows = sorted(comparison.rows, key=lambda row: row.test.value)
+    rows = sorted(comparison.rows, key=lambda row: on_test(row).value)
     figure, axes = _listing([row.label for row in rows], comparison.best)
     tips = {}
     for place, row in enumerate(rows):
         values = tests(row).values()
         axes.plot(list(values), [place] * len(values), "o", color=_colour(row), markersize=2.6, zorder=3)
-        tips[_mean_mark(axes, place, row, row.test, f"row{place}")] = f"{row.label}: {words.with_interval(row.test)}"
+        tips[_mean_mark(axes, place, row, on_test(row), f"row{place}")] = (
+            f"{row.label}: {words.with_interval(on_test(row))}"
+        )
     base = next((row for row in rows if row.label == BASELINE), None)
     if base is not None:
-        axes.axvline(base.test.value, color=COLOURS["scratch"], linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-    cut = _limit(axes, [row.test for row in rows], [value for row in rows for value in tests(row).values()])
+        axes.axvline(on_test(base).value, color=COLOURS["scratch"], linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    cut = _limit(axes, [on_test(row) for row in rows], [value for row in rows for value in tests(row).values()])
     axes.set_xlabel(f"{rows[0].results[0].metric} on test, percent")
     line = f" The dashed line is {BASELINE}." if base is not None else ""
     return Plot(
@@ -80,9 +82,9 @@ def _cost(comparison: Comparison) -> Plot:
     times = {row.label: max(row.seconds, 0.01) for row in comparison.rows}
     tips = {}
     for place, row in enumerate(sorted(comparison.rows, key=lambda row: group(row) != "placebo")):
-        (mark,) = axes.plot(times[row.label], row.test.value, **_mark(row, size=8))
+        (mark,) = axes.plot(times[row.label], on_test(row).value, **_mark(row, size=8))
         mark.set_gid(f"row{place}")
-        tips[f"row{place}"] = f"{row.label}: {words.score(row.test)} in {words.duration(row.seconds)}"
+        tips[f"row{place}"] = f"{row.label}: {words.score(on_test(row))} in {words.duration(row.seconds)}"
     axes.set_xscale("log")
     axes.set_xlim(*_decades(times.values()))
     axes.margins(y=0.12)
@@ -92,8 +94,8 @@ def _cost(comparison: Comparison) -> Plot:
     axes.set_ylabel(f"{comparison.rows[0].results[0].metric} on test, percent")
     axes.grid(alpha=0.6)
     named = _named(comparison)
-    points = [(times[row.label], row.test.value) for row in comparison.rows]
-    beside_points(axes, {row.label: (times[row.label], row.test.value) for row in named}, points, comparison.best)
+    points = [(times[row.label], on_test(row).value) for row in comparison.rows]
+    beside_points(axes, {row.label: (times[row.label], on_test(row).value) for row in named}, points, comparison.best)
     return Plot(
         "Score against time",
         inline(figure, "cost", "Score on test against seconds of every method", tips),
@@ -198,10 +200,10 @@ def _decades(times: Iterable[float]) -> tuple[float, float]:
 def _named(comparison: Comparison) -> list[Row]:
     """Rows worth a name beside their point."""
     front, best = [], -math.inf
-    for row in sorted(comparison.rows, key=lambda row: (row.seconds, -row.test.value)):
-        if row.test.value > best:
+    for row in sorted(comparison.rows, key=lambda row: (row.seconds, -on_test(row).value)):
+        if on_test(row).value > best:
             front.append(row)
-            best = row.test.value
+            best = on_test(row).value
     wanted = {comparison.best, BASELINE, "linear-probe", "model-tuning", *(row.label for row in front)}
     return [row for row in comparison.rows if row.label in wanted]
 
@@ -233,7 +235,7 @@ def _seed_key(figure: Figure, marks: dict[int, str]) -> None:
 
 
 def _what_marks_are(rows: Sequence[Row]) -> str:
-    if max(row.test.count for row in rows) == 1:
+    if max(on_test(row).count for row in rows) == 1:
         return "One seed: a mark is its score, and there are no intervals."
     return "Large mark and bar: mean and 95 % interval; small marks: seeds."
 

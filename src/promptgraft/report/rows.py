@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from promptgraft.study.compare import Comparison, Row
+from promptgraft.study.compare import Comparison, Row, scores, without_term
 from promptgraft.study.judge import Mean, paired
+from promptgraft.task.metrics import METRICS
 
 Group = Literal["scratch", "source", "panda", "placebo"]
 TITLES: dict[Group, str] = {
@@ -40,8 +41,7 @@ def missing(row: Row) -> str:
     result = row.results[0]
     if result.method != "panda":
         return ""
-    weight = result.options.get("weight")
-    if weight is not None and float(weight) == 0:
+    if without_term(result):
         return "no teacher: the same run without the term"
     return {
         "self": "the teacher never saw the source: prompt tuning from scratch",
@@ -64,12 +64,29 @@ def find(comparison: Comparison, label: str) -> Row | None:
 
 def tests(row: Row) -> dict[int, float]:
     """Seed -> score on test."""
-    return {result.seed: result.scores["test"]["score"] for result in row.results}
+    return scores(row.results, "test")
 
 
 def against(row: Row, other: Row) -> Mean | None:
     """Paired difference on test of one row to another."""
-    return paired(tests(row), tests(other))
+    return paired(tests(row), tests(other), METRICS[row.results[0].metric].bounds)
+
+
+def tested(comparison: Comparison) -> bool:
+    """Whether there were test rows, without which nothing can be said of rows that no choice has seen."""
+    return any(row.test is not None for row in comparison.rows)
+
+
+def on_test(row: Row) -> Mean:
+    """A row's mean on test, of a comparison that has test rows."""
+    assert row.test is not None, "there are no test rows"
+    return row.test
+
+
+def seed_count(comparison: Comparison) -> int:
+    """Over how many seeds the means are, at most."""
+    means = (row.test or row.validation for row in comparison.rows)
+    return max((mean.count for mean in means if mean is not None), default=len(comparison.rows[0].results))
 
 
 def against_placebos(comparison: Comparison) -> list[AgainstPlacebo]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from promptgraft.report import words
-from promptgraft.report.rows import TITLES, group, grouped
+from promptgraft.report.rows import TITLES, group, grouped, seed_count
 from promptgraft.study.compare import BASELINE, Comparison, Row
 from promptgraft.study.judge import Mean
 
@@ -63,7 +63,7 @@ def _cells(row: Row, best: str) -> tuple[str, ...]:
 
 def _below(comparison: Comparison) -> str:
     """What the columns mean, in two lines."""
-    metric, count = comparison.rows[0].results[0].metric, max(row.test.count for row in comparison.rows)
+    metric, count = comparison.rows[0].results[0].metric, seed_count(comparison)
     said = f"{metric} in percent, {words.count(count, 'seed')}"
     said += "; ± half the 95 % interval" if count > 1 else ""
     marked = f"{CHOSEN} chosen by validation; " if comparison.best else ""
@@ -83,7 +83,7 @@ def _values(row: Row, best: str) -> dict[str, object]:
         **_numbers("test", row.test),
         **_numbers("gain", row.gain),
         "validation": None if row.validation is None else round(row.validation.value, 3),
-        "seeds": row.test.count,
+        "seeds": len(row.results),
         "seconds": round(row.seconds, 3),
         "parameters": row.parameters,
         "sources": list(row.sources),

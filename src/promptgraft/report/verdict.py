@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from promptgraft.report import words
-from promptgraft.report.rows import against, against_placebos, find, group, missing
+from promptgraft.report.rows import against, against_placebos, find, group, missing, seed_count
 from promptgraft.study.compare import BASELINE, Comparison, Row
 from promptgraft.study.judge import Mean
 
@@ -18,18 +18,24 @@ def verdict(comparison: Comparison) -> list[str]:
     best = find(comparison, comparison.best)
     if best is None:
         return ["No method has a score on validation, so none is chosen."]
-    metric, count = best.results[0].metric, best.test.count
+    metric, count = best.results[0].metric, len(best.results)
     said = [
         f"Validation chooses {best.label}: {words.score(best.validation)} there, the highest "
         f"{'score' if count == 1 else 'mean'} of {words.count(len(comparison.rows), 'method')} "
         f"({words.count(count, 'seed')}).",
-        f"On test it scores {words.with_interval(best.test)} {metric}.",
+        _on_test(best, metric),
     ]
     if missing(best):
         said.append(f"It is a placebo ({missing(best)}): what it gained is not owed to a source.")
-    said += [_to(comparison, best, label) for label in NAMES if label != best.label]
+    said += filter(None, (_to(comparison, best, label) for label in NAMES if label != best.label))
     said += _higher_on_test(comparison, best)
     return said
+
+
+def _on_test(best: Row, metric: str) -> str:
+    if best.test is None:
+        return "There are no test rows, so how good it is on rows that no choice has seen cannot be said."
+    return f"On test it scores {words.with_interval(best.test)} {metric}."
 
 
 def noise(gain: Mean) -> str:
@@ -69,13 +75,17 @@ def placebos(comparison: Comparison) -> str:
 
 def intervals(comparison: Comparison) -> str:
     """What the intervals are, and what they do not cover."""
-    count = max(row.test.count for row in comparison.rows)
+    count = seed_count(comparison)
     if count == 1:
         said = "One seed: no intervals."
     else:
         said = (
-            f"Intervals: 95 %, Student's t over {count} seeds; a seed draws the training rows and starts the run. "
-            "Clear of noise is a difference whose interval leaves out 0."
+            f"Intervals: 95 %, Student's t over {count} seeds, cut to what the metric can be; a seed draws the "
+            "training rows and starts the run. Clear of noise is a difference whose interval leaves out 0."
+        )
+    if count in (2, 3):
+        said += (
+            f" {count} seeds know little of their own spread, hence intervals this wide; five or more say something."
         )
     compared = sum(row.gain is not None and row.gain.low is not None for row in comparison.rows)
     if compared > 1:
@@ -117,6 +127,8 @@ def _without_placebo(comparison: Comparison) -> str:
 
 def _to(comparison: Comparison, best: Row, label: str) -> str:
     """How far the chosen row is from another on test."""
+    if best.test is None:
+        return ""
     name, other = NAMES[label], find(comparison, label)
     if other is None:
         reason = comparison.skipped.get(label)
@@ -135,10 +147,11 @@ def _to(comparison: Comparison, best: Row, label: str) -> str:
 
 def _higher_on_test(comparison: Comparison, best: Row) -> list[str]:
     """The row a look at test would have chosen."""
-    top = max(comparison.rows, key=lambda row: row.test.value)
-    if top.test.value <= best.test.value:
+    rows = {row.label: (row, row.test) for row in comparison.rows if row.test is not None}
+    if best.test is None or not rows:
+        return []
+    top, test = max(rows.values(), key=lambda pair: pair[1].value)
+    if test.value <= best.test.value:
         return []
     kind = " (a placebo)" if group(top) == "placebo" else ""
-    return [
-        f"{top.label}{kind} scores higher on test, {words.with_interval(top.test)}; test is not what one chooses by."
-    ]
+    return [f"{top.label}{kind} scores higher on test, {words.with_interval(test)}; test is not what one chooses by."]

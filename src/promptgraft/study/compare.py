@@ -10,6 +10,7 @@ from promptgraft.method import setfit
 from promptgraft.method.job import Job, Source, row_label
 from promptgraft.method.method import find
 from promptgraft.study.judge import Mean, mean, paired
+from promptgraft.task.metrics import METRICS
 from promptgraft.task.task import Example, Task
 from promptgraft.train.recipe import Recipe
 
@@ -39,6 +40,11 @@ ROWS: tuple[tuple[str, dict[str, str]], ...] = (
 def rows_here() -> tuple[tuple[str, dict[str, str]], ...]:
     """ROWS, and SetFit where its extra is installed."""
     return (*ROWS, ("setfit", {})) if setfit.installed() else ROWS
+
+
+def rows_of(method: str) -> tuple[tuple[str, dict[str, str]], ...]:
+    """A method's rows; one with its defaults where ROWS has none, as of methods of other packages."""
+    return tuple(row for row in ROWS if row[0] == method) or ((method, {}),)
 
 
 def plan(
@@ -87,11 +93,13 @@ class Row:
     """One method of a comparison over its seeds.
 
     Attributes:
+        test: mean over seeds; None where the task has no test rows.
         gain: paired difference to prompt tuning from scratch with a linear readout, on test.
+        seconds: mean over seeds, jobs that a method needs finished included.
     """
 
     label: str
-    test: Mean
+    test: Mean | None
     validation: Mean | None
     gain: Mean | None
     seconds: float
@@ -120,11 +128,11 @@ class Comparison:
 
 
 def judge(finished: Sequence[Finished], baseline: str = BASELINE) -> tuple[tuple[Row, ...], str]:
-    """Rows in order of first appearance, and the label validation chooses."""
+    """Rows in order of first appearance, and the label validation chooses; empty where nothing was validated."""
     groups: dict[str, list[Result]] = {}
     for one in finished:
         groups.setdefault(one.result.label, []).append(one.result)
-    base = {result.seed: result.scores["test"]["score"] for result in groups.get(baseline, [])}
+    base = scores(groups.get(baseline, []), "test")
     rows = tuple(_row(label, results, base, label == baseline) for label, results in groups.items())
     judged = [row for row in rows if row.validation is not None and not is_placebo(row.results[0])]
     best = max(judged, key=lambda row: (row.validation.value, -row.parameters), default=None)  # type: ignore[union-attr]
@@ -133,27 +141,37 @@ def judge(finished: Sequence[Finished], baseline: str = BASELINE) -> tuple[tuple
 
 def is_placebo(result: Result) -> bool:
     """Whether a run only shows what a method owes to its source: another teacher, or no term at all."""
-    return result.options.get("teacher", "source") != "source" or result.options.get("weight") == "0"
+    return result.options.get("teacher", "source") != "source" or without_term(result)
+
+
+def without_term(result: Result) -> bool:
+    """Whether a run of PANDA was told to weigh its term with nothing, however that number was written."""
+    return float(result.options.get("weight") or 1) == 0
 
 
 def _row(label: str, results: Sequence[Result], base: Mapping[int, float], is_base: bool) -> Row:
-    test = {result.seed: result.scores["test"]["score"] for result in results}
-    seen = [result.scores["validation"]["score"] for result in results if "validation" in result.scores]
+    test, validation = scores(results, "test"), scores(results, "validation")
+    bounds = METRICS[results[0].metric].bounds
     return Row(
         label=label,
-        test=mean(list(test.values())),
-        validation=mean(seen) if seen else None,
-        gain=None if is_base else paired(test, dict(base)),
-        seconds=sum(result.seconds for result in results) / len(results),
+        test=mean(list(test.values()), bounds) if test else None,
+        validation=mean(list(validation.values()), bounds) if validation else None,
+        gain=None if is_base else paired(test, base, bounds),
+        seconds=sum(result.seconds + result.required_seconds for result in results) / len(results),
         parameters=max(result.parameters for result in results),
         sources=tuple(dict.fromkeys(result.source for result in results if result.source)),
         results=tuple(results),
     )
 
 
+def scores(results: Sequence[Result], split: str) -> dict[int, float]:
+    """Seed -> the task's metric on a split, of the results that have one."""
+    return {result.seed: result.scores[split]["score"] for result in results if split in result.scores}
+
+
 CSV_COLUMNS = (
     "target", "shots", "seed", "method", "score", "metric", "validation", "source", "readout", "pooling", "encoding",
-    "seconds", "parameters", "steps", "best_step", "test_rows", "job",
+    "seconds", "required_seconds", "parameters", "steps", "best_step", "test_rows", "job", "version",
 )  # fmt: skip
 
 
@@ -172,11 +190,13 @@ def csv_row(result: Result) -> dict[str, object]:
         "pooling": result.pooling,
         "encoding": result.encoding,
         "seconds": result.seconds,
+        "required_seconds": result.required_seconds,
         "parameters": result.parameters,
         "steps": result.steps,
         "best_step": result.best_step,
         "test_rows": result.rows.get("test", 0),
         "job": result.id,
+        "version": result.version,
     }
 
 

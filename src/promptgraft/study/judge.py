@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -22,9 +22,11 @@ class Mean:
         return f"{self.value:.1f} ({self.low:.1f} to {self.high:.1f})"
 
 
-def mean(values: Sequence[float]) -> Mean:
+def mean(values: Sequence[float], bounds: tuple[float, float] = (-math.inf, math.inf)) -> Mean:
     """Mean and t interval of independent values.
 
+    Args:
+        bounds: between which every value lies by its nature; the interval is cut to them.
     Raises:
         ValueError: no values.
     """
@@ -38,10 +40,17 @@ def mean(values: Sequence[float]) -> Mean:
 
     spread = math.sqrt(sum((value - middle) ** 2 for value in values) / (count - 1))
     half = float(stdtrit(count - 1, 0.975)) * spread / math.sqrt(count)
-    return Mean(middle, middle - half, middle + half, count)
+    return Mean(middle, max(bounds[0], middle - half), min(bounds[1], middle + half), count)
 
 
-def paired(ours: dict[int, float], theirs: dict[int, float]) -> Mean | None:
-    """Mean difference over the seeds both have, with its interval; None where they share no seed."""
+def paired(
+    ours: Mapping[int, float], theirs: Mapping[int, float], bounds: tuple[float, float] = (-math.inf, math.inf)
+) -> Mean | None:
+    """Mean difference over the seeds both have, with its interval; None where they share no seed.
+
+    Args:
+        bounds: of the values that are subtracted.
+    """
     shared = sorted(ours.keys() & theirs.keys())
-    return mean([ours[seed] - theirs[seed] for seed in shared]) if shared else None
+    span = bounds[1] - bounds[0]
+    return mean([ours[seed] - theirs[seed] for seed in shared], (-span, span)) if shared else None

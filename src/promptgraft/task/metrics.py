@@ -16,10 +16,12 @@ class Metric:
     Attributes:
         name: its name in METRICS, and the key of its figure.
         kinds: the kinds of task it can judge.
+        bounds: between which its figure lies, in percent.
     """
 
     name: str
     kinds: tuple[Kind, ...]
+    bounds: tuple[float, float] = (0.0, 100.0)
 
     def compute(self, task: Task, labels: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
         """Figures by name, in percent (-100..100 for correlations); its own name first, then its parts."""
@@ -55,8 +57,8 @@ METRICS: dict[str, Metric] = {
         Metric("accuracy", ("classification", "pair", "choice", "tagging")),
         Metric("f1", ("classification", "pair")),
         Metric("macro_recall", ("classification", "pair")),
-        Metric("matthews", ("classification", "pair")),
-        Metric("pearson_spearman", ("regression",)),
+        Metric("matthews", ("classification", "pair"), (-100.0, 100.0)),
+        Metric("pearson_spearman", ("regression",), (-100.0, 100.0)),
         Metric("span_f1", ("tagging",)),
         Metric("em_f1", ("span",)),
     )

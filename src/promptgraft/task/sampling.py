@@ -37,6 +37,11 @@ def few_shot(task: Task, shots: int, seed: int) -> Task:
     return task.replace(splits=splits).noted(note, *short, *short_held)
 
 
+def rows_of(task: Task, shots: int) -> int:
+    """How many rows `few_shot` draws of a split that has enough."""
+    return shots * (len(task.classes) if has_classes(task) else ROWS_A_SHOT)
+
+
 def draw(task: Task, split: str, shots: int, seed: int) -> tuple[tuple[Example, ...], tuple[Example, ...], list[str]]:
     """`shots` rows a class of a split, the rows left, and a note on classes that have too few."""
     examples = task.splits.get(split, ())

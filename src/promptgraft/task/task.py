@@ -12,6 +12,8 @@ from typing import Literal
 Kind = Literal["classification", "pair", "regression", "choice", "tagging", "span"]
 KINDS: tuple[Kind, ...] = ("classification", "pair", "regression", "choice", "tagging", "span")
 SPLITS = ("train", "validation", "test")
+BY_LANGUAGE = frozenset({"em_f1"})
+"""Metrics that read an answer by the rules of its language."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +103,13 @@ class Task:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over kind, labels, metric and all examples: what results are keyed by."""
-        head = [self.kind, self.metric, self.positive or "", *(f"{n}\x1f{d}" for n, d in self.labels.items())]
+        """sha256 over kind, labels, metric, all examples, and the language where the metric's rule depends on it.
+
+        What results are keyed by.
+        """
+        language = [self.language] if self.metric in BY_LANGUAGE and self.language else []
+        labels = (f"{name}\x1f{description}" for name, description in self.labels.items())
+        head = [self.kind, self.metric, self.positive or "", *language, *labels]
         rows = (f"{split}\x1e{row}" for split in SPLITS for row in self.splits.get(split, ()))
         return content_hash([*head, *rows])
 

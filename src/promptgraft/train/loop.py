@@ -23,7 +23,7 @@ from promptgraft.train.checkpoint import Checkpoints
 from promptgraft.train.draw import Pool
 from promptgraft.train.optimiser import plan, schedule, update
 from promptgraft.train.predict import Question, answer
-from promptgraft.train.run import Run, Trained, Tuned
+from promptgraft.train.run import Failed, Run, Trained, Tuned
 from promptgraft.train.state import State, begin, copy_of, dump, is_whole, restore
 from promptgraft.train.terms import Figures, Step
 from promptgraft.train.together import Scored, score_together
@@ -47,21 +47,23 @@ def train(
     *,
     checkpoints: Checkpoints | None = None,
     progress: Progress | None = None,
-) -> list[Trained]:
+) -> list[Trained | Failed]:
     """Train runs that can share a batch (`Run.pack` agrees), each as if it were alone.
 
     Each run draws its own rows, has its own optimiser, schedule, best state and end; the state with the best
-    validation score (ties by validation loss) is what it returns. With `checkpoints`, a killed call goes on
-    where it was.
+    validation score (ties by validation loss) is what it returns; of a carried run the untouched start is one of
+    these states. A run whose loss is no longer finite ends there as `Failed`, and the others go on. With
+    `checkpoints`, a killed call goes on where it was.
 
     Raises:
-        RunError: runs that cannot share a batch, or a loss that is not finite.
+        RunError: runs that cannot share a batch.
     """
     if len({run.pack for run in runs}) > 1:
         raise RunError("these runs cannot share a batch", do="train them one by one")
     states = [begin(run) for run in runs]
     if checkpoints is not None:
         _resume(states, checkpoints)
+    _evaluate_starts(backbone, states)
     pool = Pool([run.train for run in runs])
     total, most = sum(run.recipe.steps for run in runs), step_tokens(backbone)
     while active := [state for state in states if not state.done]:
@@ -71,7 +73,7 @@ def train(
             began = time.perf_counter()
             losses += _step(backbone, pool, chunk)
             _charge(chunk, time.perf_counter() - began)
-        due = [state for state in active if _is_due(state)]
+        due = [state for state in active if not state.failure and _is_due(state)]
         if due:
             began = time.perf_counter()
             _evaluate(backbone, due)
@@ -80,10 +82,31 @@ def train(
             checkpoints.save({state.run.name: dump(state) for state in states})
         if progress is not None:
             behind = sum(state.run.recipe.steps if state.done else state.step for state in states)
-            progress(behind, total, sum(losses) / len(losses))
+            progress(behind, total, _mean_of_finite(losses))
     if checkpoints is not None and len(states) > 1:  # until each of their results is kept, all can be had again
         checkpoints.save({state.run.name: dump(state) for state in states})
-    return [_finish(state) for state in states]
+    return [_failed(state) if state.failure else _finish(state) for state in states]
+
+
+def _evaluate_starts(backbone: Backbone, states: Sequence[State]) -> None:
+    """Score the untouched starts of carried runs, so that training can only gain on validation."""
+    fresh = [state for state in states if state.run.carried and not state.history and not state.done]
+    if not fresh:
+        return
+    began = time.perf_counter()
+    for state in fresh:
+        state.history.append({"step": 0.0})
+    _evaluate(backbone, fresh)
+    _charge(fresh, time.perf_counter() - began)
+
+
+def _mean_of_finite(losses: Sequence[float]) -> float:
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    return sum(finite) / max(1, len(finite))
+
+
+def _failed(state: State) -> Failed:
+    return Failed(state.run.name, RunError(state.failure, where=state.run.name, do="lower the rate"))
 
 
 def _resume(states: Sequence[State], checkpoints: Checkpoints) -> None:
@@ -131,8 +154,10 @@ def _step(backbone: Backbone, pool: Pool, states: Sequence[State]) -> list[float
     for scored in score_together(models, counts, tokens, hidden):
         losses += _losses(scored, [states[one] for one in scored.members], [rows[one] for one in scored.members])
     values = _record(states, losses)
-    torch.cat([total for total, _ in losses]).sum().backward()
-    _update(states)
+    torch.cat([total for total, _ in losses]).sum().backward()  # no run's gradient depends on another's loss
+    _update([state for state in states if not state.failure])
+    for state in states:
+        _forget_gradients(state)
     return values
 
 
@@ -206,8 +231,7 @@ def _loss(scored: Scored, scores: Float[Tensor, "K ..."], states: Sequence[State
 def _record(states: Sequence[State], losses: Sequence[Loss]) -> list[float]:
     """Write a step's figures into the histories, read from the device all at once; gives every run's loss.
 
-    Raises:
-        RunError: a loss is not finite.
+    A run whose loss is not finite ends here.
     """
     figures = iter(torch.cat([values for _, some in losses for values in some.values()]).tolist())
     left = iter(states)
@@ -221,12 +245,12 @@ def _record(states: Sequence[State], losses: Sequence[Loss]) -> list[float]:
     for state in states:
         loss = state.history[-1]["loss"]
         if not math.isfinite(loss):
-            raise RunError(f"the loss is {loss} at step {state.step + 1}", where=state.run.name, do="lower the rate")
+            state.failure, state.done = f"the loss is {loss} at step {state.step + 1}", True
     return [state.history[-1]["loss"] for state in states]
 
 
 def _update(states: Sequence[State]) -> None:
-    """Clip, set the scheduled rate, step, and forget the gradient; all runs in one go."""
+    """Clip, set the scheduled rate and step; all runs in one go."""
     moves = []
     for state in states:
         state.step += 1
@@ -234,11 +258,14 @@ def _update(states: Sequence[State]) -> None:
         for group in state.groups.values():
             moves.append(plan(group, [leaf.value.grad for leaf in group.leaves.values()], state.step, share))
         state.done = state.step >= state.run.recipe.steps
-    update(moves)
-    for state in states:
-        for group in state.groups.values():
-            for leaf in group.leaves.values():
-                leaf.value.grad = None
+    if moves:
+        update(moves)
+
+
+def _forget_gradients(state: State) -> None:
+    for group in state.groups.values():
+        for leaf in group.leaves.values():
+            leaf.value.grad = None
 
 
 def _is_due(state: State) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -82,12 +82,19 @@ def pooled_each(backbone: Backbone, prompts: Sequence[Prompt], tokens: Tokens, r
 
 
 def answer(backbone: Backbone, questions: Sequence[Question]) -> list[Tensor]:
-    """Scores of each question, all of them in shared batches.
-
-    All must read alike and have prompts of one kind, or all none; `answer_one` takes any single one.
-    """
-    models, rows = [question.tuned for question in questions], [question.tokens.count for question in questions]
-    return answer_packed(backbone, stacked(models, rows), concatenate([one.tokens for one in questions]), rows)
+    """Scores of each question; those of models of one company (`Tuned.company`) in shared batches."""
+    companies: dict[Hashable, list[int]] = {}
+    for place, question in enumerate(questions):
+        companies.setdefault(question.tuned.company, []).append(place)
+    scores: dict[int, Tensor] = {}
+    for places in companies.values():
+        company = [questions[place] for place in places]
+        models, rows = [question.tuned for question in company], [question.tokens.count for question in company]
+        tokens = concatenate([question.tokens for question in company])
+        weights = models[0].weights
+        own = backbone if weights is None else backbone.with_weights(weights)
+        scores |= zip(places, answer_packed(own, stacked(models, rows), tokens, rows), strict=True)
+    return [scores[place] for place in range(len(questions))]
 
 
 @dataclass(frozen=True)
@@ -125,9 +132,8 @@ def answer_packed(backbone: Backbone, asked: Stacked, tokens: Tokens, rows: Sequ
 
 
 def answer_one(backbone: Backbone, tuned: Tuned, tokens: Tokens) -> Tensor:
-    """Scores of one tuned model, its own weights included where it has any."""
-    own = backbone if tuned.weights is None else backbone.with_weights(tuned.weights)
-    return answer(own, [Question(tuned, tokens)])[0]
+    """Scores of one tuned model."""
+    return answer(backbone, [Question(tuned, tokens)])[0]
 
 
 def score(tuned: Tuned, states: Float[Tensor, "N H"], tokens: Tokens) -> Tensor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from promptgraft.errors import RunError
 from promptgraft.model.backbone import Encoding, Pooling, Read
 from promptgraft.prompt.prompt import Placement, Prompt
 from promptgraft.prompt.reparam import Parameterisation
@@ -37,6 +38,12 @@ class Tuned:
         """What the readout wants from the backbone."""
         return "tokens" if self.readout.reads == "tokens" else self.pooling
 
+    @property
+    def company(self) -> Hashable:
+        """Models of equal company can be asked in one batch: they read alike and have prompts of one kind."""
+        prompt = None if self.prompt is None else (self.prompt.depth, self.prompt.placement)
+        return self.read, prompt, None if self.weights is None else id(self)
+
 
 @dataclass(frozen=True)
 class Run:
@@ -50,6 +57,8 @@ class Run:
         terms: loss terms beyond the loss of the labels.
         dropout: train-mode dropout of the whole backbone; only PANDA as released has any.
         streams: random numbers that its terms draw on, kept in checkpoints.
+        carried: prompt and readout both come from a source, so that the untouched start is an answer too, and one
+            that validation may choose.
     """
 
     name: str
@@ -66,6 +75,7 @@ class Run:
     weights: Weights | None = None
     dropout: float = 0.0
     streams: tuple[torch.Generator, ...] = ()
+    carried: bool = False
 
     @property
     def read(self) -> Read:
@@ -117,7 +127,7 @@ class Trained:
 
     Attributes:
         history: a dictionary a row: step, loss, validation score, terms' logs.
-        best_step: the step whose state was kept.
+        best_step: the step whose state was kept; 0 is the untouched start.
         seconds: of this run's share of the loop.
     """
 
@@ -127,3 +137,20 @@ class Trained:
     best_step: int
     seconds: float
     parameters: int
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps that were taken."""
+        return int(self.history[-1]["step"]) if self.history else 0
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A run that could not be finished.
+
+    Attributes:
+        problem: what went wrong at which step, and what to do.
+    """
+
+    name: str
+    problem: RunError

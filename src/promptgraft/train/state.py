@@ -15,7 +15,7 @@ from promptgraft.train.draw import Order
 from promptgraft.train.optimiser import Group, Leaf
 from promptgraft.train.run import Run
 
-PLAIN = ("step", "best_key", "best_step", "stale", "done", "seconds", "history")
+PLAIN = ("step", "best_key", "best_step", "stale", "done", "failure", "seconds", "history")
 
 
 @dataclass
@@ -27,6 +27,7 @@ class State:
         generator: what its rows and its own dropout are drawn from.
         best, best_key, best_step: its leaves at their best so far, (score, minus loss) there, and when.
         stale: how many looks at validation gained nothing since.
+        failure: why it cannot go on; empty while it can.
     """
 
     run: Run
@@ -39,6 +40,7 @@ class State:
     best_step: int = 0
     stale: int = 0
     done: bool = False
+    failure: str = ""
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
 

@@ -1,0 +1,328 @@
+"""What keys, stores and chooses results: the same question gets one answer, and one bad run takes no other with it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import promptgraft as pg
+from promptgraft import api
+from promptgraft.api.opening import recipe_for
+from promptgraft.cli.compare import chosen_rows
+from promptgraft.engine import share
+from promptgraft.engine.keep import make_artefact
+from promptgraft.engine.local import LocalEngine
+from promptgraft.engine.rank import rank_sources
+from promptgraft.engine.result import Finished
+from promptgraft.engine.store import Store
+from promptgraft.errors import RunError, UsageError
+from promptgraft.method.job import Job, Source
+from promptgraft.model.backbone import Backbone
+from promptgraft.model.load import load_backbone
+from promptgraft.report.rows import missing
+from promptgraft.report.table import plain
+from promptgraft.report.verdict import verdict
+from promptgraft.study.compare import ROWS, is_placebo, judge
+from promptgraft.task.figures import FIGURES
+from promptgraft.task.sampling import few_shot
+from promptgraft.task.task import BY_LANGUAGE, Example, Task
+from promptgraft.train.recipe import Recipe
+from report_samples import made_comparison
+from toys import tiny_model, toy_task
+
+RECIPE = Recipe(steps=6, batch=4, length=2, evaluations=2)
+EXPLODING = RECIPE.changed(rate=1e38, readout_rate=1e38, clip=0, warmup=0.0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("models") / "bert", "bert")
+
+
+@pytest.fixture(scope="module")
+def backbone(folder: Path) -> Backbone:
+    return load_backbone(folder)
+
+
+@pytest.fixture(scope="module")
+def source(backbone: Backbone) -> Source:
+    engine = LocalEngine(backbone)
+    job = make_job(backbone, recipe=RECIPE.changed(steps=20))
+    [finished] = engine.run([job])
+    return Source("source", make_artefact(finished, engine.view(job)))
+
+
+def make_job(backbone: Backbone, method: str = "prompt-tuning", seed: int = 0, **changes: object) -> Job:
+    return Job(toy_task(), backbone.fingerprint, method, seed, RECIPE).replace(**changes)
+
+
+def test_no_validation_row_has_a_part_in_the_choice_of_a_source(backbone: Backbone, source: Source) -> None:
+    task = toy_task()
+    turned = {"negative": "positive", "positive": "negative"}
+    other = tuple(Example(text=row.text, label=turned[str(row.label)]) for row in task.validation)
+    flipped = task.replace(splits={**task.splits, "validation": other})
+    engine = LocalEngine(backbone)
+    scores = [
+        rank_sources(engine, make_job(backbone, "linear-probe", task=asked), [source], ("probe",), ()).rows[0].scores
+        for asked in (task, flipped)
+    ]
+    assert scores[0] == scores[1]
+    assert len(scores[0]["probe"].rows) == len(task.train)
+
+
+def test_states_are_known_by_the_device_they_were_computed_on(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(share, "machine", lambda device=None: str(asked.append(device)))
+    LocalEngine(backbone).shared.describe(["a good film"], "mean")
+    assert asked == [backbone.device]
+
+
+@pytest.mark.parametrize("metric", sorted(FIGURES))
+def test_a_task_is_known_by_its_language_where_its_metric_is(metric: str) -> None:
+    kinds = {"em_f1": "span", "span_f1": "tagging", "pearson_spearman": "regression"}
+    task = toy_task(kinds.get(metric, "classification")).replace(metric=metric)  # type: ignore[arg-type]
+    one, other = task.replace(language="en"), task.replace(language="zh")
+    assert (one.fingerprint != other.fingerprint) == (metric in BY_LANGUAGE)
+
+
+@pytest.mark.parametrize("kind", ["classification", "pair", "regression", "choice", "tagging", "span"])
+def test_a_recipe_is_for_as_many_rows_as_are_drawn(backbone: Backbone, kind: str) -> None:
+    task = toy_task(kind, train=700, validation=700)  # type: ignore[arg-type]
+    for shots in (3, 16, 40):
+        drawn = few_shot(task, shots, 0)
+        whole = task.replace(splits={**task.splits, "train": drawn.train})
+        assert recipe_for(backbone, task, shots, {}) == recipe_for(backbone, whole, None, {})
+
+
+def test_a_job_of_another_backbone_is_refused(backbone: Backbone) -> None:
+    with pytest.raises(RunError, match="is a job of another backbone"):
+        list(LocalEngine(backbone).run([make_job(backbone).replace(backbone="f" * 64)]))
+
+
+@pytest.mark.parametrize("weight", ["0", "0.0", "0e0", "-0"])
+def test_a_run_without_its_term_is_a_placebo_however_that_is_written(weight: str) -> None:
+    (row,) = made_comparison((0,), [("panda", {"mode": "released", "weight": weight})]).rows
+    assert is_placebo(row.results[0])
+    assert missing(row) == "no teacher: the same run without the term"
+
+
+def test_only_the_methods_that_are_named_are_compared() -> None:
+    assert chosen_rows(None) is None
+    assert chosen_rows("pot") == [row for row in ROWS if row[0] == "pot"]
+    assert chosen_rows("setfit, linear-probe") == [("setfit", {}), ("linear-probe", {})]
+    for text in ("", " , "):
+        with pytest.raises(UsageError, match=r"names no method; known: .*linear-probe"):
+            chosen_rows(text)
+
+
+def test_no_rows_are_no_jobs(backbone: Backbone) -> None:
+    with pytest.raises(RunError, match="no method could be run"):
+        api.compare(toy_task(), backbone, rows=[], seeds=(0,))
+
+
+def test_training_a_carried_run_loses_nothing_on_validation(backbone: Backbone, source: Source) -> None:
+    worse = RECIPE.changed(steps=20, rate=50.0, readout_rate=50.0, clip=0)
+    job = make_job(backbone, "pot", source=source, options={"readout": "keep"}, recipe=worse)
+    [finished] = LocalEngine(backbone).run([job])
+    assert finished.history[0].keys() == {"step", "validation", "validation_loss"}
+    assert finished.result.scores["validation"]["score"] >= finished.history[0]["validation"]
+    assert finished.result.steps == 20
+
+
+def test_a_start_that_nothing_beats_is_kept(backbone: Backbone, source: Source) -> None:
+    ruined = RECIPE.changed(steps=10, rate=1e4, readout_rate=1e4, clip=0, warmup=0.0)
+    job = make_job(backbone, "pot", source=source, options={"readout": "keep"}, recipe=ruined)
+    [finished] = LocalEngine(backbone).run([job])
+    best = max(row["validation"] for row in finished.history if "validation" in row)
+    assert finished.result.scores["validation"]["score"] == pytest.approx(best)
+    assert finished.result.best_step == 0
+    assert finished.tuned is not None
+    assert finished.tuned.prompt is not None
+    assert source.artefact.prompt is not None
+    assert torch.equal(finished.tuned.prompt.values, source.artefact.prompt.values)
+
+
+def test_a_run_from_scratch_starts_at_step_1(backbone: Backbone) -> None:
+    [finished] = LocalEngine(backbone).run([make_job(backbone)])
+    assert finished.history[0]["step"] == 1
+
+
+def with_one_that_explodes(backbone: Backbone) -> list[Job]:
+    good = [make_job(backbone, seed=seed) for seed in range(3)]
+    return [*good, make_job(backbone, seed=7, recipe=EXPLODING)]
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["in memory", "in a folder"])
+def test_a_loss_that_is_not_finite_takes_no_other_run_with_it(kept: bool, backbone: Backbone, tmp_path: Path) -> None:
+    jobs = with_one_that_explodes(backbone)
+    engine = LocalEngine(backbone, store=Store(tmp_path) if kept else None)
+    finished = {result.job.id: result for result in engine.run(jobs, skip=True)}
+    assert set(finished) == {job.id for job in jobs[:3]}
+    assert list(engine.problems) == [jobs[3].id]
+    assert engine.skipped.keys() == {"prompt-tuning"}
+    assert "the loss is nan at step" in engine.skipped["prompt-tuning"] or "inf" in engine.skipped["prompt-tuning"]
+    for job in jobs[:3]:
+        [alone] = LocalEngine(backbone).run([job])
+        assert alone.tuned is not None
+        assert alone.tuned.prompt is not None
+        together = finished[job.id].tuned
+        assert together is not None
+        assert together.prompt is not None
+        assert torch.allclose(together.prompt.values, alone.tuned.prompt.values, atol=1e-4)
+
+
+def test_a_failure_is_kept_and_shown_and_not_computed_again(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = with_one_that_explodes(backbone)
+    first = LocalEngine(backbone, store=Store(tmp_path))
+    list(first.run(jobs, skip=True))
+    again = LocalEngine(backbone, store=Store(tmp_path))
+    monkeypatch.setattr("promptgraft.engine.local.train", lambda *_, **__: pytest.fail("trained again"))
+    assert len(list(again.run(jobs, skip=True))) == 3
+    assert again.skipped["prompt-tuning"].startswith(first.skipped["prompt-tuning"])
+    monkeypatch.undo()
+    monkeypatch.setattr("promptgraft.engine.store.version_of_results", lambda: "another")
+    assert Store(tmp_path).failure(jobs[3]) is None, "another version tries again"
+
+
+def test_without_skip_the_rest_is_run_before_the_error(backbone: Backbone, tmp_path: Path) -> None:
+    jobs = with_one_that_explodes(backbone)
+    seen: list[Finished] = []
+    with pytest.raises(RunError, match=r"seed 7.*the loss is (nan|inf).*3 of 4 jobs were run") as caught:
+        seen.extend(LocalEngine(backbone, store=Store(tmp_path)).run(jobs))
+    assert "\n" not in str(caught.value)
+    assert len(seen) <= 3
+    assert all(Store(tmp_path).finished(job) is not None for job in jobs[:3])
+
+
+def test_tune_keeps_the_seeds_that_went_well(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = LocalEngine.view
+
+    def view(self: LocalEngine, job: Job) -> object:
+        if job.seed == 1:
+            raise RunError("seed 1 is out of order")
+        return real(self, job)
+
+    monkeypatch.setattr(LocalEngine, "view", view)
+    outcome = pg.tune(toy_task(), backbone, seeds=(0, 1, 2), **RECIPE.model_dump(exclude={"arithmetic"}))
+    assert [finished.job.seed for finished in outcome.finished] == [0, 2]
+    assert any("seed 1 is out of order" in note for note in outcome.notes)
+    with pytest.raises(RunError, match="seed 1 is out of order"):
+        pg.tune(toy_task(), backbone, seeds=(1,))
+
+
+def test_what_a_job_needs_finished_is_counted(backbone: Backbone, source: Source, tmp_path: Path) -> None:
+    released = make_job(backbone, "panda", source=source, options={"mode": "released"})
+    pot = make_job(backbone, "pot", source=source, options={"readout": "new"})
+    for turn in ("computed", "kept"):
+        engine = LocalEngine(backbone, store=Store(tmp_path / "run"))
+        results = {finished.job.id: finished.result for finished in engine.run([released, pot])}
+        assert results[pot.id].required_seconds == 0
+        assert results[released.id].required_seconds == pytest.approx(results[pot.id].seconds, abs=2e-3), turn
+    rows, _ = judge(list(LocalEngine(backbone, store=Store(tmp_path / "run")).run([released])))
+    assert rows[0].seconds == results[released.id].seconds + results[released.id].required_seconds
+
+
+def test_work_that_is_found_done_counts_as_when_it_was_done(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("promptgraft.engine.cache.LEAST_SECONDS", 0.0)
+    monkeypatch.setattr("promptgraft.engine.cache.READ_BYTES", 1e18)
+    task = toy_task()
+    for turn in range(2):
+        engine = LocalEngine(backbone)
+        tokens = engine.shared.tokens(task.train, task.kind, "cross", 128, task.name)
+        engine.shared.states(tokens, None, "mean")
+        before = engine.shared.saved
+        assert (before > 0) == (turn == 1), "the second engine finds the first one's file"
+        engine.shared.states(tokens, None, "mean")
+        assert engine.shared.saved > before, "and itself the states in memory"
+
+
+def test_results_of_several_versions_are_not_mixed_without_a_word(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [make_job(backbone, "linear-probe", seed) for seed in range(2)]
+    monkeypatch.setattr("promptgraft.engine.local.version_of_results", lambda: "0.0+old")
+    old = LocalEngine(backbone, store=Store(tmp_path))
+    [first] = old.run(jobs[:1])
+    assert first.result.version == "0.0+old"
+    assert not old.notes()
+    monkeypatch.undo()
+    engine = LocalEngine(backbone, store=Store(tmp_path))
+    list(engine.run(jobs))
+    (note,) = engine.notes()
+    assert "2 versions of promptgraft (0.0+old, " in note
+
+
+def without(task: Task, *splits: str) -> Task:
+    return task.replace(splits={name: () if name in splits else rows for name, rows in task.splits.items()})
+
+
+@pytest.mark.parametrize("splits", [("test",), ("validation", "test")], ids=["no test", "neither"])
+def test_without_test_rows_there_is_what_there_is(splits: tuple[str, ...], backbone: Backbone, tmp_path: Path) -> None:
+    task = without(toy_task(train=4), *splits)
+    rows = [("linear-probe", {}), ("prompt-tuning", {"readout": "linear"})]
+    compared = api.compare(task, backbone, rows=rows, seeds=(0, 1), steps=2)
+    assert [row.test for row in compared.rows] == [None, None]
+    assert "linear-probe" in plain(compared)
+    if "validation" not in splits:
+        assert any("no test rows" in sentence for sentence in verdict(compared))
+    from promptgraft.report.compare import write
+
+    assert all(path.stat().st_size for path in write(compared, tmp_path, "promptgraft compare").values())
+    outcome = pg.tune(task, backbone, seeds=(0, 1), steps=2)
+    assert any(note.startswith("no test rows") for note in outcome.notes)
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from promptgraft.engine.keep import make_artefact
+from promptgraft.engine.local import LocalEngine
+from promptgraft.engine.store import Store
+from promptgraft.model.load import load_backbone
+from promptgraft.method.job import Job
+from promptgraft.train.recipe import Recipe
+from toys import toy_task
+backbone = load_backbone(sys.argv[1])
+job = Job(toy_task(), backbone.fingerprint, "prompt-tuning", 0, Recipe(steps=1, batch=4, length=2, evaluations=1))
+engine = LocalEngine(backbone)
+[finished] = engine.run([job])
+artefact = make_artefact(finished, engine.view(job))
+for _ in range(20):
+    Store(Path(sys.argv[2])).save(finished, artefact)
+"""
+
+
+def test_writers_of_one_job_wait_for_each_other(folder: Path, tmp_path: Path, root: Path) -> None:
+    command = [sys.executable, "-c", WRITER, str(folder), str(tmp_path)]
+    writers = [subprocess.Popen(command, cwd=root / "tests", stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    for writer in writers:
+        _, errors = writer.communicate(timeout=120)
+        assert writer.returncode == 0, errors
+    (kept,) = (tmp_path / "jobs").iterdir()
+    assert {path.name for path in kept.iterdir()} == {"artefact", "history.csv", "job.json", "result.json"}
+
+
+def test_a_run_folder_is_one_calls_alone(backbone: Backbone, tmp_path: Path) -> None:
+    first = LocalEngine(backbone, store=Store(tmp_path)).run(
+        [make_job(backbone, "linear-probe", seed) for seed in (0, 1)]
+    )
+    next(first)
+    command = (
+        "import sys; from pathlib import Path; from promptgraft.engine.store import Store\n"
+        "with Store(Path(sys.argv[1])).alone(): pass"
+    )
+    call = [sys.executable, "-c", command, str(tmp_path)]
+    refused = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert "another call works in this run folder; wait until it has ended" in refused.stderr
+    list(first)
+    subprocess.run(call, check=True)
