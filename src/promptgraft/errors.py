@@ -17,7 +17,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 SHOWN = 12
-"""Known names that an error lists: more than that is no line one reads."""
+"""Names that a line lists: more than that is no line one reads."""
+QUOTED = 80
+"""Characters of a value that a line quotes."""
 
 
 class PromptgraftError(Exception):
@@ -75,6 +77,16 @@ def unknown(kind: str, name: str, known: Iterable[str], error: type[PromptgraftE
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names with commas, the first dozen of many."""
+    """Names with commas, the first dozen of many, none of them longer than a line can bear."""
     more = f" ... and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return (", ".join(names[:SHOWN]) or "none") + more
+    return (", ".join(map(shortened, names[:SHOWN])) or "none") + more
+
+
+def quoted(value: object) -> str:
+    """A value in quotes, its control characters as escapes; of a long one the beginning."""
+    return repr(shortened(str(value)))
+
+
+def shortened(text: str) -> str:
+    """A text, or the beginning of a long one."""
+    return text if len(text) <= QUOTED else text[: QUOTED - 3] + "..."

@@ -188,9 +188,11 @@ def test_texts_to_predict(tmp_path: Path) -> None:
 def test_texts_to_predict_for_a_task_whose_columns_are_not_known(tmp_path: Path) -> None:
     task = Task("t", "tagging", "span_f1", {"O": "O"}, {})
     path = write(tmp_path / "new.jsonl", [{"tokens": ["a", "b"], "tags": None}])
-    assert read_texts(path, task) == [Example(tokens=("a", "b"))]
+    with pytest.warns(UserWarning, match="^columns inferred: text = 'tokens'$"):
+        assert read_texts(path, task) == [Example(tokens=("a", "b"))]
     path = write(tmp_path / "bare.jsonl", [{"tokens": ["a", "b"]}])
-    assert read_texts(path, task) == [Example(tokens=("a", "b"))]
+    with pytest.warns(UserWarning, match="^columns inferred: text = 'tokens'$"):
+        assert read_texts(path, task) == [Example(tokens=("a", "b"))]
 
 
 def test_overlap_counts_long_texts_by_their_letters() -> None:

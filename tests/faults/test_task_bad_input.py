@@ -9,7 +9,7 @@ import pytest
 
 from promptgraft.errors import TaskError
 from promptgraft.task.load import load_task, read_texts
-from promptgraft.task.readers import read_rows
+from promptgraft.task.readers import read_table
 
 GOOD = '{"text": "fine", "label": "good"}\n{"text": "awful", "label": "bad"}\n'
 TOML = 'kind = "classification"\n[labels]\ngood = "a good one"\nbad = "a bad one"\n'
@@ -52,7 +52,7 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
     ),
     "ragged row": (
         {"a.csv": 'text,label\n"two\nlines",a\nx,b,c\n'},
-        "{}/a.csv:4: the row has 3 fields, the header has 2;"
+        "{}/a.csv:4: the row has 3 fields, the header has 2 (separated by commas);"
         " put fields that hold the delimiter or a newline in quotes",
     ),
     "open quote": (
@@ -62,7 +62,7 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
     ),
     "column twice": (
         {"a.csv": "text,text\nx,a\n"},
-        "{}/a.csv:1: column 'text' stands twice; rename one of them",
+        "{}/a.csv:1: column 'text' stands twice; rename one of them, or give --no-header if this is a row",
     ),
     "cut gzip": (
         {"a.csv.gz": gzip.compress(TWO.encode())[:-12]},
@@ -127,7 +127,7 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
     ),
     "broken toml": (
         {"t/task.toml": "kind = ", "t/train.jsonl": GOOD},
-        "{}/t/task.toml: broken TOML: Invalid value (at end of document); repair the file",
+        "{}/t/task.toml: this is no TOML: Invalid value (at end of document); repair the file",
     ),
     "value of the wrong type": (
         {"t/task.toml": "[labels]\ngood = 1", "t/train.jsonl": GOOD},
@@ -187,6 +187,71 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
         {"a.jsonl": '{"context": "c", "question": "?", "answers": {"texts": ["c"]}}'},
         '{}/a.jsonl:1: the answers are not understood; write {{"text": [...], "answer_start": [...]}}',
     ),
+    "deep JSON in a line": (
+        {"a.jsonl": row('{"text": "x", "label": ' + "[" * 100_000 + "]" * 100_000 + "}")},
+        "{}/a.jsonl:3: this JSON is nested more than 100 levels deep; write one JSON object a line",
+    ),
+    "deep JSON": (
+        {"a.json": "[" * 100_000 + "]" * 100_000},
+        "{}/a.json: this JSON is nested more than 100 levels deep",
+    ),
+    "a whole number of 5,000 digits in a line": (
+        {"a.jsonl": row('{"text": "x", "label": ' + "9" * 5000 + "}")},
+        "{}/a.jsonl:3: this JSON cannot be read: Exceeds the limit (4300 digits) for integer string conversion:"
+        " value has 5000 digits; write one JSON object a line",
+    ),
+    "deep TOML": (
+        {"t/task.toml": "name = " + "[" * 10_000 + "]" * 10_000, "t/train.jsonl": GOOD},
+        "{}/t/task.toml: this TOML is nested more than 100 levels deep; repair the file",
+    ),
+    "a whole number of 5,000 digits in task.toml": (
+        {"t/task.toml": "rows = " + "9" * 5000, "t/train.jsonl": GOOD},
+        "{}/t/task.toml: this is no TOML: Exceeds the limit (4300 digits) for integer string conversion:"
+        " value has 5000 digits; repair the file",
+    ),
+    "deep JSON in a field": (
+        {"a.csv": "text,choices,label\nx," + "[" * 100_000 + ",c\n"},
+        "{}/a.csv:2: column 'choices' does not hold a list of texts; write [\"a\", \"b\"]",
+    ),
+    "a start beyond all numbers": (
+        {"a.jsonl": '{"context": "c", "question": "?", "answers": {"text": ["c"], "answer_start": [Infinity]}}'},
+        '{}/a.jsonl:1: the answers are not understood; write {{"text": [...], "answer_start": [...]}}',
+    ),
+    "a number too large to square": (
+        {"a.jsonl": '{"text": "x", "label": 0.5}\n{"text": "y", "label": 1e308}\n'},
+        "{}/a.jsonl:2: the label '1e+308' is too large; give numbers within 1e+18",
+    ),
+    "a whole number beyond a float": (
+        {"a.jsonl": '{"text": "x", "label": 0.5}\n{"text": "y", "label": 1' + "0" * 400 + "}\n"},
+        "{}/a.jsonl:2: the label '1" + "0" * 76 + "...' is too large; give numbers within 1e+18",
+    ),
+    "text and label in one column": (
+        {"t/task.toml": 'text = "text"\nlabel = "text"', "t/train.jsonl": GOOD},
+        "{}/t/train.jsonl: column 'text' is both text and label; give each a column of its own",
+    ),
+    "tag that train lacks": (
+        {"t/train.jsonl": '{"tokens": ["a", "b"], "tags": ["O", "B-X"]}',
+         "t/test.jsonl": '{"tokens": ["a", "b"], "tags": ["I-X", "B-Y"]}'},
+        "{}/t/test.jsonl:1: the tag 'B-Y' of test does not occur in train (O, X);"
+        " correct it, or declare it under [labels] in task.toml",
+    ),
+    "several labels a row in columns": (
+        {"a.csv": "id,words of it,praise,urgent\n1,fine,1,0\n2,poor,0,1\n3,odd,1,1\n"},
+        "{}/a.csv: 2 columns hold only 0 and 1 ('praise', 'urgent'); several labels a row are no kind of task yet;"
+        " choose one of them with --label-column praise",
+    ),
+    "UTF-16 without its mark": (
+        {"a.csv": TWO.encode("utf-16-le")},
+        "{}/a.csv: this looks like UTF-16 without a byte order mark; save the file as UTF-8",
+    ),
+    "UTF-16 cut short": (
+        {"a.csv": TWO.encode("utf-16")[:-1]},
+        "{}/a.csv: it begins with the mark of UTF-16 and is not (truncated data); save the file as UTF-8",
+    ),
+    "one list that is no list of objects": (
+        {"a.json": "3"},
+        '{}/a.json: no list of rows; write a list of objects, or {{"data": [...]}}',
+    ),
 }  # fmt: skip
 
 
@@ -211,7 +276,7 @@ def test_a_missing_file_names_its_neighbour(tmp_path: Path) -> None:
         f"{tmp_path}/reviws.csv: no such file or folder; did you mean '{tmp_path}/reviews.csv'?"
     )
     with pytest.raises(TaskError, match="no such file; check the path"):
-        read_rows(tmp_path / "reviws.csv")
+        read_table(tmp_path / "reviws.csv")
 
 
 def test_a_wrong_column_of_the_caller(tmp_path: Path) -> None:
@@ -246,3 +311,74 @@ def test_texts_of_a_pair_task_need_both_columns(tmp_path: Path) -> None:
     (tmp_path / "new.csv").write_text("premise,hypotesis\na,b\n")
     with pytest.raises(TaskError, match=r"new\.csv: no column 'hypothesis'; did you mean 'hypotesis'\?$"):
         read_texts(tmp_path / "new.csv", task)
+
+
+def test_parquet_with_texts_that_are_not_utf8(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    raw = pyarrow.array([b"fine", b"\xff\xfe"], pyarrow.binary())
+    texts = pyarrow.StringArray.from_buffers(2, raw.buffers()[1], raw.buffers()[2])
+    pyarrow.parquet.write_table(pyarrow.table({"text": texts, "label": ["a", "b"]}), tmp_path / "a.parquet")
+    with pytest.raises(TaskError, match=r"a\.parquet: a text in it is not UTF-8 \(.*\); write it again$"):
+        load_task(tmp_path / "a.parquet")
+
+
+def test_parquet_with_a_column_twice(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.Table.from_arrays([pyarrow.array(["x"]), pyarrow.array(["y"])], names=["text", "text"])
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(TaskError, match=r"a\.parquet: column 'text' stands twice; rename one of them$"):
+        load_task(tmp_path / "a.parquet")
+
+
+def test_notes_and_errors_stay_short_whatever_the_file_holds(tmp_path: Path) -> None:
+    names = [f"column number {n}" for n in range(20_000)]
+    cells = ["x" * (1 + n % 7) for n in range(20_000)]
+    header, row = ",".join(["text", "label", *names]), ",".join(cells)
+    (tmp_path / "wide.csv").write_text(f"{header}\nfine,good,{row}\npoor,bad,{row}\n")
+    task = load_task(tmp_path / "wide.csv")
+    assert max(map(len, task.notes)) < 2000
+    assert any(note.endswith("... and 19988 more)") for note in task.notes)
+    with pytest.raises(TaskError) as caught:
+        load_task(tmp_path / "wide.csv", label="lebel")
+    assert len(str(caught.value)) < 2000
+    (tmp_path / "twice.csv").write_text(f"{header},{'y' * 1000},{'y' * 1000}\n")
+    with pytest.raises(TaskError, match=r"^.{0,300}stands twice.{0,300}$"):
+        load_task(tmp_path / "twice.csv")
+    rows = "".join(f"text {n},class number {n % 5000}\n" for n in range(10_000))
+    (tmp_path / "many.csv").write_text("text,label\n" + rows)
+    assert max(map(len, load_task(tmp_path / "many.csv").notes)) < 2000
+
+
+@pytest.mark.parametrize(
+    "name", ["a/../../b", "x\x00y", "\x1b]0;title\x07", "a\u202eb", "..", "c:\\d", "n" * 4000, " \n "]
+)
+def test_a_name_from_task_toml_is_one_line_and_no_place(name: str, tmp_path: Path) -> None:
+    import json
+
+    (tmp_path / "train.jsonl").write_text(GOOD)
+    (tmp_path / "task.toml").write_text(f"name = {json.dumps(name)}")
+    task = load_task(tmp_path)
+    assert not set(task.name) & set("/\\\x00\x1b\x07\n\u202e")
+    assert 0 < len(task.name) <= 120
+    assert task.name.strip(". ") == task.name
+    assert any(f"is read as {task.name!r}" in note for note in task.notes)
+
+
+def test_a_plain_name_is_kept_without_a_word(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text(GOOD)
+    (tmp_path / "task.toml").write_text('name = "my reviews (final v2), 评论"')
+    task = load_task(tmp_path)
+    assert task.name == "my reviews (final v2), 评论"
+    assert not any("is read as" in note for note in task.notes)
+
+
+def test_no_header_is_refused_where_there_is_none(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(GOOD)
+    with pytest.raises(
+        TaskError, match=r"a\.jsonl: only csv and tsv have a header to do without; leave out --no-header"
+    ):
+        load_task(tmp_path / "a.jsonl", header=False)

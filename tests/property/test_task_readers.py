@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promptgraft.task.readers import read_rows
+from promptgraft.task.readers import read_table
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 AWKWARD = st.sampled_from(
@@ -51,7 +51,7 @@ def test_jsonl_round_trip(
     folder: Path, table: list[dict[str, str]], bom: bool, packed: bool, ending: str, escaped: bool
 ) -> None:
     text = ending.join(json.dumps(row, ensure_ascii=escaped) for row in table)
-    rows = read_rows(written(folder / "a.jsonl", text, bom, packed))
+    rows = read_table(written(folder / "a.jsonl", text, bom, packed)).rows
     assert rows == [(row, n) for n, row in enumerate(table, 1)]
 
 
@@ -61,7 +61,7 @@ def test_json_round_trip_with_the_line_of_every_row(
 ) -> None:
     content = {"version": {"data": [1]}, "data": table, "more": []} if wrapped else table
     text = json.dumps(content, ensure_ascii=False, indent=indent)
-    rows = read_rows(written(folder / "a.json", text, bom, packed))
+    rows = read_table(written(folder / "a.json", text, bom, packed)).rows
     assert [row for row, _ in rows] == table
     if indent is not None:
         assert all(text.split("\n")[line - 1].strip() == "{" for _, line in rows)
@@ -72,7 +72,7 @@ def test_delimited_round_trip(
     folder: Path, table: list[dict[str, str]], bom: bool, packed: bool, ending: str, delimiter: str
 ) -> None:
     name = "a.csv" if delimiter == "," else "a.tsv"
-    rows = read_rows(written(folder / name, delimited(table, delimiter, ending), bom, packed))
+    rows = read_table(written(folder / name, delimited(table, delimiter, ending), bom, packed)).rows
     assert [row for row, _ in rows] == table
 
 
@@ -82,33 +82,33 @@ def test_parquet_round_trip(folder: Path, table: list[dict[str, str]]) -> None:
     import pyarrow.parquet
 
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table), folder / "a.parquet")
-    assert read_rows(folder / "a.parquet") == [(row, n) for n, row in enumerate(table, 1)]
+    assert read_table(folder / "a.parquet").rows == [(row, n) for n, row in enumerate(table, 1)]
 
 
 def test_lines_are_where_rows_start(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b'text,label\r\n"one\r\ntwo",a\r\n\r\nthree,b\r\n')
-    assert [line for _, line in read_rows(tmp_path / "a.csv")] == [2, 5]
+    assert [line for _, line in read_table(tmp_path / "a.csv").rows] == [2, 5]
     (tmp_path / "a.jsonl").write_text('\n{"text": "x"}\n\n{"text": "y"}\n')
-    assert [line for _, line in read_rows(tmp_path / "a.jsonl")] == [2, 4]
+    assert [line for _, line in read_table(tmp_path / "a.jsonl").rows] == [2, 4]
 
 
 def test_fields_of_any_length(tmp_path: Path) -> None:
     long = "长" * 300_000
     (tmp_path / "a.csv").write_text(f"text,label\n{long},a\n", encoding="utf-8")
     limit = csv.field_size_limit()
-    assert read_rows(tmp_path / "a.csv")[0][0]["text"] == long
+    assert read_table(tmp_path / "a.csv").rows[0][0]["text"] == long
     assert csv.field_size_limit() == limit
 
 
 def test_tsv_without_quoting_is_read_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text('text\tlabel\n"Hello, he said\t1\n5" wide\t0\n')
-    with pytest.warns(UserWarning, match=r"a\.tsv: its quotes do not pair, so they were read as plain characters$"):
-        rows = read_rows(tmp_path / "a.tsv")
-    assert [row["text"] for row, _ in rows] == ['"Hello, he said', '5" wide']
+    table = read_table(tmp_path / "a.tsv")
+    assert table.notes == ("a.tsv: its quotes do not pair, so they were read as plain characters",)
+    assert [row["text"] for row, _ in table.rows] == ['"Hello, he said', '5" wide']
 
 
 def test_half_a_surrogate_pair_is_replaced_and_said(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "cut \\ud83d"}\n{"text": "whole \\ud83d\\ude00"}\n')
-    with pytest.warns(UserWarning, match=r"a\.jsonl:1: half a surrogate pair was read as '\?'$"):
-        rows = read_rows(tmp_path / "a.jsonl")
-    assert [row["text"] for row, _ in rows] == ["cut ?", "whole 😀"]
+    table = read_table(tmp_path / "a.jsonl")
+    assert table.notes == ("a.jsonl: half a surrogate pair was read as '?' in 1 row (first: line 1)",)
+    assert [row["text"] for row, _ in table.rows] == ["cut ?", "whole 😀"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from promptgraft.errors import TaskError, UsageError, listed
+from promptgraft.errors import TaskError, UsageError, listed, quoted
 
 if TYPE_CHECKING:
     from promptgraft.task.task import Example, Kind, Task
@@ -29,34 +29,35 @@ class Shape:
 
 
 def rows_of(
-    file: Path, task: Task, text: str | None, pair: str | None
-) -> tuple[list[dict[str, Any]], list[Example], str]:
-    """The rows of a file with all their columns, the same rows as examples, and a note on what was read.
+    file: Path, task: Task, text: str | None, pair: str | None, *, header: bool
+) -> tuple[list[dict[str, Any]], list[Example], list[str]]:
+    """The rows of a file with all their columns, the same rows as examples, and notes on what was read.
 
-    The columns are those given, then those the task was tuned from, then what their names tell. Labels are not read:
-    a file to label may have anything in that column.
+    The columns are those given, then those the task was tuned from, then what the file's format or their names tell.
+    Labels are not read: a file to label may have anything in that column.
 
+    Args:
+        header: whether the first line of csv and tsv names the columns.
     Raises:
         TaskError: a column that was tuned from, or named, is not there.
     """
     from promptgraft.task.examples import make_examples
-    from promptgraft.task.load import columns_of, read_texts
-    from promptgraft.task.readers import file_format, read_rows
+    from promptgraft.task.load import columns_of, read_inputs
 
     given = {role: name for role, name in (("text", text), ("pair", pair)) if name is not None}
     tuned = {role: name for role, name in task.columns.items() if role != "label"}
-    if file_format(file) == "txt":
-        examples = read_texts(file, Shape(task.kind, tuned | given))
-        return [{"text": example.text} for example in examples], examples, ""
-    rows = read_rows(file)
-    for name in given.values():
-        check_column(name, rows[0][0], f"{file}: no column {name!r}")
-    if len(rows[0][0]) > 1:
-        for name in (tuned | given).values():
-            check_column(name, rows[0][0], f"{file}: no column {name!r}, from which {task.name} was tuned")
-    columns = columns_of(Shape(task.kind, tuned | given), rows, str(file))
-    examples = list(make_examples(task.kind, columns, rows, str(file), labelled=False))
-    return [row for row, _ in rows], examples, columns_note(columns, tuned, list(rows[0][0]))
+    shape = Shape(task.kind, tuned | given)
+    table = read_inputs(file, shape, header=header)
+    first = table.rows[0][0]
+    told = table.columns.text is not None
+    for name in () if told else given.values():
+        check_column(name, first, f"{file}: no column {name!r}")
+    for name in () if told or len(first) == 1 else shape.columns.values():
+        check_column(name, first, f"{file}: no column {name!r}, from which {task.name} was tuned")
+    columns = {role: name for role, name in columns_of(shape, table).items() if role != "label"}
+    examples = list(make_examples(task.kind, columns, table.rows, str(file), labelled=False))
+    read = [] if told else [columns_note(columns, tuned, list(first))]
+    return [row for row, _ in table.rows], examples, [*table.notes, *read]
 
 
 def check_column(name: str, names: Iterable[str], what: str) -> None:
@@ -76,8 +77,8 @@ def check_column(name: str, names: Iterable[str], what: str) -> None:
 def columns_note(columns: Mapping[str, str], tuned: Mapping[str, str], names: Sequence[str]) -> str:
     """Which columns are read, on what ground, and which are not."""
     read = ", ".join(f"{role} = {name!r}" for role, name in columns.items())
-    unused = [name for name in names if name not in columns.values()]
-    rest = f" (not used: {', '.join(map(repr, unused))})" if unused else ""
+    unused = [quoted(name) for name in names if name not in columns.values()]
+    rest = f" (not used: {listed(unused)})" if unused else ""
     if not tuned:
         return f"columns inferred, since the prompt's card names none: {read}{rest}"
     ground = "as tuned" if dict(columns) == dict(tuned) else "tuned from " + ", ".join(map(repr, tuned.values()))

@@ -40,6 +40,10 @@ UnlabelledOption = Annotated[
     Path | None,
     typer.Option("--unlabelled", help="A file of target text without labels, for PANDA's distillation term."),
 ]
+NoHeaderOption = Annotated[
+    bool,
+    typer.Option("--no-header", help="The first line of a csv or tsv is a row; columns are column_1, column_2, ..."),
+]
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,14 @@ class Columns:
     text_column: Annotated[str | None, typer.Option(rich_help_panel="Data", help="Column of the text.")] = None
     pair_column: Annotated[str | None, typer.Option(rich_help_panel="Data", help="Of the second text.")] = None
     label_column: Annotated[str | None, typer.Option(rich_help_panel="Data", help="Of the label.")] = None
+    no_header: Annotated[
+        bool,
+        typer.Option(
+            "--no-header",
+            rich_help_panel="Data",
+            help="The first line of a csv or tsv is a row; columns are column_1, column_2, ...",
+        ),
+    ] = False
     kind: Annotated[
         Literal["classification", "pair", "regression", "choice", "tagging", "span"] | None,
         typer.Option(rich_help_panel="Data", help="Kind of task."),
@@ -67,7 +79,7 @@ class Columns:
 
         columns: dict[str, Any] = {"text": self.text_column, "pair": self.pair_column, "label": self.label_column}
         named: dict[str, Any] = {"kind": self.kind, "metric": self.metric, "positive": self.positive}
-        return open_task(task, test_rows=self.test_rows, **columns, **named)
+        return open_task(task, test_rows=self.test_rows, header=not self.no_header, **columns, **named)
 
 
 @dataclass(frozen=True)

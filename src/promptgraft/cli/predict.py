@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from promptgraft.cli.labelled import as_text, rows_of, written
-from promptgraft.cli.options import DeviceOption, note_slow_arithmetic
+from promptgraft.cli.options import DeviceOption, NoHeaderOption, note_slow_arithmetic
 from promptgraft.cli.progress import progress
 from promptgraft.cli.say import Say
 from promptgraft.cli.verb import verb
@@ -46,6 +46,7 @@ def predict(
     ] = "auto",
     text_column: Annotated[str | None, typer.Option(help="Column of the text in FILE.")] = None,
     pair_column: Annotated[str | None, typer.Option(help="Of the second text.")] = None,
+    no_header: NoHeaderOption = False,
 ) -> None:
     """Label new text with a tuned prompt.
 
@@ -65,8 +66,8 @@ def predict(
         if file is None:
             rows, examples = typed(text or [], pair or [])
         else:
-            rows, examples, note = rows_of(file, predictor.task, text_column, pair_column)
-            say.note(*filter(None, [note]))
+            rows, examples, notes = rows_of(file, predictor.task, text_column, pair_column, header=not no_header)
+            say.note(*notes)
         if arithmetic == "int8":
             predictor = quickened(predictor, api.load(path, model, device=device, arithmetic="int8"), examples, say)
         answers = list(answered(predictor, examples, told))

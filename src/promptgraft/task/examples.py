@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from promptgraft.errors import TaskError
+from promptgraft.errors import TaskError, listed, quoted
 from promptgraft.task.infer import missing, no_column
-from promptgraft.task.readers import Row
+from promptgraft.task.table import Row
 from promptgraft.task.task import Answers, Example, Kind
+from promptgraft.untrusted import read_json
+
+LARGEST = 1e18
+"""The largest number that is a label: its square, which losses and deviations take, is within a float of 32 bits."""
 
 
 def make_examples(
@@ -50,7 +53,9 @@ class Cells:
             return ""
         if isinstance(value, int | float):
             return str(value)
-        raise self.error(f"column {self.columns[role]!r} holds a {type(value).__name__}, not a text", "give a text")
+        raise self.error(
+            f"column {quoted(self.columns[role])} holds a {type(value).__name__}, not a text", "give a text"
+        )
 
     def words(self, role: str) -> tuple[str, ...]:
         """A role's list of texts: a list, a JSON list in a text, or (tagging) words between spaces."""
@@ -58,14 +63,14 @@ class Cells:
         if isinstance(value, str):
             value = self.json_list(value) if value.lstrip().startswith("[") or role == "choices" else value.split()
         if not isinstance(value, list) or not all(isinstance(part, str | int | float) for part in value):
-            raise self.error(f"column {self.columns[role]!r} does not hold a list of texts", 'write ["a", "b"]')
+            raise self.error(f"column {quoted(self.columns[role])} does not hold a list of texts", 'write ["a", "b"]')
         return tuple(str(part) for part in value)
 
     def json_list(self, text: str) -> Any:
         """The JSON value of a text, None where it is not JSON."""
         try:
-            return json.loads(text)
-        except json.JSONDecodeError:
+            return read_json(text, self.where, TaskError)
+        except TaskError:
             return None
 
     def label(self) -> Any:
@@ -75,7 +80,9 @@ class Cells:
             return None
         value = self.value("label")
         if missing(value):
-            raise self.error(f"the label (column {name!r}) is empty or not a number", "label the row or take it out")
+            raise self.error(
+                f"the label (column {quoted(name)}) is empty or not a number", "label the row or take it out"
+            )
         return value
 
     def error(self, what: str, do: str) -> TaskError:
@@ -114,8 +121,12 @@ def number(value: Any, cells: Cells) -> float:
         result = float(value)
     except (TypeError, ValueError):
         result = math.nan
-    if not math.isfinite(result) or isinstance(value, bool):
-        raise cells.error(f"the label {value!r} is not a number", "regression needs numbers; else give --kind")
+    except OverflowError:
+        result = math.inf
+    if math.isnan(result) or isinstance(value, bool):
+        raise cells.error(f"the label {quoted(value)} is not a number", "regression needs numbers; else give --kind")
+    if abs(result) > LARGEST:
+        raise cells.error(f"the label {quoted(value)} is too large", f"give numbers within {LARGEST:g}")
     return result
 
 
@@ -126,8 +137,10 @@ def chosen(cells: Cells) -> Example:
     if len(choices) < 2:
         raise cells.error(f"{len(choices)} choices", "give two or more")
     if label is not None and label not in choices:
-        listed = ", ".join(map(repr, choices))
-        raise cells.error(f"the label {label!r} is not among the choices ({listed})", "write the right choice's text")
+        shown = listed([quoted(choice) for choice in choices])
+        raise cells.error(
+            f"the label {quoted(label)} is not among the choices ({shown})", "write the right choice's text"
+        )
     question = cells.text("question") if "question" in cells.columns else ""
     text = "\n".join(part for part in (cells.text("text"), question) if part)
     return Example(text=text, choices=choices, label=label)
@@ -163,7 +176,7 @@ def answers(value: Any, context: str, cells: Cells) -> Answers | None:
         if isinstance(value, list):
             value = {key: [part[key] for part in value] for key in ("text", "answer_start")}
         texts, starts = tuple(map(str, value["text"])), tuple(map(int, value["answer_start"]))
-    except (TypeError, KeyError, ValueError):
+    except (TypeError, KeyError, ValueError, OverflowError):
         raise cells.error("the answers are not understood", 'write {"text": [...], "answer_start": [...]}') from None
     if len(texts) != len(starts):
         what = f"{len(texts)} answers with {len(starts)} starts"
@@ -171,7 +184,7 @@ def answers(value: Any, context: str, cells: Cells) -> Answers | None:
     found = [(text, start) for text, start in zip(texts, starts, strict=True) if text]
     for text, start in found:
         if start < 0 or not context.startswith(text, start):
-            what = f"answer_start {start} does not point at the answer {text!r}"
+            what = f"answer_start {start} does not point at the answer {quoted(text)}"
             raise cells.error(what, "count the context's characters, not bytes, from 0")
     return Answers(tuple(text for text, _ in found), tuple(start for _, start in found)) if found else None
 

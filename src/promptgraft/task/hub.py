@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from promptgraft.errors import MissingExtraError, TaskError
-from promptgraft.task.readers import Row
+from promptgraft.task.table import Row
 
 PREFIX = "hub:"
 SPLIT_NAMES = {

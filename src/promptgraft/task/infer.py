@@ -3,43 +3,28 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
-from promptgraft.errors import TaskError
-from promptgraft.task.readers import Row
+from promptgraft.errors import TaskError, listed, quoted
+from promptgraft.task.multilabel import NO_KIND, many_hot
+from promptgraft.task.names import ANSWERS, CHOICES, CLASSES, CONTEXTS, IDS, LABELS, PAIRS, TAGS, TEXTS, WORDS
+from promptgraft.task.table import Columns, Row
 from promptgraft.task.task import Kind
-from promptgraft.task.taskfile import Columns
-
-PAIRS = (
-    ("text_a", "text_b"),
-    ("sentence1", "sentence2"),
-    ("sentence_1", "sentence_2"),
-    ("sentence_a", "sentence_b"),
-    ("premise", "hypothesis"),
-    ("question1", "question2"),
-    ("text1", "text2"),
-    ("question", "sentence"),
-    ("query", "document"),
-    ("question", "passage"),
-)
-TEXTS = ("text", "sentence", "content", "review", "comment", "body", "utterance", "query", "tweet", "message",
-         "document", "title", "question", "文本", "内容", "评论", "句子", "正文", "標題", "标题")  # fmt: skip
-LABELS = ("label", "labels", "class", "category", "target", "sentiment", "intent", "emotion", "topic", "score",
-          "rating", "stars", "标签", "標籤", "类别", "類別", "分类", "情感", "评分")  # fmt: skip
-WORDS = ("tokens", "words")
-TAGS = ("tags", "ner_tags", "pos_tags", "labels")
-CHOICES = ("choices", "options", "endings", "candidates")
-ANSWERS = ("answers", "answer")
-CONTEXTS = ("context", "passage", "paragraph", "document")
-IDS = ("", "id", "idx", "index", "guid", "uid", "qid", "编号", "序号")
 
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+COMPARED = 1000
+"""Names of columns that a misspelt one is compared with."""
 NAN = ("nan", "NaN", "NAN")
 NO_LABEL = "\0"
 MOST_NUMBERED_CLASSES = 100
+"""Whole numbers that come back twice on average are classes up to so many; beyond, where they come back more often."""
+MANY_ROWS = 5
+"""Rows of a number on average, from which any count of whole numbers are classes."""
 DEFAULT_METRIC: dict[Kind, str] = {
     "classification": "accuracy",
     "pair": "accuracy",
@@ -58,9 +43,9 @@ def missing(value: Any) -> bool:
 def no_column(name: str, columns: Iterable[str], where: str) -> TaskError:
     """The error for a column that is not there, with the nearest one that is."""
     columns = list(columns)
-    near = difflib.get_close_matches(name, columns, n=1, cutoff=0.5)
-    do = f"did you mean {near[0]!r}?" if near else f"its columns: {', '.join(columns)}"
-    return TaskError(f"no column {name!r}", where=where, do=do)
+    near = difflib.get_close_matches(name, columns[:COMPARED], n=1, cutoff=0.5)
+    do = f"did you mean {quoted(near[0])}?" if near else f"its columns: {listed(columns)}"
+    return TaskError(f"no column {quoted(name)}", where=where, do=do)
 
 
 def infer_columns(given: Columns, kind: Kind | None, rows: Sequence[Row], where: str) -> tuple[Columns, list[str]]:
@@ -69,16 +54,28 @@ def infer_columns(given: Columns, kind: Kind | None, rows: Sequence[Row], where:
     Raises: TaskError where a given column is not in the first row, or a needed one cannot be told.
     """
     names = list(rows[0][0])
+    known = set(names)
     for name in given.named().values():
-        if name not in names:
+        if name not in known:
             raise no_column(name, names, where)
     columns = FINDERS[kind or structure(given, rows)](given, rows, where)
+    refuse_two_roles(columns, where)
     guessed = {role: name for role, name in columns.named().items() if getattr(given, role) is None}
     if not guessed:
         return columns, []
-    note = f"columns inferred: {', '.join(f'{role} = {name!r}' for role, name in guessed.items())}"
-    unused = [name for name in names if name not in columns.named().values()]
-    return columns, [note + (f" (not used: {', '.join(map(repr, unused))})" if unused else "")]
+    note = f"columns inferred: {', '.join(f'{role} = {quoted(name)}' for role, name in guessed.items())}"
+    unused = [quoted(name) for name in names if name not in columns.named().values()]
+    return columns, [note + (f" (not used: {listed(unused)})" if unused else "")]
+
+
+def refuse_two_roles(columns: Columns, where: str) -> None:
+    """Raises where one column plays two roles, as text and label that are the same."""
+    roles: dict[str, str] = {}
+    for role, name in columns.named().items():
+        if name in roles:
+            do = "give each a column of its own"
+            raise TaskError(f"column {quoted(name)} is both {roles[name]} and {role}", where=where, do=do)
+        roles[name] = role
 
 
 def infer_text_columns(kind: Kind, rows: Sequence[Row], where: str, given: Columns) -> Columns:
@@ -115,7 +112,7 @@ def nested(value: Any) -> bool:
 
 
 def infer_kind(columns: Columns, rows: Sequence[Row], declared: bool) -> tuple[Kind, str]:
-    """The kind with the reason for it. Numbers are a regression unless they are few whole ones that come back.
+    """The kind with the reason for it. Numbers are a regression unless they are whole ones that stand for classes.
 
     Args:
         declared: whether task.toml has [labels], so that numbers are names.
@@ -124,19 +121,41 @@ def infer_kind(columns: Columns, rows: Sequence[Row], declared: bool) -> tuple[K
     if kind not in ("classification", "pair"):
         return kind, f"kind inferred: {kind} (by the columns)"
     values = [row[columns.label] for row, _ in rows if columns.label in row and not missing(row[columns.label])]
-    if values and not declared and all(is_number(value) for value in values):
-        distinct = {float(value) for value in values}
-        whole = all(value.is_integer() for value in distinct)
-        if not whole or len(distinct) > min(MOST_NUMBERED_CLASSES, len(values) // 2):
-            return "regression", f"kind inferred: regression (the labels are {len(distinct)} different numbers)"
-    return kind, f"kind inferred: {kind} ({len(set(map(str, values)))} different labels)"
+    if not values or declared or not all(is_number(value) for value in values):
+        return kind, f"kind inferred: {kind} ({len(set(map(str, values)))} different labels)"
+    numbers = {as_float(value) for value in values}
+    if not are_classes(numbers, len(values), columns.label or ""):
+        other = "if they are classes: --kind classification"
+        return "regression", f"kind inferred: regression (the labels are {len(numbers)} different numbers; {other})"
+    other = "if they are amounts: --kind regression"
+    return kind, f"kind inferred: {kind} ({len(numbers)} different labels, whole numbers; {other})"
+
+
+def are_classes(numbers: set[float], rows: int, column: str) -> bool:
+    """Whether numbers stand for classes: they are whole, and come back often, or number classes under a label's name.
+
+    Under a name such as `label` they count classes if they leave few gaps: 0, 1, 2, ... and not 1999, 2499.
+    """
+    if not all(number.is_integer() for number in numbers):
+        return False
+    if len(numbers) <= min(MOST_NUMBERED_CLASSES, rows // 2) or len(numbers) * MANY_ROWS <= rows:
+        return True
+    return column.strip().lower() in CLASSES and max(numbers) - min(numbers) < 2 * len(numbers)
 
 
 def is_number(value: Any) -> bool:
     """Whether a value is a number, or a text that writes one; true and false are names."""
     if isinstance(value, str):
         return NUMBER.fullmatch(value.strip()) is not None
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+
+
+def as_float(value: Any) -> float:
+    """A number, infinite where it is beyond what a float holds."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def find_single(given: Columns, rows: Sequence[Row], where: str) -> Columns:
@@ -214,7 +233,7 @@ def needed(names: Sequence[str], row: dict[str, Any], what: str, where: str) -> 
 
 def undecided(what: str, why: str, row: dict[str, Any], where: str) -> TaskError:
     """The error for a role that no column plainly plays."""
-    columns = ", ".join(map(repr, row))
+    columns = listed([quoted(name) for name in row])
     do = "name it with --text-column, --pair-column or --label-column, or in task.toml"
     return TaskError(f"cannot tell which column holds {what} ({why}; its columns: {columns})", where=where, do=do)
 
@@ -226,6 +245,11 @@ def find_label(rows: Sequence[Row], taken: Sequence[str | None], where: str) -> 
     named = pick(LABELS, first)
     if named is not None:
         return named
+    flags = many_hot(rows, taken)
+    if len(flags) > 1:
+        shown = listed([quoted(name) for name in flags])
+        what = f"{len(flags)} columns hold only 0 and 1 ({shown}); {NO_KIND}"
+        raise TaskError(what, where=where, do=f"choose one of them with --label-column {flags[0]}")
     text = pick(TEXTS, first)
     counts = {n: distinct(rows, n) for n in first if n != text and n.strip().lower() not in IDS}
     numbers = [name for name in counts if all(is_number(row.get(name)) for row, _ in rows)]
@@ -243,9 +267,10 @@ def distinct(rows: Sequence[Row], column: str) -> int:
 
 
 def find_text(rows: Sequence[Row], taken: Sequence[str | None], where: str) -> str:
-    """The text's column: by its usual name, else the one with the longest values on average."""
+    """The text's column: by its usual name (unless it holds 0 and 1), else the one with the longest values."""
     first = {name: value for name, value in rows[0][0].items() if name not in taken}
-    named = pick(TEXTS, first)
+    flags = set(many_hot(rows, taken))
+    named = pick(TEXTS, {name: value for name, value in first.items() if name not in flags})
     if named is not None:
         return named
     candidates = [n for n, v in first.items() if isinstance(v, str) and n.strip().lower() not in IDS]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 
-from promptgraft.errors import TaskError
+from promptgraft.errors import TaskError, listed, quoted, shortened
 from promptgraft.task.infer import NUMBER
-from promptgraft.task.readers import Row
+from promptgraft.task.table import Row
 from promptgraft.task.task import Example, Kind
 
 OUTSIDE = "O"
@@ -25,6 +25,7 @@ def settle_labels(
     Raises: TaskError for a label that is not declared, one that train lacks, one class only, numbers among words.
     """
     if kind == "tagging":
+        refuse_unseen_types(splits, lines, declared)
         return tag_labels(splits, declared), []
     if kind not in ("classification", "pair"):
         return {}, []
@@ -36,7 +37,7 @@ def settle_labels(
     refuse_mixed(seen["train"], lines)
     refuse_unseen(seen, lines)
     names = sorted(seen["train"], key=class_order)
-    return {name: name for name in names}, [f"labels inferred: {', '.join(names)}"]
+    return {name: name for name in names}, [f"labels inferred: {listed(names)}"]
 
 
 def first_seen(examples: Sequence[Example]) -> dict[str, int]:
@@ -62,7 +63,7 @@ def class_order(name: str) -> tuple[bool, float, str]:
 def refuse_one_class(seen: Mapping[str, Mapping[str, int]], lines: Lines) -> None:
     """Raises where train has a single class."""
     if len(seen["train"]) == 1:
-        what = f"train has one class only ({next(iter(seen['train']))!r})"
+        what = f"train has one class only ({quoted(next(iter(seen['train'])))})"
         raise TaskError(what, where=lines["train"][0], do="give examples of two classes or more")
 
 
@@ -71,8 +72,8 @@ def refuse_undeclared(seen: Mapping[str, Mapping[str, int]], lines: Lines, decla
     for split, label, row in each(seen):
         if label not in declared:
             near = difflib.get_close_matches(label, declared, n=1, cutoff=0.5)
-            do = f"did you mean {near[0]!r}?" if near else f"declared: {', '.join(declared)}"
-            what = f"the label {label!r} is not in [labels] of task.toml"
+            do = f"did you mean {quoted(near[0])}?" if near else f"declared: {listed(list(declared))}"
+            what = f"the label {quoted(label)} is not in [labels] of task.toml"
             raise TaskError(what, where=place(lines, split, row), do=do)
 
 
@@ -80,7 +81,7 @@ def refuse_unseen(seen: Mapping[str, Mapping[str, int]], lines: Lines) -> None:
     """Raises for a label of another split that train never shows."""
     for split, label, row in each(seen):
         if label not in seen["train"]:
-            what = f"the label {label!r} of {split} does not occur in train ({', '.join(sorted(seen['train']))})"
+            what = f"the label {quoted(label)} of {split} does not occur in train ({listed(sorted(seen['train']))})"
             do = "correct it, or declare it under [labels] in task.toml"
             raise TaskError(what, where=place(lines, split, row), do=do)
 
@@ -96,7 +97,9 @@ def refuse_mixed(train: Mapping[str, int], lines: Lines) -> None:
     words = [label for label in train if not NUMBER.fullmatch(label)]
     if numbers and words:
         odd = min(numbers, words, key=len)[0]
-        what = f"labels are mixed, numbers ({numbers[0]}) and words ({words[0]}); here {odd!r}"
+        what = (
+            f"labels are mixed, numbers ({shortened(numbers[0])}) and words ({shortened(words[0])}); here {quoted(odd)}"
+        )
         do = "correct the rows, or declare all labels under [labels] in task.toml"
         raise TaskError(what, where=place(lines, "train", train[odd]), do=do)
 
@@ -104,12 +107,38 @@ def refuse_mixed(train: Mapping[str, int], lines: Lines) -> None:
 def absent_from_train(seen: Mapping[str, Mapping[str, int]], declared: Mapping[str, str]) -> list[str]:
     """A note for declared labels that train never shows."""
     absent = [label for label in declared if label not in seen["train"]]
-    return [f"declared labels that train lacks: {', '.join(absent)}"] if absent else []
+    return [f"declared labels that train lacks: {listed(absent)}"] if absent else []
+
+
+def refuse_unseen_types(splits: Splits, lines: Lines, declared: Mapping[str, str]) -> None:
+    """Raises for a tag of another split whose type (or, without one, the tag) neither train nor [labels] has.
+
+    Tags that only begin or go on (B-, I-) a type that train knows are no news of what there is to find.
+    """
+    shown = {tag_type(tag) for example in splits["train"] for tag in tags_of(example)}
+    known = {OUTSIDE, *shown, *map(tag_type, declared)}
+    for split, examples in splits.items():
+        for row, example in enumerate(examples):
+            strange = next((tag for tag in tags_of(example) if tag_type(tag) not in known), None)
+            if strange is not None:
+                what = f"the tag {quoted(strange)} of {split} does not occur in train ({listed(sorted(known))})"
+                do = "correct it, or declare it under [labels] in task.toml"
+                raise TaskError(what, where=place(lines, split, row), do=do)
+
+
+def tags_of(example: Example) -> tuple[str, ...]:
+    """The tags of a row; none where it has no label."""
+    return example.label if isinstance(example.label, tuple) else ()
+
+
+def tag_type(tag: str) -> str:
+    """What a tag is of, without how it begins: B-LOC and I-LOC are both LOC."""
+    return tag[2:] if tag[1:2] == "-" else tag
 
 
 def tag_labels(splits: Splits, declared: Mapping[str, str]) -> dict[str, str]:
     """Tags with descriptions: O first, then by declared order, B before I; a type's description serves its tags."""
-    tags = {tag for examples in splits.values() for example in examples for tag in (example.label or ())}  # type: ignore[union-attr]
+    tags = {tag for examples in splits.values() for example in examples for tag in tags_of(example)}
     order = {name: n for n, name in enumerate(declared)}
 
     def rank(tag: str) -> tuple[bool, int, str, str]:

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import difflib
+import dataclasses
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from promptgraft.errors import TaskError
+from promptgraft.errors import TaskError, quoted
 from promptgraft.task.compare import count_rows, repeat_notes
 from promptgraft.task.examples import make_examples
-from promptgraft.task.hub import PREFIX, read_hub
+from promptgraft.task.hub import PREFIX
 from promptgraft.task.infer import DEFAULT_METRIC, infer_columns, infer_kind, infer_text_columns, missing, no_column
 from promptgraft.task.labels import settle_labels
 from promptgraft.task.metrics import METRICS
-from promptgraft.task.readers import READERS, Row, file_format, read_rows, read_text
+from promptgraft.task.multilabel import multilabel_notes
+from promptgraft.task.naming import settle_name
+from promptgraft.task.readers import file_format, read_lines, read_table
 from promptgraft.task.sampling import cut
-from promptgraft.task.task import KINDS, SPLITS, Example, Kind, Task
-from promptgraft.task.taskfile import FILE_NAME, Columns, TaskFile, read_task_file, unknown_at
+from promptgraft.task.table import Columns, Table
+from promptgraft.task.tables import read_tables
+from promptgraft.task.task import KINDS, Example, Kind, Task
+from promptgraft.task.taskfile import FILE_NAME, TaskFile, read_task_file, unknown_at
 
-SPLIT_FILES = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test",),
-}
 NEEDED: dict[Kind, tuple[str, ...]] = {
     "pair": ("text", "pair"),
     "span": ("text", "pair"),
@@ -33,14 +32,6 @@ NEEDED: dict[Kind, tuple[str, ...]] = {
 """Roles without which a row of the kind cannot be read; of the other kinds the text alone."""
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.125
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """The rows of one split and where they came from."""
-
-    where: str
-    rows: Sequence[Row]
 
 
 @runtime_checkable
@@ -63,36 +54,50 @@ def load_task(
     metric: str | None = None,
     positive: str | None = None,
     name: str | None = None,
+    header: bool = True,
     seed: int = 13,
 ) -> Task:
     """A task from a data file, a folder of split files (with task.toml or without), or `hub:NAME[/config]`.
 
-    What is given here wins over task.toml; what neither says is inferred and noted in `Task.notes`. A single file is
-    split by seed into train (70 %), validation (10 %) and test (20 %), class by class. A test split without labels is
-    left out; where there is then no test split, the validation split becomes it.
+    What is given here wins over task.toml; what neither says is inferred and noted in `Task.notes`. Exports of
+    labelling tools and files of benchmarks are recognised (`task/formats`), and said. A single file is split by seed
+    into train (70 %), validation (10 %) and test (20 %), class by class; classes of one or two rows stay in train. A
+    split without rows is absent. A test split without labels is left out; where there is then no test split, the
+    validation split becomes it.
 
     Args:
         text, pair, label: column names; for tagging the words (text) and tags (label), for span the question (text),
             context (pair) and answers (label).
         metric: a name of `METRICS`; positive: the class whose F1 counts under metric "f1".
+        header: whether the first line of csv and tsv names the columns; else they are `text`, or `column_1` and on.
         seed: of the split of a single file.
     Raises: TaskError, one line with file:line, for whatever cannot be used.
     """
-    tables, said, address = read_tables(path)
+    address = str(path)
+    said = read_said(path)
     given = given_columns(said, text, pair, label)
-    settled = settle_kind(kind or said.kind, "text2text" if said.source_column else None, address)
-    columns, notes = infer_columns(given, settled, tables["train"].rows, tables["train"].where)
+    asked = settle_kind(kind or said.kind, "text2text" if said.source_column else None, address)
+    tables, notes = read_tables(path, header=header, kind=asked, named=given.named().values())
+    train = tables["train"]
+    settled = asked or train.kind
+    columns, column_notes = infer_columns(given.over(train.columns), settled, train.rows, train.where)
     if settled is None:
-        settled, note = infer_kind(columns, tables["train"].rows, declared=bool(said.labels))
-        notes.append(note)
+        settled, note = infer_kind(columns, train.rows, declared=bool(said.labels))
+        column_notes.append(note)
     kept, dropped = labelled_tables(tables, columns)
-    splits = {s: make_examples(settled, columns.named(), t.rows, t.where, True) for s, t in kept.items()}
+    splits = {
+        split: make_examples(
+            settled, columns.named() | table.columns.named() | given.named(), table.rows, table.where, True
+        )
+        for split, table in kept.items()
+    }
     splits, unanswered = answered(splits)
     labels, label_notes = settle_labels(settled, splits, {s: (t.where, t.rows) for s, t in kept.items()}, said.labels)
     chosen, metric_notes = settle_metric(metric or said.metric, settled, list(labels), address)
     splits, split_notes = complete(splits, seed)
+    named, name_notes = settle_name(name or said.name, path)
     return Task(
-        name=name or said.name or plain_name(path),
+        name=named,
         kind=settled,
         metric=chosen,
         labels=labels,
@@ -102,7 +107,8 @@ def load_task(
         family=said.family,
         licence=said.source.licence,
         source=said.source.repo or said.source.url or (address if address.startswith(PREFIX) else None),
-        notes=(*notes, *label_notes, *metric_notes, *dropped, *unanswered, *count_notes(said, kept), *split_notes,
+        notes=(*name_notes, *notes, *column_notes, *label_notes, *multilabel_notes(settled, columns, train, labels),
+               *metric_notes, *dropped, *unanswered, *count_notes(said, tables), *split_notes,
                *empty_notes(settled, kept, columns), *repeat_notes(splits)),
         columns=columns.named(),
     )  # fmt: skip
@@ -111,83 +117,59 @@ def load_task(
 def read_texts(path: str | Path, task: TaskLike) -> list[Example]:
     """The rows of a file to predict, in order: the task's columns, a label only where there is one.
 
-    A .txt file holds one text a line (blank lines are passed over), for tasks of a single text. A file with a single
-    column is taken as the text whatever its name. Where the task's columns are not known, they are told by their usual
-    names, and labels are not read.
+    What there was to say about reading them is a warning.
+    Raises: TaskError as `load_task` does.
+    """
+    table = read_inputs(path, task)
+    columns = columns_of(task, table)
+    notes = list(table.notes)
+    if table.columns.text is None and columns.keys() - task.columns.keys():
+        notes.append(f"columns inferred: {', '.join(f'{role} = {quoted(name)}' for role, name in columns.items())}")
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
+    return list(make_examples(task.kind, columns, table.rows, str(path), labelled=False))
+
+
+def read_inputs(path: str | Path, task: TaskLike, *, header: bool = True) -> Table:
+    """The rows of a file to predict.
+
+    A .txt file holds one text a line (blank lines are passed over), for tasks of a single text, or lines of a format
+    that is known.
     Raises: TaskError as `load_task` does.
     """
     path = Path(path)
-    if file_format(path) == "txt":
-        if task.kind not in ("classification", "regression") or "pair" in task.columns:
-            raise TaskError(f"a {task.kind} task needs more than a text", where=path, do="give a csv or jsonl file")
-        return [Example(text=line) for line in read_text(path).splitlines() if line.strip()]
-    rows = read_rows(path)
-    columns = columns_of(task, rows, str(path))
-    return list(make_examples(task.kind, columns, rows, str(path), labelled=False))
+    if file_format(path) != "txt":
+        return read_table(path, header=header, kind=task.kind, named=task.columns.values())
+    table = read_lines(path, task.kind)
+    if table.kind is None and (task.kind not in ("classification", "regression") or "pair" in task.columns):
+        raise TaskError(f"a {task.kind} task needs more than a text", where=path, do="give a csv or jsonl file")
+    return table
 
 
-def columns_of(task: TaskLike, rows: Sequence[Row], where: str) -> dict[str, str]:
-    """Role -> column of rows to predict: the task's own columns; what it does not know is told by its usual name.
+def columns_of(task: TaskLike, table: Table) -> dict[str, str]:
+    """Role -> column of rows to predict: the task's own columns, where these are not there those of the file's format;
+    what neither knows is told by its usual name. A single column is the text whatever its name.
 
     Raises: TaskError where a column of the task is not there, or a needed one cannot be told.
     """
-    known = dict(task.columns)
+    known, names = dict(task.columns), list(table.rows[0][0])
+    if table.columns.text is not None and known.get("text") not in names:
+        return table.columns.named()
     if any(role not in known for role in NEEDED.get(task.kind, ("text",))):
-        return known | infer_text_columns(task.kind, rows, where, Columns(**known)).named()
-    names = list(rows[0][0])
+        return known | infer_text_columns(task.kind, table.rows, table.where, Columns(**known)).named()
     if known["text"] not in names and len(names) == 1 and task.kind in ("classification", "regression"):
         known["text"] = names[0]
     for role in known.keys() - {"label"}:
         if known[role] not in names:
-            raise no_column(known[role], names, where)
+            raise no_column(known[role], names, table.where)
     return known
 
 
-def read_tables(path: str | Path) -> tuple[dict[str, Table], TaskFile, str]:
-    """The tables by split (train always among them), what task.toml says, and the address for errors."""
-    address = str(path)
-    if address.startswith(PREFIX):
-        found = read_hub(address)
-        tables = {split: Table(f"{address}[{split}]", rows) for split, rows in found.items() if rows}
-        return with_train(tables, address), TaskFile(), address
-    path = Path(path)
-    if not path.exists():
-        raise TaskError("no such file or folder", where=path, do=near_path(path))
-    if path.is_file():
-        return {"train": Table(address, read_rows(path))}, TaskFile(), address
-    said = read_task_file(path / FILE_NAME) if (path / FILE_NAME).exists() else TaskFile()
-    settle_kind(said.kind, None, address)
-    return with_train(split_tables(path), address), said, address
-
-
-def near_path(path: Path) -> str:
-    """What to do about a path that is not there: the nearest name beside it, if one is near."""
-    beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    near = difflib.get_close_matches(path.name, beside, n=1)
-    return f"did you mean {str(path.parent / near[0])!r}?" if near else "check the path"
-
-
-def split_tables(folder: Path) -> dict[str, Table]:
-    """The split files of a folder: train, validation (valid, val, dev) and test, in any format."""
-    found: dict[str, Path] = {}
-    for file in sorted(folder.iterdir()):
-        stem = file.name.split(".")[0].lower()
-        split = next((split for split, names in SPLIT_FILES.items() if stem in names), None)
-        if split is None or file_format(file) not in READERS:
-            continue
-        if split in found:
-            what = f"{found[split].name} and {file.name} are both {split}"
-            raise TaskError(what, where=folder, do="keep one of them")
-        found[split] = file
-    return {split: Table(str(found[split]), read_rows(found[split])) for split in SPLITS if split in found}
-
-
-def with_train(tables: dict[str, Table], address: str) -> dict[str, Table]:
-    """The tables, if train is among them."""
-    if "train" not in tables:
-        do = f"name the files train, validation and test, as {', '.join(READERS)}"
-        raise TaskError("no train split", where=address, do=do)
-    return tables
+def read_said(path: str | Path) -> TaskFile:
+    """What the task.toml of a folder says; nothing where there is none."""
+    file = Path(path) / FILE_NAME
+    is_folder = not str(path).startswith(PREFIX) and Path(path).is_dir()
+    return read_task_file(file) if is_folder and file.exists() else TaskFile()
 
 
 def given_columns(said: TaskFile, text: str | None, pair: str | None, label: str | None) -> Columns:
@@ -228,11 +210,25 @@ def settle_positive(positive: str | None, labels: Mapping[str, str], where: str)
 
 
 def labelled_tables(tables: Mapping[str, Table], columns: Columns) -> tuple[dict[str, Table], list[str]]:
-    """The tables without those (other than train) that have no label at all, with a note on each of them."""
-    label = columns.label or ""
-    hidden = [s for s, t in tables.items() if s != "train" and all(missing(row.get(label)) for row, _ in t.rows)]
-    notes = [f"{split}: no labels (column {label!r}), left out" for split in hidden]
-    return {split: table for split, table in tables.items() if split not in hidden}, notes
+    """The tables without those (other than train) that have no label at all, with a note on each of them.
+
+    Where a format allows rows that no one has labelled yet, these are left out, with their number.
+    Raises: TaskError where no row of train is labelled.
+    """
+    kept, notes = {}, []
+    for split, table in tables.items():
+        label = table.columns.label or columns.label or ""
+        rows = [(row, line) for row, line in table.rows if not missing(row.get(label))]
+        if not rows and split != "train":
+            notes.append(f"{split}: no labels (column {label!r}), left out")
+        elif not rows and table.unlabelled:
+            raise TaskError(f"no row has a label (column {label!r})", where=table.where, do="label some rows")
+        elif len(rows) < len(table.rows) and table.unlabelled:
+            notes.append(f"{split}: {count_rows(len(table.rows) - len(rows))} without a label, left out")
+            kept[split] = dataclasses.replace(table, rows=rows)
+        else:
+            kept[split] = table
+    return kept, notes
 
 
 def answered(splits: Mapping[str, Sequence[Example]]) -> tuple[dict[str, tuple[Example, ...]], list[str]]:
@@ -266,19 +262,20 @@ def is_empty(value: object) -> bool:
 
 
 def complete(splits: dict[str, tuple[Example, ...]], seed: int) -> tuple[dict[str, tuple[Example, ...]], list[str]]:
-    """The splits with a test split: the validation split where there is one, else cut from train; and notes."""
+    """The splits with a test split: the validation split where there is one, else cut from train; and notes.
+
+    A split that would have no rows is absent.
+    """
+    splits = {split: examples for split, examples in splits.items() if examples or split == "train"}
     if "test" in splits:
         return splits, []
     if "validation" in splits:
         return {"train": splits["train"], "test": splits["validation"]}, ["no test split: validation is used as test"]
     rest, test = cut(splits["train"], TEST_SHARE, seed)
     train, validation = cut(rest, VALIDATION_SHARE, seed)
+    parts = {"train": train, "validation": validation, "test": test}
     counts = f"{len(train)} train, {len(validation)} validation and {len(test)} test rows"
-    return {"train": train, "validation": validation, "test": test}, [f"one file, split by seed {seed}: {counts}"]
-
-
-def plain_name(path: str | Path) -> str:
-    """A task's name by its path: the folder's name, or the file's without its ending."""
-    last = str(path).removeprefix(PREFIX).replace("\\", "/").rstrip("/").split("/")[-1]
-    is_hub = str(path).startswith(PREFIX)
-    return last if is_hub or Path(path).is_dir() else last.split(".")[0]
+    notes = [f"one file, split by seed {seed}: {counts}"]
+    if not test:
+        notes.append("too few rows a class for a test split (three or more give one)")
+    return {split: examples for split, examples in parts.items() if examples}, notes

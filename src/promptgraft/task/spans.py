@@ -1,31 +1,14 @@
-"""Spans of BIO tags and their F1, as seqeval and conlleval count them."""
+"""F1 of the spans of BIO tags, as seqeval and conlleval count them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from promptgraft.task.bio import spans
 from promptgraft.task.draws import Array
-
-Span = tuple[str, int, int]
-
-
-def spans(tags: Sequence[str]) -> Iterator[Span]:
-    """(type, first token, last token) of every span of BIO (or BIOES) tags.
-
-    Lenient as conlleval: an I- tag that continues nothing (after O, or of another type) opens a span.
-    """
-    begin, before, kind_before = 0, "O", ""
-    for n, tag in enumerate([*tags, "O"]):
-        mark, kind = tag[:1], tag[2:]
-        goes_on = before in "BI" and mark in "IE" and kind == kind_before
-        if before != "O" and not goes_on:
-            yield kind_before, begin, n - 1
-        if not goes_on:
-            begin = n
-        before, kind_before = mark, kind
 
 
 def count_spans(gold: Sequence[str], predicted: Sequence[str]) -> tuple[int, int, int]:

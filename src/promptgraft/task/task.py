@@ -57,7 +57,7 @@ class Task:
         labels: label (or tag) name -> description, in the order of class indices;
             empty for regression, choice and span. The description is the name where none was given.
         positive: the class whose F1 is the metric, for `metric = "f1"` of one class.
-        splits: split name -> examples; `train` and `test` may be absent in a file to predict.
+        splits: split name -> examples; a split without rows is absent.
         notes: what was inferred, cut, split off or dropped; printed once by the caller.
         columns: role (text, pair, question, choices, label) -> column of the file it was read from, so that
             a later file of the same shape is read alike.
@@ -75,6 +75,10 @@ class Task:
     source: str | None = None
     notes: tuple[str, ...] = field(default=(), compare=False)
     columns: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        rows = {split: examples for split, examples in self.splits.items() if examples}
+        object.__setattr__(self, "splits", rows)
 
     @property
     def train(self) -> tuple[Example, ...]:

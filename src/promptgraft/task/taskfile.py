@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from promptgraft.errors import TaskError, unknown
-from promptgraft.task.readers import decode, read_bytes
+from promptgraft.task.content import decode, read_bytes
+from promptgraft.task.table import Columns
+from promptgraft.untrusted import read_toml
 
 FILE_NAME = "task.toml"
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Which column of a file plays which role; None where there is none, or where it is still to be inferred.
-
-    | kind                             | text     | pair        | question | choices | label   |
-    | classification, pair, regression | text     | second text |          |         | label   |
-    | choice                           | text     |             | question | choices | label   |
-    | tagging                          | tokens   |             |          |         | tags    |
-    | span                             | question | context     |          |         | answers |
-    """
-
-    text: str | None = None
-    pair: str | None = None
-    question: str | None = None
-    choices: str | None = None
-    label: str | None = None
-
-    def named(self) -> dict[str, str]:
-        """Role -> column, for the roles there are."""
-        return {role: name for role in self.__slots__ if (name := getattr(self, role)) is not None}
 
 
 class Origin(BaseModel):
@@ -102,9 +80,9 @@ def unknown_at(kind: str, name: str, known: Iterable[str], where: str | Path) ->
 def read_task_file(path: Path) -> TaskFile:
     """The task.toml at `path`. Raises: TaskError for broken TOML, an unknown key or a value of the wrong type."""
     try:
-        content = tomllib.loads(decode(read_bytes(path), path))
-    except tomllib.TOMLDecodeError as error:
-        raise TaskError(f"broken TOML: {error}", where=path, do="repair the file") from None
+        content = read_toml(decode(read_bytes(path), path)[0], path, TaskError)
+    except TaskError as error:
+        raise TaskError(error.what, where=path, do=error.do or "repair the file") from None
     for key in content:
         if key not in TaskFile.model_fields:
             raise unknown_at("key", key, TaskFile.model_fields, path)

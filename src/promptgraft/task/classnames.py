@@ -1,0 +1,79 @@
+"""Names for the numbers of Hugging Face's ClassLabel: in a parquet file's metadata, or in dataset_info.json beside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from promptgraft.errors import TaskError
+from promptgraft.task.table import Row
+from promptgraft.untrusted import read_bytes, read_json
+
+INFO = "dataset_info.json"
+LARGEST_INFO = 64 << 20
+"""Bytes of dataset_info.json; those of hundreds of configurations have some."""
+
+
+def name_classes(
+    rows: Sequence[Row], features: Mapping[str, Any], path: Path
+) -> tuple[list[Row], list[str], dict[str, list[str]]]:
+    """Rows with names for class numbers (None for -1, which is no label), a note, and the names by column.
+
+    Args:
+        features: as `datasets` writes them; empty to look for them beside the file.
+    Raises: TaskError for a number that has no name.
+    """
+    names = {
+        column: found for column, feature in (features or info_beside(path)).items() if (found := names_of(feature))
+    }
+    named = {column: found for column, found in names.items() if any(is_numbered(row.get(column)) for row, _ in rows)}
+    if not named:
+        return list(rows), [], {}
+    new = [
+        ({name: class_name(value, named[name], f"{path}:{line}") if name in named else value
+          for name, value in row.items()}, line)
+        for row, line in rows
+    ]  # fmt: skip
+    source = path.name if features else INFO
+    return new, [f"{path.name}: names for the numbers of {', '.join(map(repr, named))} from {source}"], named
+
+
+def info_beside(path: Path) -> dict[str, Any]:
+    """The features in dataset_info.json beside the file; empty where there is none."""
+    file = path.with_name(INFO)
+    if not file.is_file() or file == path:
+        return {}
+    content = read_json(read_bytes(file, LARGEST_INFO, TaskError), file, TaskError)
+    features = content.get("features") if isinstance(content, dict) else None
+    return features if isinstance(features, dict) else {}
+
+
+def names_of(feature: Any) -> list[str] | None:
+    """The class names of a feature, or of what its lists hold."""
+    if isinstance(feature, list) and len(feature) == 1:
+        return names_of(feature[0])
+    if not isinstance(feature, dict):
+        return None
+    names = feature.get("names")
+    if feature.get("_type") == "ClassLabel" and isinstance(names, list):
+        return [str(name) for name in names]
+    return names_of(feature["feature"]) if feature.get("_type") in ("Sequence", "List", "LargeList") else None
+
+
+def is_numbered(value: Any) -> bool:
+    """Whether a value is a whole number, or a list of them."""
+    if isinstance(value, list):
+        return any(map(is_numbered, value))
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def class_name(value: Any, names: Sequence[str], where: str) -> Any:
+    """The name of a class number, or the names of a list of them; text is a name already."""
+    if isinstance(value, list):
+        return [class_name(part, names, where) for part in value]
+    if not is_numbered(value):
+        return value
+    if value >= len(names):
+        raise TaskError(f"class {value} has no name ({len(names)} are known)", where=where, do="correct the row")
+    return None if value < 0 else names[value]

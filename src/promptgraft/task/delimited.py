@@ -1,0 +1,178 @@
+"""csv and tsv: which character separates the fields, whether the first line names the columns, and the rows."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from promptgraft.errors import TaskError, listed, quoted
+from promptgraft.task.names import USUAL
+from promptgraft.task.table import Row
+
+OWN = {"csv": ",", "tsv": "\t"}
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+Line = tuple[list[str], int]
+"""The fields of a row, and the line of the file it starts on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The text of a file, without the `skipped` lines before its first row."""
+
+    text: str
+    path: Path
+    skipped: int = 0
+
+    def lines(self, delimiter: str, quoting: Any = csv.QUOTE_MINIMAL) -> list[Line]:
+        """Every row that is not blank. Raises: TaskError for quotes that do not pair."""
+        reader = csv.reader(io.StringIO(self.text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
+        return list(numbered(reader, self.path, 1 + self.skipped))
+
+
+def read_delimited(text: str, path: Path, ending: str, header: bool = True) -> tuple[list[Row], list[str]]:
+    """The rows of a csv or tsv text, with notes on what was recognised.
+
+    The delimiter is the one of the file's ending, or what a first line `sep=;` (as spreadsheets write it) says, or
+    another one by which all rows have as many fields as the header. A tsv whose quotes do not pair is read as one
+    without quoting.
+
+    Args:
+        header: whether the first line names the columns; else they are `text` or `column_1`, `column_2`, ...
+    """
+    source, told = told_delimiter(text, path)
+    with long_fields():
+        delimiter, lines, notes = dialect(source, told, OWN[ending])
+        if not lines:
+            return [], notes
+        names, rows = (lines[0][0], lines[1:]) if header else (made_names(lines), lines)
+        refuse_twice(names, f"{path}:{lines[0][1]}")
+        if header and not any(name.strip().lower() in USUAL for name in names):
+            notes.append(header_note(path, names))
+        if delimiter == "\t" and not notes:
+            notes.extend(joined_rows(source, rows, len(names)))
+    return [(named(names, values, f"{path}:{line}", delimiter), line) for values, line in rows], notes
+
+
+def told_delimiter(text: str, path: Path) -> tuple[Source, str | None]:
+    """The text without its first line `sep=;`, and the delimiter that this names."""
+    first, end, rest = text.partition("\n")
+    first = first.rstrip("\r").strip('"')
+    if end and first.lower().startswith("sep=") and len(first) == len("sep=") + 1:
+        return Source(rest, path, 1), first[-1]
+    return Source(text, path), None
+
+
+def dialect(source: Source, told: str | None, own: str) -> tuple[str, list[Line], list[str]]:
+    """The delimiter, the rows that it gives, and notes on what was recognised.
+
+    Raises: TaskError where quotes do not pair.
+    """
+    by = f"{source.path.name}: its fields are separated by "
+    if told is not None:
+        return told, source.lines(told), [] if told == own else [by + word(told)]
+    lines, problem = tried(source, own)
+    if rectangular(lines):
+        return own, lines, []
+    for other in DELIMITERS:
+        if other != own and other in source.text.lstrip().partition("\n")[0]:
+            found, _ = tried(source, other)
+            if rectangular(found):
+                return other, found, [by + word(other)]
+    if own == "\t" and (problem is not None or not even(lines)):
+        plain = source.lines(own, csv.QUOTE_NONE)
+        if even(plain):
+            note = f"{source.path.name}: its quotes do not pair, so they were read as plain characters"
+            return own, plain, [note]
+    if problem is not None:
+        raise problem
+    return own, lines, []
+
+
+def tried(source: Source, delimiter: str) -> tuple[list[Line], TaskError | None]:
+    """The rows by a delimiter, or why it gives none."""
+    try:
+        return source.lines(delimiter), None
+    except TaskError as problem:
+        return [], problem
+
+
+def even(lines: list[Line]) -> bool:
+    """Whether all rows have as many fields."""
+    return len({len(values) for values, _ in lines}) == 1
+
+
+def rectangular(lines: list[Line]) -> bool:
+    """Whether all rows have as many fields, two or more."""
+    return even(lines) and len(lines[0][0]) > 1
+
+
+def word(delimiter: str) -> str:
+    """A delimiter as a line names it."""
+    return DELIMITERS.get(delimiter, quoted(delimiter))
+
+
+def joined_rows(source: Source, rows: list[Line], width: int) -> Iterator[str]:
+    """A note where the quotes of a tsv may have joined rows: without quoting, too, every line has as many fields."""
+    joined = [line for values, line in rows if any("\n" in value or "\r" in value for value in values)]
+    if joined and all(len(values) == width for values, _ in source.lines("\t", csv.QUOTE_NONE)):
+        count = f"{len(joined)} rows hold line ends in quotes (first: line {joined[0]})"
+        yield f"{source.path.name}: {count}; if quotes are plain characters there, double them"
+
+
+def numbered(reader: Any, path: Path, first: int) -> Iterator[Line]:
+    """The rows of a csv reader that are not blank, each with the line it starts on, counted from `first`."""
+    start = first
+    try:
+        for values in reader:
+            if values:
+                yield values, start
+            start = reader.line_num + first
+    except csv.Error as error:
+        do = 'double the quotes inside a field, and put it in quotes: "a ""b"" c"'
+        raise TaskError(f"broken row ({error})", where=f"{path}:{start}", do=do) from None
+
+
+def made_names(lines: list[Line]) -> list[str]:
+    """The columns' names of a file without a header."""
+    width = len(lines[0][0])
+    return ["text"] if width == 1 else [f"column_{n}" for n in range(1, width + 1)]
+
+
+def refuse_twice(names: list[str], where: str) -> None:
+    """Raises where two columns have one name."""
+    counts = Counter(names)
+    twice = next((name for name in names if counts[name] > 1), None)
+    if twice is not None:
+        do = "rename one of them, or give --no-header if this is a row"
+        raise TaskError(f"column {quoted(twice)} stands twice", where=where, do=do)
+
+
+def header_note(path: Path, names: list[str]) -> str:
+    """That the first line was taken for the names of the columns, though none of them is a usual one."""
+    shown = listed([quoted(name) for name in names])
+    return f"{path.name}: its first line was taken for the names of the columns: {shown} (if it is a row: --no-header)"
+
+
+def named(header: list[str], values: list[str], where: str, delimiter: str) -> dict[str, Any]:
+    """A row by column names; ragged rows are an error."""
+    if len(values) != len(header):
+        what = f"the row has {len(values)} fields, the header has {len(header)} (separated by {word(delimiter)})"
+        raise TaskError(what, where=where, do="put fields that hold the delimiter or a newline in quotes")
+    return dict(zip(header, values, strict=True))
+
+
+@contextmanager
+def long_fields() -> Iterator[None]:
+    """Lets csv read fields of any length; its limit is one for the whole process, so it is put back."""
+    limit = csv.field_size_limit(sys.maxsize)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(limit)

@@ -1,0 +1,79 @@
+"""What every format of data files has: a name, how it is recognised, and how its rows are read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from promptgraft.task.table import Columns, Row
+from promptgraft.task.task import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A file as a format sees it: its text, or the rows of a table (of json, jsonl, csv, tsv or parquet)."""
+
+    path: Path
+    text: str | None = None
+    rows: Sequence[Row] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a format makes of a file.
+
+    Attributes:
+        rows: their label is None where there is none yet.
+        columns: which of their columns play a role; those that are None are inferred.
+        kind: None for one label a row (classification, pair or regression, by the columns and their values).
+        notes: what was converted or dropped, with numbers.
+    """
+
+    rows: Sequence[Row]
+    columns: Columns = field(default_factory=Columns)
+    kind: Kind | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A format of data files.
+
+    Attributes:
+        name: what a note calls it.
+        recognise: whether a content is of it; never raises.
+        read: its rows, in the file's order; raises TaskError with file:line for what is damaged.
+        of_lines: whether it looks at the text; else at the rows of a table.
+    """
+
+    name: str
+    recognise: Callable[[Content], bool]
+    read: Callable[[Content], Reading]
+    of_lines: bool = False
+
+
+class Count:
+    """What was left out or decided while reading, by reason, for notes."""
+
+    def __init__(self) -> None:
+        self.reasons: Counter[str] = Counter()
+
+    def add(self, reason: str, number: int = 1) -> None:
+        """So many more for a reason."""
+        self.reasons[reason] += number
+
+    def notes(self) -> tuple[str, ...]:
+        """A note a reason: its number and the reason."""
+        return tuple(f"{number} {reason}" for reason, number in self.reasons.items() if number)
+
+
+def rows_with(content: Content, *columns: str) -> bool:
+    """Whether there are rows, and every one has all these columns."""
+    return bool(content.rows) and all(all(name in row for name in columns) for row, _ in content.rows)
+
+
+def without(row: Mapping[str, object], *columns: str) -> dict[str, object]:
+    """The row without some columns."""
+    return {name: value for name, value in row.items() if name not in columns}

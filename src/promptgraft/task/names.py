@@ -1,0 +1,40 @@
+"""The usual names of columns, by role, most usual first."""
+
+from __future__ import annotations
+
+PAIRS = (
+    ("text_a", "text_b"),
+    ("sentence1", "sentence2"),
+    ("sentence_1", "sentence_2"),
+    ("sentence_a", "sentence_b"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("text1", "text2"),
+    ("question", "sentence"),
+    ("query", "document"),
+    ("question", "passage"),
+)
+TEXTS = ("text", "sentence", "content", "review", "comment", "body", "utterance", "query", "tweet", "message",
+         "document", "title", "question", "文本", "内容", "评论", "句子", "正文", "標題", "标题")  # fmt: skip
+LABELS = ("label", "labels", "class", "category", "target", "sentiment", "intent", "emotion", "topic", "score",
+          "rating", "stars", "标签", "標籤", "类别", "類別", "分类", "情感", "评分")  # fmt: skip
+WORDS = ("tokens", "words")
+TAGS = ("tags", "ner_tags", "pos_tags", "labels")
+CHOICES = ("choices", "options", "endings", "candidates")
+ANSWERS = ("answers", "answer")
+CONTEXTS = ("context", "passage", "paragraph", "document")
+CLASSES = ("label", "labels", "class", "category", "intent", "emotion", "topic", "标签", "標籤", "類別", "类别", "分类")
+"""Names of labels that are classes even where they are whole numbers."""
+IDS = ("", "id", "idx", "index", "guid", "uid", "qid", "编号", "序号")
+USUAL = {
+    *(name for pair in PAIRS for name in pair),
+    *TEXTS,
+    *LABELS,
+    *WORDS,
+    *TAGS,
+    *CHOICES,
+    *ANSWERS,
+    *CONTEXTS,
+    *IDS,
+}
+"""Names that a header has, and a row has not."""

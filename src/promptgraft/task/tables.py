@@ -1,0 +1,88 @@
+"""The tables of a task: of one file, of the split files of a folder, or of a data set of the hub."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+from pathlib import Path
+
+from promptgraft.errors import TaskError
+from promptgraft.task.content import NoRowsError
+from promptgraft.task.hub import PREFIX, read_hub
+from promptgraft.task.readers import ENDINGS, TEXT_ENDINGS, file_format, read_table
+from promptgraft.task.table import Table
+from promptgraft.task.task import SPLITS, Kind
+
+SPLIT_FILES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test",),
+}
+
+
+def read_tables(
+    path: str | Path, *, header: bool, kind: Kind | None, named: Collection[str]
+) -> tuple[dict[str, Table], list[str]]:
+    """The tables by split, train always among them, and notes; a split file without rows is left out.
+
+    Args: as of `readers.read_table`.
+    """
+    address = str(path)
+    if address.startswith(PREFIX):
+        found = read_hub(address)
+        return with_train({s: Table(f"{address}[{s}]", rows) for s, rows in found.items() if rows}, address), []
+    path = Path(path)
+    if not path.exists():
+        raise TaskError("no such file or folder", where=path, do=near_path(path))
+    if path.is_file():
+        table = read_table(path, header=header, kind=kind, named=named)
+        return {"train": table}, list(table.notes)
+    tables, notes = {}, []
+    for split, file in split_files(path).items():
+        try:
+            tables[split] = read_table(file, header=header, kind=kind, named=named)
+        except NoRowsError as problem:
+            if split == "train":
+                raise
+            notes.append(f"{file.name}: {problem.what}, so there is no {split} split of it")
+    return with_train(tables, address), [*(note for table in tables.values() for note in table.notes), *notes]
+
+
+def near_path(path: Path) -> str:
+    """What to do about a path that is not there: the nearest name beside it, if one is near."""
+    beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, beside, n=1)
+    return f"did you mean {str(path.parent / near[0])!r}?" if near else "check the path"
+
+
+def split_files(folder: Path) -> dict[str, Path]:
+    """The split files of a folder: train, validation (valid, val, dev) and test, in any format.
+
+    Files of plain lines (txt, conll and their like) count where a split has no other.
+    """
+    files = [file for file in sorted(folder.iterdir()) if split_of(file) and file.is_file()]
+    found: dict[str, Path] = {}
+    for endings in (ENDINGS, TEXT_ENDINGS):
+        rest = [file for file in files if file_format(file) in endings and split_of(file) not in found]
+        for split in SPLITS:
+            named = [file for file in rest if split_of(file) == split]
+            if len(named) > 1:
+                what = f"{named[0].name} and {named[1].name} are both {split}"
+                raise TaskError(what, where=folder, do="keep one of them")
+            if named:
+                found[split] = named[0]
+    return {split: found[split] for split in SPLITS if split in found}
+
+
+def split_of(file: Path) -> str | None:
+    """The split that a file's name says it is."""
+    stem = file.name.split(".")[0].lower()
+    return next((split for split, names in SPLIT_FILES.items() if stem in names), None)
+
+
+def with_train(tables: dict[str, Table], address: str) -> dict[str, Table]:
+    """The tables, if train is among them."""
+    if "train" not in tables:
+        do = f"name the files train, validation and test, as {', '.join(ENDINGS)}"
+        raise TaskError("no train split", where=address, do=do)
+    return tables
