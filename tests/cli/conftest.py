@@ -33,12 +33,15 @@ def done() -> Command:
 
 @pytest.fixture
 def process(home: Path) -> Callable[..., subprocess.Popen[str]]:
-    """promptgraft WORDS... as a process of its own, not yet waited for."""
+    """promptgraft WORDS... as a process of its own, not yet waited for; `input`: with something to read."""
 
-    def start(*words: object, before: Callable[[], None] | None = None) -> subprocess.Popen[str]:
+    def start(
+        *words: object, before: Callable[[], None] | None = None, input: bool = False, **variables: str
+    ) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "promptgraft.cli.main", *map(str, words)]
-        surroundings = os.environ | {"PROMPTGRAFT_HOME": str(home), "PYTHONPATH": os.pathsep.join(sys.path)}
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        own = {"PROMPTGRAFT_HOME": str(home), "PYTHONPATH": os.pathsep.join(sys.path)}
+        surroundings = os.environ | own | variables
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.PIPE if input else None}
         return subprocess.Popen(command, text=True, env=surroundings, preexec_fn=before, **pipes)
 
     return start

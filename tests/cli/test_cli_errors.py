@@ -160,7 +160,10 @@ def test_nothing_to_predict(pg: Command, tuned: Tuned) -> None:
 def test_an_ending_that_cannot_be_written(pg: Command, root: Path, splade_tiny: Path, tuned: Tuned) -> None:
     file = root / "examples/data/unlabelled_home_reviews.txt"
     said = pg("predict", tuned.run, "--file", file, "--out", "labelled.xlsx", "--model", splade_tiny)
-    assert said.err == "promptgraft: --out labelled.xlsx: cannot write 'xlsx'; use one of: csv, tsv, jsonl\n"
+    assert (
+        said.err
+        == "promptgraft: --out labelled.xlsx: cannot write 'xlsx'; use one of: csv, tsv, jsonl, json, parquet\n"
+    )
 
 
 def test_the_starter_bank_is_not_written_to(pg: Command, tuned: Tuned) -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from command import Command
+from command import Command, Said
 
 GOOD, BAD = ("lights the whole desk", "feels solid", "works well"), ("died in a week", "went flat", "broke at once")
 FOOTER = "Sent from my phone, regards, this footer is the same in every ticket that we get at the help desk"
@@ -122,3 +127,216 @@ def test_both_columns_of_a_pair_are_kept(done: Command, pg: Command, splade_tiny
     new.write_text("note,claim\nx,the pan is hot\n", encoding="utf-8")
     said = pg("predict", tmp_path / "run", "--file", new, "--model", splade_tiny)
     assert "no column 'reply', from which pairs was tuned" in said.err
+
+
+def labelled(done: Command, probe: Path, model: Path, file: Path, *words: object) -> Said:
+    return done("predict", probe, "--file", file, "--model", model, *words)
+
+
+@pytest.fixture
+def optional(tmp_path: Path) -> Path:
+    """Keys that only some rows have, nulls, and cells that break lines."""
+    rows = [
+        {"subject": "The pan\tis\ngreat", "lang": "en", "tags": ["a", {"b": None}]},
+        {"subject": "The mug broke", "user": None},
+        {"subject": "=1+1", "user": 7},
+    ]
+    path = tmp_path / "optional.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_keys_that_some_rows_lack_are_empty_cells(
+    done: Command, probe: Path, splade_tiny: Path, optional: Path, tmp_path: Path
+) -> None:
+    labelled(done, probe, splade_tiny, optional, "--out", tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["lang"] for row in rows] == ["en", "", ""]
+    assert [row["user"] for row in rows] == ["", "", "7"]
+    assert rows[0]["subject"] == "The pan\tis\ngreat"
+    labelled(done, probe, splade_tiny, optional, "--out", tmp_path / "out.json")
+    rows = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert [set(row) - {"prediction", "probability"} for row in rows] == [
+        {"subject", "lang", "tags"},
+        {"subject", "user"},
+        {"subject", "user"},
+    ]
+    assert rows[1]["user"] is None
+
+
+def test_a_record_is_one_line_on_the_screen(done: Command, probe: Path, splade_tiny: Path, optional: Path) -> None:
+    lines = labelled(done, probe, splade_tiny, optional).out.splitlines()
+    assert len(lines) == 4
+    assert "The pan\\tis\\ngreat" in lines[1]
+
+
+def test_safe_cells_are_no_formulas(
+    done: Command, pg: Command, probe: Path, splade_tiny: Path, optional: Path, tmp_path: Path
+) -> None:
+    for words, kept in (([], "\n=1+1,"), (["--safe-cells"], "\n'=1+1,")):
+        labelled(done, probe, splade_tiny, optional, "--out", tmp_path / "out.csv", *words)
+        assert kept in (tmp_path / "out.csv").read_text(encoding="utf-8")
+    words = ["predict", probe, "--file", optional, "--safe-cells", "--model", splade_tiny]
+    assert "--safe-cells is for csv and tsv, not jsonl" in pg(*words, "--out", tmp_path / "out.jsonl").err
+    assert "--safe-cells is for files" in pg(*words).err
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "json", "parquet", "screen", "--json"])
+def test_what_parquet_holds_is_written(
+    ending: str, done: Command, probe: Path, splade_tiny: Path, tmp_path: Path
+) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    row = {
+        "subject": "The lamp went flat",
+        "when": datetime.datetime(2024, 1, 2, 3, 4, 5),
+        "day": datetime.date(2024, 1, 2),
+        "price": Decimal("1.20"),
+        "raw": b"\xff\x00",
+        "took": datetime.timedelta(seconds=90),
+        "nested": {"when": datetime.date(2024, 1, 2)},
+    }
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row]), tmp_path / "when.parquet")
+    if ending in ("screen", "--json"):
+        said = labelled(done, probe, splade_tiny, tmp_path / "when.parquet", *([ending] if ending == "--json" else []))
+        assert "2024-01-02T03:04:05" in said.out
+        return
+    out = tmp_path / f"out.{ending}"
+    labelled(done, probe, splade_tiny, tmp_path / "when.parquet", "--out", out)
+    if ending == "parquet":
+        [found] = pyarrow.parquet.read_table(out).to_pylist()
+        assert {name: found[name] for name in row} == row
+    else:
+        written = out.read_text(encoding="utf-8")
+        assert all(text in written for text in ("2024-01-02T03:04:05", "1.20", "/wA=", "P0DT90S"))
+
+
+def test_columns_called_like_ours_are_kept(done: Command, probe: Path, splade_tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "clash.csv").write_text("subject,prediction,probability\nThe lamp,good,by hand\n", encoding="utf-8")
+    said = labelled(done, probe, splade_tiny, tmp_path / "clash.csv", "--out", tmp_path / "out.csv")
+    assert "note: the file has a column 'prediction': ours is 'prediction_2'" in said.err
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        [row] = csv.DictReader(file)
+    assert (row["prediction"], row["probability"]) == ("good", "by hand")
+    assert row["prediction_2"] in ("good", "bad")
+    assert 0.5 <= float(row["probability_2"]) <= 1
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("out.xlsx", "cannot write 'xlsx'; use one of: csv, tsv, jsonl, json, parquet"),
+        ("out", "cannot write ''; use one of"),
+        ("folder.csv", "this is a folder"),
+    ],
+)
+def test_where_nothing_can_be_written_is_refused_before_anything_is_loaded(
+    out: str, message: str, pg: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "folder.csv").mkdir()
+    said = pg("predict", tmp_path / "no-such-run", "--file", tmp_path / "new.csv", "--out", tmp_path / out)
+    assert said.status == 2
+    assert message in said.err
+
+
+def test_what_cannot_be_written_is_refused_before_any_row_is_labelled(
+    pg: Command, probe: Path, splade_tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from promptgraft.engine.predictor import Predictor
+
+    monkeypatch.setattr(Predictor, "answers", lambda *_, **__: pytest.fail("a row was labelled"))
+    rows = [{"subject": "a", "n": 1}, {"subject": "b", "n": "x"}]
+    (tmp_path / "new.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    out = tmp_path / "out.parquet"
+    said = pg("predict", probe, "--file", tmp_path / "new.jsonl", "--out", out, "--model", splade_tiny)
+    assert said.status == 2
+    assert "column 'n' is no column of parquet" in said.err
+
+
+def test_numbers_and_tags_keep_their_types_in_json(done: Command, splade_tiny: Path, tmp_path: Path) -> None:
+    rows = [{"text": f"text {n}", "score": n / 8} for n in range(16)]
+    (tmp_path / "scores.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    words = ["tune", tmp_path / "scores.jsonl", "--kind", "regression", "--method", "linear-probe"]
+    done(*words, "--model", splade_tiny, "--out", tmp_path / "run")
+    [row] = done("predict", tmp_path / "run", "--text", "text 3", "--model", splade_tiny, "--json").json
+    assert isinstance(row["prediction"], float)
+
+
+def test_what_is_cut_is_said_and_windows_read_it(done: Command, probe: Path, splade_tiny: Path, tmp_path: Path) -> None:
+    long = "The lamp works well. " * 300 + "It broke at once."
+    (tmp_path / "new.jsonl").write_text(json.dumps({"subject": long}) + "\n", encoding="utf-8")
+    said = labelled(done, probe, splade_tiny, tmp_path / "new.jsonl", "--json")
+    assert "note: 1 input was longer than allowed and cut; --windows reads long texts whole" in said.err
+    whole = labelled(done, probe, splade_tiny, tmp_path / "new.jsonl", "--json", "--windows")
+    assert "longer than allowed" not in whole.err
+    assert "note: 1 texts were read in " in whole.err
+    assert whole.json[0]["probability"] != said.json[0]["probability"]
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdin"])
+def test_standard_input_is_read(
+    name: str, process: Callable[..., subprocess.Popen[str]], probe: Path, splade_tiny: Path
+) -> None:
+    words = ["predict", probe, "--file", name, "--model", splade_tiny, "--json"]
+    started = process(*words, "--format", "csv", input=True)
+    out, err = started.communicate("subject,body\nThe lamp went flat,x\n")
+    assert started.returncode == 0, err
+    assert json.loads(out)[0]["subject"] == "The lamp went flat"
+    started = process(*words, input=True)
+    _, err = started.communicate("subject,body\nThe lamp went flat,x\n")
+    assert started.returncode == 2
+    assert f"promptgraft: --file {name}: nothing says what it holds; add --format csv|tsv|json" in err
+    started = process(*words, "--format", "csv", input=True)
+    _, err = started.communicate('subject,body\n"The lamp,x\n')
+    assert started.returncode == 1
+    assert "/tmp" not in err
+
+
+def test_bytes_that_are_no_text_are_refused(pg: Command, probe: Path, splade_tiny: Path) -> None:
+    said = pg("predict", probe, "--text", "caf\udce9", "--model", splade_tiny)
+    assert said.status == 2
+    assert "--text is not valid text in this locale" in said.err
+
+
+def test_a_model_that_is_elsewhere_is_asked_for(
+    done: Command, pg: Command, splade_tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out").mkdir()
+    shutil.copytree(splade_tiny, tmp_path / "out" / "mymodel", ignore=shutil.ignore_patterns("source.json"))
+    monkeypatch.chdir(tmp_path)
+    words = ["tune", tickets(tmp_path / "tickets.csv"), "--text-column", "subject", "--method", "linear-probe"]
+    done(*words, "--model", "out/mymodel", "--out", tmp_path / "run")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    said = pg("predict", tmp_path / "run", "--text", "fine")
+    assert said.status == 1
+    assert "which is not found from here; say where that model is: --model FOLDER" in said.err
+    assert "models pull" not in said.err
+    done("predict", tmp_path / "run", "--text", "fine", "--model", tmp_path / "out" / "mymodel")
+
+
+def test_a_model_of_the_catalog_is_pulled(
+    pg: Command, probe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = json.loads((probe / "artefact" / "card.json").read_text(encoding="utf-8"))
+    assert card["backbone"]["name"] == "splade-tiny"
+    monkeypatch.setenv("PROMPTGRAFT_HOME", str(tmp_path))
+    assert "promptgraft models pull splade-tiny" in pg("predict", probe, "--text", "fine").err
+
+
+def test_a_prediction_that_is_stopped_promises_nothing(
+    pg: Command, probe: Path, splade_tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from promptgraft.engine.predictor import Predictor
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Predictor, "answers", stop)
+    words = ["predict", probe, "--file", tickets(tmp_path / "new.csv"), "--out", tmp_path / "out.csv"]
+    said = pg(*words, "--model", splade_tiny)
+    assert said.status == 130
+    assert said.err.splitlines()[-1] == "promptgraft: stopped"
+    assert not (tmp_path / "out.csv").exists()

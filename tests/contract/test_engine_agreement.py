@@ -8,7 +8,7 @@ import pytest
 
 from promptgraft import api
 from promptgraft.engine.agreement import Agreement, agreement
-from promptgraft.engine.predictor import Predictor
+from promptgraft.engine.predictor import Answers, Predictor
 from promptgraft.task.task import Example, Label, Task
 
 
@@ -17,10 +17,10 @@ class Says(Predictor):
 
     def __init__(self, like: Predictor, answers: dict[str, Label | str]) -> None:
         super().__init__(like.artefact, like.backbone)
-        self.answers = answers
+        self.given = answers
 
-    def predict(self, rows: object) -> list[Label | str]:
-        return [self.answers[row.text] for row in rows]  # type: ignore[attr-defined]
+    def answers(self, rows: object, *, windows: bool = False) -> Answers:
+        return Answers([self.given[row.text] for row in rows], None)  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -213,3 +214,16 @@ def test_few_rows_and_many_seeds_can_be_drawn(
     seeds: tuple[int, ...], rows: tuple[tuple[str, dict[str, str]], ...]
 ) -> None:
     assert read(page(made_comparison(seeds, rows)))
+
+
+def test_nothing_on_the_page_acts_or_turns_its_direction(full: Comparison) -> None:
+    hostile = "\x1b]52;c;aGk=\x07 \u202etxt.exe \x9b31m"
+    task = full.task.replace(name=hostile, notes=(hostile,))
+    [first, *others] = full.rows
+    results = tuple(result.model_copy(update={"options": {"readout": hostile}}) for result in first.results)
+    rows = (replace(first, label=f"{first.label}:{hostile}", results=results), *others)
+    comparison = replace(full, task=task, rows=rows, skipped={hostile: hostile}, notes=(hostile,), best=rows[0].label)
+    html = page(comparison, command=hostile)
+    assert not set("\x1b\x07\u202e\x9b") & set(html)
+    assert html.count("\\x1b]52") >= 6
+    assert "<svg" in html

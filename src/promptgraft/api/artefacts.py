@@ -8,8 +8,9 @@ from promptgraft.api.opening import as_bank, open_model, open_task
 from promptgraft.bank.bank import Bank
 from promptgraft.engine.predictor import Predictor
 from promptgraft.engine.store import ARTEFACT
-from promptgraft.errors import ArtefactError
+from promptgraft.errors import ArtefactError, ModelError
 from promptgraft.model.backbone import Backbone
+from promptgraft.model.catalog import entries, resolve
 from promptgraft.model.device import DeviceName
 from promptgraft.model.load import DType
 from promptgraft.prompt import artefact as artefacts
@@ -32,8 +33,24 @@ def load(
         arithmetic: of the backbone. What `int8` predicts may differ: `engine.agreement` says how often.
     """
     artefact = artefacts.load(artefact_folder(path))
-    named = model if model is not None else artefact.card.backbone.name
+    named = model if model is not None else _here(artefact.card.backbone.name, path)
     return Predictor(artefact, open_model(named, arithmetic, device))
+
+
+def _here(name: str, where: str | Path) -> str:
+    """The name of a card's model, which is on this machine.
+
+    Raises:
+        ModelError: it is not here; a name of the catalog says how to get it, of another the caller knows where it is.
+    """
+    try:
+        resolve(name)
+    except ModelError as error:
+        if name in entries():
+            raise
+        what = f"it was tuned on {name!r}, which is not found from here"
+        raise ModelError(what, where=where, do="say where that model is: --model FOLDER, or model=FOLDER") from error
+    return name
 
 
 def artefact_folder(path: str | Path) -> Path:

@@ -26,7 +26,7 @@ from promptgraft.cli.options import (
 from promptgraft.cli.progress import progress
 from promptgraft.cli.results import as_data
 from promptgraft.cli.say import Say
-from promptgraft.cli.verb import verb
+from promptgraft.cli.verb import resuming_verb
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 SEEDS = 5
 
 
-@verb
+@resuming_verb
 def compare(
     task: TaskArgument,
     model: ModelOption,

@@ -1,23 +1,23 @@
-"""Files to label and labelled files."""
+"""Files to label: from disk, a pipe or standard input, with all their columns."""
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
-import json
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from promptgraft.errors import TaskError, UsageError, listed, quoted
+from promptgraft.task.readers import file_format
 
 if TYPE_CHECKING:
     from promptgraft.task.task import Example, Kind, Task
 
-DELIMITERS = {"csv": ",", "tsv": "\t"}
-WRITABLE = (*DELIMITERS, "jsonl")
+FORMATS = ("csv", "tsv", "json", "jsonl", "parquet", "txt")
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,32 @@ class Shape:
 
     kind: Kind
     columns: dict[str, str] = field(default_factory=dict)
+
+
+@contextmanager
+def regular(file: Path, form: str | None) -> Iterator[Path]:
+    """A file of that content whose name says its format: the file itself, or a copy of what a pipe holds.
+
+    Args:
+        file: `-` is standard input.
+        form: one of `FORMATS`; None: what the name says.
+    Raises:
+        UsageError: nothing says what a pipe holds.
+    """
+    if form is None and (file.is_file() or not (str(file) == "-" or file.exists())):
+        yield file
+        return
+    form = form or file_format(file)
+    if form not in FORMATS:
+        raise UsageError(f"--file {file}: nothing says what it holds", do=f"add --format {'|'.join(FORMATS)}")
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / f"input.{form}"
+        copy.write_bytes(sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes())
+        try:
+            yield copy
+        except TaskError as error:
+            where = str(error.where).replace(str(copy), "standard input" if str(file) == "-" else str(file))
+            raise TaskError(error.what.replace(str(copy), str(file)), where=where, do=error.do) from error
 
 
 def rows_of(
@@ -51,16 +77,16 @@ def rows_of(
     first = table.rows[0][0]
     told = table.columns.text is not None
     for name in () if told else given.values():
-        check_column(name, first, f"{file}: no column {name!r}")
+        check_column(name, first, file)
     for name in () if told or len(first) == 1 else shape.columns.values():
-        check_column(name, first, f"{file}: no column {name!r}, from which {task.name} was tuned")
+        check_column(name, first, file, f", from which {task.name} was tuned")
     columns = {role: name for role, name in columns_of(shape, table).items() if role != "label"}
     examples = list(make_examples(task.kind, columns, table.rows, str(file), labelled=False))
     read = [] if told else [columns_note(columns, tuned, list(first))]
     return [row for row, _ in table.rows], examples, [*table.notes, *read]
 
 
-def check_column(name: str, names: Iterable[str], what: str) -> None:
+def check_column(name: str, names: Iterable[str], where: Path, why: str = "") -> None:
     """That a file has a column.
 
     Raises:
@@ -71,7 +97,8 @@ def check_column(name: str, names: Iterable[str], what: str) -> None:
         return
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"its columns: {listed(names)}"
-    raise TaskError(what, do=f"{hint} Name it with --text-column or --pair-column")
+    do = f"{hint} Name it with --text-column or --pair-column"
+    raise TaskError(f"no column {name!r}{why}", where=where, do=do)
 
 
 def columns_note(columns: Mapping[str, str], tuned: Mapping[str, str], names: Sequence[str]) -> str:
@@ -83,35 +110,3 @@ def columns_note(columns: Mapping[str, str], tuned: Mapping[str, str], names: Se
         return f"columns inferred, since the prompt's card names none: {read}{rest}"
     ground = "as tuned" if dict(columns) == dict(tuned) else "tuned from " + ", ".join(map(repr, tuned.values()))
     return f"columns read: {read}, {ground}{rest}"
-
-
-def written(rows: Sequence[dict[str, Any]], out: Path) -> None:
-    """Write rows as csv, tsv or jsonl, by the file's ending; whole or not at all."""
-    from promptgraft.prompt.atomic import write_bytes
-
-    ending = out.suffix.removeprefix(".").lower()
-    if ending not in WRITABLE:
-        raise UsageError(f"--out {out}: cannot write {ending!r}", do=f"use one of: {', '.join(WRITABLE)}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    text = as_lines(rows) if ending == "jsonl" else as_table(rows, DELIMITERS[ending])
-    write_bytes(out, text.encode())
-
-
-def as_lines(rows: Sequence[dict[str, Any]]) -> str:
-    """An object a line."""
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
-def as_table(rows: Sequence[dict[str, Any]], delimiter: str) -> str:
-    """A header, then a line a row; lists as JSON."""
-    text = io.StringIO()
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    writer = csv.DictWriter(text, columns, delimiter=delimiter, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: as_text(value) for name, value in row.items()} for row in rows)
-    return text.getvalue()
-
-
-def as_text(value: Any) -> str:
-    """A value as a cell shows it."""
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | tuple | dict) else str(value)

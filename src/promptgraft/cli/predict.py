@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from promptgraft.cli.labelled import as_text, rows_of, written
+from promptgraft.cli.labelled import regular, rows_of
 from promptgraft.cli.options import DeviceOption, NoHeaderOption, note_slow_arithmetic
 from promptgraft.cli.progress import progress
 from promptgraft.cli.say import Say
+from promptgraft.cli.values import cell
 from promptgraft.cli.verb import verb
+from promptgraft.cli.writing import check_target, check_writable, columns_of, free_name, write
 from promptgraft.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from promptgraft.cli.progress import Told
-    from promptgraft.engine.predictor import Predictor
+    from promptgraft.engine.predictor import Answers, Predictor
     from promptgraft.task.task import Example
 
 AT_ONCE = 4096
 """Rows of a file that are labelled together: some hundred batches' worth, so that few are not full."""
+ANSWERS = ("prediction", "probability")
+Row = dict[str, Any]
 
 
 @verb
@@ -31,11 +35,21 @@ def predict(
     say: Say,
     text: Annotated[list[str] | None, typer.Option(help="A text to label; may be given again.")] = None,
     pair: Annotated[list[str] | None, typer.Option(help="The second text of each, for tasks of pairs.")] = None,
-    file: Annotated[Path | None, typer.Option(help="A file to label: csv, tsv, json, jsonl, parquet, txt.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(help="A file to label: csv, tsv, json, jsonl, parquet, txt; `-` is standard input."),
+    ] = None,
+    form: Annotated[
+        Literal["csv", "tsv", "json", "jsonl", "parquet", "txt"] | None,
+        typer.Option("--format", help="Of FILE, where its name does not say it."),
+    ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Where to: csv, tsv or jsonl by its ending (default: the screen)."),
+        typer.Option("--out", "-o", help="Where to: csv, tsv, jsonl, json or parquet by its ending (default: screen)."),
     ] = None,
+    safe_cells: Annotated[
+        bool, typer.Option("--safe-cells", help="Put ' before cells that spreadsheets would run as formulas.")
+    ] = False,
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="The frozen model (default: the one on the card).")
     ] = None,
@@ -44,13 +58,20 @@ def predict(
         Literal["auto", "fp32", "bf16", "int8"],
         typer.Option(help="Of the matrix products. int8 is used only if a sample of the rows is labelled alike."),
     ] = "auto",
-    text_column: Annotated[str | None, typer.Option(help="Column of the text in FILE.")] = None,
+    windows: Annotated[
+        bool,
+        typer.Option("--windows", help="Read long texts whole, in parts, and take the mean of their probabilities."),
+    ] = False,
+    text_column: Annotated[
+        str | None, typer.Option(help="Column of the text in FILE (default: the one that was tuned from).")
+    ] = None,
     pair_column: Annotated[str | None, typer.Option(help="Of the second text.")] = None,
     no_header: NoHeaderOption = False,
 ) -> None:
     """Label new text with a tuned prompt.
 
-    A file keeps its columns and gets `prediction`, and `probability` where there are classes.
+    A file keeps its columns and gets `prediction`, and `probability` where there are classes; `prediction_2` where it
+    has a column of that name already.
 
         promptgraft predict runs/reviews --text "The blade broke on day two."
 
@@ -60,71 +81,114 @@ def predict(
 
     if bool(text) == (file is not None):
         raise UsageError("give what to label", do="either --text TEXT or --file FILE")
+    if out is not None:
+        check_target(out, safe_cells=safe_cells)
+    elif safe_cells:
+        raise UsageError("--safe-cells is for files", do="add --out FILE.csv, or leave it out")
     note_slow_arithmetic(say, arithmetic, device)
-    with progress(say, "reading model and rows") as told:
+    with (
+        progress(say, "reading model and rows") as told,
+        nullcontext(None) if file is None else regular(file, form) as source,
+    ):
         predictor = api.load(path, model, device=device, arithmetic="auto" if arithmetic == "int8" else arithmetic)
-        if file is None:
+        if source is None:
             rows, examples = typed(text or [], pair or [])
         else:
-            rows, examples, notes = rows_of(file, predictor.task, text_column, pair_column, header=not no_header)
+            rows, examples, notes = rows_of(source, predictor.task, text_column, pair_column, header=not no_header)
             say.note(*notes)
+        names = answer_names(rows, say)
+        if out is not None or say.json:
+            check_writable(rows, out)
         if arithmetic == "int8":
-            predictor = quickened(predictor, api.load(path, model, device=device, arithmetic="int8"), examples, say)
-        answers = list(answered(predictor, examples, told))
-    labelled = [row | answer for row, answer in zip(rows, answers, strict=True)]
+            quick = api.load(path, model, device=device, arithmetic="int8")
+            predictor = quickened(predictor, quick, examples, say, windows=windows)
+        answers = list(answered(predictor, examples, told, windows=windows))
+    note_cut(answers, predictor, say)
+    found = [row for some in answers for row in as_rows(some, predictor.classes, names)]
+    labelled = [row | answer for row, answer in zip(rows, found, strict=True)]
     if out is not None:
-        written(labelled, out)
+        write(labelled, out, safe_cells=safe_cells)
         say.line(f"{len(labelled)} rows labelled in {out}")
     else:
-        show(say, labelled)
+        show(say, labelled, list(found[0]))
     say.data({"rows": len(labelled), "out": str(out)} if out is not None else labelled)
 
 
-def typed(texts: Sequence[str], pairs: Sequence[str]) -> tuple[list[dict[str, Any]], list[Example]]:
-    """Rows and examples of texts on the command line."""
+def typed(texts: Sequence[str], pairs: Sequence[str]) -> tuple[list[Row], list[Example]]:
+    """Rows and examples of texts on the command line.
+
+    Raises:
+        UsageError: texts and second texts are not as many, or hold bytes that are no text.
+    """
     from promptgraft.task.task import Example
 
+    for option, values in (("--text", texts), ("--pair", pairs)):
+        for value in values:
+            if any("\ud800" <= character <= "\udfff" for character in value):
+                raise UsageError(f"{option} is not valid text in this locale", do="use UTF-8, or --file")
     if pairs and len(pairs) != len(texts):
         raise UsageError(f"{len(texts)} --text and {len(pairs)} --pair", do="give every text its second text")
     if not pairs:
         return [{"text": text} for text in texts], [Example(text=text) for text in texts]
     both = list(zip(texts, pairs, strict=True))
-    return [{"text": one, "pair": two} for one, two in both], [Example(text=one, pair=two) for one, two in both]
+    rows = [{"text": first, "pair": second} for first, second in both]
+    return rows, [Example(text=first, pair=second) for first, second in both]
 
 
-def quickened(exact: Predictor, quick: Predictor, examples: Sequence[Example], say: Say) -> Predictor:
+def answer_names(rows: Sequence[Row], say: Say) -> dict[str, str]:
+    """What the columns of the answers are called, so that no column of the file is lost; each that gave way is said."""
+    taken = columns_of(rows)
+    names = {name: free_name(name, taken) for name in ANSWERS}
+    for name in ANSWERS:
+        if names[name] != name:
+            say.note(f"the file has a column {name!r}: ours is {names[name]!r}")
+    return names
+
+
+def quickened(exact: Predictor, quick: Predictor, examples: Sequence[Example], say: Say, *, windows: bool) -> Predictor:
     """The quick predictor where it gives the exact one's answers on a sample, else the exact one."""
     from promptgraft.engine.agreement import agreement
 
-    found = agreement(exact, quick, examples)
+    found = agreement(exact, quick, examples, windows=windows)
     say.note(found.verdict)
     return quick if found.holds else exact
 
 
-def answered(predictor: Predictor, examples: Sequence[Example], told: Told | None) -> Iterator[dict[str, Any]]:
-    """Prediction, and its probability where there are classes, of every example; some thousand at a time."""
+def answered(
+    predictor: Predictor, examples: Sequence[Example], told: Told | None, *, windows: bool
+) -> Iterator[Answers]:
+    """The answers to all examples, some thousand at a time."""
     from promptgraft.engine.progress import Event
 
     for start in range(0, len(examples), AT_ONCE):
         if told is not None:
             told(Event(start, len(examples), "labelling", unit="rows", behind=start / len(examples)))
-        yield from some_answered(predictor, examples[start : start + AT_ONCE])
+        yield predictor.answers(examples[start : start + AT_ONCE], windows=windows)
 
 
-def some_answered(predictor: Predictor, examples: Sequence[Example]) -> list[dict[str, Any]]:
-    """The answers to a few, in shared batches."""
-    if predictor.task.kind not in ("classification", "pair"):
-        return [{"prediction": as_text(value)} for value in predictor.predict(examples)]
-    shares = predictor.predict_proba(examples)
-    best = shares.argmax(1)
-    return [
-        {"prediction": predictor.classes[place], "probability": round(float(row[place]), 4)}
-        for place, row in zip(best, shares, strict=True)
-    ]
+def note_cut(answers: Sequence[Answers], predictor: Predictor, say: Say) -> None:
+    """How much was cut, or read in parts."""
+    from promptgraft.engine.predictor import cut_note
+
+    if cut := sum(some.cut for some in answers):
+        say.note(cut_note(cut, predictor.task.kind, "--windows"))
+    rows, parts = sum(len(some.predictions) for some in answers), sum(some.windows for some in answers)
+    if parts > rows:
+        say.note(f"{rows} texts were read in {parts} windows")
 
 
-def show(say: Say, labelled: Sequence[dict[str, Any]]) -> None:
-    """The answers first, then what they are answers to."""
-    answers = [name for name in ("prediction", "probability") if name in labelled[0]]
-    names = [*answers, *dict.fromkeys(name for row in labelled for name in row if name not in answers)]
-    say.table(names, [[as_text(row.get(name, "")) for name in names] for row in labelled])
+def as_rows(answers: Answers, classes: Sequence[str], names: dict[str, str]) -> Iterator[Row]:
+    """The answers by the names of their columns."""
+    prediction, probability = (names[name] for name in ANSWERS)
+    if answers.probabilities is None:
+        yield from ({prediction: value} for value in answers.predictions)
+        return
+    for row in answers.probabilities:
+        best = row.argmax()
+        yield {prediction: classes[best], probability: round(float(row[best]), 4)}
+
+
+def show(say: Say, labelled: Sequence[Row], answers: Sequence[str]) -> None:
+    """The answers first, then what they are answers to; a record a line."""
+    names = [*answers, *(name for name in columns_of(labelled) if name not in answers)]
+    say.table(names, [[cell(row.get(name)) for name in names] for row in labelled])

@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from promptgraft.cli.say import Say
+from promptgraft.untrusted import visible
 
 if TYPE_CHECKING:
     from promptgraft.engine.progress import Event
@@ -162,9 +164,11 @@ class Bars:
 
     def _set(self, row: str, name: str, done: int, total: int | None, aside: str) -> None:
         if row not in self.rows:
-            self.rows[row] = self.shown.add_task(name, total=total, aside=aside, count="")
+            self.rows[row] = self.shown.add_task("", total=total, aside=aside, count="")
         count = "" if total is None else f"{done}/{total}"
-        self.shown.update(self.rows[row], description=name, completed=done, total=total, aside=aside, count=count)
+        self.shown.update(
+            self.rows[row], description=escape(visible(name)), completed=done, total=total, aside=aside, count=count
+        )
 
 
 class Lines:
@@ -187,4 +191,5 @@ class Lines:
             event = self.pace.event
             done = "" if event is None else f"{event.done} of {event.jobs} {event.unit}"
             facts = ", ".join(filter(None, (done, f"{self.pace.passed:.0f} s", self.pace.left)))
-            self.say.err.print(Text(f"{facts}: {self.pace.now}" if self.pace.now else facts), soft_wrap=True)
+            line = f"{facts}: {self.pace.now}" if self.pace.now else facts
+            self.say.err.print(Text(visible(line)), soft_wrap=True)

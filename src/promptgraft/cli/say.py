@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
-import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.box import ROUNDED
-from rich.console import Console, RenderableType
+from rich.console import Console, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from promptgraft.cli.values import json_value
+from promptgraft.untrusted import visible
 
 PLAIN_WIDTH = 100_000  # columns of a pipe: nothing is wrapped or cut
 
@@ -39,17 +42,21 @@ class Say:
         """What was inferred, cut, sampled or chosen; each once."""
         for note in notes:
             if note not in self._said and not self.quiet:
-                self.err.print(Text(f"note: {note}", style="dim"), soft_wrap=True)
+                self.err.print(Text(visible(f"note: {note}"), style="dim"), soft_wrap=True)
             self._said.add(note)
 
     def problem(self, line: str) -> None:
         """The one line of an error."""
-        self.err.print(Text(f"promptgraft: {line}"), soft_wrap=True)
+        self.err.print(Text(visible(f"promptgraft: {line}")), soft_wrap=True)
+
+    def trace(self, text: str) -> None:
+        """Where an error comes from."""
+        self.err.print(Text(visible(text, lines=True)), soft_wrap=True)
 
     def line(self, text: str) -> None:
         """A line of the result, for people."""
         if not self.json:
-            self.out.print(Text(text), soft_wrap=True)
+            self.out.print(Text(visible(text, lines=True)), soft_wrap=True)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "", best: int = -1) -> None:
         """A table of the result, for people; columns whose name ends in a space are aligned to the right.
@@ -60,11 +67,14 @@ class Say:
         if self.json:
             return
         fancy = self.out.is_terminal
-        table = Table(title=title or None, title_justify="left", box=ROUNDED if fancy else None, pad_edge=fancy)
+        table = Table(
+            title=visible(title) or None, title_justify="left", box=ROUNDED if fancy else None, pad_edge=fancy
+        )
         for name in columns:
-            table.add_column(name.rstrip(), justify="right" if name.endswith(" ") else "left", overflow="fold")
+            justify: JustifyMethod = "right" if name.endswith(" ") else "left"
+            table.add_column(Text(visible(name.rstrip())), justify=justify, overflow="fold")
         for number, row in enumerate(rows):
-            table.add_row(*map(Text, row), style="bold" if number == best else None)
+            table.add_row(*(Text(visible(cell)) for cell in row), style="bold" if number == best else None)
         self.out.print(table)
 
     def either(self, fancy: Callable[[], RenderableType], simple: Callable[[], str]) -> None:
@@ -79,23 +89,29 @@ class Say:
     def data(self, value: object) -> None:
         """The result, for programs."""
         if self.json:
-            self.out.out(json.dumps(plain(value), ensure_ascii=False, indent=2), highlight=False)
+            self.out.out(json_text(value, ascii_only=not self.out.encoding.startswith("utf")), highlight=False)
+
+
+def json_text(value: object, *, ascii_only: bool) -> str:
+    """A value as JSON in which nothing acts on a terminal.
+
+    Args:
+        ascii_only: for consoles that cannot show the rest.
+    """
+    text = json.dumps(json_value(value), ensure_ascii=ascii_only, indent=2)
+    return "".join(
+        json.dumps(letter)[1:-1] if letter != "\n" and visible(letter) != letter else letter for letter in text
+    )
 
 
 def console(*, stderr: bool) -> Console:
     """A console as wide as its terminal; a pipe has all the width it needs.
 
-    It keeps the stream there is now: progress goes on while a library's own output is turned away.
+    It keeps the stream there is now: progress goes on while a library's own output is turned away. What the stream's
+    encoding does not have is escaped.
     """
     stream = sys.stderr if stderr else sys.stdout
-    made = Console(file=stream, highlight=False)
-    return made if made.is_terminal else Console(file=stream, highlight=False, width=PLAIN_WIDTH)
-
-
-def plain(value: Any) -> Any:
-    """A value without what JSON does not know: a number that is not finite becomes null."""
-    if isinstance(value, dict):
-        return {str(key): plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+    terminal = Console(file=stream, highlight=False)
+    return terminal if terminal.is_terminal else Console(file=stream, highlight=False, width=PLAIN_WIDTH)

@@ -27,10 +27,10 @@ from promptgraft.cli.options import (
 from promptgraft.cli.progress import progress
 from promptgraft.cli.say import Say
 from promptgraft.cli.tune import NameOption, kept
-from promptgraft.cli.verb import verb
+from promptgraft.cli.verb import resuming_verb
 
 
-@verb
+@resuming_verb
 def transfer(
     task: TaskArgument,
     model: ModelOption,

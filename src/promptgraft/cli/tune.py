@@ -23,7 +23,7 @@ from promptgraft.cli.options import (
 from promptgraft.cli.progress import progress
 from promptgraft.cli.results import as_data, results
 from promptgraft.cli.say import Say
-from promptgraft.cli.verb import verb
+from promptgraft.cli.verb import resuming_verb
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +37,7 @@ KeepOption = Annotated[
 NameOption = Annotated[str | None, typer.Option("--name", help="Its name in the bank (default: the task's name).")]
 
 
-@verb
+@resuming_verb
 def tune(
     task: TaskArgument,
     model: ModelOption,

@@ -28,6 +28,15 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
 
     The function's parameter `say` comes from the options of `Output`; its errors end in one line on stderr.
     """
+    return _command(function, "stopped")
+
+
+def resuming_verb(function: Callable[..., None]) -> Callable[..., None]:
+    """The same, for a function that goes on where it was stopped when it is called again."""
+    return _command(function, "stopped; the same command goes on where it was")
+
+
+def _command(function: Callable[..., None], stopped: str) -> Callable[..., None]:
     hints = get_type_hints(function, include_extras=True)
     hints.pop("return", None)
     groups = {name: Output if kind is Say else kind for name, kind in hints.items()}
@@ -37,7 +46,7 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
     def run(**given: Any) -> None:
         made = {name: build(kind, given) for name, kind in groups.items()}
         say = Say(made["say"])
-        with one_line(say):
+        with one_line(say, stopped):
             function(**given | made | {"say": say})
 
     parameters = list(expanded(function, hints, groups))
@@ -66,8 +75,12 @@ def build(group: Any, given: dict[str, Any]) -> Any:
 
 
 @contextmanager
-def one_line(say: Say) -> Iterator[None]:
-    """End with one line and an exit status whatever goes wrong; `--debug` shows where it did."""
+def one_line(say: Say, stopped: str) -> Iterator[None]:
+    """End with one line and an exit status whatever goes wrong; `--debug` shows where it did.
+
+    Args:
+        stopped: the line where the user stopped it.
+    """
     try:
         with library_warnings(say):
             yield
@@ -79,8 +92,8 @@ def one_line(say: Say) -> Iterator[None]:
         raise typer.Exit(COULD_NOT) from None
     except (Exception, KeyboardInterrupt) as error:
         if say.debug:
-            traceback.print_exc()
-        say.problem(line_of(error))
+            say.trace(traceback.format_exc())
+        say.problem(stopped if isinstance(error, KeyboardInterrupt) else line_of(error))
         raise typer.Exit(status_of(error)) from None
 
 
@@ -106,8 +119,6 @@ def line_of(error: BaseException) -> str:
     match error:
         case PromptgraftError():
             return " ".join(str(error).split())
-        case KeyboardInterrupt():
-            return "stopped; the same command goes on where it was"
         case MemoryError():
             return "out of memory; use a smaller --batch or --max-length, or fewer --test-rows"
         case OSError():

@@ -40,10 +40,12 @@ class Agreement:
         return said if self.holds else f"{said}, {100 * WANTED:.0f} in 100 are wanted: {self.exact} is used"
 
 
-def agreement(exact: Predictor, quick: Predictor, rows: Sequence[Example], *, most: int = SAMPLE) -> Agreement:
-    """Compare the two on at most so many of the rows, drawn at random."""
+def agreement(
+    exact: Predictor, quick: Predictor, rows: Sequence[Example], *, most: int = SAMPLE, windows: bool = False
+) -> Agreement:
+    """Compare the two on at most so many of the rows, drawn at random; `windows` as in `Predictor.predict`."""
     drawn = random.Random(0).sample(list(rows), min(most, len(rows)))
-    answers = [predictor.predict(drawn) for predictor in (exact, quick)]
+    answers = [predictor.answers(drawn, windows=windows).predictions for predictor in (exact, quick)]
     same = _same_numbers if exact.task.kind == "regression" else _same
     return Agreement(len(drawn), same(*answers), exact.backbone.arithmetic, quick.backbone.arithmetic)
 

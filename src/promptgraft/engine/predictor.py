@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from promptgraft.engine.given import examples_of
 from promptgraft.engine.store import tuned_of
-from promptgraft.errors import RunError
+from promptgraft.engine.windows import windows as cut_into_windows
+from promptgraft.errors import RunError, UsageError
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.artefact import Artefact, other_backbone
 from promptgraft.task.metrics import score as metric_score
-from promptgraft.task.task import Example, Label, Task
+from promptgraft.task.task import Example, Kind, Label, Task
 from promptgraft.train.predict import answer_one
 from promptgraft.train.run import Tuned
 
-Row = str | tuple[str, str] | Example
+LOG = logging.getLogger("promptgraft")
+WITH_CLASSES: tuple[Kind, ...] = ("classification", "pair")
+IN_WINDOWS: tuple[Kind, ...] = ("classification", "regression")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a predictor answers to rows.
+
+    Attributes:
+        predictions: one a row.
+        probabilities: of the classes, `[rows, classes]`; None where the task has none.
+        cut: how many inputs were longer than the model reads and were cut.
+        windows: how many parts were read; 0 where texts were read as they are.
+    """
+
+    predictions: list[Label | str]
+    probabilities: np.ndarray | None
+    cut: int = 0
+    windows: int = 0
 
 
 class Predictor:
@@ -34,6 +57,7 @@ class Predictor:
             raise other_backbone(artefact.card, backbone.fingerprint, backbone.name, where="predict")
         self.artefact = artefact
         self.backbone = backbone
+        self._cut_was_said = False
 
     @cached_property
     def task(self) -> Task:
@@ -52,48 +76,96 @@ class Predictor:
         """Label names in the order of `predict_proba`'s columns."""
         return self.task.classes
 
-    def predict(self, rows: Sequence[Row]) -> list[Label | str]:
+    def predict(self, rows: object, *, windows: bool = False) -> list[Label | str]:
         """Labels, numbers, choices, tags or answers, one a row.
 
         Args:
-            rows: texts, pairs of texts, or `Example`s (needed for choices, tagging and span).
+            rows: a list (or another iterable) of texts; of pairs of texts; for tagging of lists of words; for choices
+                of (text, choices); of `Example`s or dictionaries. Or a table with named columns (pandas, polars,
+                pyarrow), which is read by the columns that the prompt was tuned from.
+            windows: read long texts whole, in parts: probabilities, or numbers, are the means over the parts.
+                Otherwise what is longer than the model reads is cut, which is logged once.
+        Raises:
+            UsageError: something else; with the number of the first row that is wrong.
         """
-        examples, tokens = self._read(rows)
-        if not examples:
-            return []
-        return list(self.tuned.readout.predict(self._scores(tokens), tokens, examples, self.task))
+        return self._said(self.answers(rows, windows=windows)).predictions
 
-    def predict_proba(self, rows: Sequence[Row]) -> np.ndarray:
-        """Probabilities of the classes, `[rows, classes]`.
+    def predict_proba(self, rows: object, *, windows: bool = False) -> np.ndarray:
+        """Probabilities of the classes, `[rows, classes]`; the arguments are those of `predict`.
 
         Raises:
             RunError: the task has no classes.
         """
-        if self.task.kind not in ("classification", "pair"):
+        if self.task.kind not in WITH_CLASSES:
             raise RunError(f"a {self.task.kind} task has no class probabilities", where=self.task.name)
-        _, tokens = self._read(rows)
-        if not tokens.count:
-            return np.zeros((0, len(self.classes)))
-        return self._scores(tokens).softmax(-1).numpy()
+        answers = self._said(self.answers(rows, windows=windows))
+        assert answers.probabilities is not None, "there are classes"
+        return answers.probabilities
+
+    def answers(self, rows: object, *, windows: bool = False) -> Answers:
+        """Predictions, their probabilities and what was cut, in one pass; the arguments are those of `predict`."""
+        examples = examples_of(rows, self.task)
+        if windows and (self.task.kind not in IN_WINDOWS or any(example.pair is not None for example in examples)):
+            raise UsageError("windows are for single texts that get a class or a number", where=self.task.name)
+        if windows and examples:
+            return self._pooled(*cut_into_windows(examples, self._tokens), len(examples))
+        return self._answers(examples)
 
     def evaluate(self, examples: Sequence[Example]) -> dict[str, float]:
         """Metrics on labelled examples, in percent."""
         return metric_score(self.task, self.predict(examples), examples)
 
-    def _read(self, rows: Sequence[Row]) -> tuple[tuple[Example, ...], Tokens]:
-        examples = tuple(as_example(row) for row in rows)
+    def _answers(self, examples: Sequence[Example]) -> Answers:
+        """Each example as it is; what is too long is cut."""
+        classes = self.task.kind in WITH_CLASSES
+        if not examples:
+            return Answers([], np.zeros((0, len(self.classes))) if classes else None)
+        tokens = self._tokens(examples)
+        scores = self._scores(tokens)
+        predictions = list(self.tuned.readout.predict(scores, tokens, examples, self.task))
+        return Answers(predictions, scores.softmax(-1).numpy() if classes else None, tokens.cut)
+
+    def _pooled(self, parts: Sequence[Example], owners: Sequence[int], rows: int) -> Answers:
+        """The means over the parts of each row."""
+        answers = self._answers(parts)
+        shares = answers.probabilities
+        if shares is None:
+            numbers = _means(np.array(answers.predictions, dtype=float)[:, None], owners, rows)
+            return Answers(numbers[:, 0].tolist(), None, windows=len(parts))
+        shares = _means(shares, owners, rows)
+        return Answers([self.classes[best] for best in shares.argmax(1)], shares, windows=len(parts))
+
+    def _said(self, answers: Answers) -> Answers:
+        """The answers; that texts were cut is logged, once."""
+        if answers.cut and not self._cut_was_said:
+            LOG.warning("%s: %s", self.task.name, cut_note(answers.cut, self.task.kind))
+            self._cut_was_said = True
+        return answers
+
+    def _tokens(self, examples: Sequence[Example]) -> Tokens:
         length = self.artefact.card.recipe.get("max_length")
-        encoding = self.tuned.encoding
         limit = length if isinstance(length, int) else None
-        return examples, self.backbone.tokenize(examples, self.task.kind, encoding, max_length=limit)
+        return self.backbone.tokenize(examples, self.task.kind, self.tuned.encoding, max_length=limit)
 
     def _scores(self, tokens: Tokens) -> Tensor:
         with torch.no_grad():
             return answer_one(self.backbone, self.tuned, tokens)
 
 
-def as_example(row: Row) -> Example:
-    """A text, a pair of texts, or an example as it is."""
-    if isinstance(row, Example):
-        return row
-    return Example(text=row) if isinstance(row, str) else Example(text=row[0], pair=row[1])
+def _means(values: np.ndarray, owners: Sequence[int], rows: int) -> np.ndarray:
+    """The mean of the values of each row's parts."""
+    total = np.zeros((rows, values.shape[1]))
+    np.add.at(total, list(owners), values)
+    return total / np.bincount(list(owners), minlength=rows)[:, None]
+
+
+def cut_note(count: int, kind: Kind, remedy: str = "windows=True") -> str:
+    """That texts were cut, and what reads them whole.
+
+    Args:
+        remedy: what to ask for, as whoever reads the note would.
+    """
+    inputs = "1 input was" if count == 1 else f"{count} inputs were"
+    return f"{inputs} longer than allowed and cut" + (
+        f"; {remedy} reads long texts whole" if kind in IN_WINDOWS else ""
+    )

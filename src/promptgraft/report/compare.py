@@ -13,6 +13,7 @@ from promptgraft.prompt.atomic import write_text
 from promptgraft.report import plots, verdict, words
 from promptgraft.report.rows import TITLES, against_placebos, find, grouped, seeds
 from promptgraft.study.compare import BASELINE, CSV_COLUMNS, Comparison, csv_row
+from promptgraft.untrusted import visible
 
 PAGE = "report.html"
 ROWS = "results.csv"
@@ -52,7 +53,11 @@ def page(comparison: Comparison, command: str | None = None) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("promptgraft.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("promptgraft.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        finalize=_shown,
     )
     return environment.get_template("compare.html").render(
         comparison=comparison,
@@ -76,6 +81,11 @@ def page(comparison: Comparison, command: str | None = None) -> str:
         words=words,
         rows_file=ROWS,
     )
+
+
+def _shown(value: object) -> object:
+    """A value as the page shows it: text without what acts on a screen or turns its direction."""
+    return visible(value, lines=True) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def _shots(shots: int | None) -> str:

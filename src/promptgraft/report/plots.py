@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from promptgraft.report import words
@@ -13,6 +13,7 @@ from promptgraft.report.rows import group, on_test, tested, tests
 from promptgraft.report.svg import COLOURS, STYLE, inline
 from promptgraft.study.compare import BASELINE, Comparison, Row
 from promptgraft.study.judge import Mean
+from promptgraft.untrusted import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,6 +43,8 @@ def draw(comparison: Comparison) -> list[Plot]:
     """All pictures that the comparison has something for."""
     import matplotlib
 
+    shown = tuple(replace(row, label=visible(row.label)) for row in comparison.rows)
+    comparison = replace(comparison, rows=shown, best=visible(comparison.best))
     with matplotlib.rc_context(STYLE):
         plots = [_scores(comparison), _cost(comparison)] if tested(comparison) else []
         if any(row.gain is not None for row in comparison.rows):

@@ -8,6 +8,7 @@ from promptgraft.report import words
 from promptgraft.report.rows import TITLES, group, grouped, seed_count
 from promptgraft.study.compare import BASELINE, Comparison, Row
 from promptgraft.study.judge import Mean
+from promptgraft.untrusted import visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -44,9 +45,9 @@ def rich_table(comparison: Comparison) -> Table:
         table.add_row(Text(TITLES[name], style="italic"))
         for row in rows:
             style = "bold" if row.label == comparison.best else "dim" if name == "placebo" else ""
-            table.add_row(*(Text(cell) for cell in _cells(row, comparison.best)), style=style)
+            table.add_row(*(Text(visible(cell)) for cell in _cells(row, comparison.best)), style=style)
         table.add_section()
-    table.caption, table.caption_justify = Text(_below(comparison)), "left"
+    table.caption, table.caption_justify = Text(visible(_below(comparison), lines=True)), "left"
     return table
 
 

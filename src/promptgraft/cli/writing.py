@@ -1,0 +1,167 @@
+"""Labelled rows as a file: csv, tsv, jsonl, json or parquet. What cannot be written is refused before the work."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from promptgraft.cli.values import cell, json_value
+from promptgraft.errors import UsageError
+
+if TYPE_CHECKING:
+    from pyarrow import Array, Table
+
+Rows = Sequence[Mapping[str, Any]]
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""A cell that begins with one of these is run by spreadsheets."""
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+def check_target(out: Path, *, safe_cells: bool) -> None:
+    """That a file can be written there; its folder is made.
+
+    Raises:
+        UsageError: an ending that is not written, a folder of that name, a place without the right to write.
+    """
+    ending = ending_of(out)
+    if ending not in WRITERS:
+        raise UsageError(f"--out {out}: cannot write {ending!r}", do=f"use one of: {', '.join(WRITERS)}")
+    if safe_cells and ending not in ("csv", "tsv"):
+        raise UsageError(f"--safe-cells is for csv and tsv, not {ending}", do="leave it out")
+    if out.is_dir():
+        raise UsageError(f"--out {out}: this is a folder", do="name a file in it")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(out.parent, os.W_OK):
+        raise UsageError(f"--out {out}: no right to write there", do="choose another place")
+
+
+def check_writable(rows: Rows, out: Path | None) -> None:
+    """That rows can be written to a file of this ending, and read back as they are; None: that they are JSON.
+
+    Raises:
+        UsageError: they cannot; with the column.
+    """
+    if out is not None and ending_of(out) == "parquet":
+        parquet(rows)
+        return
+    for name in columns_of(rows):
+        try:
+            name.encode()
+            for row in rows:
+                cell(row.get(name)).encode()
+        except (TypeError, UnicodeEncodeError) as error:
+            where = "as JSON" if out is None else f"to {out.name}"
+            raise UsageError(f"column {name!r} cannot be written {where} ({error})", do="leave it out") from error
+
+
+def write(rows: Rows, out: Path, *, safe_cells: bool = False) -> None:
+    """Write rows in the format of the file's ending; whole or not at all.
+
+    Args:
+        safe_cells: put an apostrophe before cells of csv and tsv that a spreadsheet would take for a formula.
+    """
+    from promptgraft.prompt.atomic import write_bytes
+
+    write_bytes(out, WRITERS[ending_of(out)](safe(rows) if safe_cells else rows))
+
+
+def ending_of(path: Path) -> str:
+    """The format that a file's name asks for."""
+    return path.suffix.removeprefix(".").lower()
+
+
+def columns_of(rows: Rows) -> list[str]:
+    """All columns that occur, in the order of their first appearance."""
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def free_name(name: str, taken: Iterable[str]) -> str:
+    """The name, or the name with the first number behind it that no column has."""
+    taken = set(taken)
+    numbered = (f"{name}_{number}" for number in range(2, len(taken) + 3))
+    return name if name not in taken else next(other for other in numbered if other not in taken)
+
+
+def safe(rows: Rows) -> list[dict[str, str]]:
+    """Rows whose cells, and names of columns, no spreadsheet takes for a formula."""
+    return [{_safe(name): _safe(cell(value)) for name, value in row.items()} for row in rows]
+
+
+def _safe(text: str) -> str:
+    return f"'{text}" if text.startswith(FORMULA) and not NUMBER.fullmatch(text) else text
+
+
+def table(rows: Rows, delimiter: str) -> bytes:
+    """A header, then a line a row; what a row does not have is an empty cell."""
+    columns = columns_of(rows)
+    cells = [columns, *([cell(row.get(name)) for name in columns] for row in rows)]
+    content = "".join(delimiter.join(quoted(text, delimiter) for text in line) + "\n" for line in cells)
+    mark = "\ufeff" if content.startswith("\ufeff") else ""  # a reader takes the first for a byte order mark
+    return (mark + content).encode()
+
+
+def quoted(text: str, delimiter: str) -> str:
+    """A cell, in quotes where it needs them; csv.writer leaves a bare carriage return outside of them."""
+    needed = any(mark in text for mark in (delimiter, '"', "\n", "\r"))
+    return '"' + text.replace('"', '""') + '"' if needed else text
+
+
+def lines(rows: Rows) -> bytes:
+    """An object a line."""
+    return "".join(json.dumps(json_value(row), ensure_ascii=False) + "\n" for row in rows).encode()
+
+
+def array(rows: Rows) -> bytes:
+    """A list of objects, one a line."""
+    body = ",\n".join(json.dumps(json_value(row), ensure_ascii=False) for row in rows)
+    return f"[\n{body}\n]\n".encode()
+
+
+def parquet(rows: Rows) -> bytes:
+    """Apache Parquet, by pyarrow.
+
+    Raises:
+        UsageError: a column whose values are not of one type.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = {name: _column(name, [row.get(name) for row in rows]) for name in columns_of(rows)}
+    content = io.BytesIO()
+    whole: Table = pyarrow.table(columns)
+    try:
+        pyarrow.parquet.write_table(whole, content)
+    except (pyarrow.ArrowException, NotImplementedError) as error:
+        what = str(error).splitlines()[0]
+        raise UsageError(f"these rows cannot be written as parquet ({what})", do="use --out FILE.jsonl") from error
+    return content.getvalue()
+
+
+def _column(name: str, values: list[Any]) -> Array:
+    """The values of a column, checked to come back as they are."""
+    import pyarrow
+
+    try:
+        made = pyarrow.array(values)
+    except (pyarrow.ArrowException, OverflowError, TypeError, ValueError) as error:
+        what = str(error).splitlines()[0]
+        raise UsageError(f"column {name!r} is no column of parquet ({what})", do="use --out FILE.jsonl") from error
+    if [cell(value) for value in made.to_pylist()] != [cell(value) for value in values]:
+        what = f"column {name!r} is no column of parquet (its values are of several types)"
+        raise UsageError(what, do="use --out FILE.jsonl")
+    return made
+
+
+WRITERS: dict[str, Callable[[Rows], bytes]] = {
+    "csv": lambda rows: table(rows, ","),
+    "tsv": lambda rows: table(rows, "\t"),
+    "jsonl": lines,
+    "json": array,
+    "parquet": parquet,
+}

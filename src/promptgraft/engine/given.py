@@ -1,0 +1,137 @@
+"""What a predictor is given to label, as examples: texts, pairs, tables and their rows, or one clear error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from promptgraft.errors import UsageError
+from promptgraft.task.examples import make_examples
+from promptgraft.task.load import columns_of
+from promptgraft.task.table import Table
+from promptgraft.task.task import Example, Kind, Task
+
+WANTED: dict[Kind, str] = {
+    "classification": "a text",
+    "pair": "a pair of texts",
+    "regression": "a text, or a pair of texts",
+    "choice": "a text and its choices",
+    "tagging": "a list of words",
+    "span": "a question and its context",
+}
+WHERE = "row"
+"""What an error about a row of a table begins with, before the row's number."""
+
+
+def examples_of(rows: object, task: Task) -> tuple[Example, ...]:
+    """Rows as examples of the task's kind.
+
+    Args:
+        rows: a list (or another iterable) of texts, pairs, lists of words, `Example`s or dictionaries, or a table
+            with named columns, which is read by the columns that the task was tuned from.
+    Raises:
+        UsageError: it is no list of rows, or a row is not what the kind needs; with the row's number.
+        TaskError: a column that was tuned from is not there.
+    """
+    values = _listed(rows, task)
+    if values and all(isinstance(value, Mapping) for value in values):
+        return _of_table(values, task)
+    return tuple(_example(value, task, number) for number, value in enumerate(values))
+
+
+def _listed(rows: object, task: Task) -> list[Any]:
+    """The rows one by one, whatever holds them."""
+    values = _plain(rows)
+    if isinstance(values, str | bytes | Mapping | Example) or not isinstance(values, Iterable):
+        what = f"rows must be a list, not {type(rows).__name__}"
+        hint = "put it in one: [...]" if isinstance(rows, str | Mapping | Example) else f"with {_wanted(task)} a row"
+        raise UsageError(what, do=hint)
+    return list(values)
+
+
+def _plain(rows: Any) -> object:
+    """Tables as lists of dictionaries, arrays and columns as lists; all else as it is."""
+    if hasattr(rows, "to_pylist"):  # pyarrow
+        return rows.to_pylist()
+    if hasattr(rows, "columns") and hasattr(rows, "to_dicts"):  # polars
+        return rows.to_dicts()
+    if hasattr(rows, "columns") and hasattr(rows, "to_dict"):  # pandas
+        return [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
+    return rows.tolist() if hasattr(rows, "tolist") else rows
+
+
+def _of_table(rows: list[Mapping[str, Any]], task: Task) -> tuple[Example, ...]:
+    """The rows of a table, by the columns of the task; labels in it are not read."""
+    columns = {role: name for role, name in task.columns.items() if role != "label"}
+    numbered = [(dict(row), number) for number, row in enumerate(rows)]
+    read = columns_of(task.replace(columns=columns), Table("the rows", numbered))
+    for number, row in enumerate(rows):
+        for name in read.values():
+            if _absent(row.get(name)):
+                raise UsageError(f"column {name!r} is empty", where=f"{WHERE} {number}", do=f"give {_wanted(task)}")
+    return make_examples(task.kind, read, numbered, WHERE, labelled=False)
+
+
+def _absent(value: object) -> bool:
+    """Whether a cell holds nothing: None, or the number that is not a number."""
+    return value is None or (isinstance(value, float) and value != value)
+
+
+def _example(value: object, task: Task, number: int) -> Example:
+    """One row that is no row of a table."""
+    example = value if isinstance(value, Example) else _read(value, task.kind, paired="pair" in task.columns)
+    if example is None or not _whole(example, task.kind):
+        shown = type(value).__name__ if not isinstance(value, list | tuple) else _shape(value)
+        raise UsageError(f"this is {shown}, not {_wanted(task)}", where=f"{WHERE} {number}")
+    return example
+
+
+def _read(value: object, kind: Kind, *, paired: bool) -> Example | None:
+    """An example of plain values; None where they are not what the kind needs.
+
+    Args:
+        paired: whether the task was read from two columns of text.
+    """
+    if isinstance(value, str):
+        return Example(text=value) if kind in ("classification", "regression") else None
+    parts: Any = value.tolist() if hasattr(value, "tolist") else value
+    if not isinstance(parts, list | tuple):
+        return None
+    texts = all(isinstance(part, str) for part in parts)
+    match kind:
+        case "tagging" if texts:
+            return Example(tokens=tuple(parts))
+        case "choice" if len(parts) == 2 and isinstance(parts[0], str) and isinstance(parts[1], list | tuple):
+            return Example(text=parts[0], choices=tuple(parts[1]))
+        case "classification" | "regression" if len(parts) == 1 and texts:
+            return Example(text=parts[0])
+        case "pair" | "span" | "regression" if len(parts) == 2 and texts:
+            return Example(text=parts[0], pair=parts[1])
+        case "classification" if paired and len(parts) == 2 and texts:
+            return Example(text=parts[0], pair=parts[1])
+    return None
+
+
+def _whole(example: Example, kind: Kind) -> bool:
+    """Whether an example has what its kind needs, and nothing the model would not be shown."""
+    given: tuple[object, object] = (example.text, example.pair)  # whoever made the example may have given anything
+    if not isinstance(given[0], str) or not isinstance(given[1], str | None):
+        return False
+    match kind:
+        case "tagging":
+            return not example.text and all(isinstance(word, str) for word in example.tokens)
+        case "choice":
+            return len(example.choices) >= 2 and all(isinstance(choice, str) for choice in example.choices)
+        case "pair" | "span":
+            return example.pair is not None
+    return not example.tokens and not example.choices
+
+
+def _wanted(task: Task) -> str:
+    return WANTED[task.kind]
+
+
+def _shape(parts: list[Any] | tuple[Any, ...]) -> str:
+    """The types in a row, in words."""
+    kinds = ", ".join(type(part).__name__ for part in parts[:4]) + (", ..." if len(parts) > 4 else "")
+    return f"{len(parts)} values ({kinds})" if parts else "empty"
