@@ -155,3 +155,19 @@ def test_it_says_how_many_prompts_are_done(backbone: Backbone) -> None:
 def test_what_cannot_be_judged_is_one_line(engine: LocalEngine) -> None:
     with pytest.raises(RunError, match="no measure can rank"):
         rank_sources(engine, labelled(engine.backbone, "span"), sources(engine.backbone), ("probe",), ())
+
+
+def test_one_row_a_class_is_judged_by_label_text(engine: LocalEngine) -> None:
+    """A probe cannot be cross-validated on it; scores that say nothing are not given."""
+    task = toy_task()
+    first = {row.label: row for row in task.train}
+    job = labelled(engine.backbone, "classification").replace(
+        task=task.replace(splits={"train": tuple(first.values())})
+    )
+    ranking = rank_sources(engine, job.replace(shots=None), sources(engine.backbone), ("probe",), ())
+    assert ranking.measures == ("label-text",)
+    assert ranking.instead == (
+        "toy-classification: measure 'probe' cannot be cross-validated on one row a class; "
+        "label a second row of a class; sources are ordered by label-text",
+    )
+    assert len({row.scores["label-text"].value for row in ranking.rows}) > 1

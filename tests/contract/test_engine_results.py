@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -25,13 +26,13 @@ from promptgraft.model.backbone import Backbone
 from promptgraft.model.load import load_backbone
 from promptgraft.report.rows import missing
 from promptgraft.report.table import plain
-from promptgraft.report.verdict import verdict
+from promptgraft.report.verdict import intervals, verdict
 from promptgraft.study.compare import ROWS, is_placebo, judge
 from promptgraft.task.figures import FIGURES
 from promptgraft.task.sampling import few_shot
 from promptgraft.task.task import BY_LANGUAGE, Example, Task
 from promptgraft.train.recipe import Recipe
-from report_samples import made_comparison
+from report_samples import LEVEL, made_comparison
 from toys import tiny_model, toy_task
 
 RECIPE = Recipe(steps=6, batch=4, length=2, evaluations=2)
@@ -326,3 +327,73 @@ def test_a_run_folder_is_one_calls_alone(backbone: Backbone, tmp_path: Path) -> 
     assert "another call works in this run folder; wait until it has ended" in refused.stderr
     list(first)
     subprocess.run(call, check=True)
+
+
+def test_seeds_are_checked(backbone: Backbone) -> None:
+    for seeds, message in [((), "no seed was given"), ((-1,), "seed -1"), ((2**40,), "seed 1099511627776")]:
+        with pytest.raises(UsageError, match=message):
+            pg.tune(toy_task(), backbone, seeds=seeds)
+        with pytest.raises(UsageError, match=message):
+            api.compare(toy_task(), backbone, seeds=seeds)
+
+
+def test_a_row_that_does_not_fit_beside_its_prompt_is_refused_before_training(backbone: Backbone) -> None:
+    long = " ".join(["good"] * 200)
+    task = toy_task()
+    task = task.replace(splits={**task.splits, "test": (*task.test, Example(text=long, label="positive"))})
+    for changes in ({"depth": "shallow"}, {"placement": "peft"}):
+        job = make_job(backbone, task=task, recipe=RECIPE.changed(max_length=backbone.max_length, **changes))
+        with pytest.raises(RunError, match=rf"use --max-length {backbone.max_length - RECIPE.length}"):
+            list(LocalEngine(backbone).run([job]))
+    deep = make_job(backbone, task=task, recipe=RECIPE.changed(max_length=backbone.max_length))
+    assert list(LocalEngine(backbone).run([deep]))
+
+
+@pytest.mark.parametrize("kind", ["classification", "pair", "choice", "tagging", "span", "regression"])
+def test_a_teacher_is_asked_about_unlabelled_rows_of_any_width(kind: str, backbone: Backbone) -> None:
+    task = toy_task(kind)  # type: ignore[arg-type]
+    donor = make_job(backbone, task=toy_task(kind, seed=3))  # type: ignore[arg-type]
+    engine = LocalEngine(backbone)
+    [given] = engine.run([donor])
+    source = Source("donor", make_artefact(given, engine.view(donor)))
+    widened = [dataclasses.replace(row, label=None) for row in task.test]
+    if kind == "choice":
+        widened.append(Example(text="the film was", choices=("good", "bad", "poor", "awful", "fine", "great")))
+    if kind == "span":
+        widened.append(Example(text="was a film", pair=" ".join(["good film"] * 20)))
+    job = make_job(backbone, "panda", task=task, source=source, unlabelled=tuple(widened))
+    if kind == "span":
+        job = job.replace(options={"teacher": "self"})  # the others are probes, which no span has
+    [finished] = LocalEngine(backbone).run([job])
+    assert "score" in finished.result.scores["test"]
+
+
+def test_numbers_as_labels_stand_for_each_other_only_where_that_is_said(backbone: Backbone) -> None:
+    def numbered(seed: int) -> Task:
+        task = toy_task(seed=seed)
+        names = {"negative": "0", "positive": "1"}
+        splits = {
+            split: tuple(Example(text=row.text, label=names[str(row.label)]) for row in rows)
+            for split, rows in task.splits.items()
+        }
+        return task.replace(name=f"numbered {seed}", labels={"0": "0", "1": "1"}, splits=splits)
+
+    engine = LocalEngine(backbone)
+    donor = make_job(backbone, task=numbered(3), options={"readout": "linear"})
+    [given] = engine.run([donor])
+    source = Source("donor", make_artefact(given, engine.view(donor)))
+    job = make_job(backbone, "pot", task=numbered(0), source=source, options={"readout": "keep"})
+    with pytest.raises(RunError, match=r"no source label for 0, 1 .*map every label to a source label"):
+        list(LocalEngine(backbone).run([job]))
+    mapped = job.replace(options={"readout": "keep", "label-map": "0=0,1=1"})
+    assert list(LocalEngine(backbone).run([mapped]))
+
+
+def test_an_interval_of_a_share_is_a_share(backbone: Backbone) -> None:
+    for row in made_comparison((0, 1), ROWS[:2], noise=2.0, levels=dict.fromkeys(LEVEL, 90.0)).rows:
+        assert row.test is not None
+        assert row.test.low is not None
+        assert row.test.high is not None
+        assert 0 <= row.test.low <= row.test.value <= row.test.high <= 100
+    assert "2 seeds know little of their own spread" in intervals(made_comparison((0, 1)))
+    assert "know little" not in intervals(made_comparison())

@@ -14,7 +14,7 @@ import promptgraft.measure.all  # noqa: F401
 from promptgraft.errors import UsageError
 from promptgraft.measure.measure import MEASURES, Measure, Source, Target, find
 from promptgraft.measure.task_embedding import embed_task
-from promptgraft.model.backbone import Backbone, Batch, Read
+from promptgraft.model.backbone import Backbone, Batch, Pooling, Read
 from promptgraft.model.load import load_backbone
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import Prompt, stack
@@ -44,6 +44,9 @@ class Direct:
         self, prompts: Sequence[Prompt], examples: Sequence[Example], target: Target, read: Read
     ) -> Iterator[tuple[Tensor, Tokens]]:
         return (self.hidden(prompt, examples, target, read) for prompt in prompts)
+
+    def describe(self, texts: Sequence[str], pooling: Pooling) -> Tensor:
+        return self.backbone.forward(Batch(self.backbone.tokenize_texts(list(texts))), None, pooling).detach()
 
 
 def make_prompt(backbone: Backbone, seed: int, size: float = 0.02) -> Prompt:

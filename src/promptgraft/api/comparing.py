@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from promptgraft.api.jobs import choose_sources, compare_jobs
-from promptgraft.api.opening import as_bank, free_text, opened
+from promptgraft.api.opening import as_bank, free_text, opened, seeds_of
 from promptgraft.bank.bank import Bank
 from promptgraft.engine.progress import Progress
 from promptgraft.engine.rank import Ranking, candidates, rank_sources
@@ -62,6 +62,7 @@ def compare(
     given = opened(
         task, model, recipe, shots, out=out, test_rows=test_rows, device=device, progress=progress, keep_weights=False
     )
+    seeds = seeds_of(seeds)
     chosen: Mapping[int, Source | None] = dict.fromkeys(seeds)
     notes: tuple[str, ...] = ("no bank was given: methods that need a source are left out",)
     if bank is not None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from promptgraft.api.jobs import choosing_job, compare_jobs, graft_jobs, named_source, tune_jobs
-from promptgraft.api.opening import Opened, as_bank, free_text, opened
+from promptgraft.api.opening import Opened, as_bank, free_text, opened, seeds_of
 from promptgraft.bank.bank import Bank
 from promptgraft.engine.estimate import Estimate
 from promptgraft.engine.estimate import estimate as estimate_jobs
@@ -55,7 +55,7 @@ def estimate(
     if verb == "transfer" and bank is None:
         raise UsageError("transfer needs a bank", do="pass bank='starter' or a bank's folder")
     given = opened(task, model, recipe, shots, out=out, test_rows=test_rows, device=device)
-    drawn = seeds if seeds is not None else range(5 if verb == "compare" else 1)
+    drawn = seeds_of(range(5 if verb == "compare" else 1) if seeds is None else seeds)
     if verb == "tune":
         return estimate_jobs(given.engine, tune_jobs(given, method or "prompt-tuning", options, drawn))
     chosen, ranked = ({}, 0) if bank is None else _stand_ins(given, as_bank(bank), source, drawn)

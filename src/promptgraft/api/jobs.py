@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from promptgraft.api.opening import Opened
+from promptgraft.api.opening import Opened, seeds_of
 from promptgraft.bank.bank import Bank
 from promptgraft.engine.rank import candidates, rank_sources
 from promptgraft.errors import RunError
@@ -19,7 +19,7 @@ BESIDE: Rows = (("linear-probe", {}), ("prompt-tuning", {"readout": "linear"}))
 
 def tune_jobs(given: Opened, method: str, options: Mapping[str, str] | None, seeds: Sequence[int]) -> list[Job]:
     """One a seed, from scratch."""
-    return [given.job(method, seed, options) for seed in seeds]
+    return [given.job(method, seed, options) for seed in seeds_of(seeds)]
 
 
 def graft_jobs(
@@ -51,6 +51,7 @@ def choose_sources(
     given: Opened, bank: Bank, source: str, seeds: Sequence[int]
 ) -> tuple[dict[int, Source], tuple[str, ...]]:
     """The source of each seed: the named one, or the best by the probe on that seed's rows."""
+    seeds = seeds_of(seeds)
     if source != "auto":
         return named_source(given, bank, source, seeds), ()
     sources, left_out = candidates(bank, given.backbone, given.task)
@@ -60,7 +61,8 @@ def choose_sources(
     for seed in seeds:
         ranking = rank_sources(given.engine, choosing_job(given, seed), sources, ("probe",), ())
         chosen[seed] = ranking.best.source
-        notes.append(f"seed {seed}: source {ranking.best.source.name} by the probe ({ranking.verdict})")
+        notes += ranking.instead
+        notes.append(f"seed {seed}: source {ranking.best.source.name} by {ranking.measures[0]} ({ranking.verdict})")
     return chosen, tuple(notes)
 
 

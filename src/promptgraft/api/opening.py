@@ -25,6 +25,7 @@ from promptgraft.train.recipe import Recipe, default_recipe
 
 ARITHMETICS: tuple[DType, ...] = ("auto", "fp32", "bf16", "int8")
 DEVICES: tuple[DeviceName, ...] = ("auto", "cpu", "cuda")
+LARGEST_SEED = 2**31
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,19 @@ def recipe_for(backbone: Backbone, task: Task, shots: int | None, given: Mapping
         raise UsageError(
             f"{first['loc'][0]} {first['input']}: {first['msg']}", do="see promptgraft tune --help"
         ) from None
+
+
+def seeds_of(seeds: Sequence[int]) -> tuple[int, ...]:
+    """Each seed once, in order.
+
+    Raises:
+        UsageError: there is none, or one that no generator takes.
+    """
+    if not seeds:
+        raise UsageError("no seed was given", do="give one or more, such as seeds=(0, 1, 2)")
+    if wrong := [seed for seed in seeds if not 0 <= seed < LARGEST_SEED]:
+        raise UsageError(f"seed {wrong[0]}", do=f"give whole numbers from 0 to {LARGEST_SEED - 1:,}")
+    return tuple(dict.fromkeys(seeds))
 
 
 def free_text(given: str | Path | Sequence[str] | None, task: Task) -> tuple[Example, ...]:

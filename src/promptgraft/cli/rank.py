@@ -45,9 +45,10 @@ def rank(
 ) -> None:
     """Order the prompts of a bank by how well they should suit a task.
 
-    `probe` decides: how well a linear model reads the labels from the model's states under the prompt
-    (cross-validated). `task-embedding`, the cosine of the two tasks' embeddings under their own prompts (Zhong et al.
-    2024), is computed where it is asked for; it trains a prompt on the task first, which takes much longer.
+    `probe` decides: how well a linear model reads the labels of the training rows from the model's states under the
+    prompt (cross-validated). Where there is one row a class, `label-text` stands in: how near texts come to what their
+    labels mean, in words. `task-embedding`, the cosine of the two tasks' embeddings under their own prompts (Zhong et
+    al. 2024), is computed where it is asked for; it trains a prompt on the task first, which takes much longer.
 
         promptgraft rank reviews.csv --model minilm --bank starter --shots 8
 
@@ -64,7 +65,7 @@ def rank(
             opened, model, bank, measures=names, shots=shots, seed=seed, device=device, progress=told, **recipe.given()
         )
     say.note(*(f"left out: {reason}" for reason in ranking.left_out))
-    say.note(*(f"{name} was skipped: {reason}" for name, reason in ranking.skipped.items()))
+    say.note(*ranking.instead)
     show(say, opened, ranking)
     say.data(as_data(opened, ranking))
 

@@ -10,13 +10,13 @@ import numpy as np
 from promptgraft.task.figures import FIGURES, Draws
 from promptgraft.task.task import Example, Label, Task
 
-RESAMPLES = 200
+RESAMPLES = 1000
 AT_ONCE = 4_000_000
 """Rows drawn in one go, which holds memory to some 100 MB."""
 
 
 def interval(task: Task, predictions: Sequence[Label], examples: Sequence[Example]) -> tuple[float, float]:
-    """Low and high end, in percent: Wilson's for accuracy over rows, else a percentile bootstrap (200 resamples)."""
+    """Low and high end, in percent: Wilson's for accuracy over rows, else a percentile bootstrap."""
     if task.metric == "accuracy" and task.kind != "tagging":
         hits = sum(guess == example.label for guess, example in zip(predictions, examples, strict=True))
         return wilson(hits, len(examples))

@@ -17,6 +17,9 @@ from promptgraft.model.backbone import Backbone
 from promptgraft.prompt.prompt import Prompt
 from promptgraft.task.task import Task
 
+STAND_IN = "label-text"
+"""The measure that is asked where a probe cannot judge."""
+
 
 @dataclass(frozen=True)
 class Ranked:
@@ -50,17 +53,22 @@ class Ranking:
         return self.rows[0]
 
     @property
+    def instead(self) -> tuple[str, ...]:
+        """What could not judge the task, and what did in its place, in words."""
+        return tuple(f"{reason}; sources are ordered by {self.measures[0]}" for reason in self.skipped.values())
+
+    @property
     def verdict(self) -> str:
         """Whether the first is really ahead of the second, in words."""
         first = self.measures[0]
         if len(self.rows) == 1:
             return "the only candidate"
-        ahead, noise = lead(self.rows[0].scores[first], self.rows[1].scores[first])
-        said = f"{ahead:+.3f} over {self.rows[1].source.name}"
-        if noise is None:
-            return said
-        within = f"within noise (standard error {noise:.3f})" if ahead <= 2 * noise else "more than noise"
-        return f"{said}, {within}"
+        ahead = lead(self.rows[0].scores[first], self.rows[1].scores[first])
+        difference = f"{ahead.value:+.3f} over {self.rows[1].source.name}"
+        if ahead.error is None:
+            return difference
+        noise = f"within noise of the first of {len(self.rows)} (standard error {ahead.error:.3f})"
+        return f"{difference}, {'more than noise' if ahead.is_clear(len(self.rows)) else noise}"
 
 
 def candidates(bank: Bank, backbone: Backbone, task: Task) -> tuple[list[Source], tuple[str, ...]]:
@@ -106,7 +114,8 @@ def rank_sources(
     passes: dict[str, int] = {}
     seconds: dict[str, float] = {}
     skipped: dict[str, str] = {}
-    for name in measures:
+    asked = list(measures)
+    for name in asked:  # grows by what stands in for a probe
         began = time.perf_counter()
         measure = measures_room.find(name)()
         try:
@@ -121,6 +130,8 @@ def rank_sources(
         except RunError as error:
             skipped[name] = str(error)
             scores.pop(name, None)
+            if name == "probe" and STAND_IN not in asked:
+                asked.append(STAND_IN)
             continue
         passes[name] = cost + sum(score.passes for score in scores[name])
         seconds[name] = time.perf_counter() - began

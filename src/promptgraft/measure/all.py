@@ -2,9 +2,9 @@
 
 from importlib.metadata import entry_points
 
-from promptgraft.measure import probe, task_embedding
+from promptgraft.measure import label_text, probe, task_embedding
 
-__all__ = ["probe", "task_embedding"]
+__all__ = ["label_text", "probe", "task_embedding"]
 
 for entry in entry_points(group="promptgraft.measures"):
     entry.load()

@@ -65,18 +65,44 @@ class Score:
     rows: tuple[float, ...] = ()
 
 
-def lead(one: Score, other: Score) -> tuple[float, float | None]:
-    """By how much one score is above another of the same measure and target, and the standard error of that.
+@dataclass(frozen=True)
+class Lead:
+    """By how much one score is above another of the same measure and target.
 
-    Over the same rows the error is that of the paired difference: what is hard for one is hard for the other too.
+    Attributes:
+        error: standard error; over the same rows that of the paired difference, since what is hard for one is hard
+            for the other too. None where it is not known.
+        rows: that the error was found on; 0 where it is not of the same rows.
     """
+
+    value: float
+    error: float | None
+    rows: int = 0
+
+    def is_clear(self, scores: int) -> bool:
+        """Whether it is more than noise, when the two are the first and second of so many scores.
+
+        The first of many is ahead of the second by being picked, so each of all differences between two of them has
+        to stay within noise together (Bonferroni; Student's t over the rows, 5 %).
+        """
+        from scipy.special import ndtri, stdtrit  # what scipy.stats asks, without its half second of loading
+
+        if self.error is None:
+            return False
+        share = 1 - 0.05 / max(1, scores * (scores - 1))
+        wanted = stdtrit(self.rows - 1, share) if self.rows > 1 else ndtri(share)
+        return bool(self.value > wanted * self.error)
+
+
+def lead(one: Score, other: Score) -> Lead:
+    """By how much one score is above another."""
     ahead = one.value - other.value
     if len(one.rows) == len(other.rows) > 1:
         differences = [mine - theirs for mine, theirs in zip(one.rows, other.rows, strict=True)]
-        return ahead, statistics.stdev(differences) / math.sqrt(len(differences))
+        return Lead(ahead, statistics.stdev(differences) / math.sqrt(len(differences)), len(differences))
     if one.error is None or other.error is None:
-        return ahead, None
-    return ahead, math.hypot(one.error, other.error)
+        return Lead(ahead, None)
+    return Lead(ahead, math.hypot(one.error, other.error))
 
 
 class View(Protocol):
@@ -96,6 +122,10 @@ class View(Protocol):
         self, prompts: Sequence[Prompt], examples: Sequence[Example], target: Target, read: Read
     ) -> Iterator[tuple[Float[Tensor, "N H"], Tokens]]:
         """The same under each of several prompts in turn, whose rows share batches."""
+        ...
+
+    def describe(self, texts: Sequence[str], pooling: Pooling) -> Float[Tensor, "C H"]:
+        """Embeddings of texts without a prompt."""
         ...
 
 

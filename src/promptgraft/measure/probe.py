@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -10,7 +11,7 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from promptgraft.errors import RunError
+from promptgraft.errors import RunError, UsageError
 from promptgraft.measure.measure import Measure, Need, Score, Source, Target, View, register
 from promptgraft.model.backbone import Read
 from promptgraft.model.tokens import Tokens
@@ -35,6 +36,10 @@ class ProbeScore(Measure):
     repeats: int = 3
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.repeats < 1:
+            raise UsageError(f"measure 'probe' with {self.repeats} repeats", do="give 1 or more")
+
     @property
     def needs(self) -> frozenset[Need]:
         return frozenset({"labels"})
@@ -58,6 +63,10 @@ class ProbeScore(Measure):
         examples = tuple(example for example in target.task.train if example.label is not None)
         if len(examples) < 2:
             raise RunError("measure 'probe' needs at least two rows with labels", where=target.task.name)
+        counts = Counter(example.label for example in examples if isinstance(example.label, str))
+        if target.task.kind in ("classification", "pair") and max(counts.values()) < 2:
+            what = "measure 'probe' cannot be cross-validated on one row a class"
+            raise RunError(what, where=target.task.name, do="label a second row of a class")
         return examples
 
     def _judged(

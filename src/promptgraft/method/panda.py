@@ -42,7 +42,7 @@ from promptgraft.prompt.init import Init, initial
 from promptgraft.train.data import Data
 from promptgraft.train.recipe import Recipe
 from promptgraft.train.run import Run, Tuned
-from promptgraft.train.teacher import Live, Recorded, shuffled
+from promptgraft.train.teacher import Live, Recorded, as_wide, shuffled
 from promptgraft.train.terms import Distill, Gated, Match, Term
 
 RELEASED_DROPOUT = 0.1
@@ -180,7 +180,7 @@ def _recorded(job: Job, view: View, lesson: _Lesson) -> Recorded:
     """The teacher's scores on all training rows, computed once."""
     scores = view.answers(lesson.tuned, "train")
     if view.task.splits.get("unlabelled"):
-        scores = torch.cat([scores, view.answers(lesson.tuned, "unlabelled")])
+        scores = torch.cat(as_wide([scores, view.answers(lesson.tuned, "unlabelled")]))
     return Recorded(scores[_order(job, lesson.rows[0].gold)])
 
 

@@ -9,7 +9,7 @@ import torch
 
 from promptgraft.errors import RunError
 from promptgraft.method.job import Job, Source
-from promptgraft.method.method import View
+from promptgraft.method.method import Split, View
 from promptgraft.model.backbone import Encoding
 from promptgraft.model.tokens import concatenate
 from promptgraft.prompt.init import Init, initial
@@ -179,6 +179,8 @@ def make_run(
     if prompt is not None:
         recipe = recipe.changed(depth=prompt.depth, placement=prompt.placement, length=prompt.length)
     train, validation = data or training_rows(view, start.readout, start.encoding)
+    if prompt is not None:
+        check_room(view, prompt, start.encoding)
     return Run(
         name=job.id,
         seed=job.seed,
@@ -196,6 +198,26 @@ def make_run(
         streams=streams,
         carried=carried,
     )
+
+
+def check_room(view: View, prompt: Prompt, encoding: Encoding) -> None:
+    """Whether every row stands beside the prompt, before the first of them is trained on.
+
+    Raises:
+        RunError: the longest row and the prompt take more positions than the backbone has.
+    """
+    if prompt.depth == "deep" and prompt.placement == "after_cls":  # takes no position
+        return
+    splits = (view.tokens(split, encoding) for split in SPLITS if view.task.splits.get(split))
+    longest = max((int(tokens.lengths.max()) for tokens in splits if len(tokens.lengths)), default=0)
+    room = view.backbone.max_length - prompt.length
+    if longest > room:
+        what = f"a row of {longest} tokens and a prompt of {prompt.length} take more than {view.backbone.max_length}"
+        do = f"use --max-length {room}, or --depth deep, whose vectors take no positions"
+        raise RunError(f"{what} positions of {view.backbone.name}", where=view.task.name, do=do)
+
+
+SPLITS: tuple[Split, ...] = ("train", "validation", "test", "unlabelled")
 
 
 def scratch(job: Job, view: View, readout: str) -> Tuned:

@@ -77,13 +77,16 @@ def match_labels(source: Sequence[str], task: Task, label_map: Mapping[str, str]
 
 
 def source_rows(readout: str, source: Sequence[str], task: Task, label_map: Mapping[str, str]) -> Int[Tensor, "C"]:
-    """For each class of a task the source class it stands for.
+    """For each class of a task the source class it stands for: the map's, else that of the same name.
+
+    Names without a letter say nothing of what they mean (`1` is another thing in every task), so equal ones stand for
+    each other only where the map says so.
 
     Raises:
         RunError: a label stands for no source label, naming all of those.
     """
     match = match_labels(source, task, label_map)
-    missing = [name for name in task.classes if name not in match]
+    missing = [name for name in task.classes if name not in match or not (is_word(name) or name in label_map)]
     if missing:
         raise RunError(
             f"readout {readout!r} cannot be carried: no source label for {', '.join(missing)}"
@@ -92,6 +95,11 @@ def source_rows(readout: str, source: Sequence[str], task: Task, label_map: Mapp
             do="map every label to a source label, or use readout 'label-text' or 'new'",
         )
     return torch.tensor([match[name] for name in task.classes])
+
+
+def is_word(name: str) -> bool:
+    """Whether a label's name has a letter, of any script."""
+    return any(letter.isalpha() for letter in name)
 
 
 def leaf(tensor: Tensor) -> Tensor:

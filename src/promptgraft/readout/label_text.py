@@ -135,8 +135,7 @@ class LabelText:
         told = {
             target: source
             for target, source in match.items()
-            if any(letter.isalpha() for letter in target)
-            or torch.allclose(embeddings[places[target]], self.embeddings[source], atol=1e-4)
+            if classes.is_word(target) or torch.allclose(embeddings[places[target]], self.embeddings[source], atol=1e-4)
         }
         return told if len(told) == len(task.classes) else {}
 

@@ -110,7 +110,8 @@ def cross_validate(
         raise RunError("a cross-validated probe needs two rows with labels", where=task.name)
     reduced = reduce(problem)
     strength, first = best_strength(reduced, seed)
-    runs = [first, *(run for (run,) in out_of_fold(reduced, [strength], range(seed + 1, seed + repeats)))]
+    others = out_of_fold(reduced, [strength], range(seed + 1, seed + repeats)) if repeats > 1 else []
+    runs = [first, *(run for (run,) in others)]
     hits = np.mean([run.hit for run in runs], axis=0)
     likelihood = np.mean([run.likelihood for run in runs], axis=0)
     return Estimate(float(hits.mean()), standard_error(hits), hits, likelihood)

@@ -9,6 +9,7 @@ from typing import Self
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 from promptgraft.kernels.dropout import Dropout
 from promptgraft.model.backbone import Backbone, Batch
@@ -81,6 +82,14 @@ class Live:
             scored = score_together(models, [part.count for part in parts], tokens, states)
             scores = [one for some in scored for one in some.each()]
         return torch.stack(scores).to(step.scores.device)
+
+
+def as_wide(scores: Sequence[Float[Tensor, "..."]]) -> list[Float[Tensor, "..."]]:
+    """Scores of several splits, padded with -inf to the widest: each split has choices and positions of its own."""
+    if scores[0].ndim < 2:
+        return list(scores)
+    width = max(part.shape[-1] for part in scores)
+    return [functional.pad(part, (0, width - part.shape[-1]), value=-torch.inf) for part in scores]
 
 
 def shuffled(order: Int[Tensor, "U"], groups: Int[Tensor, "U"], generator: torch.Generator) -> Int[Tensor, "U"]:

@@ -1,0 +1,53 @@
+"""`label-text`: how well a source's prompt brings texts near what their labels mean in words."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from promptgraft.errors import RunError
+from promptgraft.measure.measure import Measure, Need, Score, Source, Target, View, register
+from promptgraft.readout.readout import find as find_readout
+
+
+@register
+@dataclass(frozen=True)
+class LabelTextScore(Measure):
+    """Mean probability that the label-text readout, untrained, gives the target's labels under the source's prompt.
+
+    It needs no second row of a class, so it judges where a probe cannot be cross-validated.
+    """
+
+    name: ClassVar[str] = "label-text"
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        return frozenset({"labels"})
+
+    def score(self, source: Source, target: Target, view: View) -> Score:
+        """Its error is the standard error over rows.
+
+        Raises:
+            RunError: a kind that has no labels in words, or no row with a label.
+        """
+        readout_kind = find_readout("label-text")
+        if target.task.kind not in readout_kind.kinds:
+            what = f"measure 'label-text' cannot judge a {target.task.kind} task"
+            raise RunError(what, where=target.task.name)
+        examples = tuple(example for example in target.task.train if example.label is not None)
+        if not examples:
+            raise RunError("measure 'label-text' needs a row with a label", where=target.task.name)
+        joined = Target(target.task)  # a description has no second half that a pair could be read beside
+        hidden, tokens = view.hidden(source.prompt, examples, joined, source.pooling)
+        readout = readout_kind.create(
+            target.task, hidden.shape[1], torch.Generator(), lambda texts: view.describe(texts, source.pooling)
+        )
+        with torch.no_grad():
+            shares = readout.scores(hidden, tokens).softmax(-1)
+        gold = readout.gold(examples, tokens, target.task)
+        rows = tuple(shares.gather(1, gold[:, None]).flatten().tolist())
+        error = statistics.stdev(rows) / len(rows) ** 0.5 if len(rows) > 1 else None
+        return Score(statistics.fmean(rows), len(examples), error, rows)
