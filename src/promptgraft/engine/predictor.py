@@ -15,6 +15,7 @@ from promptgraft.engine.given import examples_of
 from promptgraft.engine.store import tuned_of
 from promptgraft.engine.windows import windows as cut_into_windows
 from promptgraft.errors import RunError, UsageError
+from promptgraft.model import forked
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.artefact import Artefact, other_backbone
@@ -148,6 +149,7 @@ class Predictor:
         return self.backbone.tokenize(examples, self.task.kind, self.tuned.encoding, max_length=limit)
 
     def _scores(self, tokens: Tokens) -> Tensor:
+        forked.check(self.backbone.device)
         with torch.no_grad():
             return answer_one(self.backbone, self.tuned, tokens)
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 
 from promptgraft.errors import ModelError
-from promptgraft.model import albert, bert, paths
+from promptgraft.model import albert, bert, forked, paths
 from promptgraft.model.backbone import Arithmetic, Backbone
 from promptgraft.model.catalog import resolve
 from promptgraft.model.device import CPU, DeviceName, resolve_device
@@ -54,6 +54,7 @@ def storage(arithmetic: Arithmetic) -> torch.dtype:
 
 def load_folder(found: Resolved, *, dtype: DType = "fp32", device: DeviceName = "cpu") -> Backbone:
     """Load what `resolve` found."""
+    forked.prepare()
     place = resolve_device(device)
     arithmetic = fastest(place) if dtype == "auto" else dtype
     config = read_config(found.path)
