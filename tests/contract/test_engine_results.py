@@ -397,3 +397,17 @@ def test_an_interval_of_a_share_is_a_share(backbone: Backbone) -> None:
         assert 0 <= row.test.low <= row.test.value <= row.test.high <= 100
     assert "2 seeds know little of their own spread" in intervals(made_comparison((0, 1)))
     assert "know little" not in intervals(made_comparison())
+
+
+@pytest.mark.parametrize(("rare", "metric", "noted"), [(1, "accuracy", True), (6, "accuracy", False), (1, "f1", False)])
+def test_a_score_that_one_class_explains_is_said_to(rare: int, metric: str, noted: bool, backbone: Backbone) -> None:
+    task = toy_task(train=200, test=200)
+    splits = {}
+    for split, rows in task.splits.items():
+        good = [row for row in rows if row.label == "positive"][:12]
+        splits[split] = (*good, *[row for row in rows if row.label == "negative"][:rare])
+    lopsided = task.replace(splits=splits, metric=metric)
+    outcome = pg.tune(lopsided, backbone, method="linear-probe")
+    share = 100 * 12 / (12 + rare)
+    wanted = f"toy-classification: {share:.1f} % of the test rows are 'positive', which is what always answering it"
+    assert any(note.startswith(wanted) and "macro_recall" in note for note in outcome.notes) == noted

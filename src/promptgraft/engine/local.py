@@ -18,6 +18,7 @@ from promptgraft.errors import PromptgraftError, RunError
 from promptgraft.method.job import Job
 from promptgraft.method.method import Split, check, find
 from promptgraft.model.backbone import Backbone
+from promptgraft.task.metrics import lopsided
 from promptgraft.task.metrics import score as metric_score
 from promptgraft.task.sampling import cap, few_shot, split_validation
 from promptgraft.task.task import Label, Task
@@ -136,12 +137,13 @@ class LocalEngine:
         return self._tasks[key]
 
     def notes(self) -> tuple[str, ...]:
-        """What was cut, and which versions the results are of, over all jobs so far."""
+        """What was cut, what the metric hides, and which versions the results are of, over all jobs so far."""
         cut = (
             f"{name}: {count} inputs were longer than allowed and were cut"
             for name, count in sorted(self.shared.cut.items())
         )
-        return (*cut, *mixed(self._versions))
+        hidden = dict.fromkeys(note for task in self._tasks.values() for note in lopsided(task))
+        return (*cut, *hidden, *mixed(self._versions))
 
     def _level(self, jobs: Sequence[Job]) -> Iterator[Finished]:
         """Jobs that wait for nothing, pack by pack: kept ones first, then fits, then runs.

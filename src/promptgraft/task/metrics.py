@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,6 +50,25 @@ def score(task: Task, predictions: Sequence[Label], examples: Sequence[Example])
         if task.kind in metric.kinds:
             figures |= metric.compute(task, labels, predictions)
     return {"score": figures[task.metric], **figures}
+
+
+LOPSIDED = 0.8
+"""Share of the largest class from which on accuracy hides whether the others are ever found."""
+
+
+def lopsided(task: Task) -> tuple[str, ...]:
+    """A note where nearly all rows are of one class and the metric is accuracy, which then says little."""
+    rows = task.test or task.train
+    if task.metric != "accuracy" or task.kind not in ("classification", "pair") or not rows:
+        return ()
+    (label, count), *_ = Counter(row.label for row in rows).most_common()
+    if count < LOPSIDED * len(rows) or len(task.labels) < 2:
+        return ()
+    where = "test" if task.test else "train"
+    return (
+        f"{task.name}: {100 * count / len(rows):.1f} % of the {where} rows are {label!r}, which is what always "
+        "answering it scores; --metric macro_recall reports and chooses by all classes alike",
+    )
 
 
 METRICS: dict[str, Metric] = {
