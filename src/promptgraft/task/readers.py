@@ -6,12 +6,12 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from promptgraft.errors import TaskError
+from promptgraft.errors import TaskError, shortened
 from promptgraft.task.classnames import name_classes
 from promptgraft.task.content import NoRowsError, decode, read_bytes, text_lines
 from promptgraft.task.delimited import OWN, read_delimited
 from promptgraft.task.formats.all import FORMATS
-from promptgraft.task.formats.contract import Content, Reading
+from promptgraft.task.formats.contract import Content, Format, Reading
 from promptgraft.task.jsonrows import read_json_rows, read_jsonl_rows
 from promptgraft.task.parquet import read_parquet_rows
 from promptgraft.task.table import Columns, Row, Table
@@ -109,16 +109,29 @@ def read_rows(text: str, path: Path, ending: str, header: bool) -> tuple[list[Ro
 def as_format(content: Content, notes: Sequence[str], kind: Kind | None, named: Collection[str]) -> Table | None:
     """The table of the first format that recognises the content and serves the kind and the named columns."""
     for form in FORMATS.values():
-        if form.of_lines == (content.text is not None) and form.recognise(content):
-            reading = form.read(content)
+        if form.of_lines != (content.text is not None) or (kind and form.kind and kind != form.kind):
+            continue
+        if form.recognise(content):
+            reading = read_as(form, content)
             if serves(reading, kind, named, content):
                 return table_of(reading, form.name, content.path, notes)
     return None
 
 
+def read_as(form: Format, content: Content) -> Reading:
+    """What a format makes of a content. Raises: TaskError, for whatever is damaged in it."""
+    try:
+        return form.read(content)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as problem:
+        what = (
+            f"read as {form.name}, a row is not like the others ({type(problem).__name__}: {shortened(str(problem))})"
+        )
+        raise TaskError(what, where=content.path, do="export it again") from None
+
+
 def serves(reading: Reading, kind: Kind | None, named: Collection[str], content: Content) -> bool:
     """Whether what a format gave is for the kind, and has those of the named columns that the file itself has."""
-    fits = kind in ONE_LABEL if reading.kind is None else kind == reading.kind
+    fits = kind in ONE_LABEL if reading.kind in (None, *ONE_LABEL) else kind == reading.kind
     kept = set(reading.rows[0][0]) if reading.rows else set()
     plain = set(content.rows[0][0]) if content.rows else set()
     return (kind is None or fits) and all(name in kept for name in named if name in plain)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Collection
 from pathlib import Path
 
-from promptgraft.errors import TaskError
+from promptgraft.errors import SHOWN, TaskError
 from promptgraft.task.content import NoRowsError
+from promptgraft.task.formats import brat
 from promptgraft.task.hub import PREFIX, read_hub
 from promptgraft.task.readers import ENDINGS, TEXT_ENDINGS, file_format, read_table
 from promptgraft.task.table import Table
 from promptgraft.task.task import SPLITS, Kind
 
+BRAT = brat.FORMAT.name
 SPLIT_FILES = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
@@ -37,7 +40,7 @@ def read_tables(
     if path.is_file():
         table = read_table(path, header=header, kind=kind, named=named)
         return {"train": table}, list(table.notes)
-    tables, notes = {}, []
+    tables, notes = documents(path, kind), []
     for split, file in split_files(path).items():
         try:
             tables[split] = read_table(file, header=header, kind=kind, named=named)
@@ -46,6 +49,19 @@ def read_tables(
                 raise
             notes.append(f"{file.name}: {problem.what}, so there is no {split} split of it")
     return with_train(tables, address), [*(note for table in tables.values() for note in table.notes), *notes]
+
+
+def documents(folder: Path, kind: Kind | None) -> dict[str, Table]:
+    """The train table of a folder of BRAT's documents without split files; empty where it is none."""
+    marks = sorted(folder.glob("*.ann"))
+    if not marks or split_files(folder) or kind not in (None, "tagging"):
+        return {}
+    tables = [read_table(file.with_suffix(".txt"), kind="tagging") for file in marks]
+    rows = [row for table in tables for row in table.rows]
+    notes = [note for table in tables for note in table.notes if not note.endswith(BRAT)]
+    more = [f"... and {len(notes) - SHOWN} more notes on documents"] if len(notes) > SHOWN else []
+    said = (f"{len(tables)} documents read as {BRAT}", *notes[:SHOWN], *more)
+    return {"train": dataclasses.replace(tables[0], where=str(folder), rows=rows, notes=said)}
 
 
 def near_path(path: Path) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from promptgraft.errors import TaskError, shortened
 from promptgraft.task.table import Columns, Row
 from promptgraft.task.task import Kind
 
@@ -46,12 +48,14 @@ class Format:
         recognise: whether a content is of it; never raises.
         read: its rows, in the file's order; raises TaskError with file:line for what is damaged.
         of_lines: whether it looks at the text; else at the rows of a table.
+        kind: of its rows, where they are of one kind whatever they hold.
     """
 
     name: str
     recognise: Callable[[Content], bool]
     read: Callable[[Content], Reading]
     of_lines: bool = False
+    kind: Kind | None = None
 
 
 class Count:
@@ -74,6 +78,16 @@ def rows_with(content: Content, *columns: str) -> bool:
     return bool(content.rows) and all(all(name in row for name in columns) for row, _ in content.rows)
 
 
-def without(row: Mapping[str, object], *columns: str) -> dict[str, object]:
-    """The row without some columns."""
-    return {name: value for name, value in row.items() if name not in columns}
+def rows_by(content: Content, convert: Callable[[dict[str, Any]], Iterable[dict[str, Any]]]) -> list[Row]:
+    """The rows that a conversion makes of every row of a file, each with its line.
+
+    Raises: TaskError with file:line for a row that lacks what the others have.
+    """
+    rows: list[Row] = []
+    for row, line in content.rows:
+        try:
+            rows.extend((new, line) for new in convert(row))
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as problem:
+            what = f"a row that is not like the others ({type(problem).__name__}: {shortened(str(problem))})"
+            raise TaskError(what, where=f"{content.path}:{line}", do="repair it") from None
+    return rows

@@ -1,0 +1,138 @@
+"""Argilla's records: as JSON with fields and responses, or flat with columns such as `label.responses`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from promptgraft.errors import quoted
+from promptgraft.task.formats.contract import Content, Count, Format, Reading, rows_by, rows_with
+from promptgraft.task.formats.votes import majority, single
+from promptgraft.task.formats.words import tagged_words
+from promptgraft.task.names import TEXTS
+from promptgraft.task.table import Columns, Row
+
+RESPONSES, STATUS = ".responses", ".responses.status"
+SUBMITTED = ("submitted", None)
+"""A response that is a draft, or was discarded, is none."""
+
+
+def is_records(content: Content) -> bool:
+    """Whether every row has fields and responses."""
+    return rows_with(content, "fields", "responses") and all(
+        isinstance(row["fields"], dict) and isinstance(row["responses"], dict | list) for row, _ in content.rows
+    )
+
+
+def read_records(content: Content) -> Reading:
+    """A row a record, with its fields and a column a question."""
+    count = Count()
+
+    def convert(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        yield from record(dict(row["fields"]), list(responses_of(row["responses"])), count)
+
+    return settled(rows_by(content, convert), count)
+
+
+def responses_of(given: Any) -> Iterator[tuple[str, Any, str | None]]:
+    """(question, value, status) of every response, of either version."""
+    if isinstance(given, dict):
+        for question, responses in given.items():
+            for response in responses or ():
+                yield question, response["value"], response.get("status")
+        return
+    for response in given:
+        for question, value in (response.get("values") or {}).items():
+            yield question, value["value"], response.get("status")
+
+
+def is_flat(content: Content) -> bool:
+    """Whether there are columns of responses, lists all of them."""
+    columns = [name for name in content.rows[0][0] if name.endswith(RESPONSES)] if content.rows else []
+    return bool(columns) and all(isinstance(row.get(name), list | None) for row, _ in content.rows for name in columns)
+
+
+def read_flat(content: Content) -> Reading:
+    """A row a record, with its fields and a column a question."""
+    count = Count()
+
+    def convert(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        asked = [name.removesuffix(RESPONSES) for name in row if name.endswith(RESPONSES)]
+        fields = {name: value for name, value in row.items() if not is_about(name, asked)}
+        given = [
+            (question, value, status)
+            for question in asked
+            for value, status in paired(row[question + RESPONSES], row.get(question + STATUS))
+        ]
+        yield from record(fields, given, count)
+
+    return settled(rows_by(content, convert), count)
+
+
+def is_about(name: str, asked: Sequence[str]) -> bool:
+    """Whether a column belongs to a question, or is the record's number, metadata or vectors."""
+    return any(name.startswith(question + ".") for question in asked) or name in ("id", "_server_id", "status")
+
+
+def paired(values: Sequence[Any] | None, statuses: Sequence[str | None] | None) -> list[tuple[Any, str | None]]:
+    """Responses with their status; without statuses all are submitted."""
+    values = values or ()
+    return list(zip(values, statuses or [None] * len(values), strict=True))
+
+
+def record(
+    fields: dict[str, Any], given: Sequence[tuple[str, Any, str | None]], count: Count
+) -> Iterator[dict[str, Any]]:
+    """The fields with the submitted answers of each question; nothing where all were discarded."""
+    kept = [(question, value) for question, value, status in given if status in SUBMITTED]
+    if given and not kept:
+        count.add("rows whose responses were all discarded or drafts, left out")
+        return
+    answers: dict[str, list[Any]] = {}
+    for question, value in kept:
+        answers.setdefault(question, []).append(value)
+    yield {"fields": fields, "answers": answers}
+
+
+def settled(records: Sequence[Row], count: Count) -> Reading:
+    """The rows, with the question that was answered most as their label."""
+    asked = Counter(question for row, _ in records for question in row["answers"]).most_common()
+    if not asked:
+        return Reading([(row["fields"], line) for row, line in records], notes=count.notes())
+    label = asked[0][0]
+    marked = any(is_marks(value) for row, _ in records for value in row["answers"].get(label, ()))
+    notes = [f"the label is {quoted(label)}; also asked: {quoted(name)}" for name, _ in asked[1:2]]
+    rows: list[Row] = []
+    for row, line in records:
+        values = [plain(value, marked, count) for value in row["answers"].get(label, ())]
+        voted = majority([value for value in values if value is not None], count)
+        if marked:
+            words, tags = tagged_words(text_of(row["fields"]), voted or (), count)
+            rows.append(({"tokens": words, "tags": None if voted is None else tags}, line))
+        else:
+            rows.append(({**row["fields"], label: voted}, line))
+    columns = Columns(text="tokens", label="tags") if marked else Columns(label=label)
+    return Reading(rows, columns, "tagging" if marked else None, (*notes, *count.notes()))
+
+
+def is_marks(value: Any) -> bool:
+    """Whether a response is marks in the text."""
+    return isinstance(value, list) and any(isinstance(part, dict) and "start" in part for part in value)
+
+
+def plain(value: Any, marked: bool, count: Count) -> Any:
+    """A response as a class, a number, or a tuple of marks."""
+    if marked:
+        return tuple(sorted((int(mark["start"]), int(mark["end"]), str(mark["label"])) for mark in value))
+    return single([str(name) for name in value], count) if isinstance(value, list) else value
+
+
+def text_of(fields: Mapping[str, Any]) -> str:
+    """The text that was marked: of a usual name, else the longest."""
+    texts = {name: value for name, value in fields.items() if isinstance(value, str)}
+    return next((texts[name] for name in TEXTS if name in texts), max(texts.values(), key=len, default=""))
+
+
+RECORDS = Format("Argilla records", is_records, read_records)
+FLAT = Format("Argilla records, flat", is_flat, read_flat)

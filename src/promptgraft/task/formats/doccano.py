@@ -1,0 +1,79 @@
+"""doccano: JSONL whose labels are lists, of names or of marks; CSV whose labels are joined by #."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from promptgraft.task.formats.contract import Content, Count, Format, Reading, rows_by, rows_with
+from promptgraft.task.formats.votes import single
+from promptgraft.task.formats.words import Mark, tagged_words
+from promptgraft.task.table import Columns
+
+LABELS = ("label", "labels", "entities")
+JOINT = "#"
+
+
+def label_column(content: Content) -> str | None:
+    """The column whose values are lists of names, or of marks, in every row."""
+    for name in LABELS:
+        values = [row.get(name) for row, _ in content.rows]
+        if all(isinstance(value, list) and all(is_label(part) for part in value) for value in values):
+            return name
+    return None
+
+
+def is_label(part: Any) -> bool:
+    """Whether it is a name, or a mark as a list or an object."""
+    if isinstance(part, list):
+        return len(part) == 3 and isinstance(part[0], int) and isinstance(part[1], int)
+    return isinstance(part, str) or (isinstance(part, dict) and {"label", "start_offset", "end_offset"} <= part.keys())
+
+
+def is_jsonl(content: Content) -> bool:
+    """Whether every row is a text with a list of labels."""
+    texts = rows_with(content, "text") and all(isinstance(row["text"], str) for row, _ in content.rows)
+    return texts and label_column(content) is not None
+
+
+def read_jsonl(content: Content) -> Reading:
+    """Texts with their one label, or words with tags where parts of the text are marked."""
+    name, count = label_column(content) or "", Count()
+    if any(not isinstance(part, str) for row, _ in content.rows for part in row[name]):
+
+        def mark(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+            words, tags = tagged_words(row["text"], list(map(mark_of, row[name])), count)
+            yield {"tokens": words, "tags": tags}
+
+        rows = rows_by(content, mark)
+        count.add("relations, not used", sum(len(row.get("relations") or ()) for row, _ in content.rows))
+        return Reading(rows, Columns(text="tokens", label="tags"), "tagging", count.notes())
+    rows = rows_by(content, lambda row: [{**row, name: single(row[name], count)}])
+    return Reading(rows, Columns(text="text", label=name), notes=count.notes())
+
+
+def mark_of(part: Any) -> Mark:
+    """A mark of either shape."""
+    if isinstance(part, dict):
+        return int(part["start_offset"]), int(part["end_offset"]), str(part["label"])
+    begin, end, label = part
+    return int(begin), int(end), str(label)
+
+
+def is_csv(content: Content) -> bool:
+    """Whether the columns are id, text and label, and some label joins names that others are."""
+    if not rows_with(content, "id", "text", "label") or set(content.rows[0][0]) - {"id", "text", "label", "Comments"}:
+        return False
+    labels = {str(row["label"]) for row, _ in content.rows}
+    return any(JOINT in label and labels & set(label.split(JOINT)) for label in labels)
+
+
+def read_csv(content: Content) -> Reading:
+    """Texts with their one label."""
+    count = Count()
+    rows = rows_by(content, lambda row: [{**row, "label": single(str(row["label"]).split(JOINT), count)}])
+    return Reading(rows, Columns(text="text", label="label"), notes=count.notes())
+
+
+JSONL = Format("doccano JSONL", is_jsonl, read_jsonl)
+CSV = Format("doccano CSV", is_csv, read_csv)

@@ -1,0 +1,38 @@
+"""fastText: a text a line, its labels first; doccano writes the same, with comments at the end."""
+
+from __future__ import annotations
+
+from promptgraft.task.content import text_lines
+from promptgraft.task.formats.contract import Content, Count, Format, Reading
+from promptgraft.task.formats.votes import single
+from promptgraft.task.table import Columns, Row
+
+PREFIX = "__label__"
+COMMENT = "__comment__"
+
+
+def recognise(content: Content) -> bool:
+    """Whether nine of ten lines begin with a label."""
+    lines = [line for line in text_lines(content.text or "") if line.strip()]
+    return bool(lines) and sum(line.startswith(PREFIX) for line in lines) * 10 >= len(lines) * 9
+
+
+def read(content: Content) -> Reading:
+    """A row a line that is not blank."""
+    count = Count()
+    rows: list[Row] = []
+    for n, line in enumerate(text_lines(content.text or ""), 1):
+        if not line.strip():
+            continue
+        text, comment, _ = line.partition(COMMENT)
+        count.add("comments, not used", int(bool(comment)))
+        labels = []
+        while text.startswith(PREFIX):
+            label, _, text = text.removeprefix(PREFIX).partition(" ")
+            labels.append(label)
+            text = text.lstrip()
+        rows.append(({"text": text.strip(), "label": single(labels, count)}, n))
+    return Reading(rows, Columns(text="text", label="label"), notes=count.notes())
+
+
+FORMAT = Format("fastText lines", recognise, read, of_lines=True)

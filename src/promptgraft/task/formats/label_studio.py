@@ -1,0 +1,174 @@
+"""Label Studio's exports: JSON (tasks with annotations), and JSON-MIN and CSV (an annotation a row)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from promptgraft.errors import TaskError, quoted
+from promptgraft.task.formats.contract import Content, Count, Format, Reading, rows_by, rows_with
+from promptgraft.task.formats.votes import majority, single
+from promptgraft.task.formats.words import Mark, tagged_words
+from promptgraft.task.names import TEXTS
+from promptgraft.task.table import Columns, Row
+from promptgraft.untrusted import read_json
+
+ANNOTATIONS = ("annotations", "completions")
+CANCELLED = ("was_cancelled", "skipped")
+ABOUT = {"id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time"}
+"""Columns of JSON-MIN and CSV that say when and by whom, not what."""
+
+
+def is_json(content: Content) -> bool:
+    """Whether every row is a task with its data and a list of annotations."""
+    return rows_with(content, "data") and all(
+        isinstance(row["data"], dict) and any(isinstance(row.get(name), list) for name in ANNOTATIONS)
+        for row, _ in content.rows
+    )
+
+
+def read_json_export(content: Content) -> Reading:
+    """A row a task with the data's columns and one a question that has classes or marks."""
+    count = Count()
+    asked = questions(content)
+    marked = next((name for name, kind in asked.items() if kind == "labels"), None)
+    wanted = [name for name, kind in asked.items() if (kind == "labels") == (marked is not None)]
+
+    def convert(task: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        given = next(task[name] for name in ANNOTATIONS if isinstance(task.get(name), list))
+        valid = [one for one in given if not any(one.get(mark) for mark in CANCELLED)]
+        if given and not valid:
+            count.add("rows whose annotations were all cancelled, left out")
+            return
+        found = {name: [answer_of(one["result"], name, asked[name], count) for one in valid] for name in wanted}
+        yield dict(task["data"]) | {name: voted(answers, count) for name, answers in found.items()}
+
+    return settled(rows_by(content, convert), wanted, marked, count)
+
+
+def questions(content: Content) -> dict[str, str]:
+    """The questions that were asked (`from_name`) with the type of their answers, the most answered first."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for row, _ in content.rows:
+        for annotation in next(row[name] for name in ANNOTATIONS if isinstance(row.get(name), list)):
+            results = annotation.get("result") if isinstance(annotation, dict) else None
+            for result in results if isinstance(results, list) else []:
+                if isinstance(result, dict) and result.get("type") in ("choices", "labels", "rating"):
+                    counts[str(result.get("from_name")), result["type"]] += 1
+    return dict(name for name, _ in counts.most_common())
+
+
+def answer_of(results: Sequence[Mapping[str, Any]], name: str, kind: str, count: Count) -> Any:
+    """What one annotator answered to a question: a class, a number, or a tuple of marks; None for nothing."""
+    values = [result["value"] for result in results if result.get("from_name") == name and result.get("type") == kind]
+    if kind == "labels":
+        return tuple(sorted(mark for value in values for mark in marks_of(value, count)))
+    if not values:
+        return None
+    return values[0]["rating"] if kind == "rating" else single([str(c) for c in values[0]["choices"]], count)
+
+
+def marks_of(value: Mapping[str, Any], count: Count) -> Iterator[Mark]:
+    """The marks of one region; one with several labels has the first."""
+    count.add("marks of several labels, of which the first is used", int(len(value["labels"]) > 1))
+    yield int(value["start"]), int(value["end"]), str(value["labels"][0])
+
+
+def voted(answers: Sequence[Any], count: Count) -> Any:
+    """The majority of those who answered."""
+    return majority([answer for answer in answers if answer is not None], count)
+
+
+def settled(rows: Sequence[Row], wanted: Sequence[str], marked: str | None, count: Count) -> Reading:
+    """The rows with the first question as their label; marks as words with tags."""
+    if marked is None:
+        others = [f"the label is {quoted(wanted[0])}; also asked: {quoted(name)}" for name in wanted[1:2]]
+        names = dict.fromkeys(name for row, _ in rows for name in row)
+        texts = {n for row, _ in rows for n, value in row.items() if isinstance(value, str) and n not in wanted}
+        text = next(iter(texts)) if len(texts) == 1 else None
+        label = wanted[0] if wanted else None
+        whole = [({**names, **row}, line) for row, line in rows]
+        return Reading(whole, Columns(text=text, label=label), notes=(*others, *count.notes()))
+    new = []
+    for row, line in rows:
+        words, tags = tagged_words(text_of(row, wanted), row[marked] or (), count)
+        new.append((({"tokens": words, "tags": tags if row[marked] is not None else None}), line))
+    return Reading(new, Columns(text="tokens", label="tags"), "tagging", count.notes())
+
+
+def text_of(row: Mapping[str, Any], questions: Sequence[str]) -> str:
+    """The text that was marked: the only one, the one of a usual name, else the longest."""
+    texts = {name: value for name, value in row.items() if isinstance(value, str) and name not in questions}
+    usual = next((texts[name] for name in TEXTS if name in texts), None)
+    return usual if usual is not None else max(texts.values(), key=len, default="")
+
+
+def is_flat(content: Content) -> bool:
+    """Whether every row tells who annotated it, and for how long."""
+    return rows_with(content, "annotation_id", "annotator", "lead_time")
+
+
+def read_flat(content: Content) -> Reading:
+    """A row an item: rows of one id are several annotators."""
+    count = Count()
+    plain = [({name: parsed(value) for name, value in row.items()}, line) for row, line in content.rows]
+    names = [name for name in plain[0][0] if name not in ABOUT]
+    answers = [name for name in names if any(is_answer(row.get(name)) for row, _ in plain)]
+    marked = next((name for name in answers if any(isinstance(row.get(name), list) for row, _ in plain)), None)
+    wanted = answers or between(list(plain[0][0])) or choose(names, plain)
+    groups: dict[str, list[Row]] = {}
+    for n, (row, line) in enumerate(plain):
+        groups.setdefault(str(row["id"]) if "id" in row else f"row {n}", []).append((row, line))
+    count.add("rows of further annotators, joined with the first", len(plain) - len(groups))
+    rows: list[Row] = []
+    for group in groups.values():
+        first, line = group[0]
+        found = {name: [flat_answer(row.get(name), count) for row, _ in group] for name in wanted}
+        data = {name: first.get(name) for name in names if name not in wanted}
+        rows.append((data | {name: voted(values, count) for name, values in found.items()}, line))
+    return settled(rows, wanted, marked, count)
+
+
+def parsed(value: Any) -> Any:
+    """A cell of CSV that holds JSON, as its value."""
+    if not (isinstance(value, str) and value[:1] in ("[", "{")):
+        return value
+    try:
+        return read_json(value, None, TaskError)
+    except TaskError:
+        return value
+
+
+def is_answer(value: Any) -> bool:
+    """Whether a value is what only an answer looks like: several choices, or marks."""
+    if isinstance(value, dict):
+        return "choices" in value
+    return (
+        isinstance(value, list) and bool(value) and all(isinstance(part, dict) and "labels" in part for part in value)
+    )
+
+
+def between(names: Sequence[str]) -> list[str]:
+    """The columns between `id` and `annotator`, where JSON-MIN writes the answers."""
+    if "id" not in names or names.index("id") > names.index("annotator"):
+        return []
+    return [name for name in names[names.index("id") + 1 : names.index("annotator")] if name not in ABOUT]
+
+
+def choose(names: Sequence[str], rows: Sequence[Row]) -> list[str]:
+    """The column with the fewest different values, where nothing else tells the answers."""
+    return sorted(names, key=lambda name: len({str(row.get(name)) for row, _ in rows}))[:1]
+
+
+def flat_answer(value: Any, count: Count) -> Any:
+    """One annotator's answer: a class, a number, or a tuple of marks; None for nothing."""
+    if isinstance(value, dict):
+        return single([str(choice) for choice in value["choices"]], count)
+    if isinstance(value, list):
+        return tuple(sorted(mark for region in value for mark in marks_of(region, count)))
+    return value if value != "" else None
+
+
+JSON = Format("Label Studio JSON", is_json, read_json_export)
+FLAT = Format("Label Studio JSON-MIN or CSV", is_flat, read_flat)

@@ -1,0 +1,81 @@
+"""Prodigy's JSONL: answers of accept, reject and ignore to a label, to options, or to marks in a text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from promptgraft.task.formats.contract import Content, Count, Format, Reading, rows_by, rows_with
+from promptgraft.task.formats.votes import majority, single
+from promptgraft.task.formats.words import tagged_words
+from promptgraft.task.table import Columns, Row
+
+ANSWERS = ("accept", "reject", "ignore")
+QUESTIONS = ("label", "accept", "spans")
+
+
+def recognise(content: Content) -> bool:
+    """Whether every row is a text with one of Prodigy's answers to one of its questions."""
+    return rows_with(content, "text", "answer") and all(
+        row["answer"] in ANSWERS and any(name in row for name in QUESTIONS) for row, _ in content.rows
+    )
+
+
+def read(content: Content) -> Reading:
+    """The accepted rows; rejected and ignored ones are left out, with their number.
+
+    Where one label alone was asked for, what was rejected is `not LABEL`, or there would be one class.
+    """
+    count = Count()
+    marked = any(row.get("spans") for row, _ in content.rows)
+    accepted = {str(row.get("label")) for row, _ in content.rows if row["answer"] == "accept" and "label" in row}
+    only = accepted.pop() if len(accepted) == 1 and not marked else None
+
+    def convert(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        if row["answer"] == "ignore":
+            count.add("rows that were ignored, left out")
+        elif row["answer"] == "reject" and only is None:
+            count.add("rows that were rejected, left out")
+        else:
+            yield marked_row(row, count) if marked else classed_row(row, only, count)
+
+    rows = joined(rows_by(content, convert), "tags" if marked else "label", count)
+    if marked:
+        return Reading(rows, Columns(text="tokens", label="tags"), "tagging", count.notes())
+    return Reading(rows, Columns(text="text", label="label"), notes=count.notes())
+
+
+def marked_row(row: dict[str, Any], count: Count) -> dict[str, Any]:
+    """Words and their tags."""
+    spans = [(int(s["start"]), int(s["end"]), str(s["label"])) for s in row.get("spans") or ()]
+    words, tags = tagged_words(row["text"], spans, count)
+    return {"tokens": words, "tags": tuple(tags), "item": row.get("_input_hash")}
+
+
+def classed_row(row: dict[str, Any], only: str | None, count: Count) -> dict[str, Any]:
+    """A text and its class."""
+    chosen = [str(name) for name in row.get("accept") or ()]
+    label = single(chosen, count) if "accept" in row else row.get("label")
+    if only is not None and row["answer"] == "reject":
+        count.add(f"rows that were rejected, read as 'not {only}'")
+        label = f"not {only}"
+    return {"text": row["text"], "label": label, "item": row.get("_input_hash")}
+
+
+def joined(rows: Sequence[Row], column: str, count: Count) -> list[Row]:
+    """The rows with those of one item (of several annotators) as one, labelled by the majority."""
+    groups: dict[Any, list[Row]] = {}
+    for n, (row, line) in enumerate(rows):
+        groups.setdefault((row["item"],) if row["item"] is not None else n, []).append((row, line))
+    count.add("rows of further annotators, joined with the first", len(rows) - len(groups))
+    result: list[Row] = []
+    for group in groups.values():
+        first, line = group[0]
+        votes = [row[column] for row, _ in group if row[column] is not None]
+        new = {name: value for name, value in first.items() if name != "item"}
+        voted = majority(votes, count)
+        result.append((new | {column: list(voted) if isinstance(voted, tuple) else voted}, line))
+    return result
+
+
+FORMAT = Format("Prodigy JSONL", recognise, read)

@@ -1,0 +1,94 @@
+"""SuperGLUE's jsonl files whose rows are more than a text, or two, with a label."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from promptgraft.task.formats.contract import Content, Format, Reading, rows_by, rows_with
+from promptgraft.task.table import Columns
+
+PAIR = Columns(text="text", pair="pair", label="label")
+
+
+def is_copa(content: Content) -> bool:
+    """Whether the rows are a premise, two choices and a question."""
+    return rows_with(content, "premise", "choice1", "choice2", "question")
+
+
+def read_copa(content: Content) -> Reading:
+    """Choices of two; the label is the number of the right one, from 0."""
+    columns = Columns(text="text", question="question", choices="choices", label="label")
+    return Reading(rows_by(content, copa), columns, "choice")
+
+
+def copa(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """One question. A label that is no number of a choice is kept, and refused where labels are read."""
+    choices = [str(row["choice1"]), str(row["choice2"])]
+    number = str(row.get("label"))
+    label = choices[int(number)] if number in ("0", "1") else row.get("label")
+    yield {"text": row["premise"], "question": row["question"], "choices": choices, "label": label}
+
+
+def is_wic(content: Content) -> bool:
+    """Whether the rows are a word in two sentences."""
+    return rows_with(content, "word", "sentence1", "sentence2")
+
+
+def read_wic(content: Content) -> Reading:
+    """Pairs; the word stands before the first sentence."""
+    return Reading(rows_by(content, wic), PAIR, "pair", ("the word stands before the first sentence",))
+
+
+def wic(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """One pair."""
+    yield {"text": f"{row['word']}: {row['sentence1']}", "pair": row["sentence2"], "label": row.get("label")}
+
+
+def is_wsc(content: Content) -> bool:
+    """Whether the rows are a text in which a pronoun may stand for a noun."""
+    return rows_with(content, "text", "target") and all(
+        isinstance(row["target"], dict) and {"span1_text", "span2_text"} <= row["target"].keys()
+        for row, _ in content.rows
+    )
+
+
+def read_wsc(content: Content) -> Reading:
+    """Pairs of the text and `pronoun: noun`."""
+    return Reading(rows_by(content, wsc), PAIR, "pair", ("the second text is the pronoun and what it may stand for",))
+
+
+def wsc(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """One pair."""
+    asked = f"{row['target']['span2_text']}: {row['target']['span1_text']}"
+    yield {"text": row["text"], "pair": asked, "label": row.get("label")}
+
+
+def is_multirc(content: Content) -> bool:
+    """Whether the rows are a passage with questions that have answers."""
+    return rows_with(content, "passage") and all(
+        isinstance(row["passage"], dict) and isinstance(row["passage"].get("questions"), list)
+        for row, _ in content.rows
+    )
+
+
+def read_multirc(content: Content) -> Reading:
+    """A pair an answer: question and answer, and the passage."""
+    notes = ("the first text is a question with an answer, the second its passage",)
+    return Reading(rows_by(content, multirc), PAIR, "pair", notes)
+
+
+def multirc(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The answers of one passage."""
+    for question in row["passage"]["questions"]:
+        for answer in question["answers"]:
+            text = f"{question['question']} {answer['text']}"
+            yield {"text": text, "pair": row["passage"]["text"], "label": answer.get("label")}
+
+
+FORMATS = (
+    Format("COPA", is_copa, read_copa),
+    Format("WiC", is_wic, read_wic),
+    Format("WSC", is_wsc, read_wsc),
+    Format("MultiRC", is_multirc, read_multirc),
+)
