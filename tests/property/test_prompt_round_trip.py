@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from torch import Tensor
 
 from banks import MOOD, TINY, small_card
-from promptgraft.bank.names import check_name, name_from
+from promptgraft.bank.names import check_name
 from promptgraft.prompt.artefact import Artefact, load, save
 from promptgraft.prompt.card import Origin, SplitScore, read_card
 from promptgraft.prompt.prompt import Prompt
 from promptgraft.prompt.readme import front_matter, readme
+from promptgraft.untrusted import file_name
 
 text = st.text(st.characters(codec="utf-8"), max_size=20)
 names = st.text("abcdefg_.-0123", min_size=1, max_size=8)
@@ -120,5 +121,5 @@ def test_a_card_is_read_from_its_own_json(artefact: Artefact) -> None:
 
 @given(st.text())
 def test_a_name_made_from_any_text_is_allowed(words: str) -> None:
-    made = name_from(words)
-    assert check_name(made) == made
+    name = file_name(words)
+    assert check_name(name) == name

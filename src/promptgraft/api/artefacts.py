@@ -6,6 +6,7 @@ from pathlib import Path
 
 from promptgraft.api.opening import as_bank, open_model, open_task
 from promptgraft.bank.bank import Bank
+from promptgraft.bank.names import DEFAULT
 from promptgraft.engine.predictor import Predictor
 from promptgraft.engine.store import ARTEFACT
 from promptgraft.errors import ArtefactError, ModelError
@@ -17,6 +18,7 @@ from promptgraft.prompt import artefact as artefacts
 from promptgraft.prompt.card import BackboneCard, TaskCard
 from promptgraft.prompt.peft import export_peft, import_peft
 from promptgraft.task.task import Task
+from promptgraft.untrusted import file_name
 
 
 def load(
@@ -104,4 +106,6 @@ def import_from_peft(
     """
     card = None if task is None else TaskCard.of(open_task(task))
     artefact = import_peft(folder, BackboneCard.of(open_model(model)), card)
-    return as_bank(bank, create=True).add(artefact, name or Path(folder).name, replace=replace)
+    return as_bank(bank, create=True).add(
+        artefact, name or file_name(Path(folder).resolve().name, DEFAULT), replace=replace
+    )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from promptgraft.api.jobs import choose_sources, graft_jobs, tune_jobs
+from promptgraft.api.keeping import Keeper, keeper
 from promptgraft.api.opening import as_bank, free_text, opened
 from promptgraft.bank.bank import Bank
 from promptgraft.engine.keep import make_artefact
@@ -14,12 +15,10 @@ from promptgraft.engine.local import LocalEngine
 from promptgraft.engine.predictor import Predictor
 from promptgraft.engine.progress import Progress
 from promptgraft.engine.result import Finished
-from promptgraft.engine.store import ARTEFACT
 from promptgraft.method.job import Job
 from promptgraft.method.method import check
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.device import DeviceName
-from promptgraft.prompt import artefact as artefacts
 from promptgraft.prompt.artefact import Artefact
 from promptgraft.task.task import Task
 
@@ -31,6 +30,7 @@ class Outcome:
     Attributes:
         baselines: results of the honest alternatives that were run beside them.
         notes: what was inferred, cut, sampled or chosen.
+        name: of the artefact in the bank it is kept in.
     """
 
     finished: tuple[Finished, ...]
@@ -39,6 +39,7 @@ class Outcome:
     predictor: Predictor
     baselines: tuple[Finished, ...] = ()
     notes: tuple[str, ...] = ()
+    name: str | None = None
 
 
 def tune(
@@ -50,6 +51,7 @@ def tune(
     out: str | Path | None = None,
     bank: Bank | str | Path | None = None,
     name: str | None = None,
+    replace: bool = False,
     shots: int | None = None,
     seeds: Sequence[int] = (0,),
     test_rows: int | None = None,
@@ -63,11 +65,15 @@ def tune(
         method: `prompt-tuning`, `linear-probe`, `model-tuning` or another that needs no source.
         out: run folder; the same call goes on where it was. None keeps nothing on disk.
         bank: where to keep the artefact as well, under `name` (default: the task's name).
+        replace: what other data gave, in the run folder and in the bank.
         device: `cpu`, `cuda`, or `auto`: the GPU where there is one.
         recipe: values of `Recipe` that differ from the defaults.
     """
     given = opened(task, model, recipe, shots, out=out, test_rows=test_rows, device=device, progress=progress)
-    return _keep(given.engine, tune_jobs(given, method, options, seeds), (), out, bank, name)
+    jobs = tune_jobs(given, method, options, seeds)
+    for job in jobs:
+        check(job)
+    return _keep(given.engine, jobs, (), keeper(given.task, out, bank, name, replace=replace))
 
 
 def transfer(
@@ -85,6 +91,7 @@ def transfer(
     out: str | Path | None = None,
     name: str | None = None,
     keep_in: Bank | str | Path | None = None,
+    replace: bool = False,
     test_rows: int | None = None,
     device: DeviceName = "auto",
     progress: Progress | None = None,
@@ -96,42 +103,39 @@ def transfer(
         source: name in the bank, or `auto`: the best by a cross-validated probe on each seed's own rows.
         unlabelled: target text without labels, for methods that distil.
         baselines: also run the linear probe and prompt tuning from scratch on the same rows.
+        keep_in: a bank to keep the artefact in as well, under `name` (default: the task's name).
+        replace: what other data gave, in the run folder and in the bank.
     """
     given = opened(task, model, recipe, shots, out=out, test_rows=test_rows, device=device, progress=progress)
+    kept = keeper(given.task, out, keep_in, name, replace=replace)
     free = free_text(unlabelled, given.task)
     chosen, notes = choose_sources(given, as_bank(bank), source, seeds)
     jobs, beside = graft_jobs(given, method, options, chosen, free, baselines=baselines)
-    return _keep(given.engine, jobs, beside, out, keep_in, name, notes)
+    for job in jobs:
+        check(job)
+    return _keep(given.engine, jobs, beside, kept, notes)
 
 
 def _keep(
     engine: LocalEngine,
     jobs: Sequence[Job],
     beside: Sequence[Job],
-    out: str | Path | None,
-    bank: Bank | str | Path | None,
-    name: str | None,
+    kept: Keeper,
     notes: Sequence[str] = (),
 ) -> Outcome:
     """Run, choose by validation, and keep the chosen model where it was asked for."""
-    for job in jobs:
-        check(job)
     by_id = {finished.job.id: finished for finished in engine.run([*jobs, *beside], skip=True)}
     finished = tuple(by_id[job.id] for job in jobs if job.id in by_id)
     if not finished:
         raise engine.problems[jobs[0].id][1]
     best = max(finished, key=_on_validation)
     artefact = make_artefact(best, engine.view(best.job))
-    if out is not None:
-        artefacts.save(artefact, Path(out) / ARTEFACT)
-    if bank is not None:
-        keeper = as_bank(bank, create=True)
-        keeper.add(artefact, name=name or best.job.task.name, replace=True)
+    kept.keep(artefact)
     own = dict.fromkeys(note for one in finished for note in one.result.notes)
     failed = (f"{label} is left out: {reason}" for label, reason in engine.skipped.items())
-    said = (*best.job.task.notes, *notes, *engine.notes(), *own, *failed, *_unchecked(best, len(finished)))
+    said = (*best.job.task.notes, *kept.notes, *notes, *engine.notes(), *own, *failed, *_unchecked(best, len(finished)))
     others = tuple(by_id[job.id] for job in beside if job.id in by_id)
-    return Outcome(finished, best, artefact, Predictor(artefact, engine.backbone), others, said)
+    return Outcome(finished, best, artefact, Predictor(artefact, engine.backbone), others, said, kept.name)
 
 
 def _on_validation(finished: Finished) -> float:

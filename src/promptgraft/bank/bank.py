@@ -12,10 +12,11 @@ import filelock
 
 from promptgraft.bank import parcel
 from promptgraft.bank.index import Index
-from promptgraft.bank.names import check_name, name_from
+from promptgraft.bank.names import DEFAULT, check_name
 from promptgraft.errors import ArtefactError, BankError, PromptgraftError, unknown
 from promptgraft.prompt import atomic
 from promptgraft.prompt.card import Card
+from promptgraft.untrusted import file_name, why
 
 if TYPE_CHECKING:  # a bank is opened and listed without loading torch
     from promptgraft.prompt.artefact import Artefact
@@ -116,11 +117,40 @@ class Bank:
 
         given = artefact if isinstance(artefact, Artefact) else load(artefact)
         default = given.card.task.name if isinstance(artefact, Artefact) else Path(artefact).resolve().name
-        name = check_name(name) if name is not None else name_from(default)
+        name = check_name(name) if name is not None else file_name(default, DEFAULT)
         with self._writing():
             if name not in self.names() or self._may_replace(name, given, replace):
                 save(given, self.folder / name)
         return name
+
+    def reserve(self, name: str, fingerprint: str, *, replace: bool = False) -> Card | None:
+        """Make sure that an artefact of a task can be kept under a name later; the card of what it will replace.
+
+        Args:
+            fingerprint: of the task's examples; what the same examples gave may be replaced.
+            replace: what other examples gave, too.
+        Raises:
+            BankError: the name is taken or not allowed, the bank is locked, read-only or cannot be written.
+        """
+        name = check_name(name)
+        with self._writing():
+            if name not in self.names():
+                return None
+            card = self._card(name)
+            if not replace and (card is None or card.task.fingerprint != fingerprint):
+                what = "is damaged" if card is None else "was tuned on other data"
+                do = "choose another name (--name), or replace it (--replace)"
+                raise BankError(f"already has {name!r}, which {what}", where=self.folder, do=do)
+            return card
+
+    def _card(self, name: str) -> Card | None:
+        """The card of an entry, if it can be read."""
+        from promptgraft.prompt.artefact import load_card
+
+        try:
+            return load_card(self.folder / name)
+        except ArtefactError:
+            return None
 
     def _may_replace(self, name: str, given: Artefact, replace: bool) -> bool:
         """Whether there is something to write over `name`; an error where that was not asked for."""
@@ -173,13 +203,14 @@ class Bank:
         """
         path = Path(path)
         with parcel.unpacked(path) as folder:
-            return self.add(folder, name or name_from(path.resolve().name.removesuffix(".zip")), replace=replace)
+            default = file_name(path.resolve().name.removesuffix(".zip"), DEFAULT)
+            return self.add(folder, name or default, replace=replace)
 
     def _folders(self) -> dict[str, Path]:
         try:
             return atomic.folders(self.folder)
         except OSError as error:
-            raise BankError(f"cannot be read ({error.strerror or error})", where=self.folder) from None
+            raise BankError(f"cannot be read ({why(error)})", where=self.folder) from None
 
     def _place(self, name: str) -> Path:
         names = self.names()
@@ -200,7 +231,7 @@ class Bank:
             what = f"another process has been writing for over {self._timeout:g} s"
             raise BankError(what, where=self.folder, do="wait for it, or end it, and try again") from None
         except OSError as error:
-            what = f"cannot be written ({error.strerror or error})"
+            what = f"cannot be written ({why(error)})"
             raise BankError(what, where=self.folder, do="check its permissions and the room on the disk") from None
 
 
@@ -235,4 +266,4 @@ def _create(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BankError(f"cannot be created ({error.strerror or error})", where=folder) from None
+        raise BankError(f"cannot be created ({why(error)})", where=folder) from None

@@ -15,6 +15,7 @@ from promptgraft.cli.options import (
     ModelOption,
     OutOption,
     RecipeOptions,
+    ReplaceOption,
     Seeds,
     ShotsOption,
     SourceOption,
@@ -54,6 +55,7 @@ def compare(
     device: DeviceOption = "auto",
     unlabelled: UnlabelledOption = None,
     out: OutOption = None,
+    replace: ReplaceOption = False,
 ) -> None:
     """Run every method on a task at equal steps over several seeds, and judge them.
 
@@ -63,13 +65,14 @@ def compare(
         promptgraft compare reviews.csv --model minilm --bank starter --shots 8 --seeds 5
     """
     from promptgraft import api
+    from promptgraft.api.keeping import run_folder as own_folder
     from promptgraft.report.compare import write
 
     with progress(say) as told:
         opened = columns.open(task)
         say.note(*opened.notes)
         note_slow_arithmetic(say, recipe.arithmetic, device)
-        folder = run_folder(out, "compare", opened)
+        folder = own_folder(run_folder(out, "compare", opened), opened, replace=replace)
         comparison = api.compare(
             opened,
             model,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from promptgraft.errors import UsageError
+from promptgraft.untrusted import file_name
 
 if TYPE_CHECKING:
     from promptgraft.cli.say import Say
@@ -28,6 +29,9 @@ ShotsOption = Annotated[int | None, typer.Option("--shots", min=0, help=SHOTS_HE
 OutOption = Annotated[
     Path | None,
     typer.Option("--out", "-o", help="Run folder (default: runs/VERB-TASK); the same command goes on where it was."),
+]
+ReplaceOption = Annotated[
+    bool, typer.Option("--replace", help="Take the place of what other data gave, in the run folder and the bank.")
 ]
 SourceOption = Annotated[
     str, typer.Option("--source", help="A name in the bank, or `auto`: the best by a probe on the labelled rows.")
@@ -244,4 +248,4 @@ def option_values(*groups: MethodOptions | PandaOptions) -> dict[str, str]:
 
 def run_folder(out: Path | None, verb: str, task: Task) -> Path:
     """The run folder: the one given, or runs/VERB-TASK."""
-    return out if out is not None else Path("runs") / f"{verb}-{task.name}"
+    return out if out is not None else Path("runs") / f"{verb}-{file_name(task.name)}"

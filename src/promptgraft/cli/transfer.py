@@ -15,6 +15,7 @@ from promptgraft.cli.options import (
     OutOption,
     PandaOptions,
     RecipeOptions,
+    ReplaceOption,
     Seeds,
     ShotsOption,
     SourceOption,
@@ -54,6 +55,7 @@ def transfer(
         str | None, typer.Option("--keep-in", help="A bank to keep the grafted prompt in as well.")
     ] = None,
     name: NameOption = None,
+    replace: ReplaceOption = False,
 ) -> None:
     """Graft a prompt of a bank onto a task, and keep the result.
 
@@ -86,9 +88,10 @@ def transfer(
             baselines=baselines,
             out=folder,
             name=name,
+            replace=replace,
             keep_in=keep_in,
             progress=told,
             device=device,
             **recipe.given(),
         )
-    kept(say, opened, outcome, folder, keep_in, name)
+    kept(say, opened, outcome, folder, keep_in)

@@ -13,6 +13,7 @@ from promptgraft.cli.options import (
     ModelOption,
     OutOption,
     RecipeOptions,
+    ReplaceOption,
     Seeds,
     ShotsOption,
     TaskArgument,
@@ -54,6 +55,7 @@ def tune(
     out: OutOption = None,
     bank: KeepOption = None,
     name: NameOption = None,
+    replace: ReplaceOption = False,
 ) -> None:
     """Tune a prompt from scratch and keep it.
 
@@ -78,16 +80,17 @@ def tune(
             out=folder,
             bank=bank,
             name=name,
+            replace=replace,
             shots=shots,
             seeds=seeds.chosen(),
             progress=told,
             device=device,
             **recipe.given(),
         )
-    kept(say, opened, outcome, folder, bank, name)
+    kept(say, opened, outcome, folder, bank)
 
 
-def kept(say: Say, task: Task, outcome: Outcome, folder: Path, bank: str | None, name: str | None) -> None:
+def kept(say: Say, task: Task, outcome: Outcome, folder: Path, bank: str | None) -> None:
     """Print what a run gave, and where the model is that was kept."""
     from promptgraft.study.compare import judge
 
@@ -97,7 +100,7 @@ def kept(say: Say, task: Task, outcome: Outcome, folder: Path, bank: str | None,
     results(say, rows, best.label, best.metric)
     say.line(f"kept: {best.label}, seed {best.seed}, in {folder}")
     if bank is not None:
-        say.line(f"and in the bank {bank} as {name or task.name}")
+        say.line(f"and in the bank {bank} as {outcome.name}")
     say.data(
         {
             "task": task.name,

@@ -1,0 +1,112 @@
+"""Where a verb keeps what it makes, decided and tried before anything is trained."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from promptgraft.api.opening import as_bank
+from promptgraft.bank.bank import Bank
+from promptgraft.bank.names import DEFAULT, check_name
+from promptgraft.engine.store import ARTEFACT
+from promptgraft.errors import ArtefactError, RunError
+from promptgraft.prompt import artefact as artefacts
+from promptgraft.prompt.artefact import Artefact
+from promptgraft.prompt.atomic import write_text
+from promptgraft.task.task import Task
+from promptgraft.untrusted import file_name, read_bytes, read_json, why
+
+OWNER = "task.json"
+"""The file of a run folder that says which task it is for."""
+LARGEST_OWNER = 1 << 20
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """Places that were found fit to keep a task's artefact in.
+
+    Attributes:
+        folder: the run folder, if there is one.
+        bank, name: the bank, if there is one, and the artefact's name in it.
+        notes: what was chosen that was not asked for.
+    """
+
+    folder: Path | None = None
+    bank: Bank | None = None
+    name: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def keep(self, artefact: Artefact) -> None:
+        """Write the artefact to every place."""
+        if self.folder is not None:
+            artefacts.save(artefact, self.folder / ARTEFACT)
+        if self.bank is not None:
+            self.bank.add(artefact, self.name, replace=True)
+
+
+def keeper(
+    task: Task,
+    out: str | Path | None = None,
+    bank: Bank | str | Path | None = None,
+    name: str | None = None,
+    *,
+    replace: bool = False,
+) -> Keeper:
+    """The places where a task's artefact will be kept.
+
+    Args:
+        name: in the bank; default: made of the task's name.
+        replace: take the place of what another task's data gave.
+    Raises:
+        BankError, RunError: a place that cannot be written, or that holds what other data gave.
+    """
+    folder = None if out is None else run_folder(Path(out), task, replace=replace)
+    if bank is None:
+        return Keeper(folder)
+    own = check_name(name) if name is not None else file_name(task.name, DEFAULT)
+    opened = as_bank(bank, create=True)
+    known = opened.reserve(own, task.fingerprint, replace=replace)
+    notes = [f"in the bank it is called {own!r}"] if name is None and own != task.name else []
+    if known is not None:
+        data = "the same" if known.task.fingerprint == task.fingerprint else "other"
+        notes.append(f"{own!r} in {opened.folder} is replaced: it was tuned on {data} data ({known.method})")
+    return Keeper(folder, opened, own, tuple(notes))
+
+
+def run_folder(folder: Path, task: Task, *, replace: bool = False) -> Path:
+    """A run folder that can be written and is this task's own, which it is from now on.
+
+    Raises:
+        RunError: it cannot be written, or holds a run on other data.
+    """
+    owner = _owner(folder)
+    if owner is not None and owner["fingerprint"] != task.fingerprint and not replace:
+        do = "choose another folder (--out), or replace it (--replace)"
+        raise RunError(f"holds a run on other data ({owner['name']})", where=folder, do=do)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        own = {"name": task.name, "fingerprint": task.fingerprint}
+        if owner != own:
+            write_text(folder / OWNER, json.dumps(own, indent=2) + "\n")
+    except OSError as error:
+        raise RunError(f"cannot be written ({why(error)})", where=folder, do="choose another folder (--out)") from None
+    return folder
+
+
+def _owner(folder: Path) -> dict[str, str] | None:
+    """Name and fingerprint of the task that a run folder is for; None where no one knows."""
+    path = folder / OWNER
+    if path.exists():
+        owner = read_json(read_bytes(path, LARGEST_OWNER, RunError), path, RunError)
+        if not isinstance(owner, dict) or not all(isinstance(owner.get(key), str) for key in ("name", "fingerprint")):
+            raise RunError("does not say which task this folder is for", where=path, do="choose another folder (--out)")
+        return {key: owner[key] for key in ("name", "fingerprint")}
+    try:
+        card = artefacts.load_card(folder / ARTEFACT)
+    except ArtefactError:
+        return None
+    return {"name": card.task.name, "fingerprint": card.task.fingerprint}
