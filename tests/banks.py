@@ -7,6 +7,7 @@ import torch
 from promptgraft.prompt.artefact import Artefact
 from promptgraft.prompt.card import BackboneCard, Card, PromptCard, SplitScore, TaskCard
 from promptgraft.prompt.prompt import Prompt
+from promptgraft.readout.classes import encode_names
 
 MOOD = TaskCard(
     name="mood",
@@ -39,6 +40,10 @@ def small_artefact(seed: int = 0, *, size: int = 8, **changes: object) -> Artefa
     """A deep prompt of 2 layers and a linear readout, random by `seed`; `changes` are of its card."""
     generator = torch.Generator().manual_seed(seed)
     prompt = Prompt(torch.randn(2, 2, 3, size, generator=generator))
-    readout = {"weight": torch.randn(2, size, generator=generator), "bias": torch.zeros(2)}
+    readout = {
+        "labels": encode_names(tuple(MOOD.labels)),
+        "weight": torch.randn(2, size, generator=generator),
+        "bias": torch.zeros(2),
+    }
     embeddings = {"cls": torch.randn(size, generator=generator), "mean": torch.randn(size, generator=generator)}
     return Artefact(prompt, readout, small_card(prompt, **({"seed": seed} | changes)), embeddings)

@@ -59,14 +59,26 @@ def read_bytes(path: Path, limit: int, error: type[PromptgraftError]) -> bytes:
         error: it is missing, unreadable, no regular file (a pipe would wait for ever), or larger.
     """
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise error("this is no regular file", where=path)
-        if status.st_size > limit:
-            raise error(f"this has {status.st_size:,} bytes; at most {limit:,} are read", where=path)
+        check_readable(path, limit, error)
         return path.read_bytes()
     except OSError as problem:
         raise error(why(problem), where=path) from problem
+
+
+def check_readable(path: Path, limit: int, error: type[PromptgraftError]) -> None:
+    """Make sure that a path is a regular file of at most `limit` bytes that may be opened.
+
+    Raises:
+        error: it is no regular file (a pipe would wait for ever), or larger.
+        OSError: it is missing, or may not be read.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise error("this is no regular file", where=path)
+    if status.st_size > limit:
+        raise error(f"this has {status.st_size:,} bytes; at most {limit:,} are read", where=path)
+    with path.open("rb"):
+        pass
 
 
 def why(problem: OSError) -> str:

@@ -70,7 +70,10 @@ def test_a_licence_the_hub_does_not_know_keeps_its_name() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "card.json: is not JSON (Expecting property name enclosed in double quotes: line 1 column 2 (char 1)); "),
+        (
+            "{",
+            "card.json: this is no JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
+        ),
         ("[]", "card.json: schema version None, this release reads version 1; is this a promptgraft artefact?"),
         ('{"version": 2}', "card.json: schema version 2, this release reads version 1; install a newer promptgraft"),
         ('{"version": 1}', "card.json: task: Field required (and 4 more); restore the file or tune again"),

@@ -66,7 +66,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: change_card(folder, colour="red"),
         "card.json: colour: Extra inputs are",
     ),
-    "binary card": (lambda folder: (folder / "card.json").write_bytes(b"\xff\xfe\x00"), "card.json: is not JSON ("),
+    "binary card": (
+        lambda folder: (folder / "card.json").write_bytes(b"\xff\xfe\x00"),
+        "card.json: this JSON is not UTF-8",
+    ),
 }
 
 

@@ -58,8 +58,11 @@ def artefacts(draw: st.DrawFn) -> Artefact:
         lineage=tuple(draw(st.lists(origins, max_size=2))),
         shots=draw(st.none() | st.integers(0, 99)),
     )
-    groups = [draw(st.dictionaries(names, tensors(), max_size=3)) for _ in range(3)]
-    return Artefact(prompt, groups[0], card, groups[1], groups[2] if draw(st.booleans()) else None)
+    readout, weights = (draw(st.dictionaries(names, tensors(), max_size=3)) for _ in range(2))
+    width = draw(st.integers(1, 4))
+    poolings = draw(st.sets(st.sampled_from(["cls", "mean"])))
+    embeddings = {pooling: torch.arange(width, dtype=torch.float32) for pooling in poolings}
+    return Artefact(prompt, readout, card, embeddings, weights if draw(st.booleans()) else None)
 
 
 def same(one: dict[str, Tensor] | None, other: dict[str, Tensor] | None) -> bool:

@@ -16,6 +16,7 @@ from promptgraft.model.device import DeviceName
 from promptgraft.model.load import DType
 from promptgraft.prompt import artefact as artefacts
 from promptgraft.prompt.card import BackboneCard, TaskCard
+from promptgraft.prompt.files import CARD
 from promptgraft.prompt.peft import export_peft, import_peft
 from promptgraft.task.task import Task
 from promptgraft.untrusted import file_name
@@ -63,7 +64,7 @@ def artefact_folder(path: str | Path) -> Path:
     """
     path = Path(path)
     for place in (path, path / ARTEFACT):
-        if (place / artefacts.CARD).exists():
+        if (place / CARD).exists():
             return place
     raise ArtefactError("no artefact here", where=path, do="give a run folder of tune or transfer, or a bank's entry")
 

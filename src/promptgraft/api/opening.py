@@ -18,6 +18,7 @@ from promptgraft.method.job import Job, Source
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.device import DeviceName
 from promptgraft.model.load import DType, load_backbone
+from promptgraft.readout.restore import check_artefact
 from promptgraft.task.load import load_task, read_texts
 from promptgraft.task.sampling import cap, rows_of
 from promptgraft.task.task import Example, Task
@@ -108,7 +109,7 @@ def open_model(model: Backbone | str | Path, arithmetic: object = "auto", device
 
 def as_bank(bank: Bank | str | Path, *, create: bool = False) -> Bank:
     """A bank as it is, or opened by its folder's path or its name (`starter`)."""
-    return bank if isinstance(bank, Bank) else open_bank(bank, create=create)
+    return bank if isinstance(bank, Bank) else open_bank(bank, create=create, check=check_artefact)
 
 
 def recipe_for(backbone: Backbone, task: Task, shots: int | None, given: Mapping[str, object]) -> Recipe:

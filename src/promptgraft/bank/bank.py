@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +13,18 @@ from typing import TYPE_CHECKING
 import filelock
 
 from promptgraft.bank import parcel
-from promptgraft.bank.index import Index
 from promptgraft.bank.names import DEFAULT, check_name
 from promptgraft.errors import ArtefactError, BankError, PromptgraftError, unknown
 from promptgraft.prompt import atomic
-from promptgraft.prompt.card import Card
-from promptgraft.untrusted import file_name, why
+from promptgraft.prompt.card import Card, read_card
+from promptgraft.prompt.files import CARD, LIMITS
+from promptgraft.untrusted import file_name, read_bytes, why
 
 if TYPE_CHECKING:  # a bank is opened and listed without loading torch
     from promptgraft.prompt.artefact import Artefact
 
-INDEX, LOCK = "index.sqlite", ".lock"
+Check = Callable[["Artefact"], object]
+LOCK = ".lock"
 STARTER = Path(__file__).with_name("starter")
 STARTER_NAMES = ("starter", "builtin", "builtin:", "builtin:starter")
 
@@ -48,21 +51,24 @@ class Problem:
 
 
 class Bank:
-    """A folder of artefacts with an index.
+    """A folder of artefacts.
 
     Writers wait for each other on a lock file; readers never wait and never see half an artefact.
 
     Args:
         folder: an existing folder; use `open_bank` to check or create it.
-        read_only: never write, not even the index.
+        read_only: never write.
         timeout: seconds a writer waits for another one.
+        check: raises an ArtefactError for an artefact that has the right form and is of no use all the same.
     """
 
-    def __init__(self, folder: str | Path, *, read_only: bool = False, timeout: float = 30.0) -> None:
+    def __init__(
+        self, folder: str | Path, *, read_only: bool = False, timeout: float = 30.0, check: Check | None = None
+    ) -> None:
         self.folder = Path(folder)
         self.read_only = read_only
         self._timeout = timeout
-        self._index = Index(self.folder, None if read_only else self.folder / INDEX)
+        self._check = check
 
     def list(
         self,
@@ -72,7 +78,7 @@ class Bank:
         language: str | None = None,
         family: str | None = None,
     ) -> list[Summary]:
-        """Summaries by name, of those artefacts only that agree with every filter given.
+        """Summaries by name, of those artefacts only that agree with every filter given; damaged ones are named.
 
         Args:
             fingerprint: of the backbone.
@@ -82,10 +88,22 @@ class Bank:
         asked = {field: value for field, value in wanted.items() if value is not None}
         return [
             Summary(name, card)
-            for name, card in self._index.cards(self._folders()).items()
+            for name, card in self._cards().items()
             if fingerprint in (None, card.backbone.fingerprint)
             and all(getattr(card.task, field) == value for field, value in asked.items())
         ]
+
+    def _cards(self) -> dict[str, Card]:
+        """Card by name; of an entry that cannot be read a warning says why."""
+        cards = {}
+        for name, place in self._folders().items():
+            path = place / CARD
+            try:
+                if os.path.lexists(path):  # a folder without is no artefact, or one that was removed just now
+                    cards[name] = read_card(read_bytes(path, LIMITS[CARD], ArtefactError), str(path))
+            except ArtefactError as error:
+                warnings.warn(f"left out of the list: {error}", stacklevel=3)
+        return cards
 
     def names(self) -> tuple[str, ...]:
         """Names of all entries, damaged ones too."""
@@ -100,7 +118,12 @@ class Bank:
         """
         from promptgraft.prompt.artefact import load
 
-        return load(self._place(name), fingerprint=fingerprint, backbone=backbone)
+        return self._checked(load(self._place(name), fingerprint=fingerprint, backbone=backbone))
+
+    def _checked(self, artefact: Artefact) -> Artefact:
+        if self._check is not None:
+            self._check(artefact)
+        return artefact
 
     def add(self, artefact: Artefact | str | Path, name: str | None = None, *, replace: bool = False) -> str:
         """Keep an artefact, or the one in a folder, and return the name it has here.
@@ -115,7 +138,7 @@ class Bank:
         """
         from promptgraft.prompt.artefact import Artefact, load, save
 
-        given = artefact if isinstance(artefact, Artefact) else load(artefact)
+        given = self._checked(artefact if isinstance(artefact, Artefact) else load(artefact))
         default = given.card.task.name if isinstance(artefact, Artefact) else Path(artefact).resolve().name
         name = check_name(name) if name is not None else file_name(default, DEFAULT)
         with self._writing():
@@ -235,31 +258,32 @@ class Bank:
             raise BankError(what, where=self.folder, do="check its permissions and the room on the disk") from None
 
 
-def open_bank(path: str | Path, *, create: bool = False) -> Bank:
+def open_bank(path: str | Path, *, create: bool = False, check: Check | None = None) -> Bank:
     """The bank in a folder, or the one that ships with promptgraft (`starter`, `builtin:`).
 
     Args:
         create: make the folder where there is none.
+        check: as of `Bank`.
     Raises:
         BankError: there is none, or the folder holds something else.
     """
     if str(path) in STARTER_NAMES:
-        return _starter()
+        return _starter(check)
     folder = Path(path).expanduser()
     if create and not folder.exists():
         _create(folder)
     if not folder.is_dir():
         what = "is a file, not a bank" if folder.exists() else "there is no bank"
         raise BankError(what, where=folder, do="name the folder of a bank, or 'starter' for the one that ships")
-    if (folder / "card.json").is_file():
+    if (folder / CARD).is_file():
         raise BankError("is an artefact, not a bank", where=folder, do=f"name its parent, {folder.resolve().parent}")
-    return Bank(folder)
+    return Bank(folder, check=check)
 
 
-def _starter() -> Bank:
+def _starter(check: Check | None) -> Bank:
     if not STARTER.is_dir():
         raise BankError("this installation has no starter bank", do="reinstall promptgraft, or name a bank's folder")
-    return Bank(STARTER, read_only=True)
+    return Bank(STARTER, read_only=True, check=check)
 
 
 def _create(folder: Path) -> None:

@@ -6,20 +6,24 @@ import io
 import shutil
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from promptgraft.errors import BankError
+from promptgraft.errors import BankError, PromptgraftError
 from promptgraft.prompt import atomic
+from promptgraft.prompt.files import LIMITS
+from promptgraft.untrusted import check_readable, visible, why
 
 if TYPE_CHECKING:
     from promptgraft.prompt.artefact import Artefact
 
-FILES = frozenset({"card.json", "prompt.safetensors", "weights.safetensors", "README.md"})
-LARGEST = 4 << 30  # bytes unpacked; a tuned model of a billion parameters in fp32
+LARGEST = sum(LIMITS.values())
+PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+ENCRYPTED = 1
+LONGEST_SHOWN = 80
+"""Characters of a foreign file's name that an error repeats."""
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -43,7 +47,7 @@ def pack(artefact: Artefact, path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic.write_bytes(path, data)
     except OSError as error:
-        raise BankError(f"cannot be written ({error.strerror or error})", where=path) from None
+        raise BankError(f"cannot be written ({why(error)})", where=path) from None
     return path
 
 
@@ -76,28 +80,41 @@ def _zipped(folder: Path) -> bytes:
 def _unzip(path: Path, folder: Path) -> None:
     """Write the known files of an archive into `folder`, under names of our own choosing."""
     try:
+        check_readable(path, LARGEST, BankError)
         with zipfile.ZipFile(path) as archive:
             for name, entry in _members(archive, path).items():
                 with archive.open(entry) as source, (folder / name).open("wb") as target:
                     shutil.copyfileobj(source, target)
     except FileNotFoundError:
         raise BankError("does not exist", where=path, do="name an artefact's folder or its .zip") from None
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise BankError(f"cannot be unpacked ({error})", where=path, do="export it again") from None
+    except PromptgraftError:
+        raise
+    except Exception as error:  # zipfile lets through what its parts raise: struct.error, UnicodeDecodeError, ...
+        reason = visible(" ".join(str(error).split()) or type(error).__name__)
+        raise BankError(f"cannot be unpacked ({reason})", where=path, do="export it again") from None
 
 
 def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
     """File name -> member: files of an artefact at the top, or all in one folder; nothing else is ever written.
 
     Raises:
-        BankError: any other member, the same file twice, or more than LARGEST bytes.
+        BankError: any other member, the same file twice, one that is too large or packed in another way.
     """
     entries = [entry for entry in archive.infolist() if not entry.is_dir()]
     names = [PurePosixPath(entry.filename) for entry in entries]
-    strange = [str(name) for name in names if name.name not in FILES or len(name.parts) > 2 or ".." in name.parts]
+    strange = [str(name) for name in names if name.name not in LIMITS or len(name.parts) > 2 or ".." in name.parts]
     if strange or len({name.parent for name in names}) > 1 or len(set(names)) < len(names):
         found = strange[0] if strange else "several artefacts"
-        raise BankError(f"holds {found!r}, not one artefact", where=path, do="export each artefact on its own")
-    if sum(entry.file_size for entry in entries) > LARGEST:
-        raise BankError(f"unpacks to more than {LARGEST >> 30} GiB", where=path)
-    return {name.name: entry for name, entry in zip(names, entries, strict=True)}
+        raise BankError(
+            f"holds {visible(found)[:LONGEST_SHOWN]!r}, not one artefact",
+            where=path,
+            do="export each artefact on its own",
+        )
+    members = {name.name: entry for name, entry in zip(names, entries, strict=True)}
+    for name, entry in members.items():
+        if entry.file_size > LIMITS[name]:
+            what = f"its {name} has {entry.file_size:,} bytes; at most {LIMITS[name]:,} are read"
+            raise BankError(what, where=path)
+        if entry.compress_type not in PACKINGS or entry.flag_bits & ENCRYPTED:
+            raise BankError(f"its {name} is packed in a way that is not read here", where=path, do="export it again")
+    return members

@@ -58,10 +58,10 @@ def cells(card: Card) -> tuple[str, ...]:
 @verb
 def show(bank: BankArgument, name: NameArgument, say: Say) -> None:
     """The card of one prompt: data, backbone, recipe, scores, lineage."""
-    from promptgraft.bank.bank import open_bank
+    from promptgraft.api.opening import as_bank
     from promptgraft.prompt.readme import readme
 
-    card = open_bank(bank).load(name).card
+    card = as_bank(bank).load(name).card
     _, _, page = readme(card).partition("\n---\n\n")  # what stands before is for hubs
     say.line(page)
     say.data(card.model_dump(mode="json"))
@@ -81,10 +81,10 @@ def add(
     promptgraft bank add my-bank runs/reviews --name reviews
     """
     from promptgraft.api import artefact_folder
-    from promptgraft.bank.bank import open_bank
+    from promptgraft.api.opening import as_bank
     from promptgraft.prompt.artefact import load
 
-    kept = open_bank(bank, create=True).add(load(artefact_folder(run)), name, replace=replace)
+    kept = as_bank(bank, create=True).add(load(artefact_folder(run)), name, replace=replace)
     say.line(f"{kept} is in {bank}")
     say.data({"bank": bank, "name": kept})
 
@@ -93,9 +93,9 @@ def add(
 @verb
 def remove(bank: BankArgument, name: NameArgument, say: Say) -> None:
     """Take a prompt out of a bank for good."""
-    from promptgraft.bank.bank import open_bank
+    from promptgraft.api.opening import as_bank
 
-    open_bank(bank).remove(name)
+    as_bank(bank).remove(name)
     say.line(f"{name} is no longer in {bank}")
     say.data({"bank": bank, "removed": name})
 
@@ -104,9 +104,9 @@ def remove(bank: BankArgument, name: NameArgument, say: Say) -> None:
 @verb
 def verify(say: Say, bank: BankArgument = "starter") -> None:
     """Read every prompt of a bank whole; exit status 1 where one is damaged."""
-    from promptgraft.bank.bank import open_bank
+    from promptgraft.api.opening import as_bank
 
-    opened = open_bank(bank)
+    opened = as_bank(bank)
     problems = opened.verify()
     for problem in problems:
         say.line(f"{problem.name}: {problem.what}")
@@ -134,14 +134,14 @@ def export(
     promptgraft bank export my-bank reviews reviews-peft --peft
     """
     from promptgraft.api import export_to_peft
-    from promptgraft.bank.bank import open_bank
+    from promptgraft.api.opening import as_bank
 
     if peft:
         reasons = export_to_peft(bank, name, path, exact=not differing)
         say.note(*(f"PEFT will predict differently: {reason}" for reason in reasons))
         made = path
     else:
-        made = open_bank(bank).export(name, path)
+        made = as_bank(bank).export(name, path)
     say.line(f"{name} is copied to {made}")
     say.data({"name": name, "path": str(made)})
 
@@ -168,11 +168,11 @@ def import_(
     promptgraft bank import my-bank adapter-folder --model minilm --task reviews/
     """
     from promptgraft.api import import_from_peft
-    from promptgraft.bank.bank import open_bank
+    from promptgraft.api.opening import as_bank
 
     if model is not None:
         kept = import_from_peft(bank, path, model, task=task, name=name, replace=replace)
     else:
-        kept = open_bank(bank, create=True).import_(path, name, replace=replace)
+        kept = as_bank(bank, create=True).import_(path, name, replace=replace)
     say.line(f"{kept} is in {bank}")
     say.data({"bank": bank, "name": kept})

@@ -70,7 +70,7 @@ class Predictor:
 
     @cached_property
     def tuned(self) -> Tuned:
-        return tuned_of(self.artefact)
+        return tuned_of(self.artefact, self.backbone)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from promptgraft.bank.bank import Bank
 from promptgraft.engine.local import LocalEngine
 from promptgraft.engine.view import POOLINGS, JobView
-from promptgraft.errors import BankError, RunError
+from promptgraft.errors import ArtefactError, BankError, RunError
 from promptgraft.measure import measure as measures_room
 from promptgraft.measure.measure import Score, Target, lead
 from promptgraft.method.job import Job, Source
 from promptgraft.model.backbone import Backbone
 from promptgraft.prompt.prompt import Prompt
+from promptgraft.readout.restore import check_artefact
 from promptgraft.task.task import Task
 
 STAND_IN = "label-text"
@@ -87,7 +88,12 @@ def candidates(bank: Bank, backbone: Backbone, task: Task) -> tuple[list[Source]
         elif card.task.name == task.name or card.task.fingerprint == task.fingerprint:
             left_out.append(f"{entry.name}: tuned on the target itself")
         else:
-            found.append(Source(entry.name, bank.load(entry.name, fingerprint=backbone.fingerprint)))
+            try:
+                artefact = bank.load(entry.name, fingerprint=backbone.fingerprint)
+                check_artefact(artefact, backbone)
+                found.append(Source(entry.name, artefact))
+            except ArtefactError as error:
+                left_out.append(f"{entry.name}: {error.what}")
     if not found:
         reasons = f" ({'; '.join(left_out[:3])})" if left_out else ""
         do = f"tune one with `promptgraft tune TASK --model {backbone.name} --bank ...`"

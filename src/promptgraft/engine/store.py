@@ -18,10 +18,11 @@ from promptgraft.engine.identity import version_of_results
 from promptgraft.engine.result import Failure, Finished, Result
 from promptgraft.errors import ArtefactError, RunError
 from promptgraft.method.job import Job
+from promptgraft.model.backbone import Backbone
 from promptgraft.prompt import artefact as artefacts
 from promptgraft.prompt.artefact import Artefact
 from promptgraft.prompt.atomic import NO_ROOM, tidy, write_bytes
-from promptgraft.readout.readout import find as find_readout
+from promptgraft.readout.restore import check_fits, restore
 from promptgraft.train.checkpoint import Checkpoints
 from promptgraft.train.run import Tuned
 from promptgraft.untrusted import why
@@ -137,10 +138,10 @@ class Store:
         if not self.keep_weights and not place.exists():
             return Finished(job, result, None)
         try:
-            kept = artefacts.load(place, fingerprint=job.backbone)
+            tuned = tuned_of(artefacts.load(place, fingerprint=job.backbone))
         except ArtefactError:
             return None
-        return Finished(job, result, tuned_of(kept))
+        return Finished(job, result, tuned)
 
 
 Kept = TypeVar("Kept", bound=BaseModel)
@@ -154,11 +155,18 @@ def _kept(path: Path, kind: type[Kept]) -> Kept | None:
         return None
 
 
-def tuned_of(artefact: Artefact) -> Tuned:
-    """What an artefact predicts with."""
+def tuned_of(artefact: Artefact, backbone: Backbone | None = None) -> Tuned:
+    """What an artefact predicts with.
+
+    Args:
+        backbone: what it will predict on; None does not ask whether it fits.
+    Raises:
+        ArtefactError: prompt or readout are not what its card says, or do not fit the backbone.
+    """
     card = artefact.card
-    readout = find_readout(card.readout).load(artefact.readout)
-    return Tuned(artefact.prompt, readout, card.pooling, card.encoding, artefact.weights)
+    if backbone is not None:
+        check_fits(artefact, backbone)
+    return Tuned(artefact.prompt, restore(artefact, backbone), card.pooling, card.encoding, artefact.weights)
 
 
 def history_csv(history: tuple[dict[str, float], ...]) -> str:

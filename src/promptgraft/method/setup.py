@@ -18,6 +18,7 @@ from promptgraft.prompt.reparam import parameterise
 from promptgraft.readout.features import feature_width
 from promptgraft.readout.readout import Readout, on_device
 from promptgraft.readout.readout import find as find_readout
+from promptgraft.readout.restore import restore
 from promptgraft.task.task import Task
 from promptgraft.train.data import Data, make_data
 from promptgraft.train.recipe import Recipe
@@ -78,12 +79,12 @@ def source_tuned(source: Source) -> Tuned:
 
     Raises:
         RunError: the artefact has no prompt (a probe, or model tuning).
+        ArtefactError: its readout is not what its card says.
     """
     artefact = source.artefact
     if artefact.prompt is None:
         raise RunError("has no prompt to carry over", where=source.name, do="choose a source tuned with prompt-tuning")
-    readout = find_readout(artefact.card.readout).load(artefact.readout)
-    return Tuned(artefact.prompt, readout, artefact.card.pooling, artefact.card.encoding)
+    return Tuned(artefact.prompt, restore(artefact), artefact.card.pooling, artefact.card.encoding)
 
 
 def carried_readout(job: Job, view: View, label_map: Mapping[str, str]) -> Tuned:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,13 +16,22 @@ from torch import Tensor
 from promptgraft.errors import ArtefactError
 from promptgraft.prompt import atomic
 from promptgraft.prompt.card import Card, PromptCard, read_card
+from promptgraft.prompt.files import CARD, LIMITS, README, TENSORS, WEIGHTS
 from promptgraft.prompt.prompt import Prompt
 from promptgraft.prompt.readme import readme
-from promptgraft.prompt.tensors import check_finite, load_tensors, plain, reason, remedy, tensor_hash
+from promptgraft.prompt.tensors import (
+    check_finite,
+    check_numbers,
+    load_tensors,
+    plain,
+    reason,
+    remedy,
+    tensor_hash,
+)
+from promptgraft.untrusted import read_bytes, visible
 
-CARD, TENSORS, WEIGHTS, README = "card.json", "prompt.safetensors", "weights.safetensors", "README.md"
-FILES = (CARD, TENSORS, WEIGHTS, README)
 TRIES = 5
+POOLINGS = ("cls", "mean")
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +79,8 @@ def save(artefact: Artefact, folder: str | Path) -> None:
     """
     folder = Path(folder)
     check_finite(_flat(artefact) | dict(artefact.weights or {}), str(folder))
+    if artefact.prompt is not None:
+        check_numbers("prompt", artefact.prompt.values, str(folder))
     if folder.exists() and not _is_ours(folder):
         raise ArtefactError("exists and is not an artefact", where=folder, do="choose another place")
     try:
@@ -94,6 +106,7 @@ def load(folder: str | Path, *, fingerprint: str | None = None, backbone: str = 
     check_finite(stored | (weights or {}), str(folder))
     groups = _grouped(stored, str(folder))
     prompt = _prompt(groups["prompt"], card, str(folder))
+    _check_embeddings(groups["embedding"], str(folder))
     return Artefact(prompt, groups["readout"], card, groups["embedding"], weights)
 
 
@@ -144,7 +157,8 @@ def _grouped(stored: Mapping[str, Tensor], where: str) -> dict[str, dict[str, Te
         elif group in ("readout", "embedding") and name:
             groups[group][name] = tensor
         else:
-            raise ArtefactError(f"{TENSORS} holds an unknown tensor {key!r}", where=where, do="is it an artefact?")
+            what = f"{TENSORS} holds an unknown tensor {visible(key)!r}"
+            raise ArtefactError(what, where=where, do="is it an artefact?")
     return groups
 
 
@@ -156,7 +170,25 @@ def _prompt(tensors: Mapping[str, Tensor], card: Card, where: str) -> Prompt | N
         found = ", ".join(f"{name} {list(shape)}" for name, shape in have) or "no prompt"
         expected = "no prompt" if want is None else f"{want[0]} {list(want[1])}"
         raise ArtefactError(f"{TENSORS} holds {found}, the card says {expected}", where=where, do="tune it again")
-    return None if card.prompt is None else Prompt(next(iter(tensors.values())), card.prompt.placement)
+    if card.prompt is None:
+        return None
+    values = next(iter(tensors.values()))
+    check_numbers("prompt", values, where)
+    prompt = Prompt(values, card.prompt.placement)
+    if PromptCard.of(prompt) != card.prompt or 0 in values.shape:
+        raise ArtefactError(f"its card does not describe the prompt of {TENSORS}", where=where, do="tune it again")
+    return prompt
+
+
+def _check_embeddings(embeddings: Mapping[str, Tensor], where: str) -> None:
+    """An ArtefactError unless these are task embeddings: one vector a pooling, all of one width."""
+    for name, tensor in embeddings.items():
+        if name not in POOLINGS or tensor.ndim != 1 or not len(tensor):
+            what = f"embedding.{visible(name)} {list(tensor.shape)} is no task embedding"
+            raise ArtefactError(what, where=where, do="tune it again")
+        check_numbers(f"embedding.{name}", tensor, where)
+    if len({len(tensor) for tensor in embeddings.values()}) > 1:
+        raise ArtefactError("its task embeddings differ in width", where=where, do="tune it again")
 
 
 def _read_whole(folder: Path) -> tuple[Card, dict[str, Tensor], dict[str, Tensor] | None]:
@@ -184,21 +216,18 @@ def _identity(folder: Path) -> tuple[Path, int] | None:
 def _read_tensors(folder: Path, card: Card) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
     """The tensors beside a card, checked against its digest."""
     place = atomic.current(folder)
-    stored = load_tensors(place / TENSORS)
-    weights = load_tensors(place / WEIGHTS) if (place / WEIGHTS).exists() else None
+    stored = load_tensors(place / TENSORS, LIMITS[TENSORS])
+    weights = load_tensors(place / WEIGHTS, LIMITS[WEIGHTS]) if (place / WEIGHTS).exists() else None
     if tensor_hash(stored | {f"weights.{name}": tensor for name, tensor in (weights or {}).items()}) != card.tensors:
         raise ArtefactError("its tensors are not those of its card", where=folder, do="restore it or tune it again")
     return stored, weights
 
 
 def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         what = f"has no {path.name}" if path.parent.is_dir() else "does not exist"
-        raise ArtefactError(what, where=path.parent, do="is this the folder of an artefact?") from None
-    except OSError as error:
-        raise ArtefactError(f"cannot be read ({reason(error)})", where=path) from None
+        raise ArtefactError(what, where=path.parent, do="is this the folder of an artefact?")
+    return read_bytes(path, LIMITS[CARD], ArtefactError)
 
 
 def _is_ours(folder: Path) -> bool:

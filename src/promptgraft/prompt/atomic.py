@@ -59,6 +59,7 @@ def writing_folder(folder: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
+        _share(temporary)
         _sync_tree(temporary)
         _take_place(temporary, folder)
     except BaseException:
@@ -85,10 +86,19 @@ def current(folder: Path) -> Path:
 
 def folders(parent: Path) -> dict[str, Path]:
     """Name -> `current` place of every folder in `parent`, sorted; hidden ones are left out."""
-    paths = [Path(entry.path) for entry in os.scandir(parent) if entry.is_dir()]
+    with os.scandir(parent) as entries:
+        paths = [Path(entry.path) for entry in entries if _is_folder(entry)]
     found = {path.name: path for path in paths if not path.name.startswith(".")}
     kept = {_name_of(path): path for path in paths if path.name.startswith(".") and path.name.endswith(".old")}
     return dict(sorted((kept | found).items()))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder, or stands for one that cannot be reached (a loop of links): that is found when read."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return True
 
 
 def tidy(parent: Path) -> None:
@@ -114,6 +124,14 @@ def sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def _share(folder: Path) -> None:
+    """Make every file as readable as the folder, which was made by the process's umask; safetensors writes 0600."""
+    mode = folder.stat().st_mode & 0o666
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(mode)
 
 
 def _sync_tree(folder: Path) -> None:

@@ -12,12 +12,17 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from promptgraft.errors import ArtefactError
 from promptgraft.task.task import Kind, Task, content_hash
+from promptgraft.untrusted import read_json, visible
 
 if TYPE_CHECKING:  # cards are listed without loading torch
     from promptgraft.prompt.prompt import Prompt
 
 VERSION: Final = 1
 LIBRARIES = ("promptgraft", "torch", "transformers", "tokenizers", "scikit-learn")
+NO_READOUT: Final = "none"
+"""The readout of an imported prompt without a head."""
+LONGEST_SHOWN = 80
+"""Characters of a foreign card that an error repeats."""
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -214,15 +219,14 @@ def read_card(text: str | bytes, where: str) -> Card:
     Raises:
         ArtefactError: no JSON, a schema version this release does not know, or a field that is missing or wrong.
     """
-    try:
-        raw = json.loads(text)
-    except ValueError as error:
-        raise ArtefactError(f"is not JSON ({error})", where=where, do="restore the file or tune again") from None
+    raw = read_json(text, where, ArtefactError)
     version = raw.get("version") if isinstance(raw, Mapping) else None
     if version != VERSION:
         newer = isinstance(version, int) and version > VERSION
         do = "install a newer promptgraft" if newer else "is this a promptgraft artefact?"
-        raise ArtefactError(f"schema version {version!r}, this release reads version {VERSION}", where=where, do=do)
+        raise ArtefactError(
+            f"schema version {_shown(version)}, this release reads version {VERSION}", where=where, do=do
+        )
     try:
         return Card.model_validate_json(text)
     except ValidationError as error:
@@ -233,7 +237,13 @@ def _first_mistake(error: ValidationError) -> str:
     mistakes = error.errors(include_url=False)
     first = mistakes[0]
     more = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
-    return f"{'.'.join(map(str, first['loc'])) or 'card'}: {first['msg']}{more}"
+    place = ".".join(map(str, first["loc"])) or "card"
+    return f"{_shown(place)}: {visible(first['msg'])}{more}"
+
+
+def _shown(value: object) -> str:
+    """A value of someone's card, short and harmless."""
+    return visible(str(value))[:LONGEST_SHOWN]
 
 
 def schema() -> str:

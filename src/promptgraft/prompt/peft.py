@@ -20,18 +20,22 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from promptgraft.errors import ArtefactError
-from promptgraft.prompt import atomic
+from promptgraft.prompt import atomic, files
 from promptgraft.prompt.artefact import Artefact, other_backbone
-from promptgraft.prompt.card import BackboneCard, Card, PromptCard, TaskCard, read_card
+from promptgraft.prompt.card import NO_READOUT, BackboneCard, Card, PromptCard, TaskCard, read_card
+from promptgraft.prompt.files import LIMITS
 from promptgraft.prompt.prompt import Prompt
-from promptgraft.prompt.tensors import check_finite, load_tensors, plain, reason, remedy, tensor_hash
+from promptgraft.prompt.tensors import check_finite, check_numbers, load_tensors, plain, reason, remedy, tensor_hash
+from promptgraft.untrusted import read_bytes, read_json, visible
 
 CONFIG, TENSORS, OURS = "adapter_config.json", "adapter_model.safetensors", "promptgraft.json"
 WEIGHT, BIAS = "base_model.classifier.weight", "base_model.classifier.bias"
 TYPES = {"PROMPT_TUNING": "shallow", "PREFIX_TUNING": "deep"}
 # Families whose classification model in transformers is pooler -> dropout -> one linear layer.
 LINEAR_HEADS = ("bert", "albert")
-NO_READOUT = "none"
+WITHOUT = "delete it to import the adapter without it"
+LARGEST_JSON = 16 << 20
+"""Bytes, as of a card."""
 FORM = ("num_virtual_tokens", "token_dim", "num_layers")
 
 
@@ -81,10 +85,15 @@ def import_peft(folder: str | Path, backbone: BackboneCard, task: TaskCard | Non
     """
     folder = Path(folder)
     config = _read_config(folder)
-    tensors = load_tensors(folder / TENSORS)
+    tensors = load_tensors(folder / TENSORS, LIMITS[files.TENSORS])
     check_finite(tensors, str(folder / TENSORS))
-    prompt = Prompt(_from_rows(tensors, config, folder), "peft")
+    values = _from_rows(tensors, config, folder)
+    check_numbers("prompt_embeddings", values, str(folder / TENSORS))
+    prompt = Prompt(values, "peft")
+    _check_head(tensors, folder / TENSORS)
     card = _own_card(folder, tensors)
+    if card is not None and card.prompt != PromptCard.of(prompt):
+        raise ArtefactError("does not describe the adapter beside it", where=folder / OURS, do=WITHOUT)
     if card is not None and card.backbone.fingerprint != backbone.fingerprint:
         raise other_backbone(card, backbone.fingerprint, backbone.name, where=str(folder))
     if card is None:
@@ -117,11 +126,20 @@ def _from_rows(tensors: Mapping[str, Tensor], config: Mapping[str, Any], folder:
     length, width, layers = (int(config[key]) for key in FORM)
     deep = TYPES[config["peft_type"]] == "deep"
     want = (length, width * layers * 2 if deep else width)
-    if rows is None or tuple(rows.shape) != want:
+    if rows is None or tuple(rows.shape) != want or 0 in want:
         found = "no prompt_embeddings" if rows is None else f"prompt_embeddings {list(rows.shape)}"
         what = f"holds {found}, {CONFIG} says {list(want)}"
         raise ArtefactError(what, where=folder / TENSORS, do="only prompts of encoders can be imported")
     return rows.view(length, layers, 2, width).permute(1, 2, 0, 3).contiguous() if deep else rows
+
+
+def _check_head(tensors: Mapping[str, Tensor], where: Path) -> None:
+    """An ArtefactError where there is half a classifier, or one that is no linear layer."""
+    weight, bias = tensors.get(WEIGHT), tensors.get(BIAS)
+    if weight is None and bias is None:
+        return
+    if weight is None or bias is None or weight.ndim != 2 or bias.shape != weight.shape[:1] or 0 in weight.shape:
+        raise ArtefactError("its classifier is no linear layer", where=where, do="save it with PEFT again")
 
 
 def _head(artefact: Artefact) -> dict[str, Tensor]:
@@ -183,15 +201,16 @@ def _write(folder: Path, tensors: Mapping[str, Tensor], pages: Mapping[str, obje
 
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        found = config["peft_type"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        what = f"is missing or cannot be read ({type(error).__name__})"
-        raise ArtefactError(what, where=path, do="name the folder that PEFT's save_pretrained wrote") from None
+    if not path.exists():
+        raise ArtefactError("is missing", where=path, do="name the folder that PEFT's save_pretrained wrote")
+    config = read_json(read_bytes(path, LARGEST_JSON, ArtefactError), path, ArtefactError)
+    found = config.get("peft_type") if isinstance(config, dict) else None
+    if not isinstance(found, str):
+        raise ArtefactError("names no peft_type", where=path, do="name the folder that PEFT's save_pretrained wrote")
     if found not in TYPES:
-        raise ArtefactError(f"is a {found} adapter", where=path, do=f"only {' and '.join(TYPES)} can be imported")
-    if not all(isinstance(config.get(key), int) for key in FORM):
+        what = f"is a {visible(found)} adapter"
+        raise ArtefactError(what, where=path, do=f"only {' and '.join(TYPES)} can be imported")
+    if not all(type(config.get(key)) is int for key in FORM):
         raise ArtefactError(f"lacks one of {', '.join(FORM)}", where=path, do="save it with PEFT again")
     return dict(config)
 
@@ -201,11 +220,10 @@ def _own_card(folder: Path, tensors: Mapping[str, Tensor]) -> Card | None:
     path = folder / OURS
     if not path.is_file():
         return None
-    try:
-        ours = json.loads(path.read_text(encoding="utf-8"))
-        adapter, card = ours["adapter"], json.dumps(ours["card"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ArtefactError("cannot be read", where=path, do="delete it to import the adapter without it") from None
+    ours = read_json(read_bytes(path, LARGEST_JSON, ArtefactError), path, ArtefactError)
+    if not isinstance(ours, dict) or not {"adapter", "card"} <= ours.keys():
+        raise ArtefactError("is not what export wrote", where=path, do=WITHOUT)
+    adapter, card = ours["adapter"], json.dumps(ours["card"])
     if adapter != tensor_hash(tensors):
         warnings.warn(f"{path}: the adapter was changed since; its card is not used", stacklevel=3)
         return None

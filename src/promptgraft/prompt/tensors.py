@@ -15,6 +15,16 @@ from torch import Tensor
 
 from promptgraft.errors import ArtefactError
 from promptgraft.prompt import atomic
+from promptgraft.untrusted import check_readable, visible, why
+
+REPAIR = "restore the file or tune again"
+FLOATS = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
+TYPES = FLOATS | {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool}
+"""What a file may hold: the types that every computation here knows."""
+
+LARGEST = 1e6
+"""Of a prompt's and an embedding's values. Trained ones are below a thousand; with far larger ones the squares and sums
+of a forward pass are no longer finite, and every answer is the same."""
 
 
 def tensor_hash(tensors: Mapping[str, Tensor]) -> str:
@@ -27,19 +37,27 @@ def tensor_hash(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def load_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a file.
+def load_tensors(path: Path, limit: int) -> dict[str, Tensor]:
+    """All tensors of a file of at most `limit` bytes.
 
     Raises:
-        ArtefactError: it is missing, damaged or cut short.
+        ArtefactError: it is missing, may not be read, is too large, damaged or cut short, or holds another type of
+            number.
     """
-    if not path.is_file():
-        raise ArtefactError("is missing", where=path, do="restore the file or tune again")
     try:
-        return safetensors.torch.load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        what = f"is damaged or cut short ({reason(error)})"
-        raise ArtefactError(what, where=path, do="restore the file or tune again") from None
+        check_readable(path, limit, ArtefactError)
+        tensors = safetensors.torch.load_file(path)
+    except FileNotFoundError:
+        raise ArtefactError("is missing", where=path, do=REPAIR) from None
+    except OSError as error:
+        raise ArtefactError(f"cannot be read ({why(error)})", where=path) from None
+    except (SafetensorError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        raise ArtefactError(f"is damaged or cut short ({reason(error)})", where=path, do=REPAIR) from None
+    for name, tensor in tensors.items():
+        if tensor.dtype not in TYPES:
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise ArtefactError(f"{visible(name)} is of type {kind}, which is not used here", where=path, do=REPAIR)
+    return tensors
 
 
 def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
@@ -47,7 +65,23 @@ def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
     for name, tensor in tensors.items():
         # By numpy: torch wakes its threads for each of a bank's many small tensors, which takes longer than the look.
         if tensor.is_floating_point() and not np.isfinite(plain(tensor).float().numpy()).all():
-            raise ArtefactError(f"{name} holds values that are not finite", where=where, do="tune again more slowly")
+            what = f"{visible(name)} holds values that are not finite"
+            raise ArtefactError(what, where=where, do="tune again more slowly")
+
+
+def largest(tensor: Tensor) -> float:
+    """The largest distance of a value from zero; 0 where there is no value."""
+    return float(np.abs(plain(tensor).float().numpy()).max(initial=0.0))
+
+
+def check_numbers(name: str, tensor: Tensor, where: str, limit: float = LARGEST) -> None:
+    """An ArtefactError unless a model can compute with the values."""
+    if tensor.dtype not in FLOATS:
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise ArtefactError(f"{name} holds {kind} numbers", where=where, do="tune it again")
+    if not largest(tensor) <= limit:
+        what = f"{name} holds values beyond {limit:,.0f}, with which no model computes"
+        raise ArtefactError(what, where=where, do="tune again more slowly")
 
 
 def plain(tensor: Tensor) -> Tensor:
@@ -58,7 +92,7 @@ def plain(tensor: Tensor) -> Tensor:
 def reason(error: Exception) -> str:
     """The system's own words, on one line."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split())
+    return visible(" ".join(text.split()))
 
 
 def remedy(error: Exception) -> str | None:

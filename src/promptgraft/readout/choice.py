@@ -29,6 +29,7 @@ class Choice:
     reads: ClassVar[Literal["pooled", "tokens"]] = "pooled"
     unit: ClassVar[Literal["row", "word"]] = "row"
     pairs: ClassVar[bool] = False
+    form: ClassVar[Mapping[str, tuple[int | str, ...]]] = {"weight": ("width",)}
     stacks: ClassVar[bool] = False
 
     weight: Float[Tensor, "F"]

@@ -29,7 +29,10 @@ def encode_names(names: Sequence[str]) -> UInt8[Tensor, "N"]:
 
 def decode_names(data: UInt8[Tensor, "N"]) -> tuple[str, ...]:
     """Names from `encode_names`."""
-    return tuple(json.loads(bytes(data.tolist())))
+    names = json.loads(bytes(data.tolist()))
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("these are no names")
+    return tuple(names)
 
 
 def class_indices(labels: Iterable[Label | None], task: Task) -> list[int]:

@@ -42,6 +42,13 @@ class LabelText:
     reads: ClassVar[Literal["pooled", "tokens"]] = "pooled"
     unit: ClassVar[Literal["row", "word"]] = "row"
     pairs: ClassVar[bool] = False
+    form: ClassVar[Mapping[str, tuple[int | str, ...]]] = {
+        "labels": ("bytes",),
+        "embeddings": ("classes", "width"),
+        "delta": ("classes", "width"),
+        "raw_scale": (),
+        "bias": ("classes",),
+    }
     stacks: ClassVar[bool] = True
 
     labels: tuple[str, ...]

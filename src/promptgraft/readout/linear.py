@@ -28,6 +28,11 @@ class Linear:
     reads: ClassVar[Literal["pooled", "tokens"]] = "pooled"
     unit: ClassVar[Literal["row", "word"]] = "row"
     pairs: ClassVar[bool] = True
+    form: ClassVar[Mapping[str, tuple[int | str, ...]]] = {
+        "labels": ("bytes",),
+        "weight": ("classes", "width"),
+        "bias": ("classes",),
+    }
     stacks: ClassVar[bool] = True
 
     labels: tuple[str, ...]

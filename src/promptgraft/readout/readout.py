@@ -31,6 +31,8 @@ class Readout(Protocol):
         reads: `pooled` (one vector a sequence) or `tokens` (one a token).
         unit: what scores and gold labels are counted in.
         pairs: whether it can read separately encoded pairs (features |u-v|, u*v).
+        form: shape of every tensor of `state()`, of which `load` relies: numbers, and the names of sizes: `classes`,
+            `width` of the features, `bytes` of the class names in `labels`.
         stacks: whether one of it can stand for many: a dataclass whose `scores` and `loss` take a leading axis of
             models, features `[K, B, F]` and gold `[K, B]`, once all of its tensors have one.
     """
@@ -40,6 +42,7 @@ class Readout(Protocol):
     reads: ClassVar[Literal["pooled", "tokens"]]
     unit: ClassVar[Literal["row", "word"]]
     pairs: ClassVar[bool]
+    form: ClassVar[Mapping[str, tuple[int | str, ...]]]
     stacks: ClassVar[bool]
 
     @classmethod

@@ -33,6 +33,7 @@ class Regression:
     reads: ClassVar[Literal["pooled", "tokens"]] = "pooled"
     unit: ClassVar[Literal["row", "word"]] = "row"
     pairs: ClassVar[bool] = True
+    form: ClassVar[Mapping[str, tuple[int | str, ...]]] = {"weight": ("width",), "bias": (), "moments": (2,)}
     stacks: ClassVar[bool] = True
 
     weight: Float[Tensor, "*K F"]

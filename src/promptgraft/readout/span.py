@@ -36,6 +36,7 @@ class Span:
     reads: ClassVar[Literal["pooled", "tokens"]] = "tokens"
     unit: ClassVar[Literal["row", "word"]] = "row"
     pairs: ClassVar[bool] = False
+    form: ClassVar[Mapping[str, tuple[int | str, ...]]] = {"weight": (2, "width")}
     stacks: ClassVar[bool] = False
 
     weight: Float[Tensor, "2 H"]

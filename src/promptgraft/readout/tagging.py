@@ -35,6 +35,11 @@ class Tagging:
     reads: ClassVar[Literal["pooled", "tokens"]] = "tokens"
     unit: ClassVar[Literal["row", "word"]] = "word"
     pairs: ClassVar[bool] = False
+    form: ClassVar[Mapping[str, tuple[int | str, ...]]] = {
+        "labels": ("bytes",),
+        "weight": ("classes", "width"),
+        "bias": ("classes",),
+    }
     stacks: ClassVar[bool] = False
 
     labels: tuple[str, ...]

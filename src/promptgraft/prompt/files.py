@@ -1,0 +1,14 @@
+"""The files of an artefact's folder, and how large each may be: artefacts come from anyone."""
+
+from __future__ import annotations
+
+from typing import Final
+
+CARD: Final = "card.json"
+TENSORS: Final = "prompt.safetensors"
+WEIGHTS: Final = "weights.safetensors"
+README: Final = "README.md"
+LIMITS: Final = {CARD: 16 << 20, TENSORS: 1 << 30, WEIGHTS: 16 << 30, README: 16 << 20}
+"""Bytes of each. A card of a hundred thousand labels has some ten million, so has its page; a prompt and readout of as
+many labels for a model 1,024 wide has 800 million; a tuned model of four billion parameters in fp32 has 16 GiB."""
+FILES: Final = tuple(LIMITS)

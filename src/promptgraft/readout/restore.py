@@ -1,0 +1,103 @@
+"""A readout from what was kept of it, checked against what its card promises: artefacts come from anyone."""
+
+from __future__ import annotations
+
+from promptgraft.errors import ArtefactError, unknown
+from promptgraft.model.backbone import Backbone
+from promptgraft.prompt.artefact import Artefact
+from promptgraft.prompt.card import NO_READOUT, Card
+from promptgraft.prompt.tensors import check_numbers
+from promptgraft.readout.classes import decode_names
+from promptgraft.readout.features import feature_width
+from promptgraft.readout.readout import READOUTS, Readout, find
+from promptgraft.untrusted import visible
+
+LARGEST = 1e15
+"""Of a readout's weights: their squares and sums are still finite in fp32."""
+DO = "tune it again"
+
+
+def restore(artefact: Artefact, backbone: Backbone | None = None) -> Readout:
+    """The readout of an artefact.
+
+    Args:
+        backbone: which it will read; None: any that its tensors agree on.
+    Raises:
+        ArtefactError: there is no such readout, it cannot read the task's kind, or its tensors are not those of so many
+            labels and such features.
+    """
+    card, where = artefact.card, f"the readout of {artefact.card.task.name!r}"
+    kind = _kind(card, where)
+    sizes = {"classes": len(card.task.labels)}
+    if backbone is not None:
+        sizes["width"] = feature_width(backbone.hidden, card.encoding) if kind.reads == "pooled" else backbone.hidden
+    _check_shapes(artefact, kind, sizes, where)
+    if "labels" in kind.form and _names(artefact, where) != tuple(card.task.labels):
+        raise ArtefactError("its labels are not those of its card", where=where, do=DO)
+    return kind.load(artefact.readout)
+
+
+def check_artefact(artefact: Artefact, backbone: Backbone | None = None) -> None:
+    """Make sure that an artefact is what its card says, and fits a backbone where one is given.
+
+    Raises:
+        ArtefactError: it is not.
+    """
+    if backbone is not None:
+        check_fits(artefact, backbone)
+    if artefact.card.readout != NO_READOUT:
+        restore(artefact, backbone)
+
+
+def check_fits(artefact: Artefact, backbone: Backbone) -> None:
+    """Make sure that prompt and task embeddings are as wide as a backbone.
+
+    Raises:
+        ArtefactError: they are not.
+    """
+    where, form = f"the prompt of {artefact.card.task.name!r}", artefact.card.prompt
+    if form is not None:
+        deep = (backbone.layers, backbone.hidden)
+        if (form.layers, form.width) != (deep if form.depth == "deep" else (None, backbone.embedding_width)):
+            raise ArtefactError(f"is not as wide or as deep as {backbone.name}", where=where, do=DO)
+    if any(len(vector) != backbone.hidden for vector in artefact.embeddings.values()):
+        raise ArtefactError(f"its task embeddings are not as wide as {backbone.name}", where=where, do=DO)
+
+
+def _kind(card: Card, where: str) -> type[Readout]:
+    """The readout that the card names, if it can read the card's task."""
+    import promptgraft.readout.all  # noqa: F401
+
+    if card.readout not in READOUTS:
+        raise unknown("readout", card.readout, READOUTS, ArtefactError)
+    kind = find(card.readout)
+    if card.task.kind not in kind.kinds:
+        raise ArtefactError(f"{card.readout!r} cannot read a {card.task.kind} task", where=where, do=DO)
+    if card.encoding != "cross" and not kind.pairs:
+        raise ArtefactError(f"{card.readout!r} cannot read pairs encoded {card.encoding}", where=where, do=DO)
+    return kind
+
+
+def _check_shapes(artefact: Artefact, kind: type[Readout], sizes: dict[str, int], where: str) -> None:
+    """An ArtefactError unless the tensors are those of the readout's form, of one size each."""
+    if artefact.readout.keys() != kind.form.keys():
+        found, wanted = (", ".join(sorted(names)) or "none" for names in (artefact.readout, kind.form))
+        raise ArtefactError(f"has the tensors {visible(found)}, not {wanted}", where=where, do=DO)
+    if "classes" in {size for shape in kind.form.values() for size in shape} and not sizes["classes"]:
+        raise ArtefactError("its card has no labels", where=where, do=DO)
+    for name, shape in kind.form.items():
+        tensor = artefact.readout[name]
+        if name != "labels":
+            check_numbers(name, tensor, where, LARGEST)
+        known = dict(zip(shape, tensor.shape, strict=False)) | sizes
+        expected = [known.get(size, 0) if isinstance(size, str) else size for size in shape]
+        if list(tensor.shape) != expected or 0 in expected:
+            raise ArtefactError(f"its {name} is {list(tensor.shape)}, not {expected}", where=where, do=DO)
+        sizes |= {size: length for size, length in known.items() if isinstance(size, str)}
+
+
+def _names(artefact: Artefact, where: str) -> tuple[str, ...]:
+    try:
+        return decode_names(artefact.readout["labels"])
+    except (ValueError, TypeError, RecursionError):
+        raise ArtefactError("its labels cannot be read", where=where, do=DO) from None
