@@ -21,6 +21,9 @@ SHOWN = 12
 QUOTED = 80
 """Characters of a value that a line quotes."""
 
+SPACES = "\u00a0\u3000"
+"""Spaces that do not end a line, though Python does not call them printable."""
+
 
 class PromptgraftError(Exception):
     """Base of all errors a user can cause; `str()` is the one line to print.
@@ -84,9 +87,15 @@ def listed(names: Sequence[str]) -> str:
 
 def quoted(value: object) -> str:
     """A value in quotes, its control characters as escapes; of a long one the beginning."""
-    return repr(shortened(str(value)))
+    text = str(value)
+    return repr(text if len(text) <= QUOTED else text[: QUOTED - 3] + "...")
 
 
 def shortened(text: str) -> str:
-    """A text, or the beginning of a long one."""
-    return text if len(text) <= QUOTED else text[: QUOTED - 3] + "..."
+    """A text on one line, or the beginning of a long one; what is neither a letter nor a mark as escapes."""
+    short = text if len(text) <= QUOTED else text[: QUOTED - 3] + "..."
+    return "".join(c if c.isprintable() or c in SPACES else _escape(c) for c in short)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")

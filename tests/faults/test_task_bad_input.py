@@ -57,7 +57,7 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
     ),
     "open quote": (
         {"a.csv": 'text,label\nx,a\n"never closed,b\nz,a\n'},
-        "{}/a.csv:3: broken row (unexpected end of data);"
+        "{}/a.csv:3: broken row (unexpected end of data; separated by commas);"
         ' double the quotes inside a field, and put it in quotes: "a ""b"" c"',
     ),
     "column twice": (

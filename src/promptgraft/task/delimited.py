@@ -80,16 +80,19 @@ def dialect(source: Source, told: str | None, own: str) -> tuple[str, list[Line]
     lines, problem = tried(source, own)
     if rectangular(lines):
         return own, lines, []
-    for other in DELIMITERS:
-        if other != own and other in source.text.lstrip().partition("\n")[0]:
-            found, _ = tried(source, other)
-            if rectangular(found):
-                return other, found, [by + word(other)]
+    first = source.text.lstrip().partition("\n")[0]
+    others = [other for other in DELIMITERS if other != own and other in first]
+    for other in others:
+        found, _ = tried(source, other)
+        if rectangular(found):
+            return other, found, [by + word(other)]
     if own == "\t" and (problem is not None or not even(lines)):
         plain = source.lines(own, csv.QUOTE_NONE)
-        if even(plain):
+        if even(plain) and not (others and own not in first):
             note = f"{source.path.name}: its quotes do not pair, so they were read as plain characters"
             return own, plain, [note]
+    if problem is not None and others and own not in first:
+        own, (lines, problem) = others[0], tried(source, others[0])
     if problem is not None:
         raise problem
     return own, lines, []
@@ -136,7 +139,8 @@ def numbered(reader: Any, path: Path, first: int) -> Iterator[Line]:
             start = reader.line_num + first
     except csv.Error as error:
         do = 'double the quotes inside a field, and put it in quotes: "a ""b"" c"'
-        raise TaskError(f"broken row ({error})", where=f"{path}:{start}", do=do) from None
+        by = word(reader.dialect.delimiter)
+        raise TaskError(f"broken row ({error}; separated by {by})", where=f"{path}:{start}", do=do) from None
 
 
 def made_names(lines: list[Line]) -> list[str]:

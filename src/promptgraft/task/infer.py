@@ -10,7 +10,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from promptgraft.errors import TaskError, listed, quoted
+from promptgraft.errors import TaskError, listed, quoted, shortened
 from promptgraft.task.multilabel import NO_KIND, many_hot
 from promptgraft.task.names import ANSWERS, CHOICES, CLASSES, CONTEXTS, IDS, LABELS, PAIRS, TAGS, TEXTS, WORDS
 from promptgraft.task.table import Columns, Row
@@ -249,7 +249,7 @@ def find_label(rows: Sequence[Row], taken: Sequence[str | None], where: str) -> 
     if len(flags) > 1:
         shown = listed([quoted(name) for name in flags])
         what = f"{len(flags)} columns hold only 0 and 1 ({shown}); {NO_KIND}"
-        raise TaskError(what, where=where, do=f"choose one of them with --label-column {flags[0]}")
+        raise TaskError(what, where=where, do=f"choose one of them with --label-column {shortened(flags[0])}")
     text = pick(TEXTS, first)
     counts = {n: distinct(rows, n) for n in first if n != text and n.strip().lower() not in IDS}
     numbers = [name for name in counts if all(is_number(row.get(name)) for row, _ in rows)]
