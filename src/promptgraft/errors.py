@@ -85,6 +85,12 @@ def listed(names: Sequence[str]) -> str:
     return (", ".join(map(shortened, names[:SHOWN])) or "none") + more
 
 
+def listed_quoted(names: Sequence[str]) -> str:
+    """Names in quotes with commas, the first dozen of many."""
+    more = f" ... and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(map(quoted, names[:SHOWN])) + more
+
+
 def quoted(value: object) -> str:
     """A value in quotes, its control characters as escapes; of a long one the beginning."""
     text = str(value)

@@ -81,6 +81,14 @@ def check_readable(path: Path, limit: int, error: type[PromptgraftError]) -> Non
         pass
 
 
+def at_home(path: str | Path) -> Path:
+    """The path with `~` as the home folder it names; of a user who is not known it stays as it is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def why(problem: OSError) -> str:
     """What an operating system's error says, in a few words: 'permission denied', 'no such file or directory'."""
     return (problem.strerror or str(problem)).lower()

@@ -112,8 +112,18 @@ def test_a_json_file_of_lines_and_a_jsonl_file_of_one_list(tmp_path: Path) -> No
     assert whole.notes == ("b.jsonl: one JSON list, not one object a line",)
 
 
-def test_rows_that_quotes_may_have_joined_are_said(tmp_path: Path) -> None:
-    (tmp_path / "a.tsv").write_text('text\tlabel\n"Hello\t1\nhe said"\t0\nfine\t1\n')
-    assert read_table(tmp_path / "a.tsv").notes == (
-        "a.tsv: 1 rows hold line ends in quotes (first: line 2); if quotes are plain characters there, double them",
-    )
+@pytest.mark.parametrize(("file", "mark"), [("a.tsv", "\t"), ("a.csv", ","), ("a.csv", ";")])
+def test_rows_that_quotes_may_have_joined_are_said(file: str, mark: str, tmp_path: Path) -> None:
+    content = 'text\tlabel\n"Hello\t1\nhe said"\t0\nfine\t1\n'.replace("\t", mark)
+    (tmp_path / file).write_text(content)
+    joined = "1 row with line ends in quotes (first: line 2); if quotes are plain characters there, double them"
+    assert f"{file}: {joined}" in read_table(tmp_path / file).notes
+    (tmp_path / file).write_text(f'text{mark}label\n"one\ntwo"{mark}1\nfine{mark}0\n')
+    assert not any("line ends" in note for note in read_table(tmp_path / file).notes)
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+def test_the_error_of_a_damaged_table_names_the_delimiter_of_its_header(ending: str, tmp_path: Path) -> None:
+    (tmp_path / f"a.{ending}").write_text('"text";"label"\n"fine";"good"\n"po"or";"bad"\n')
+    with pytest.raises(TaskError, match=rf"a\.{ending}:3: broken row \(.*; separated by semicolons\)"):
+        read_table(tmp_path / f"a.{ending}")

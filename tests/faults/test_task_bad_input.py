@@ -348,6 +348,9 @@ def test_notes_and_errors_stay_short_whatever_the_file_holds(tmp_path: Path) -> 
     (tmp_path / "twice.csv").write_text(f"{header},{'y' * 1000},{'y' * 1000}\n")
     with pytest.raises(TaskError, match=r"^.{0,300}stands twice.{0,300}$"):
         load_task(tmp_path / "twice.csv")
+    (tmp_path / "wider.csv").write_text(",".join(map(str, range(100_001))) + "\n")
+    with pytest.raises(TaskError, match=r"wider\.csv:1: 100,001 columns; at most 100,000 are read"):
+        load_task(tmp_path / "wider.csv")
     rows = "".join(f"text {n},class number {n % 5000}\n" for n in range(10_000))
     (tmp_path / "many.csv").write_text("text,label\n" + rows)
     assert max(map(len, load_task(tmp_path / "many.csv").notes)) < 2000

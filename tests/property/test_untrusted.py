@@ -11,8 +11,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promptgraft.errors import TaskError
-from promptgraft.untrusted import HIDDEN, JOINERS, LONGEST_NAME, file_name, read_bytes, read_json, read_toml, visible
+from promptgraft.bank.bank import open_bank
+from promptgraft.errors import BankError, ModelError, TaskError
+from promptgraft.model.catalog import resolve
+from promptgraft.untrusted import (
+    HIDDEN,
+    JOINERS,
+    LONGEST_NAME,
+    at_home,
+    file_name,
+    read_bytes,
+    read_json,
+    read_toml,
+    visible,
+)
 
 
 @given(st.text())
@@ -81,3 +93,12 @@ def test_only_regular_files_within_the_limit_are_read(tmp_path: Path) -> None:
     ]:
         with pytest.raises(TaskError, match=message):
             read_bytes(path, 4, TaskError)
+
+
+def test_the_home_of_an_unknown_user_is_a_plain_path() -> None:
+    assert at_home("~nosuchuser-at-all/x") == Path("~nosuchuser-at-all/x")
+    assert at_home("~/x") == Path.home() / "x"
+    with pytest.raises(BankError, match="~nosuchuser-at-all"):
+        open_bank("~nosuchuser-at-all/bank")
+    with pytest.raises(ModelError, match="~nosuchuser-at-all"):
+        resolve("~nosuchuser-at-all/model")

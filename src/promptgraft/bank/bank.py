@@ -18,7 +18,7 @@ from promptgraft.errors import ArtefactError, BankError, PromptgraftError, unkno
 from promptgraft.prompt import atomic
 from promptgraft.prompt.card import Card, read_card
 from promptgraft.prompt.files import CARD, LIMITS
-from promptgraft.untrusted import file_name, read_bytes, why
+from promptgraft.untrusted import at_home, file_name, read_bytes, why
 
 if TYPE_CHECKING:  # a bank is opened and listed without loading torch
     from promptgraft.prompt.artefact import Artefact
@@ -269,7 +269,7 @@ def open_bank(path: str | Path, *, create: bool = False, check: Check | None = N
     """
     if str(path) in STARTER_NAMES:
         return _starter(check)
-    folder = Path(path).expanduser()
+    folder = at_home(path)
     if create and not folder.exists():
         _create(folder)
     if not folder.is_dir():

@@ -14,6 +14,7 @@ from typing import Any
 from promptgraft.errors import ModelError, PromptgraftError, unknown
 from promptgraft.model.home import models
 from promptgraft.model.resolved import Pooling, Resolved
+from promptgraft.untrusted import at_home
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def resolve(name_or_path: str | Path) -> Resolved:
     entry = entries().get(str(name_or_path))
     if entry:
         return _from_entry(entry)
-    folder = Path(name_or_path).expanduser()
+    folder = at_home(name_or_path)
     if folder.is_dir():
         return _from_folder(folder, str(name_or_path))
     cached = _hub_cached(str(name_or_path))

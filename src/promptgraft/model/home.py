@@ -7,11 +7,13 @@ from pathlib import Path
 
 import platformdirs
 
+from promptgraft.untrusted import at_home
+
 
 def home() -> Path:
     """`$PROMPTGRAFT_HOME`, else the platform's cache folder for promptgraft; it need not exist yet."""
     chosen = os.environ.get("PROMPTGRAFT_HOME")
-    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("promptgraft", appauthor=False)
+    return at_home(chosen) if chosen else platformdirs.user_cache_path("promptgraft", appauthor=False)
 
 
 def models() -> Path:

@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from promptgraft.errors import TaskError, listed, quoted
+from promptgraft.errors import TaskError, listed_quoted, quoted
+from promptgraft.task.compare import count_rows
 from promptgraft.task.names import USUAL
 from promptgraft.task.table import Row
 
 OWN = {"csv": ",", "tsv": "\t"}
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+MOST_COLUMNS = 100_000
+"""More are no table of texts; each is looked at several times to tell what it holds."""
 Line = tuple[list[str], int]
 """The fields of a row, and the line of the file it starts on."""
 
@@ -53,10 +56,12 @@ def read_delimited(text: str, path: Path, ending: str, header: bool = True) -> t
             return [], notes
         names, rows = (lines[0][0], lines[1:]) if header else (made_names(lines), lines)
         refuse_twice(names, f"{path}:{lines[0][1]}")
+        if len(names) > MOST_COLUMNS:
+            what = f"{len(names):,} columns; at most {MOST_COLUMNS:,} are read"
+            raise TaskError(what, where=f"{path}:{lines[0][1]}", do="keep those of the task")
         if header and not any(name.strip().lower() in USUAL for name in names):
             notes.append(header_note(path, names))
-        if delimiter == "\t" and not notes:
-            notes.extend(joined_rows(source, rows, len(names)))
+        notes.extend(joined_rows(source, rows, len(names), delimiter))
     return [(named(names, values, f"{path}:{line}", delimiter), line) for values, line in rows], notes
 
 
@@ -121,11 +126,11 @@ def word(delimiter: str) -> str:
     return DELIMITERS.get(delimiter, quoted(delimiter))
 
 
-def joined_rows(source: Source, rows: list[Line], width: int) -> Iterator[str]:
-    """A note where the quotes of a tsv may have joined rows: without quoting, too, every line has as many fields."""
+def joined_rows(source: Source, rows: list[Line], width: int, delimiter: str) -> Iterator[str]:
+    """A note where quotes may have joined rows: without quoting, too, every line has as many fields."""
     joined = [line for values, line in rows if any("\n" in value or "\r" in value for value in values)]
-    if joined and all(len(values) == width for values, _ in source.lines("\t", csv.QUOTE_NONE)):
-        count = f"{len(joined)} rows hold line ends in quotes (first: line {joined[0]})"
+    if joined and all(len(values) == width for values, _ in source.lines(delimiter, csv.QUOTE_NONE)):
+        count = f"{count_rows(len(joined))} with line ends in quotes (first: line {joined[0]})"
         yield f"{source.path.name}: {count}; if quotes are plain characters there, double them"
 
 
@@ -160,7 +165,7 @@ def refuse_twice(names: list[str], where: str) -> None:
 
 def header_note(path: Path, names: list[str]) -> str:
     """That the first line was taken for the names of the columns, though none of them is a usual one."""
-    shown = listed([quoted(name) for name in names])
+    shown = listed_quoted(names)
     return f"{path.name}: its first line was taken for the names of the columns: {shown} (if it is a row: --no-header)"
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from promptgraft.errors import TaskError, listed, quoted
+from promptgraft.errors import TaskError, listed_quoted, quoted
 from promptgraft.task.infer import missing, no_column
 from promptgraft.task.table import Row
 from promptgraft.task.task import Answers, Example, Kind
@@ -137,7 +137,7 @@ def chosen(cells: Cells) -> Example:
     if len(choices) < 2:
         raise cells.error(f"{len(choices)} choices", "give two or more")
     if label is not None and label not in choices:
-        shown = listed([quoted(choice) for choice in choices])
+        shown = listed_quoted(choices)
         raise cells.error(
             f"the label {quoted(label)} is not among the choices ({shown})", "write the right choice's text"
         )

@@ -10,7 +10,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from promptgraft.errors import TaskError, listed, quoted, shortened
+from promptgraft.errors import TaskError, listed, listed_quoted, quoted, shortened
 from promptgraft.task.multilabel import NO_KIND, many_hot
 from promptgraft.task.names import ANSWERS, CHOICES, CLASSES, CONTEXTS, IDS, LABELS, PAIRS, TAGS, TEXTS, WORDS
 from promptgraft.task.table import Columns, Row
@@ -64,8 +64,9 @@ def infer_columns(given: Columns, kind: Kind | None, rows: Sequence[Row], where:
     if not guessed:
         return columns, []
     note = f"columns inferred: {', '.join(f'{role} = {quoted(name)}' for role, name in guessed.items())}"
-    unused = [quoted(name) for name in names if name not in columns.named().values()]
-    return columns, [note + (f" (not used: {listed(unused)})" if unused else "")]
+    used = set(columns.named().values())
+    unused = [name for name in names if name not in used]
+    return columns, [note + (f" (not used: {listed_quoted(unused)})" if unused else "")]
 
 
 def refuse_two_roles(columns: Columns, where: str) -> None:
@@ -233,7 +234,7 @@ def needed(names: Sequence[str], row: dict[str, Any], what: str, where: str) -> 
 
 def undecided(what: str, why: str, row: dict[str, Any], where: str) -> TaskError:
     """The error for a role that no column plainly plays."""
-    columns = listed([quoted(name) for name in row])
+    columns = listed_quoted(list(row))
     do = "name it with --text-column, --pair-column or --label-column, or in task.toml"
     return TaskError(f"cannot tell which column holds {what} ({why}; its columns: {columns})", where=where, do=do)
 
@@ -247,7 +248,7 @@ def find_label(rows: Sequence[Row], taken: Sequence[str | None], where: str) -> 
         return named
     flags = many_hot(rows, taken)
     if len(flags) > 1:
-        shown = listed([quoted(name) for name in flags])
+        shown = listed_quoted(flags)
         what = f"{len(flags)} columns hold only 0 and 1 ({shown}); {NO_KIND}"
         raise TaskError(what, where=where, do=f"choose one of them with --label-column {shortened(flags[0])}")
     text = pick(TEXTS, first)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from promptgraft.errors import listed, quoted
+from promptgraft.errors import listed_quoted
 from promptgraft.task.names import IDS
 from promptgraft.task.table import Columns, Row, Table
 from promptgraft.task.task import Kind
@@ -21,11 +21,11 @@ def multilabel_notes(kind: Kind, columns: Columns, train: Table, labels: Collect
     joined = [label for label in labels if is_joined(label, labels)]
     notes = []
     if joined:
-        shown = listed([quoted(label) for label in joined])
+        shown = listed_quoted(joined)
         notes.append(f"labels that join others are classes of their own: {shown}; {NO_KIND}")
     flags = many_hot(train.rows, taken=(columns.text, columns.pair))
     if columns.label in flags and len(flags) > 1:
-        others = listed([quoted(name) for name in flags if name != columns.label])
+        others = listed_quoted([name for name in flags if name != columns.label])
         notes.append(f"further columns of 0 and 1 are not used: {others}; {NO_KIND}")
     return notes
 

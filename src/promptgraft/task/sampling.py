@@ -100,7 +100,8 @@ def cut(examples: Sequence[Example], share: float, seed: int) -> tuple[tuple[Exa
     taken: set[int] = set()
     for name, rows in strata(examples).items():
         count = max(round(share * len(rows)), int(len(rows) >= 3))
-        taken.update(order(rows, seed, name)[:count])
+        if count:
+            taken.update(order(rows, seed, name)[:count])
     part, rest = divide(examples, taken)
     return rest, part
 

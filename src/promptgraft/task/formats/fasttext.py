@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from promptgraft.task.content import text_lines
 from promptgraft.task.formats.contract import Content, Count, Format, Reading
 from promptgraft.task.formats.votes import single
 from promptgraft.task.table import Columns, Row
 
 PREFIX = "__label__"
+LABEL = re.compile(PREFIX + r"(\S*)\s*")
 COMMENT = "__comment__"
 
 
@@ -26,12 +29,11 @@ def read(content: Content) -> Reading:
             continue
         text, comment, _ = line.partition(COMMENT)
         count.add("comments, not used", int(bool(comment)))
-        labels = []
-        while text.startswith(PREFIX):
-            label, _, text = text.removeprefix(PREFIX).partition(" ")
-            labels.append(label)
-            text = text.lstrip()
-        rows.append(({"text": text.strip(), "label": single(labels, count)}, n))
+        labels, at = [], 0
+        while found := LABEL.match(text, at):
+            labels.append(found[1])
+            at = found.end()
+        rows.append(({"text": text[at:].strip(), "label": single(labels, count)}, n))
     return Reading(rows, Columns(text="text", label="label"), notes=count.notes())
 
 
