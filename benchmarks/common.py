@@ -55,7 +55,7 @@ from promptgraft.model.load import load_backbone
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.init import Init, initial
 from promptgraft.prompt.reparam import parameterise
-from promptgraft.readout.readout import find
+from promptgraft.readout.all import find
 from promptgraft.task.task import Example, Task
 from promptgraft.train.data import make_data
 from promptgraft.train.loop import train

@@ -45,7 +45,8 @@ from promptgraft.model.resolved import Resolved
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.init import Init, initial
 from promptgraft.prompt.reparam import parameterise
-from promptgraft.readout.readout import find, on_device
+from promptgraft.readout.all import find
+from promptgraft.readout.readout import on_device
 from promptgraft.task.task import Example, Task
 from promptgraft.train.data import make_data
 from promptgraft.train.loop import train

@@ -21,7 +21,7 @@ import torch
 from common import BATCH, DEFAULT, PROMPT, SST2, Row, Seconds, Turn
 
 from promptgraft.prompt.init import Init, initial
-from promptgraft.readout.readout import find
+from promptgraft.readout.all import find
 from promptgraft.task.task import Example, Task
 from promptgraft.train.predict import answer_packed, stacked
 from promptgraft.train.run import Tuned

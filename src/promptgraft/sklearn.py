@@ -16,7 +16,7 @@ from sklearn.utils.validation import assert_all_finite, check_consistent_length,
 
 from promptgraft.api import Outcome, transfer, tune
 from promptgraft.engine.predictor import Predictor
-from promptgraft.method.method import find
+from promptgraft.method.all import find
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.load import load_backbone
 from promptgraft.task.sampling import cut

@@ -72,7 +72,12 @@ NAMES: dict[str, tuple[tuple[str, ...], int, str]] = {
     ),
     "two ways to say the seed": (("--seed", "1", "--seeds", "3"), 2, "--seed and --seeds are both given; keep one"),
     "seeds": (("--seeds", "many"), 2, "--seeds 'many' is no number; write --seeds 5 or --seeds 1,5,9"),
-    "rate": (("--rate", "-1"), 2, "rate -1.0: Input should be greater than or equal to 0"),
+    "label map": (
+        ("--method", "zero-shot", "--label-map", "positive"),
+        2,
+        "option label-map='positive' of zero-shot: label map entry 'positive' has no '='",
+    ),
+    "readout": (("--readout", "lable-text"), 2, "option readout='lable-text' of prompt-tuning: unknown readout"),
 }
 
 
@@ -80,7 +85,7 @@ NAMES: dict[str, tuple[tuple[str, ...], int, str]] = {
 def test_names_and_values_that_do_not_exist(case: str, pg: Command, reviews: Path, splade_tiny: Path) -> None:
     words, status, line = NAMES[case]
     model = () if "--model" in words else ("--model", splade_tiny)
-    said = pg("tune", reviews, *model, "--out", "never", *words)
+    said = pg("tune", reviews, *model, "--out", "never", "--quiet", *words)  # a slow machine tells how far it is
     assert said.err.startswith(f"promptgraft: {line}")
     assert said.err.count("\n") == 1
     assert said.status == status
@@ -92,6 +97,8 @@ def test_names_and_values_that_do_not_exist(case: str, pg: Command, reviews: Pat
         (("tunee",), "tune"),
         (("tune", "x", "--modle", "y"), "--model"),
         (("tune", "x", "--model", "y", "--depth", "deeep"), "deep"),
+        (("tune", "x", "--model", "y", "--rate", "-1"), "rate"),
+        (("transfer", "x", "--model", "y", "--weight", "-1"), "weight"),
         (("tune", "x"), "--model"),
     ],
 )

@@ -69,18 +69,19 @@ def test_every_number_of_the_recipe_can_be_given() -> None:
     from promptgraft.cli.options import RecipeOptions
     from promptgraft.train.recipe import Recipe
 
-    assert {field.name for field in dataclasses.fields(RecipeOptions)} == set(Recipe.model_fields)
+    assert {field.name for field in dataclasses.fields(RecipeOptions.group())} == set(Recipe.model_fields)
 
 
 def test_every_option_of_every_method_can_be_given() -> None:
-    import promptgraft.method.all  # noqa: F401
-    from promptgraft.cli.options import MethodOptions, PandaOptions
-    from promptgraft.method.method import METHODS
+    from promptgraft.cli.options import AnyMethod, TransferMethod, TuneMethod
+    from promptgraft.method.all import methods
 
-    given = {
-        field.name.replace("_", "-") for group in (MethodOptions, PandaOptions) for field in dataclasses.fields(group)
-    }
-    assert {option for method in METHODS.values() for option in method.options} <= given
+    for group in (AnyMethod, TransferMethod, TuneMethod):
+        given = {field.name for field in dataclasses.fields(group.group())} - {"method"}
+        assert given == {
+            name for method in methods().values() if group.takes(method) for name in method.options.model_fields
+        }
+    assert all(TuneMethod.takes(method) or TransferMethod.takes(method) for method in methods().values())
 
 
 def test_the_page_is_true(root: Path) -> None:

@@ -81,7 +81,7 @@ from promptgraft.method.job import Job
 from promptgraft.model.load import load_backbone
 from promptgraft.model.packed import PackedBackbone
 from promptgraft.prompt.init import Init, initial
-from promptgraft.readout.readout import find
+from promptgraft.readout.all import find
 from promptgraft.train.recipe import Recipe
 from promptgraft.train.run import Tuned
 from toys import toy_task

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-import promptgraft.measure.all  # noqa: F401
 from promptgraft.errors import UsageError
-from promptgraft.measure.measure import MEASURES, Measure, Source, Target, find
+from promptgraft.measure.all import find, measures
+from promptgraft.measure.measure import Measure, Source, Target
 from promptgraft.measure.task_embedding import embed_task
 from promptgraft.model.backbone import Backbone, Batch, Pooling, Read
 from promptgraft.model.load import load_backbone
@@ -83,7 +83,7 @@ def source(backbone: Backbone, view: Direct, target: Target) -> Source:
     return Source("other", prompt, "mean", {"cls": embed_task(prompt, target, view, "cls")})
 
 
-@pytest.fixture(params=sorted(MEASURES))
+@pytest.fixture(params=sorted(measures()))
 def measure(request: pytest.FixtureRequest) -> Measure:
     return find(request.param)()
 

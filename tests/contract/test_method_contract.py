@@ -12,22 +12,22 @@ from functools import cache
 import pytest
 import torch
 
-import promptgraft.method.all
-import promptgraft.readout.all  # noqa: F401
 from promptgraft.engine.keep import make_artefact
 from promptgraft.engine.local import LocalEngine
 from promptgraft.engine.predictor import Predictor
 from promptgraft.engine.result import Finished
 from promptgraft.engine.store import Store
 from promptgraft.errors import RunError
+from promptgraft.method.all import methods
 from promptgraft.method.job import Job, Source
-from promptgraft.method.method import METHODS
+from promptgraft.method.method import Method
+from promptgraft.method.options import choices
 from promptgraft.method.setup import fresh_prompt
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.load import PACKED, load_backbone
 from promptgraft.prompt import artefact as artefacts
-from promptgraft.readout.readout import READOUTS
+from promptgraft.readout.all import readouts
 from promptgraft.task.task import Kind
 from promptgraft.train.predict import answer_one
 from promptgraft.train.recipe import Recipe
@@ -38,6 +38,10 @@ FAMILIES = tuple(dict.fromkeys(PACKED.values()))
 RECIPE = Recipe(steps=8, batch=24, length=3, evaluations=2, rate=3e-2, readout_rate=3e-2, weights_rate=1e-3)
 CHOSEN = ("readout", "mode", "teacher", "prompt")
 """Options whose every value is a way of its own to set up a run; the others are numbers and words."""
+READOUTS_OF = {
+    "prompt-tuning": ("auto", "linear", "label-text"),
+    "pot": ("auto", "new", "keep", "label-text"),
+}
 SOURCE_READOUTS = {"classification": "label-text"}
 
 TEXT_ONLY = frozenset(("classification",))
@@ -69,13 +73,21 @@ Case = tuple[str, str, str]
 
 def cases() -> Iterator[Case]:
     """Every method as it is, and with every value of every option that changes its set-up."""
-    for name, method in METHODS.items():
+    for name, method in methods().items():
         if name == "setfit":
             continue  # has its own tests: it trains in another library
         yield name, "", ""
         for option in CHOSEN:
-            for value in method.options.get(option, ()):
+            for value in values_of(method, option):
                 yield name, option, value
+
+
+def values_of(method: Method, option: str) -> tuple[str, ...]:
+    """The words an option takes, the default first; of readouts, which others may add to, those of the house."""
+    field = method.options.model_fields.get(option)
+    if field is None:
+        return ()
+    return choices(field) or READOUTS_OF[method.name]
 
 
 def served(case: Case) -> frozenset[Kind]:
@@ -112,7 +124,7 @@ def make_job(case: Case, backbone: Backbone, kind: Kind, source: Source, **chang
     options = {option: value} if option else {}
     if case == ("zero-shot", "readout", "keep"):
         options["prompt"] = "source"
-    needs = "source" in METHODS[method].needs or options.get("prompt") == "source"
+    needs = "source" in methods()[method].needs or options.get("prompt") == "source"
     job = Job(toy_task(kind), backbone.fingerprint, method, 0, RECIPE, None, source if needs else None, options)
     return job.replace(**changes)
 
@@ -202,7 +214,7 @@ def test_every_readout_is_trained_by_some_case(backbones, sources) -> None:  # t
         for kind in served(case):
             finished, _ = run(backbones["bert"], make_job(case, backbones["bert"], kind, sources("bert", kind)))
             reached.add(finished.result.readout)
-    assert reached == set(READOUTS)
+    assert reached == set(readouts())
 
 
 @pytest.mark.parametrize("case", list(cases()), ids=name)
@@ -228,7 +240,7 @@ def test_the_default_of_every_option_is_its_first_value(backbones, sources) -> N
     backbone, source = backbones["bert"], sources("bert", "classification")
     for case in cases():
         method, option, value = case
-        if not option or METHODS[method].options[option][0] != value:
+        if not option or methods()[method].options.model_fields[option].default != value:
             continue
         plain, _ = run(backbone, make_job((method, "", ""), backbone, "classification", source))
         named, _ = run(backbone, make_job(case, backbone, "classification", source))
@@ -244,6 +256,6 @@ def test_what_needs_no_training_says_so(kind: Kind, backbones, sources) -> None:
             continue
         job = make_job(case, backbone, kind, sources("bert", kind))
         engine = LocalEngine(backbone)
-        list(engine.run(METHODS[job.method].requires(job)))
-        made = METHODS[job.method].setup(job, engine.view(job))
-        assert isinstance(made, Fit) is ("gradients" not in METHODS[job.method].needs), case
+        list(engine.run(methods()[job.method].requires(job)))
+        made = methods()[job.method].setup(job, engine.view(job))
+        assert isinstance(made, Fit) is ("gradients" not in methods()[job.method].needs), case

@@ -14,8 +14,8 @@ from promptgraft.engine.local import LocalEngine
 from promptgraft.engine.share import Shared
 from promptgraft.engine.store import Store
 from promptgraft.engine.view import JobView
+from promptgraft.method.all import find, methods
 from promptgraft.method.job import Job, Source
-from promptgraft.method.method import METHODS, find
 from promptgraft.method.panda import Panda
 from promptgraft.method.pot import PoT
 from promptgraft.method.prompt_tuning import PromptTuning
@@ -159,7 +159,7 @@ def test_each_job_comes_once(backbone: Backbone, tmp_path: Path, monkeypatch: py
 
 def watch(monkeypatch: pytest.MonkeyPatch, seen: Counter[str]) -> None:
     """Count the set-ups of each job."""
-    for kind in {type(method) for method in METHODS.values()} | {PromptTuning, PoT, Panda}:
+    for kind in {type(method) for method in methods().values()} | {PromptTuning, PoT, Panda}:
         real = kind.setup
 
         def counted(self: object, job: Job, view: JobView, real: object = real) -> object:

@@ -10,17 +10,17 @@ import pytest
 import torch
 from torch import Tensor
 
-import promptgraft.readout.all  # noqa: F401
 from promptgraft.errors import RunError, TaskError, UsageError
 from promptgraft.model.tokens import Tokens, concatenate
-from promptgraft.readout.readout import READOUTS, Readout, find
+from promptgraft.readout.all import find, readouts
+from promptgraft.readout.readout import Readout
 from promptgraft.task.task import KINDS, Answers, Example, Kind, Task
 from promptgraft.train.run import Tuned
 from promptgraft.train.together import readers, score_together
 
 WIDTH = 12
 LABELS = {"bad": "a bad thing", "good": "a good thing", "other": "something else"}
-CASES = [(name, kind) for name, readout in READOUTS.items() for kind in sorted(readout.kinds)]
+CASES = [(name, kind) for name, readout in readouts().items() for kind in sorted(readout.kinds)]
 
 
 @dataclass
@@ -97,7 +97,7 @@ def describe(texts: Sequence[str]) -> Tensor:
 
 
 def create(name: str, world: World, seed: int = 0) -> Readout:
-    return READOUTS[name].create(world.task, WIDTH, torch.Generator().manual_seed(seed), describe)
+    return readouts()[name].create(world.task, WIDTH, torch.Generator().manual_seed(seed), describe)
 
 
 def features(readout: Readout, world: World) -> Tensor:
@@ -127,7 +127,7 @@ def test_state_holds_all_that_load_needs(name: str, kind: Kind) -> None:
         for tensor in readout.parameters().values():
             tensor += 0.1
     state = readout.state()
-    again = READOUTS[name].load(state)
+    again = readouts()[name].load(state)
     assert torch.equal(scores(again, world), scores(readout, world))
     assert not any(tensor.requires_grad for tensor in state.values())
     assert again.predict(scores(again, world), world.tokens, world.examples, world.task) == readout.predict(
@@ -140,7 +140,7 @@ def test_a_loaded_readout_shares_no_memory_with_its_state(name: str, kind: Kind)
     world = make_world(kind)
     readout = create(name, world)
     before = scores(readout, world).detach().clone()
-    again = READOUTS[name].load(readout.state())
+    again = readouts()[name].load(readout.state())
     with torch.no_grad():
         for tensor in again.parameters().values():
             tensor += 1
@@ -277,9 +277,9 @@ def test_carried_to_its_own_task_it_is_the_same(name: str, kind: Kind) -> None:
     assert not torch.equal(carried.state()[next(iter(carried.parameters()))], next(iter(readout.parameters().values())))
 
 
-@pytest.mark.parametrize("name", READOUTS)
+@pytest.mark.parametrize("name", readouts())
 def test_a_task_of_another_kind_is_refused_in_one_line(name: str) -> None:
-    readout = READOUTS[name]
+    readout = readouts()[name]
     mine, other = make_world(next(iter(readout.kinds))), next(kind for kind in KINDS if kind not in readout.kinds)
     with pytest.raises(RunError, match=f"not {other}") as caught:
         readout.create(make_world(other).task, WIDTH, torch.Generator(), describe)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-import promptgraft.method.all  # noqa: F401  the registry is complete
-from promptgraft.method.method import find
+from promptgraft.method.all import find
 from promptgraft.study.compare import BASELINE, CSV_COLUMNS, ROWS, csv_row, plan
 from report_samples import LEVEL, RECIPE, SEEDS, made_comparison, made_task
 
@@ -14,10 +13,7 @@ FROM_SOURCE = {"frozen-source", "pot", "panda"}
 
 def test_every_row_is_of_a_method_that_takes_its_options() -> None:
     for method, options in ROWS:
-        takes = find(method).options
-        for name, value in options.items():
-            assert name in takes, (method, name)
-            assert not takes[name] or value in takes[name], (method, name, value)
+        find(method).options.read(method, options)
 
 
 def test_without_a_source_what_needs_one_is_left_out() -> None:

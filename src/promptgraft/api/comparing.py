@@ -50,7 +50,7 @@ def compare(
     source: str = "auto",
     shots: int | None = None,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
-    rows: Sequence[tuple[str, dict[str, str]]] | None = None,
+    rows: Sequence[tuple[str, Mapping[str, object]]] | None = None,
     unlabelled: str | Path | Sequence[str] | None = None,
     out: str | Path | None = None,
     test_rows: int | None = None,

@@ -12,12 +12,12 @@ from promptgraft.method.job import Job, Source
 from promptgraft.study.compare import plan, rows_here
 from promptgraft.task.task import Example
 
-Rows = Sequence[tuple[str, dict[str, str]]]
+Rows = Sequence[tuple[str, Mapping[str, object]]]
 BESIDE: Rows = (("linear-probe", {}), ("prompt-tuning", {"readout": "linear"}))
 """What a transfer is shown beside."""
 
 
-def tune_jobs(given: Opened, method: str, options: Mapping[str, str] | None, seeds: Sequence[int]) -> list[Job]:
+def tune_jobs(given: Opened, method: str, options: Mapping[str, object] | None, seeds: Sequence[int]) -> list[Job]:
     """One a seed, from scratch."""
     return [given.job(method, seed, options) for seed in seeds_of(seeds)]
 
@@ -25,7 +25,7 @@ def tune_jobs(given: Opened, method: str, options: Mapping[str, str] | None, see
 def graft_jobs(
     given: Opened,
     method: str,
-    options: Mapping[str, str] | None,
+    options: Mapping[str, object] | None,
     sources: Mapping[int, Source],
     free: tuple[Example, ...],
     *,
@@ -62,7 +62,8 @@ def choose_sources(
         ranking = rank_sources(given.engine, choosing_job(given, seed), sources, ("probe",), ())
         chosen[seed] = ranking.best.source
         notes += ranking.instead
-        notes.append(f"seed {seed}: source {ranking.best.source.name} by {ranking.measures[0]} ({ranking.verdict})")
+        judge = "the probe" if ranking.measures[0] == "probe" else ranking.measures[0]
+        notes.append(f"seed {seed}: source {ranking.best.source.name} by {judge} ({ranking.verdict})")
     return chosen, tuple(notes)
 
 

@@ -47,7 +47,7 @@ class Opened:
         self,
         method: str,
         seed: int,
-        options: Mapping[str, str] | None = None,
+        options: Mapping[str, object] | None = None,
         source: Source | None = None,
         unlabelled: tuple[Example, ...] = (),
     ) -> Job:

@@ -15,8 +15,8 @@ from promptgraft.engine.local import LocalEngine
 from promptgraft.engine.predictor import Predictor
 from promptgraft.engine.progress import Progress
 from promptgraft.engine.result import Finished
+from promptgraft.method.all import check
 from promptgraft.method.job import Job
-from promptgraft.method.method import check
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.device import DeviceName
 from promptgraft.prompt.artefact import Artefact
@@ -47,7 +47,7 @@ def tune(
     model: Backbone | str | Path,
     *,
     method: str = "prompt-tuning",
-    options: Mapping[str, str] | None = None,
+    options: Mapping[str, object] | None = None,
     out: str | Path | None = None,
     bank: Bank | str | Path | None = None,
     name: str | None = None,
@@ -83,7 +83,7 @@ def transfer(
     *,
     source: str = "auto",
     method: str = "pot",
-    options: Mapping[str, str] | None = None,
+    options: Mapping[str, object] | None = None,
     shots: int | None = None,
     seeds: Sequence[int] = (0,),
     unlabelled: str | Path | Sequence[str] | None = None,

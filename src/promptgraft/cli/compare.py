@@ -92,22 +92,21 @@ def compare(
     show(say, comparison, write(comparison, folder, command))
 
 
-def chosen_rows(methods: str | None) -> list[tuple[str, dict[str, str]]] | None:
+def chosen_rows(named: str | None) -> list[tuple[str, dict[str, str]]] | None:
     """The rows of the comparison that belong to the methods named; None for all.
 
     Raises:
         UsageError: no name, or one that no method has.
     """
     from promptgraft.errors import UsageError
-    from promptgraft.method.method import METHODS, find
+    from promptgraft.method.all import find, methods
     from promptgraft.study.compare import rows_of
 
-    if methods is None:
+    if named is None:
         return None
-    names = [find(name.strip()).name for name in methods.split(",") if name.strip()]
+    names = [find(name.strip()).name for name in named.split(",") if name.strip()]
     if not names:
-        find("linear-probe")  # fills the registry
-        raise UsageError("--methods names no method", do=f"known: {', '.join(sorted(METHODS))}")
+        raise UsageError("--methods names no method", do=f"known: {', '.join(sorted(methods()))}")
     return [row for name in dict.fromkeys(names) for row in rows_of(name)]
 
 

@@ -8,13 +8,12 @@ import typer
 
 from promptgraft.cli.compare import SEEDS, chosen_rows
 from promptgraft.cli.options import (
+    AnyMethod,
     BankOption,
     Columns,
     DeviceOption,
-    MethodOptions,
     ModelOption,
     OutOption,
-    PandaOptions,
     RecipeOptions,
     Seeds,
     ShotsOption,
@@ -22,7 +21,6 @@ from promptgraft.cli.options import (
     TaskArgument,
     UnlabelledOption,
     note_slow_arithmetic,
-    option_values,
     run_folder,
 )
 from promptgraft.cli.progress import progress
@@ -43,12 +41,10 @@ def estimate(
     say: Say,
     columns: Columns,
     seeds: Seeds,
-    options: MethodOptions,
-    panda: PandaOptions,
+    options: AnyMethod,
     recipe: RecipeOptions,
     bank: BankOption = "starter",
     source: SourceOption = "auto",
-    method: Annotated[str | None, typer.Option(help="Of tune or transfer (default: the verb's).")] = None,
     methods: Annotated[str | None, typer.Option(metavar="A,B,...", help="Of compare (default: all).")] = None,
     shots: ShotsOption = None,
     device: DeviceOption = "auto",
@@ -77,8 +73,8 @@ def estimate(
             model,
             bank,
             source=source,
-            method=method,
-            options=option_values(options, panda),
+            method=options.method,
+            options=options.given(),
             shots=shots,
             seeds=seeds.chosen(SEEDS if verb == "compare" else 1),
             rows=chosen_rows(methods),

@@ -17,6 +17,7 @@ from promptgraft.cli.predict import predict
 from promptgraft.cli.rank import rank
 from promptgraft.cli.transfer import transfer
 from promptgraft.cli.tune import tune
+from promptgraft.cli.verb import HELP_OPTIONS, add
 
 ABOUT = """Tune prompts on frozen language models, keep them, find which suits a new task, graft it, judge it honestly.
 
@@ -36,7 +37,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["--help", "-h"]},
+    context_settings=HELP_OPTIONS,
 )
 
 
@@ -57,12 +58,10 @@ def root(
 
 
 app.add_typer(models, name="models")
-app.command("tune")(tune)
-app.command("rank")(rank)
-app.command("transfer")(transfer)
-app.command("compare")(compare)
-app.command("estimate")(estimate)
-app.command("predict")(predict)
+for name, function in {
+    "tune": tune, "rank": rank, "transfer": transfer, "compare": compare, "estimate": estimate, "predict": predict,
+}.items():  # fmt: skip
+    add(app, name, function)
 app.add_typer(bank, name="bank")
 app.add_typer(cache, name="cache")
 app.command("doctor")(doctor)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args, get_origin
 
 import typer
 
+from promptgraft.cli.verb import Late
 from promptgraft.errors import UsageError
 from promptgraft.untrusted import file_name
 
 if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
     from promptgraft.cli.say import Say
+    from promptgraft.method.method import Method
     from promptgraft.model.device import DeviceName
     from promptgraft.task.task import Task
 
@@ -113,116 +118,118 @@ class Seeds:
         return tuple(range(listed[0]))
 
 
-@dataclass(frozen=True)
-class MethodOptions:
-    """Options of methods; a method refuses what it does not know."""
+class MethodOptions(Late):
+    """The method, and the options of those that can be chosen, read off their models; a method refuses the others'."""
 
-    readout: Annotated[
-        Literal["auto", "new", "keep", "label-text", "linear"] | None,
-        typer.Option(rich_help_panel="Method", help="What turns hidden states into labels."),
-    ] = None
-    label_map: Annotated[
-        str | None,
-        typer.Option(metavar="A=B,...", rich_help_panel="Method", help="This task's label = the source's label."),
-    ] = None
-    prompt: Annotated[
-        Literal["none", "source"] | None,
-        typer.Option(rich_help_panel="Method", help="Of zero-shot: no prompt, or the source's."),
-    ] = None
+    method: str
+    default: ClassVar[str | None]
+    wants: ClassVar[str] = "A method"
 
+    @classmethod
+    def takes(cls, method: Method) -> bool:
+        """Whether the verb can run a method."""
+        return True
 
-@dataclass(frozen=True)
-class PandaOptions:
-    """Options of PANDA alone."""
+    @classmethod
+    def group(cls) -> type:
+        from promptgraft.method.all import methods
 
-    mode: Annotated[
-        Literal["paper", "released", "gated"] | None,
-        typer.Option(rich_help_panel="PANDA", help="Which reading of PANDA."),
-    ] = None
-    teacher: Annotated[
-        Literal["source", "self", "shuffled-in-class", "shuffled", "random"] | None,
-        typer.Option(rich_help_panel="PANDA", help="The teacher; all but the first are placebos."),
-    ] = None
-    weight: Annotated[
-        float | None, typer.Option(rich_help_panel="PANDA", help="Of the distillation term; 0 takes it out.")
-    ] = None
-    temperature: Annotated[float | None, typer.Option(rich_help_panel="PANDA", help="Of the teacher's scores.")] = None
-    share: Annotated[
-        float | None, typer.Option(rich_help_panel="PANDA", help="Of the term's gradient, in mode gated.")
-    ] = None
-    similarity: Annotated[
-        Literal["own", "common", "one"] | None,
-        typer.Option(rich_help_panel="PANDA", help="Whose examples the task similarity is measured on."),
-    ] = None
-    embedding: Annotated[
-        Literal["cls", "mean"] | None, typer.Option(rich_help_panel="PANDA", help="Pooling of the task embeddings.")
-    ] = None
+        taken = {name: method for name, method in sorted(methods().items()) if cls.takes(method)}
+        flags = {"method": (str | None, typer.Option(help=f"{cls.wants}: {', '.join(taken)}."), cls.default)}
+        for name, method in taken.items():
+            for field_name, field in method.options.model_fields.items():
+                panel = "Method" if field_name in SHARED else f"Options of {name}"
+                flags.setdefault(field_name, flag(field, panel))
+        return make_group(cls, flags)
+
+    def given(self) -> dict[str, object]:
+        """The options that were given, as a job takes them."""
+        from promptgraft.method.options import hyphened
+
+        named = dataclasses.asdict(self)  # type: ignore[call-overload]
+        return {hyphened(name): value for name, value in named.items() if value is not None and name != "method"}
 
 
-@dataclass(frozen=True)
-class RecipeOptions:
-    """Numbers of the recipe; what is not given follows from the size of the model and of the data."""
+SHARED = ("readout", "label_map", "prompt")
+"""Options of several methods."""
 
-    steps: Annotated[int | None, typer.Option(min=0, rich_help_panel="Recipe", help="Optimiser steps.")] = None
-    batch: Annotated[int | None, typer.Option(min=1, rich_help_panel="Recipe", help="Labelled rows a step.")] = None
-    rate: Annotated[float | None, typer.Option(rich_help_panel="Recipe", help="Learning rate of the prompt.")] = None
-    readout_rate: Annotated[float | None, typer.Option(rich_help_panel="Recipe", help="Of the readout.")] = None
-    weights_rate: Annotated[
-        float | None, typer.Option(rich_help_panel="Recipe", help="Of the weights, in model tuning.")
-    ] = None
-    weight_decay: Annotated[float | None, typer.Option(rich_help_panel="Recipe", help="Of all that is trained.")] = None
-    warmup: Annotated[
-        float | None, typer.Option(rich_help_panel="Recipe", help="Share of steps in which the rate rises.")
-    ] = None
-    clip: Annotated[
-        float | None, typer.Option(rich_help_panel="Recipe", help="Largest norm of the gradient; 0 = off.")
-    ] = None
-    evaluations: Annotated[
-        int | None, typer.Option(min=1, rich_help_panel="Recipe", help="Looks at validation; the best is kept.")
-    ] = None
-    patience: Annotated[
-        int | None, typer.Option(min=0, rich_help_panel="Recipe", help="Looks without gain until it stops; 0 = never.")
-    ] = None
-    length: Annotated[int | None, typer.Option(min=1, rich_help_panel="Recipe", help="Vectors of the prompt.")] = None
-    depth: Annotated[
-        Literal["deep", "shallow"] | None,
-        typer.Option(rich_help_panel="Recipe", help="Keys and values a layer, or input embeddings."),
-    ] = None
-    placement: Annotated[
-        Literal["after_cls", "peft"] | None, typer.Option(rich_help_panel="Recipe", help="Where the prompt stands.")
-    ] = None
-    init: Annotated[
-        Literal["normal", "vocabulary", "labels", "text"] | None,
-        typer.Option(rich_help_panel="Recipe", help="What a prompt from scratch starts as."),
-    ] = None
-    init_text: Annotated[str | None, typer.Option(rich_help_panel="Recipe", help="The words of --init text.")] = None
-    parameterisation: Annotated[str | None, typer.Option(rich_help_panel="Recipe", help="direct, mlp or residual.")] = (
-        None
-    )
-    max_length: Annotated[
-        int | None, typer.Option(min=8, rich_help_panel="Recipe", help="Tokens a row; longer ones are cut.")
-    ] = None
 
-    pooling: Annotated[
-        Literal["auto", "cls", "mean", "pooler"] | None,
-        typer.Option(rich_help_panel="Recipe", help="Which state of a text is read; auto: as declared or probed."),
-    ] = None
-    encoding: Annotated[
-        Literal["auto", "cross", "separate", "cosine"] | None,
-        typer.Option(rich_help_panel="Recipe", help="Pairs as one sequence or two; auto: by a probe."),
-    ] = None
+class TuneMethod(MethodOptions):
+    """What `tune` can run: nothing that starts from a source."""
 
-    arithmetic: Annotated[
-        Literal["auto", "fp32", "bf16", "int8"] | None,
-        typer.Option(
-            rich_help_panel="Recipe",
-            help="Of the matrix products; auto: bf16 where it is faster. int8: for probes and zero-shot.",
-        ),
-    ] = None
+    default = "prompt-tuning"
+    wants = "What is tuned"
+
+    @classmethod
+    def takes(cls, method: Method) -> bool:
+        return "source" not in method.needs
+
+
+class TransferMethod(MethodOptions):
+    """What `transfer` can run: what starts from a source, or can."""
+
+    default = "pot"
+    wants = "How it is carried over"
+
+    @classmethod
+    def takes(cls, method: Method) -> bool:
+        return "source" in method.needs or "prompt" in method.options.model_fields
+
+
+class AnyMethod(MethodOptions):
+    """Every method."""
+
+    default = None
+    wants = "Of tune or transfer (default: the verb's)"
+
+
+class RecipeOptions(Late):
+    """Values of the recipe; what is not given follows from the size of the model and of the data."""
+
+    arithmetic: str | None
+
+    @classmethod
+    def group(cls) -> type:
+        from promptgraft.train.recipe import Recipe
+
+        flags = {name: flag(field, "Recipe") for name, field in Recipe.model_fields.items()}
+        flags["arithmetic"] = flag(Recipe.model_fields["arithmetic"], "Recipe", "auto")
+        return make_group(cls, flags)
 
     def given(self) -> dict[str, Any]:
         """Those that were given."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        values = dataclasses.asdict(self)  # type: ignore[call-overload]
+        return {name: value for name, value in values.items() if value is not None}
+
+
+Flag = tuple[Any, Any, Any]
+"""Type, typer's option, default."""
+
+
+def make_group(base: type, flags: Mapping[str, Flag]) -> type:
+    """A dataclass whose fields are these flags."""
+    fields = [(name, Annotated[kind, option], default) for name, (kind, option, default) in flags.items()]
+    return dataclasses.make_dataclass(base.__name__, fields, bases=(base,), frozen=True)
+
+
+def flag(field: FieldInfo, panel: str, *more: str) -> Flag:
+    """The option of a model's field: its type, bounds and description; None where it is not given.
+
+    Args:
+        more: words that it takes here beside the field's.
+    """
+    from promptgraft.method.options import choices
+
+    kind: Any = str
+    if words := (*more, *choices(field)):
+        kind = Literal[words]
+    elif {int, float} & {field.annotation, *get_args(field.annotation)}:
+        kind = int if field.annotation is int else float
+    bounds = {"ge": "min", "le": "max"}
+    limits = {bounds[name]: getattr(limit, name) for limit in field.metadata for name in bounds if hasattr(limit, name)}
+    metavar = "A=B,..." if get_origin(field.annotation) is Mapping else None
+    help_text = f"{field.description}"
+    return kind | None, typer.Option(help=help_text, metavar=metavar, rich_help_panel=panel, **limits), None
 
 
 def note_slow_arithmetic(say: Say, arithmetic: str | None, device: DeviceName) -> None:
@@ -236,14 +243,6 @@ def note_slow_arithmetic(say: Say, arithmetic: str | None, device: DeviceName) -
     if fastest(place) != "bf16":
         what = "processor" if place.type == "cpu" else "GPU"
         say.note(f"bf16 is slower than fp32 on this {what}")
-
-
-def option_values(*groups: MethodOptions | PandaOptions) -> dict[str, str]:
-    """The options that were given, as a job takes them."""
-    named = {name: value for group in groups for name, value in dataclasses.asdict(group).items() if value is not None}
-    return {
-        name.replace("_", "-"): f"{value:g}" if isinstance(value, float) else value for name, value in named.items()
-    }
 
 
 def run_folder(out: Path | None, verb: str, task: Task) -> Path:

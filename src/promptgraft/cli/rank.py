@@ -40,7 +40,11 @@ def rank(
     device: DeviceOption = "auto",
     seed: Annotated[int, typer.Option(help="Of the rows that are drawn.")] = 0,
     measures: Annotated[
-        str, typer.Option(metavar="A,B,...", help="Which measures; the first gives the order.")
+        str,
+        typer.Option(
+            metavar="A,B,...",
+            help="Which measures; the first gives the order. Options: NAME:OPTION=VALUE, as in probe:repeats=10.",
+        ),
     ] = MEASURES,
 ) -> None:
     """Order the prompts of a bank by how well they should suit a task.

@@ -9,7 +9,6 @@ import typer
 from promptgraft.cli.options import (
     Columns,
     DeviceOption,
-    MethodOptions,
     ModelOption,
     OutOption,
     RecipeOptions,
@@ -17,8 +16,8 @@ from promptgraft.cli.options import (
     Seeds,
     ShotsOption,
     TaskArgument,
+    TuneMethod,
     note_slow_arithmetic,
-    option_values,
     run_folder,
 )
 from promptgraft.cli.progress import progress
@@ -45,11 +44,8 @@ def tune(
     say: Say,
     columns: Columns,
     seeds: Seeds,
-    options: MethodOptions,
+    options: TuneMethod,
     recipe: RecipeOptions,
-    method: Annotated[
-        str, typer.Option(help="prompt-tuning, linear-probe, model-tuning, or zero-shot.")
-    ] = "prompt-tuning",
     shots: ShotsOption = None,
     device: DeviceOption = "auto",
     out: OutOption = None,
@@ -75,8 +71,8 @@ def tune(
         outcome = api.tune(
             opened,
             model,
-            method=method,
-            options=option_values(options),
+            method=options.method,
+            options=options.given(),
             out=folder,
             bank=bank,
             name=name,

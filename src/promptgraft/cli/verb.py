@@ -15,12 +15,26 @@ from functools import wraps
 from typing import Any, get_type_hints
 
 import typer
+import typer.core
 
 from promptgraft.cli.say import Output, Say
 from promptgraft.errors import PromptgraftError, UsageError
 
 COULD_NOT, WRONG_USAGE, STOPPED = 1, 2, 130
+HELP_OPTIONS = {"help_option_names": ["--help", "-h"]}
 PASSED_ON = (typer.Exit, typer.Abort, typer.BadParameter)
+
+
+class Late:
+    """A group of options that are read off models which take seconds to load; `group` makes the dataclass of them.
+
+    A verb that has one is expanded when it is called or its own help is asked for; the help of all verbs needs none.
+    """
+
+    @classmethod
+    def group(cls) -> type:
+        """A dataclass that is also this class."""
+        raise NotImplementedError
 
 
 def verb(function: Callable[..., None]) -> Callable[..., None]:
@@ -36,10 +50,47 @@ def resuming_verb(function: Callable[..., None]) -> Callable[..., None]:
     return _command(function, "stopped; the same command goes on where it was")
 
 
+def add(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
+    """Give an application a verb; one with late options stands there by its docstring until it is called."""
+    expand: Callable[[], Callable[..., None]] | None = getattr(function, "expand", None)
+    if expand is None:
+        app.command(name)(function)
+        return
+    wanted = expand
+
+    class Verb(typer.core.TyperCommand):
+        def parse_args(self, context: Any, arguments: list[str]) -> list[str]:
+            context.args = list(arguments)
+            return arguments
+
+        def invoke(self, context: Any) -> None:
+            own = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings=HELP_OPTIONS)
+            own.command(name)(wanted())
+            command = typer.main.get_command(own)
+            status = command.main(context.args, prog_name=context.command_path, standalone_mode=False)
+            if status:
+                raise typer.Exit(int(status))
+
+    app.command(name, cls=Verb)(function)
+
+
 def _command(function: Callable[..., None], stopped: str) -> Callable[..., None]:
     hints = get_type_hints(function, include_extras=True)
     hints.pop("return", None)
-    groups = {name: Output if kind is Say else kind for name, kind in hints.items()}
+    if any(isinstance(kind, type) and issubclass(kind, Late) for kind in hints.values()):
+
+        @wraps(function, assigned=("__module__", "__name__", "__qualname__", "__doc__"), updated=())
+        def stands_for() -> None:
+            pass
+
+        del stands_for.__wrapped__
+        stands_for.expand = lambda: _expanded(function, hints, stopped)  # type: ignore[attr-defined]
+        return stands_for
+    return _expanded(function, hints, stopped)
+
+
+def _expanded(function: Callable[..., None], hints: Mapping[str, Any], stopped: str) -> Callable[..., None]:
+    groups = {name: Output if kind is Say else grouped(kind) for name, kind in hints.items()}
     groups = {name: kind for name, kind in groups.items() if dataclasses.is_dataclass(kind)}
 
     @wraps(function)
@@ -53,6 +104,11 @@ def _command(function: Callable[..., None], stopped: str) -> Callable[..., None]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
+
+
+def grouped(kind: Any) -> Any:
+    """What a parameter's type stands for: a late group's dataclass, else the type itself."""
+    return kind.group() if isinstance(kind, type) and issubclass(kind, Late) else kind
 
 
 def expanded(

@@ -9,8 +9,9 @@ from itertools import groupby
 from promptgraft.engine.calibration import Calibration, calibrated
 from promptgraft.engine.local import LocalEngine, by_dependence, pack_size, packs, unique
 from promptgraft.errors import RunError
+from promptgraft.method.all import check, find
 from promptgraft.method.job import Job
-from promptgraft.method.method import Split, Trains, Work, check, find, steps_of
+from promptgraft.method.method import Split, Trains, Work, steps_of
 from promptgraft.train.loop import kept_bytes, pieces, step_tokens
 
 

@@ -15,8 +15,9 @@ from promptgraft.engine.share import Shared
 from promptgraft.engine.store import Store
 from promptgraft.engine.view import JobView
 from promptgraft.errors import PromptgraftError, RunError
+from promptgraft.method.all import check, find
 from promptgraft.method.job import Job
-from promptgraft.method.method import Split, check, find
+from promptgraft.method.method import Split
 from promptgraft.model.backbone import Backbone
 from promptgraft.task.metrics import lopsided
 from promptgraft.task.metrics import score as metric_score

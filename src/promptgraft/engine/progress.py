@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from promptgraft.engine.share import characters
+from promptgraft.method.all import find
 from promptgraft.method.job import Job
-from promptgraft.method.method import Trains, find, steps_of
+from promptgraft.method.method import Trains, steps_of
 from promptgraft.task.task import Example, Task
 
 CHARACTERS = 5

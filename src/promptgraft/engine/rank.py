@@ -10,8 +10,9 @@ from promptgraft.bank.bank import Bank
 from promptgraft.engine.local import LocalEngine
 from promptgraft.engine.view import POOLINGS, JobView
 from promptgraft.errors import ArtefactError, BankError, RunError
-from promptgraft.measure import measure as measures_room
+from promptgraft.measure.all import make as make_measure
 from promptgraft.measure.measure import Score, Target, lead
+from promptgraft.measure.measure import Source as SeenSource
 from promptgraft.method.job import Job, Source
 from promptgraft.model.backbone import Backbone
 from promptgraft.prompt.prompt import Prompt
@@ -111,6 +112,7 @@ def rank_sources(
 
     Args:
         job: how the target's own prompt is tuned, for the measures that need one.
+        measures: each `NAME` or `NAME:OPTION=VALUE:...`.
     Raises:
         RunError: no measure can judge the task.
     """
@@ -123,7 +125,7 @@ def rank_sources(
     asked = list(measures)
     for name in asked:  # grows by what stands in for a probe
         began = time.perf_counter()
-        measure = measures_room.find(name)()
+        measure = make_measure(name)
         try:
             prompt, cost = _target_prompt(engine, job, view) if "target-prompt" in measure.needs else (None, 0)
             target = Target(labelled, view.encoding(), prompt)
@@ -136,7 +138,7 @@ def rank_sources(
         except RunError as error:
             skipped[name] = str(error)
             scores.pop(name, None)
-            if name == "probe" and STAND_IN not in asked:
+            if measure.name == "probe" and STAND_IN not in asked:
                 asked.append(STAND_IN)
             continue
         passes[name] = cost + sum(score.passes for score in scores[name])
@@ -153,11 +155,11 @@ def rank_sources(
     return Ranking(tuple(rows), tuple(scores), passes, seconds, tuple(left_out), skipped)
 
 
-def _seen(source: Source) -> measures_room.Source:
+def _seen(source: Source) -> SeenSource:
     artefact = source.artefact
     assert artefact.prompt is not None, "candidates have prompts"
     stored = {pooling: artefact.embeddings[pooling] for pooling in POOLINGS if pooling in artefact.embeddings}
-    return measures_room.Source(source.name, artefact.prompt, artefact.card.pooling, stored)
+    return SeenSource(source.name, artefact.prompt, artefact.card.pooling, stored)
 
 
 def _target_prompt(engine: LocalEngine, job: Job, view: JobView) -> tuple[Prompt | None, int]:

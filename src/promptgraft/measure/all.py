@@ -1,10 +1,52 @@
-"""Importing this module makes the registry of measures complete, those of other people's packages included."""
+"""All measures by name, those of other people's packages included; nothing that registers a measure imports this."""
 
-from importlib.metadata import entry_points
+from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
+from typing import get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from promptgraft.errors import UsageError, unknown
 from promptgraft.measure import label_text, probe, task_embedding
+from promptgraft.measure.measure import MEASURES, Measure
+from promptgraft.plugins import load
 
-__all__ = ["label_text", "probe", "task_embedding"]
+__all__ = ["find", "label_text", "make", "measures", "probe", "task_embedding"]
 
-for entry in entry_points(group="promptgraft.measures"):
-    entry.load()
+
+def measures() -> Mapping[str, type[Measure]]:
+    """All of them by name."""
+    load("promptgraft.measures")
+    return MEASURES
+
+
+def make(text: str) -> Measure:
+    """A measure from `NAME` or `NAME:OPTION=VALUE:...`: the options are the fields of its dataclass.
+
+    Raises:
+        UsageError: a name, an option or a value that does not exist.
+    """
+    name, *given = text.split(":")
+    kind = find(name)
+    kinds = get_type_hints(kind)
+    names = {field.name: kinds[field.name] for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    values = {}
+    for entry in given:
+        option, sign, value = entry.partition("=")
+        if option not in names:
+            raise unknown(f"option of measure {name!r}", option, names)
+        try:
+            values[option] = TypeAdapter(names[option]).validate_python(value)
+        except ValidationError as error:
+            message = error.errors()[0]["msg"] if sign else "it has no '='"
+            raise UsageError(f"option {entry!r} of measure {name!r}: {message}") from None
+    return kind(**values)
+
+
+def find(name: str) -> type[Measure]:
+    """The measure of that name (call it with its options), or an error with the nearest name."""
+    if name not in measures():
+        raise unknown("measure", name, MEASURES)
+    return MEASURES[name]

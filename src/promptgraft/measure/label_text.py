@@ -10,7 +10,7 @@ import torch
 
 from promptgraft.errors import RunError
 from promptgraft.measure.measure import Measure, Need, Score, Source, Target, View, register
-from promptgraft.readout.readout import find as find_readout
+from promptgraft.readout.all import find as find_readout
 
 
 @register

@@ -11,7 +11,6 @@ from typing import ClassVar, Literal, Protocol
 from jaxtyping import Float
 from torch import Tensor
 
-from promptgraft.errors import unknown
 from promptgraft.model.backbone import Encoding, Pooling, Read
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import Prompt
@@ -162,12 +161,3 @@ def register(measure: type[Measure]) -> type[Measure]:
     """Class decorator: make a measure known by its name."""
     MEASURES[measure.name] = measure
     return measure
-
-
-def find(name: str) -> type[Measure]:
-    """The measure of that name (call it with its options), or an error with the nearest name."""
-    import promptgraft.measure.all  # noqa: F401
-
-    if name not in MEASURES:
-        raise unknown("measure", name, MEASURES)
-    return MEASURES[name]

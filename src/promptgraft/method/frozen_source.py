@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 from promptgraft.method.job import Job
@@ -17,7 +16,6 @@ class FrozenSource(Method):
     name: ClassVar[str] = "frozen-source"
     summary: ClassVar[str] = "the source's prompt frozen, a linear probe on the features under it"
     needs: ClassVar[frozenset[Need]] = frozenset({"source", "labels"})
-    options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def requires(self, job: Job) -> tuple[Job, ...]:
         return ()

@@ -7,7 +7,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
+from promptgraft.method.options import hyphened, text_of
 from promptgraft.prompt.artefact import Artefact
 from promptgraft.task.task import Example, Task, content_hash
 from promptgraft.train.recipe import Recipe
@@ -28,7 +30,8 @@ class Job:
     Attributes:
         backbone: fingerprint of the backbone.
         shots: rows a class; None uses the whole training split.
-        options: of the method, by name; checked against what the method takes.
+        options: of the method, by name, as text; other values are turned into it. `check` holds them to what the
+            method takes.
         unlabelled: target text without labels, for terms that can use it.
     """
 
@@ -39,8 +42,12 @@ class Job:
     recipe: Recipe
     shots: int | None = None
     source: Source | None = None
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     unlabelled: tuple[Example, ...] = ()
+
+    def __post_init__(self) -> None:
+        options = {hyphened(name): text_of(value) for name, value in self.options.items()}
+        object.__setattr__(self, "options", options)
 
     def replace(self, **changes: object) -> Job:
         """A copy with other values."""
@@ -71,8 +78,8 @@ class Job:
         return row_label(self.method, self.options)
 
 
-def row_label(method: str, options: Mapping[str, str]) -> str:
+def row_label(method: str, options: Mapping[str, object]) -> str:
     """The method with its options: `pot:label-text`, `panda:released:weight=0`."""
-    shown = [(name, value) for name, value in sorted(options.items()) if name != "label-map"]
+    shown = [(name, text_of(value)) for name, value in sorted(options.items()) if name != "label-map"]
     parts = [value if value.replace("-", "").isalpha() else f"{name}={value}" for name, value in shown]
     return ":".join([method, *parts])

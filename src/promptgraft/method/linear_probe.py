@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 from promptgraft.method.job import Job
@@ -16,7 +15,6 @@ class LinearProbe(Method):
     name: ClassVar[str] = "linear-probe"
     summary: ClassVar[str] = "a linear model on frozen features, regularisation by cross-validation"
     needs: ClassVar[frozenset[Need]] = frozenset({"labels"})
-    options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def requires(self, job: Job) -> tuple[Job, ...]:
         return ()

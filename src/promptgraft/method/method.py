@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
 from jaxtyping import Float
 from torch import Tensor
 
-from promptgraft.errors import RunError, UsageError, unknown
 from promptgraft.method.job import Job, Source
+from promptgraft.method.options import Options
 from promptgraft.model.backbone import Backbone, Encoding, Pooling
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import Prompt
@@ -99,13 +99,13 @@ class Method(Protocol):
 
     Attributes:
         needs: what a job must bring.
-        options: option -> allowed values, the default first; an empty tuple takes any text.
+        options: the model of its options; `Options` where it has none.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     needs: ClassVar[frozenset[Need]]
-    options: ClassVar[Mapping[str, tuple[str, ...]]]
+    options: ClassVar[type[Options]] = Options
 
     def requires(self, job: Job) -> tuple[Job, ...]:
         """Jobs whose finished models `setup` will read."""
@@ -131,55 +131,3 @@ def register(method: type[Method]) -> type[Method]:
     """Class decorator: make a method known by its name."""
     METHODS[method.name] = method()
     return method
-
-
-def find(name: str) -> Method:
-    """The method of that name, or an error with the nearest name."""
-    import promptgraft.method.all  # noqa: F401
-
-    if name not in METHODS:
-        raise unknown("method", name, METHODS)
-    return METHODS[name]
-
-
-def option(job: Job, name: str) -> str:
-    """The job's value of an option, or the method's default (the first allowed value)."""
-    allowed = find(job.method).options[name]
-    return job.options.get(name, allowed[0] if allowed else "")
-
-
-def number(job: Job, name: str, default: float) -> float:
-    """A numeric option.
-
-    Raises:
-        UsageError: the value is not a number.
-    """
-    text = option(job, name)
-    try:
-        return float(text) if text else default
-    except ValueError:
-        raise UsageError(f"option {name}={text!r} of {job.method} is not a number") from None
-
-
-def check(job: Job) -> None:
-    """Whether the job brings what its method needs, with options the method knows.
-
-    Raises:
-        UsageError: an unknown option or value.
-        RunError: something the method needs is missing.
-    """
-    method = find(job.method)
-    for name, value in job.options.items():
-        if name not in method.options:
-            raise unknown(f"option of {job.method}", name, method.options)
-        allowed = method.options[name]
-        if allowed and value not in allowed:
-            raise unknown(f"value of {job.method}'s {name}", value, allowed)
-    if "source" in method.needs and job.source is None:
-        raise RunError(f"{job.method} needs a source prompt", do="pass --source NAME or --source auto with a bank")
-    if "gradients" in method.needs and job.recipe.arithmetic == "int8":
-        raise RunError(f"{job.method} needs gradients, and int8 has none", do="use --arithmetic auto, fp32 or bf16")
-    if "labels" in method.needs and job.shots == 0:
-        raise RunError(
-            f"{job.method} needs labelled rows", do="use --shots 1 or more, or --readout label-text with pot"
-        )

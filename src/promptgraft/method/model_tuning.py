@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
 
@@ -20,7 +19,6 @@ class ModelTuning(Method):
     name: ClassVar[str] = "model-tuning"
     summary: ClassVar[str] = "all the weights of the backbone (full fine-tuning)"
     needs: ClassVar[frozenset[Need]] = frozenset({"labels", "gradients"})
-    options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def requires(self, job: Job) -> tuple[Job, ...]:
         return ()

@@ -16,16 +16,17 @@ Placebo teachers take the source's place: `self` (prompt tuning from scratch), `
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from promptgraft.errors import RunError
 from promptgraft.method.job import Job
-from promptgraft.method.method import Method, Need, View, Work, number, option, register
+from promptgraft.method.method import Method, Need, View, Work, register
+from promptgraft.method.options import LabelMap, Options
 from promptgraft.method.probe import probe
 from promptgraft.method.setup import (
     PLAIN,
@@ -47,6 +48,39 @@ from promptgraft.train.terms import Distill, Gated, Match, Term
 
 RELEASED_DROPOUT = 0.1
 RELEASED_RATE = 0.7  # 7e-3 for PANDA where prompt tuning has 1e-2 (run_cb_bert-panda.sh)
+RELEASED_WEIGHT = 0.1  # beta, which the released scripts leave as it is
+LACKS = {
+    "self": "the teacher never saw the source: prompt tuning from scratch",
+    "shuffled-in-class": "each row is shown the teacher's answer to another row of its class",
+    "shuffled": "each row is shown the teacher's answer to another row",
+    "random": "the teacher is a random prompt with a random readout",
+}
+"""What a placebo's teacher does not know."""
+
+
+class PandaOptions(Options):
+    mode: Literal["paper", "released", "gated"] = Field("paper", description="Which reading of PANDA.")
+    teacher: Literal["source", "self", "shuffled-in-class", "shuffled", "random"] = Field(
+        "source", description="The teacher; all but the first are placebos."
+    )
+    weight: float | None = Field(None, ge=0, description="Of the distillation term; 0 takes it out.")
+    temperature: float = Field(2.0, gt=0, description="Of the teacher's scores.")
+    share: float = Field(0.5, ge=0, description="Of the term's gradient, in mode gated.")
+    similarity: Literal["own", "common", "one"] = Field(
+        "own", description="Whose examples the task similarity is measured on; one: it is 1."
+    )
+    embedding: Literal["cls", "mean"] = Field("cls", description="Pooling of the task embeddings.")
+    label_map: LabelMap = Field(default_factory=dict)
+
+    @property
+    def weighed(self) -> float:
+        """The weight, or that of the mode where none is given."""
+        if self.weight is not None:
+            return self.weight
+        return RELEASED_WEIGHT if self.mode == "released" else 1.0
+
+    def placebo(self) -> str:
+        return "no teacher: the same run without the term" if self.weighed == 0 else LACKS.get(self.teacher, "")
 
 
 @dataclass(frozen=True)
@@ -63,103 +97,101 @@ class Panda(Method):
     name: ClassVar[str] = "panda"
     summary: ClassVar[str] = "prompt tuning with distillation from a teacher that knows the source prompt"
     needs: ClassVar[frozenset[Need]] = frozenset({"source", "labels", "gradients"})
-    options: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "mode": ("paper", "released", "gated"),
-        "teacher": ("source", "self", "shuffled-in-class", "shuffled", "random"),
-        "weight": (),
-        "temperature": (),
-        "share": (),
-        "similarity": ("own", "common", "one"),
-        "embedding": ("cls", "mean"),
-        "label-map": (),
-    }
+    options: ClassVar[type[PandaOptions]] = PandaOptions
 
     def requires(self, job: Job) -> tuple[Job, ...]:
         """PoT on the target for the released teacher; prompt tuning from scratch for `self` and for the similarity."""
         plain = {"readout": "linear"}
         scratch_job = job.replace(method="prompt-tuning", source=None, options=plain, unlabelled=())
-        mode, teacher = option(job, "mode"), option(job, "teacher")
+        options = options_of(job)
         wanted = []
-        if teacher == "self" or (mode == "paper" and option(job, "similarity") != "one"):
+        if options.teacher == "self" or (options.mode == "paper" and options.similarity != "one"):
             wanted.append(scratch_job)
-        if mode == "released" and teacher in ("source", "shuffled", "shuffled-in-class"):
+        if options.mode == "released" and options.teacher in ("source", "shuffled", "shuffled-in-class"):
             wanted.append(job.replace(method="pot", options={"readout": "new"}, unlabelled=()))
         return tuple(wanted)
 
     def work(self, job: Job) -> Work:
-        terms = 0 if number(job, "weight", 1.0) == 0 else 1
-        if option(job, "mode") == "released":
+        options = options_of(job)
+        terms = 0 if options.weighed == 0 else 1
+        if options.mode == "released":
             return Work("dropout", terms, teachers=terms)
-        return Work("prompt", terms, probes=1 if option(job, "mode") == "paper" and terms else 0)
+        return Work("prompt", terms, probes=1 if options.mode == "paper" and terms else 0)
 
     def setup(self, job: Job, view: View) -> Run:
-        mode = option(job, "mode")
-        start = label_text_on(job, view) if _carries(job, view) else scratch(job, view, PLAIN[view.task.kind])
+        options, carries = options_of(job), _carries(job, view)
+        start = label_text_on(job, view, options.label_map) if carries else scratch(job, view, PLAIN[view.task.kind])
         rows = training_rows(view, start.readout, start.encoding)
         lesson = _Lesson(self._teacher(job, view, start), rows, generator(job, 6))
-        weight = number(job, "weight", 0.1 if mode == "released" else 1.0)
-        term = None if weight == 0 else self._term(job, view, lesson, weight)
+        term = None if options.weighed == 0 else self._term(job, view, lesson)
         return make_run(
             job,
             view,
             start,
             recipe=_recipe(job, view),
             terms=() if term is None else (term,),
-            dropout=RELEASED_DROPOUT if mode == "released" else 0.0,
+            dropout=RELEASED_DROPOUT if options.mode == "released" else 0.0,
             streams=(lesson.stream,),
             data=rows,
-            carried=_carries(job, view),
+            carried=carries,
         )
 
     def _teacher(self, job: Job, view: View, student: Tuned) -> Tuned:
         """The model whose scores are distilled, before any shuffling."""
-        teacher, required = option(job, "teacher"), {one.method: one for one in self.requires(job)}
-        if teacher == "self":
+        options, required = options_of(job), {other.method: other for other in self.requires(job)}
+        if options.teacher == "self":
             return view.finished(required["prompt-tuning"])
-        if teacher == "random":
+        if options.teacher == "random":
             recipe = job.recipe
             prompt = initial(Init(), view.backbone, recipe.length, recipe.depth, recipe.placement, generator(job, 4))
             readout = new_readout(job.replace(seed=job.seed + 1), view, type(student.readout).name, student.encoding)
             return Tuned(prompt, readout, student.pooling, student.encoding)
-        if option(job, "mode") == "released":
+        if options.mode == "released":
             return view.finished(required["pot"])
         if _carries(job, view):
-            return label_text_on(job, view)
+            return label_text_on(job, view, options.label_map)
         assert job.source is not None
         source = source_tuned(job.source)
         return probe(job, view, source.prompt, source.pooling).tuned
 
-    def _term(self, job: Job, view: View, lesson: _Lesson, weight: float) -> Term:
-        mode, temperature = option(job, "mode"), number(job, "temperature", 2.0)
-        if mode == "released":
-            return Match(_live(job, view, lesson), beta=weight)
+    def _term(self, job: Job, view: View, lesson: _Lesson) -> Term:
+        options = options_of(job)
+        if options.mode == "released":
+            return Match(_live(job, view, lesson), beta=options.weighed)
         teacher = _recorded(job, view, lesson)
-        if mode == "gated":
-            return Gated(teacher, weight * number(job, "share", 0.5), temperature)
-        similarity = 1.0 if option(job, "similarity") == "one" else self._similarity(job, view)
-        return Distill(teacher, weight * max(0.0, similarity), temperature)
+        if options.mode == "gated":
+            return Gated(teacher, options.weighed * options.share, options.temperature)
+        similarity = 1.0 if options.similarity == "one" else self._similarity(job, view)
+        return Distill(teacher, options.weighed * max(0.0, similarity), options.temperature)
 
     def _similarity(self, job: Job, view: View) -> float:
         """The paper's balance: cosine of the task embeddings of the source's and the target's own prompt."""
         assert job.source is not None
-        (target,) = (one for one in self.requires(job) if one.method == "prompt-tuning")
-        return view.similarity(job.source, view.finished(target), option(job, "embedding"), option(job, "similarity"))
+        options = options_of(job)
+        (target,) = (other for other in self.requires(job) if other.method == "prompt-tuning")
+        return view.similarity(job.source, view.finished(target), options.embedding, options.similarity)
+
+
+def options_of(job: Job) -> PandaOptions:
+    """The job's options."""
+    return PandaOptions.read(job.method, job.options)
 
 
 def _carries(job: Job, view: View) -> bool:
     """Whether student and teacher use the label-text readout (gated, on kinds that have it)."""
-    return option(job, "mode") == "gated" and view.task.kind == "classification"
+    return options_of(job).mode == "gated" and view.task.kind == "classification"
 
 
 def _recipe(job: Job, view: View) -> Recipe:
-    if option(job, "mode") == "released":
-        return job.recipe.changed(rate=job.recipe.rate * RELEASED_RATE, readout_rate=job.recipe.readout_rate * 0.7)
+    if options_of(job).mode == "released":
+        rates = {"rate": job.recipe.rate, "readout_rate": job.recipe.readout_rate}
+        return job.recipe.changed(**{name: rate * RELEASED_RATE for name, rate in rates.items()})
     return carried_recipe(job.recipe) if _carries(job, view) else job.recipe
 
 
 def _groups(job: Job, gold: Tensor) -> Tensor | None:
     """Within which groups a placebo shuffles the teacher's scores; None where it does not."""
-    teacher = option(job, "teacher")
+    teacher = options_of(job).teacher
     if teacher == "shuffled":
         return torch.zeros(len(gold), dtype=torch.long)
     if teacher != "shuffled-in-class":

@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar
 
+from pydantic import Field, field_validator
+
 from promptgraft.method.job import Job
-from promptgraft.method.method import Method, Need, View, option, register
+from promptgraft.method.method import Method, Need, View, register
+from promptgraft.method.options import LabelMap, Options
 from promptgraft.method.setup import (
     PLAIN,
+    carried_by_default,
     carried_readout,
     carried_recipe,
     encoding_for,
-    label_map,
+    known_readout,
     label_text_on,
     make_run,
     new_readout,
+    readout_name,
     source_tuned,
 )
 from promptgraft.train.run import Fit, Run, Tuned
 
 
+class PoTOptions(Options):
+    readout: str = Field(
+        "auto", description="What turns hidden states into labels: new (linear), keep (the source's), label-text, ..."
+    )
+    label_map: LabelMap = Field(default_factory=dict)
+
+    @field_validator("readout")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        return known_readout(name, "auto", "new", "keep")
+
+
 @register
 class PoT(Method):
     """`readout=new`: a fresh linear one (vanilla PoT); `keep`: the source's own; `label-text`: the labels in words.
+
+    Any other readout starts fresh over the source's prompt.
 
     With `shots 0` nothing is trained: the source's prompt and readout are reused as they are.
     """
@@ -31,35 +49,31 @@ class PoT(Method):
     name: ClassVar[str] = "pot"
     summary: ClassVar[str] = "the target's prompt starts from a source's"
     needs: ClassVar[frozenset[Need]] = frozenset({"source", "gradients"})
-    options: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "readout": ("auto", "new", "keep", "label-text"),
-        "label-map": (),
-    }
+    options: ClassVar[type[PoTOptions]] = PoTOptions
 
     def requires(self, job: Job) -> tuple[Job, ...]:
         return ()
 
     def setup(self, job: Job, view: View) -> Run | Fit:
         assert job.source is not None
-        wanted = option(job, "readout")
-        if wanted == "auto":
-            wanted = "label-text" if view.task.kind == "classification" else "new"
-        start = pot_start(job, view, wanted)
+        options = self.options.read(self.name, job.options)
+        readout = carried_by_default(view.task) if options.readout == "auto" else options.readout
+        start = pot_start(job, view, options.model_copy(update={"readout": readout}))
         if job.shots == 0:
             return Fit(job.id, start)
-        if wanted == "new":
-            return make_run(job, view, start)
-        return make_run(job, view, start, recipe=carried_recipe(job.recipe), carried=True)
+        if readout in ("keep", "label-text"):
+            return make_run(job, view, start, recipe=carried_recipe(job.recipe), carried=True)
+        return make_run(job, view, start)
 
 
-def pot_start(job: Job, view: View, wanted: str) -> Tuned:
+def pot_start(job: Job, view: View, options: PoTOptions) -> Tuned:
     """Prompt and readout a transferred run begins with."""
     assert job.source is not None
-    if wanted == "keep":
-        return carried_readout(job, view, label_map(job))
-    if wanted == "label-text":
-        return label_text_on(job, view)
+    if options.readout == "keep":
+        return carried_readout(job, view, options.label_map)
+    if options.readout == "label-text":
+        return label_text_on(job, view, options.label_map)
     source = source_tuned(job.source)
-    name = PLAIN[view.task.kind]
+    name = readout_name(view.task, options.readout, PLAIN[view.task.kind])
     encoding = encoding_for(view, name)
     return Tuned(source.prompt, new_readout(job, view, name, encoding), source.pooling, encoding)

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar
 
+from pydantic import Field, field_validator
+
 from promptgraft.method.job import Job
-from promptgraft.method.method import Method, Need, View, option, register
-from promptgraft.method.setup import carried_by_default, make_run, readout_name, scratch
+from promptgraft.method.method import Method, Need, View, register
+from promptgraft.method.options import Options
+from promptgraft.method.setup import carried_by_default, known_readout, make_run, readout_name, scratch
 from promptgraft.train.run import Run
+
+
+class PromptTuningOptions(Options):
+    readout: str = Field("auto", description="What turns hidden states into labels: linear, label-text, or another.")
+
+    @field_validator("readout")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        return known_readout(name, "auto", "linear")
 
 
 @register
@@ -16,11 +27,12 @@ class PromptTuning(Method):
     name: ClassVar[str] = "prompt-tuning"
     summary: ClassVar[str] = "a prompt and a readout from scratch, backbone frozen"
     needs: ClassVar[frozenset[Need]] = frozenset({"labels", "gradients"})
-    options: ClassVar[Mapping[str, tuple[str, ...]]] = {"readout": ("auto", "linear", "label-text")}
+    options: ClassVar[type[PromptTuningOptions]] = PromptTuningOptions
 
     def requires(self, job: Job) -> tuple[Job, ...]:
         return ()
 
     def setup(self, job: Job, view: View) -> Run:
-        name = readout_name(view.task, option(job, "readout"), carried_by_default(view.task))
+        options = self.options.read(self.name, job.options)
+        name = readout_name(view.task, options.readout, carried_by_default(view.task))
         return make_run(job, view, scratch(job, view, name))

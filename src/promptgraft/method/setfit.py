@@ -7,7 +7,7 @@ import io
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any, ClassVar
 
@@ -48,7 +48,6 @@ class SetFit(Method):
     name: ClassVar[str] = "setfit"
     summary: ClassVar[str] = "contrastive tuning of all weights, then a logistic head (extra setfit)"
     needs: ClassVar[frozenset[Need]] = frozenset({"labels", "gradients"})
-    options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def requires(self, job: Job) -> tuple[Job, ...]:
         return ()

@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 
-from promptgraft.errors import RunError
+from promptgraft.errors import RunError, unknown
 from promptgraft.method.job import Job, Source
 from promptgraft.method.method import Split, View
 from promptgraft.model.backbone import Encoding
@@ -15,9 +15,10 @@ from promptgraft.model.tokens import concatenate
 from promptgraft.prompt.init import Init, initial
 from promptgraft.prompt.prompt import Prompt
 from promptgraft.prompt.reparam import parameterise
+from promptgraft.readout.all import find as find_readout
+from promptgraft.readout.all import readouts
 from promptgraft.readout.features import feature_width
 from promptgraft.readout.readout import Readout, on_device
-from promptgraft.readout.readout import find as find_readout
 from promptgraft.readout.restore import restore
 from promptgraft.task.task import Task
 from promptgraft.train.data import Data, make_data
@@ -45,6 +46,17 @@ def generator(job: Job, salt: int = 0) -> torch.Generator:
 def carried_by_default(task: Task) -> str:
     """The readout that carries over to other labels where the kind has one: label text for single texts."""
     return "label-text" if task.kind == "classification" else PLAIN[task.kind]
+
+
+def known_readout(name: str, *words: str) -> str:
+    """The name of a readout, or one of a method's own words for one.
+
+    Raises:
+        ValueError: neither.
+    """
+    if name not in words and name not in readouts():
+        raise ValueError(str(unknown("readout", name, [*words, *readouts()])))
+    return name
 
 
 def readout_name(task: Task, wanted: str, default: str) -> str:
@@ -98,40 +110,25 @@ def carried_readout(job: Job, view: View, label_map: Mapping[str, str]) -> Tuned
     if view.task.kind not in type(tuned.readout).kinds:
         what = f"its readout {type(tuned.readout).name!r} cannot read a {view.task.kind} task"
         raise RunError(what, where=job.source.name, do="use --readout new")
+    for label in label_map:
+        if label not in view.task.labels:
+            raise unknown(f"label of {view.task.name} in the label map", label, view.task.classes, RunError)
     describe = partial(view.describe, pooling=tuned.pooling)
     return Tuned(tuned.prompt, tuned.readout.carry(view.task, describe, label_map), tuned.pooling, tuned.encoding)
 
 
-def label_text_on(job: Job, view: View) -> Tuned:
+def label_text_on(job: Job, view: View, label_map: Mapping[str, str]) -> Tuned:
     """The source's prompt with a label-text readout: carried where the source has one, else from descriptions alone."""
     assert job.source is not None
     tuned = source_tuned(job.source)
     if type(tuned.readout).name == "label-text":
-        return carried_readout(job, view, label_map(job))
+        return carried_readout(job, view, label_map)
     kind = find_readout("label-text")
     if view.task.kind not in kind.kinds:
         raise RunError(f"label text cannot read a {view.task.kind} task", where=view.task.name, do="use --readout new")
     describe = partial(view.describe, pooling=tuned.pooling)
     readout = kind.create(view.task, view.backbone.hidden, generator(job, 1), describe)
     return Tuned(tuned.prompt, readout, tuned.pooling, "cross")
-
-
-def label_map(job: Job) -> dict[str, str]:
-    """`--label-map a=b,c=d` as target label -> source label.
-
-    Raises:
-        RunError: an entry without `=`, or a label the target lacks.
-    """
-    text = job.options.get("label-map", "")
-    entries = [entry.strip() for entry in text.split(",") if entry.strip()]
-    pairs = [entry.partition("=") for entry in entries]
-    for entry, (target, sign, _) in zip(entries, pairs, strict=True):
-        if not sign:
-            raise RunError(f"label map entry {entry!r} has no '='", do="write target=source,target=source")
-        if target.strip() not in job.task.labels:
-            known = ", ".join(job.task.classes)
-            raise RunError(f"label map: the task has no label {target.strip()!r}", do=f"its labels: {known}")
-    return {target.strip(): source.strip() for target, _, source in pairs}
 
 
 def fresh_prompt(job: Job, view: View) -> Prompt:

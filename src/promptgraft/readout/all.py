@@ -1,10 +1,25 @@
-"""Importing this module makes the registry of readouts complete, those of other people's packages included."""
+"""All readouts by name, those of other people's packages included; nothing that registers a readout imports this."""
 
-from importlib.metadata import entry_points
+from __future__ import annotations
 
+from collections.abc import Mapping
+
+from promptgraft.errors import unknown
+from promptgraft.plugins import load
 from promptgraft.readout import choice, label_text, linear, regression, span, tagging
+from promptgraft.readout.readout import READOUTS, Readout
 
-__all__ = ["choice", "label_text", "linear", "regression", "span", "tagging"]
+__all__ = ["choice", "find", "label_text", "linear", "readouts", "regression", "span", "tagging"]
 
-for entry in entry_points(group="promptgraft.readouts"):
-    entry.load()
+
+def readouts() -> Mapping[str, type[Readout]]:
+    """All of them by name."""
+    load("promptgraft.readouts")
+    return READOUTS
+
+
+def find(name: str) -> type[Readout]:
+    """The readout of that name, or an error with the nearest name."""
+    if name not in readouts():
+        raise unknown("readout", name, READOUTS)
+    return READOUTS[name]

@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptgraft.errors import unknown
 from promptgraft.model.tokens import Tokens
 from promptgraft.task.task import Example, Kind, Label, Task
 
@@ -136,12 +135,3 @@ def stack_readouts(readouts: Sequence[Readout]) -> Readout:
 def _tensors(readout: Readout) -> dict[str, Tensor]:
     """A dataclass's tensors by field."""
     return {name: value for name, value in vars(readout).items() if isinstance(value, Tensor)}
-
-
-def find(name: str) -> type[Readout]:
-    """The readout of that name, or an error with the nearest name."""
-    import promptgraft.readout.all  # noqa: F401
-
-    if name not in READOUTS:
-        raise unknown("readout", name, READOUTS)
-    return READOUTS[name]

@@ -7,9 +7,10 @@ from promptgraft.model.backbone import Backbone
 from promptgraft.prompt.artefact import Artefact
 from promptgraft.prompt.card import NO_READOUT, Card
 from promptgraft.prompt.tensors import check_numbers
+from promptgraft.readout.all import find, readouts
 from promptgraft.readout.classes import decode_names
 from promptgraft.readout.features import feature_width
-from promptgraft.readout.readout import READOUTS, Readout, find
+from promptgraft.readout.readout import Readout
 from promptgraft.untrusted import visible
 
 LARGEST = 1e15
@@ -66,10 +67,9 @@ def check_fits(artefact: Artefact, backbone: Backbone) -> None:
 
 def _kind(card: Card, where: str) -> type[Readout]:
     """The readout that the card names, if it can read the card's task."""
-    import promptgraft.readout.all  # noqa: F401
 
-    if card.readout not in READOUTS:
-        raise unknown("readout", card.readout, READOUTS, ArtefactError)
+    if card.readout not in readouts():
+        raise unknown("readout", card.readout, readouts(), ArtefactError)
     kind = find(card.readout)
     if card.task.kind not in kind.kinds:
         raise ArtefactError(f"{card.readout!r} cannot read a {card.task.kind} task", where=where, do=DO)

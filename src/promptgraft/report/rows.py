@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from promptgraft.study.compare import Comparison, Row, scores, without_term
+from promptgraft.study.compare import Comparison, Row, scores
+from promptgraft.study.compare import missing as lacks
 from promptgraft.study.judge import Mean, paired
 from promptgraft.task.metrics import METRICS
 
@@ -37,18 +38,8 @@ def group(row: Row) -> Group:
 
 
 def missing(row: Row) -> str:
-    """What a placebo of PANDA lacks, in words; empty for every other row."""
-    result = row.results[0]
-    if result.method != "panda":
-        return ""
-    if without_term(result):
-        return "no teacher: the same run without the term"
-    return {
-        "self": "the teacher never saw the source: prompt tuning from scratch",
-        "shuffled-in-class": "each row is shown the teacher's answer to another row of its class",
-        "shuffled": "each row is shown the teacher's answer to another row",
-        "random": "the teacher is a random prompt with a random readout",
-    }.get(result.options.get("teacher", "source"), "")
+    """What a placebo lacks, in words; empty for every other row."""
+    return lacks(row.results[0])
 
 
 def grouped(comparison: Comparison) -> list[tuple[Group, list[Row]]]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from promptgraft.engine.result import Finished, Result
+from promptgraft.errors import UsageError
 from promptgraft.method import setfit
+from promptgraft.method.all import find
 from promptgraft.method.job import Job, Source, row_label
-from promptgraft.method.method import find
 from promptgraft.study.judge import Mean, mean, paired
 from promptgraft.task.metrics import METRICS
 from promptgraft.task.task import Example, Task
@@ -55,7 +57,7 @@ def plan(
     shots: int | None,
     *,
     unlabelled: tuple[Example, ...] = (),
-    rows: Sequence[tuple[str, dict[str, str]]] = ROWS,
+    rows: Sequence[tuple[str, Mapping[str, object]]] = ROWS,
 ) -> list[Job]:
     """Jobs of a comparison.
 
@@ -82,7 +84,7 @@ def repeated(sources: Mapping[int, Source | None]) -> dict[str, str]:
     return {row_label("pot", keep): "the source's own readout is label text, which makes it the run pot:label-text"}
 
 
-def _repeats(method: str, options: Mapping[str, str], source: Source) -> bool:
+def _repeats(method: str, options: Mapping[str, object], source: Source) -> bool:
     """Whether keeping the source's own readout is the same run as its label-text readout carried."""
     keeps = method == "pot" and options.get("readout") == "keep"
     return keeps and source.artefact.card.readout == "label-text"
@@ -140,13 +142,15 @@ def judge(finished: Sequence[Finished], baseline: str = BASELINE) -> tuple[tuple
 
 
 def is_placebo(result: Result) -> bool:
-    """Whether a run only shows what a method owes to its source: another teacher, or no term at all."""
-    return result.options.get("teacher", "source") != "source" or without_term(result)
+    """Whether a run only shows what a method owes to its source."""
+    return bool(missing(result))
 
 
-def without_term(result: Result) -> bool:
-    """Whether a run of PANDA was told to weigh its term with nothing, however that number was written."""
-    return float(result.options.get("weight") or 1) == 0
+def missing(result: Result) -> str:
+    """What a placebo lacks, in words; nothing for every other run, those of methods that are not here included."""
+    with suppress(UsageError):
+        return find(result.method).options.read(result.method, result.options).placebo()
+    return ""
 
 
 def _row(label: str, results: Sequence[Result], base: Mapping[int, float], is_base: bool) -> Row:

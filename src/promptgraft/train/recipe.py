@@ -12,49 +12,48 @@ from promptgraft.task.task import Kind
 
 
 class Recipe(BaseModel):
-    """How a run is trained; part of its job's id.
-
-    Attributes:
-        steps: optimiser steps.
-        batch: labelled rows a step (all of them where there are fewer).
-        rate: peak learning rate of the prompt.
-        readout_rate: of the readout.
-        weights_rate: of the backbone's weights, in model tuning only.
-        warmup: share of the steps in which the rate rises from 0; then it falls linearly to 0.
-        clip: largest norm of a run's gradient (prompt, readout and weights each by itself); 0 = off.
-        evaluations: how often validation is looked at; the best state is kept (metric, ties by loss).
-        patience: evaluations without gain after which a run stops; 0 = never.
-        length, depth, placement, init, parameterisation: of the prompt.
-        init_text: the words `init="text"` starts from.
-        max_length: tokens a sequence; longer ones are cut.
-        pooling, encoding: `auto` takes what the encoder declares, else what a cross-validated probe reads best; a
-            prompt that is carried keeps the pooling it was tuned for.
-        arithmetic: of the backbone the run is made for; its results in fp32 and bf16 differ in the last places;
-            int8 is for methods without gradients.
-    """
+    """How a run is trained; part of its job's id. Every value has its description, bounds and default in its field."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int = Field(default=150, ge=0)
-    batch: int = Field(default=16, ge=1)
-    rate: float = Field(default=1e-2, ge=0)
-    readout_rate: float = Field(default=1e-2, ge=0)
-    weights_rate: float = Field(default=5e-5, ge=0)
-    weight_decay: float = Field(default=0.0, ge=0)
-    warmup: float = Field(default=0.1, ge=0, le=1)
-    clip: float = Field(default=1.0, ge=0)
-    evaluations: int = Field(default=10, ge=1)
-    patience: int = Field(default=0, ge=0)
-    length: int = Field(default=16, ge=1)
-    depth: Depth = "deep"
-    placement: Placement = "after_cls"
-    init: Literal["normal", "vocabulary", "labels", "text"] = "normal"
-    init_text: str = ""
-    parameterisation: str = "direct"
-    max_length: int = Field(default=128, ge=8)
-    pooling: Literal["auto"] | Pooling = "auto"
-    encoding: Literal["auto"] | Encoding = "auto"
-    arithmetic: Arithmetic = "fp32"
+    steps: int = Field(default=150, ge=0, description="Optimiser steps.")
+    batch: int = Field(default=16, ge=1, description="Labelled rows a step; all of them where there are fewer.")
+    rate: float = Field(default=1e-2, ge=0, description="Peak learning rate of the prompt.")
+    readout_rate: float = Field(default=1e-2, ge=0, description="Of the readout.")
+    weights_rate: float = Field(default=5e-5, ge=0, description="Of the backbone's weights, in model tuning only.")
+    weight_decay: float = Field(default=0.0, ge=0, description="Of the backbone's weights, in model tuning only.")
+    warmup: float = Field(
+        default=0.1, ge=0, le=1, description="Share of steps in which rates rise from 0; then they fall linearly to 0."
+    )
+    clip: float = Field(
+        default=1.0, ge=0, description="Largest norm of the gradient of prompt, readout or weights; 0 = off."
+    )
+    evaluations: int = Field(
+        default=10, ge=1, description="Looks at validation; the best state is kept (by metric, ties by loss)."
+    )
+    patience: int = Field(default=0, ge=0, description="Looks without gain after which a run stops; 0 = never.")
+    length: int = Field(default=16, ge=1, description="Vectors of the prompt.")
+    depth: Depth = Field(default="deep", description="Keys and values a layer, or input embeddings (shallow).")
+    placement: Placement = Field(default="after_cls", description="Behind the first token, or where PEFT puts it.")
+    init: Literal["normal", "vocabulary", "labels", "text"] = Field(
+        default="normal", description="What a prompt from scratch starts as."
+    )
+    init_text: str = Field(default="", description="The words that init=text starts from.")
+    parameterisation: str = Field(default="direct", description="How the prompt is trained: direct, mlp or residual.")
+    max_length: int = Field(default=128, ge=8, description="Tokens a sequence; longer ones are cut.")
+    pooling: Literal["auto"] | Pooling = Field(
+        default="auto",
+        description="Which state of a text is read; auto: as the encoder declares, else by a cross-validated probe. "
+        "A carried prompt keeps its own.",
+    )
+    encoding: Literal["auto"] | Encoding = Field(
+        default="auto", description="Pairs as one sequence or two; auto: by a cross-validated probe."
+    )
+    arithmetic: Arithmetic = Field(
+        default="fp32",
+        description="Of the backbone's products; fp32 and bf16 differ in the last places, int8 is for what needs no "
+        "gradient.",
+    )
 
     def changed(self, **values: object) -> Self:
         """A copy with other values, validated again; None leaves a value as it is."""

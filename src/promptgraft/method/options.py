@@ -1,0 +1,100 @@
+"""Options of methods: typed, documented, and read from text or from Python's own values.
+
+A method declares a model of its options; the command line, `check`, the help texts and the job's id follow from it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Self, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from promptgraft.errors import PromptgraftError, UsageError, unknown
+from promptgraft.untrusted import read_json
+
+
+def hyphened(name: str) -> str:
+    """The name of an option as users write it: `label-map` for the field `label_map`."""
+    return name.replace("_", "-")
+
+
+class Options(BaseModel):
+    """The options of one method; each field has a description, which is its help text."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, alias_generator=hyphened, populate_by_name=True
+    )
+
+    @classmethod
+    def read(cls, method: str, given: Mapping[str, object]) -> Self:
+        """Options from a job's, which may be text.
+
+        Raises:
+            UsageError: a name or a value that the method does not know.
+        """
+        names = {hyphened(name): field for name, field in cls.model_fields.items()}
+        for name in given:
+            if hyphened(name) not in names:
+                raise unknown(f"option of {method}", name, names)
+        try:
+            return cls.model_validate(dict(given))
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = hyphened(str(first["loc"][0]))
+            raise wrong_value(method, name, names[name], given, str(first["msg"])) from None
+
+    def placebo(self) -> str:
+        """What the run lacks, in words, if it only shows what the method owes to its source; else nothing."""
+        return ""
+
+
+def wrong_value(
+    method: str, name: str, field: FieldInfo, given: Mapping[str, object], message: str
+) -> PromptgraftError:
+    """The error for a value that an option does not take."""
+    value = next(value for key, value in given.items() if hyphened(key) == name)
+    if allowed := choices(field):
+        return unknown(f"value of {method}'s {name}", str(value), allowed)
+    return UsageError(f"option {name}={value!r} of {method}: {message.removeprefix('Value error, ')}")
+
+
+def choices(field: FieldInfo) -> tuple[str, ...]:
+    """The words that a field takes, the default first; empty where it takes others too."""
+    found = tuple(dict.fromkeys(literals(field.annotation)))
+    return tuple(sorted(found, key=lambda word: word != field.default))
+
+
+def literals(annotation: Any) -> list[str]:
+    """The words of a Literal, or of a union of them."""
+    parts = get_args(annotation)
+    return [word for part in parts for word in ([part] if isinstance(part, str) else literals(part))]
+
+
+def text_of(value: object) -> str:
+    """A value as it stands in a job's id: the shortest text that reads back as it."""
+    if isinstance(value, Mapping):
+        return json.dumps(dict(sorted(value.items())), ensure_ascii=False)
+    return format(value, ".15g") if isinstance(value, float) else str(value)
+
+
+def read_label_map(value: object) -> object:
+    """`a=b,c=d`, or a JSON object where a label has a comma or an equals sign, as target label -> source label."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("{"):
+        return read_json(value, "label map", UsageError)
+    entries = [entry.partition("=") for entry in value.split(",") if entry.strip()]
+    for target, sign, source in entries:
+        if not (sign and target.strip() and source.strip()):
+            raise ValueError(f"label map entry {target.strip()!r} has no '='; write target=source,target=source")
+    return {target.strip(): source.strip() for target, _, source in entries}
+
+
+LabelMap = Annotated[
+    Mapping[str, str],
+    BeforeValidator(read_label_map),
+    Field(description="This task's label = the source's label: a=b,c=d, or a JSON object."),
+]
