@@ -68,12 +68,33 @@ CASES: dict[str, tuple[str, str, str, list[Example], list[str]]] = {
         "classification",
         [*MOOD_ROWS, Example("odd", label="good")],
         [
-            "1 rows whose annotators disagree, labelled by the majority",
-            "1 rows whose annotators disagree without a majority, read as unlabelled",
-            "1 rows whose annotations were all cancelled, left out",
-            "1 rows with several labels, which no kind of task takes yet, read as unlabelled",
+            "rows whose annotators disagree, labelled by the majority: 1",
+            "rows whose annotators disagree without a majority, read as unlabelled: 1",
+            "rows whose annotations were all cancelled, left out: 1",
+            "rows with several labels, which no kind of task takes yet, read as unlabelled: 1",
             "train: 3 rows without a label, left out",
         ],
+    ),
+    "Label Studio JSON of old versions, with numbers": (
+        "a.json",
+        json.dumps(
+            [
+                {
+                    "id": n,
+                    "data": {"review": f"text {n}"},
+                    "completions": [
+                        {
+                            "skipped": n == 9,
+                            "result": [{"from_name": "r", "type": "rating", "value": {"rating": n / 2}}],
+                        }
+                    ],
+                }
+                for n in range(10)
+            ]
+        ),
+        "regression",
+        [Example(f"text {n}", label=n / 2) for n in range(9)],
+        ["rows whose annotations were all cancelled, left out: 1"],
     ),
     "Label Studio JSON with marks": (
         "a.json",
@@ -91,8 +112,8 @@ CASES: dict[str, tuple[str, str, str, list[Example], list[str]]] = {
         "classification",
         MOOD_ROWS,
         [
-            "2 rows of further annotators, joined with the first",
-            "1 rows whose annotators disagree, labelled by the majority",
+            "rows of further annotators, joined with the first: 2",
+            "rows whose annotators disagree, labelled by the majority: 1",
             "train: 1 row without a label, left out",
         ],
     ),
@@ -122,7 +143,7 @@ CASES: dict[str, tuple[str, str, str, list[Example], list[str]]] = {
         "classification",
         MOOD_ROWS,
         [
-            "1 rows with several labels, which no kind of task takes yet, read as unlabelled",
+            "rows with several labels, which no kind of task takes yet, read as unlabelled: 1",
             "train: 2 rows without a label, left out",
         ],
     ),
@@ -148,7 +169,7 @@ CASES: dict[str, tuple[str, str, str, list[Example], list[str]]] = {
         ),
         "tagging",
         [EU],
-        ["1 relations, not used"],
+        ["relations, not used: 1"],
     ),
     "doccano CSV": (
         "a.csv",
@@ -165,7 +186,7 @@ CASES: dict[str, tuple[str, str, str, list[Example], list[str]]] = {
         + "__label__good __label__bad both__comment__x\n",
         "classification",
         MOOD_ROWS,
-        ["1 comments, not used", "train: 1 row without a label, left out"],
+        ["comments, not used: 1", "train: 1 row without a label, left out"],
     ),
     "Prodigy JSONL": (
         "a.jsonl",
@@ -180,9 +201,9 @@ CASES: dict[str, tuple[str, str, str, list[Example], list[str]]] = {
         "classification",
         MOOD_ROWS,
         [
-            "1 rows that were rejected, left out",
-            "1 rows that were ignored, left out",
-            "1 rows of further annotators, joined with the first",
+            "rows that were rejected, left out: 1",
+            "rows that were ignored, left out: 1",
+            "rows of further annotators, joined with the first: 1",
         ],
     ),
     "Prodigy JSONL of one label": (
@@ -192,7 +213,7 @@ CASES: dict[str, tuple[str, str, str, list[Example], list[str]]] = {
         ),
         "classification",
         [Example("goal", label="SPORT"), Example("match", label="SPORT"), Example("vote", label="not SPORT")],
-        ["1 rows that were rejected, read as 'not SPORT'"],
+        ["rows that were rejected, read as 'not SPORT': 1"],
     ),
     "Prodigy JSONL of options": (
         "a.jsonl",
@@ -204,7 +225,7 @@ CASES: dict[str, tuple[str, str, str, list[Example], list[str]]] = {
         ),
         "classification",
         MOOD_ROWS,
-        ["1 rows that were rejected, left out"],
+        ["rows that were rejected, left out: 1"],
     ),
     "Prodigy JSONL with marks": (
         "a.jsonl",
@@ -226,10 +247,28 @@ CASES: dict[str, tuple[str, str, str, list[Example], list[str]]] = {
         "classification",
         [*MOOD_ROWS, Example("odd", label="good")],
         [
-            "1 rows whose responses were all discarded or drafts, left out",
-            "1 rows whose annotators disagree, labelled by the majority",
+            "rows whose responses were all discarded or drafts, left out: 1",
+            "rows whose annotators disagree, labelled by the majority: 1",
             "train: 1 row without a label, left out",
         ],
+    ),
+    "Argilla records of version 1, with marks": (
+        "a.jsonl",
+        lines(
+            [
+                {
+                    "fields": {"text": EU_TEXT},
+                    "responses": [{"values": {"ner": {"value": spans}}, "status": status}],
+                }
+                for status, spans in (
+                    ("submitted", [{"start": a, "end": b, "label": label} for a, b, label in NER]),
+                    ("discarded", []),
+                )
+            ]
+        ),
+        "tagging",
+        [EU],
+        ["rows whose responses were all discarded or drafts, left out: 1"],
     ),
     "Argilla records, flat": (
         "a.jsonl",
@@ -265,7 +304,7 @@ CASES: dict[str, tuple[str, str, str, list[Example], list[str]]] = {
         "New\tB-LOC\nYork\tI-LOC\nCity\tE-LOC\n#tag\tO\n",
         "tagging",
         [EU, Example(tokens=("New", "York", "City", "#tag"), label=("B-LOC", "I-LOC", "I-LOC", "O"))],
-        ["tags converted from BIOES to BIO", "1 comment lines, not used"],
+        ["tags converted from BIOES to BIO", "comment lines, not used: 1"],
     ),
     "CoNLL (IOB2)": (
         "a.bio",
@@ -311,7 +350,7 @@ CASES: dict[str, tuple[str, str, str, list[Example], list[str]]] = {
         lines([{"gold_label": g, "sentence1": f"p {g}", "sentence2": "h"} for g in ("entailment", "neutral", "-")]),
         "pair",
         [Example("p entailment", pair="h", label="entailment"), Example("p neutral", pair="h", label="neutral")],
-        ["1 rows without a gold label (-), left out"],
+        ["rows without a gold label (-), left out: 1"],
     ),
     "COPA": (
         "a.jsonl",
@@ -400,7 +439,7 @@ CASES: dict[str, tuple[str, str, str, list[Example], list[str]]] = {
         ),
         "pair",
         [Example("甲", pair=f"乙{label}", label=label) for label in ("neutral", "entailment")],
-        ["1 rows without a gold label (-), left out"],
+        ["rows without a gold label (-), left out: 1"],
     ),
     "CSL": (
         "a.jsonl",

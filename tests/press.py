@@ -28,7 +28,7 @@ PIECES = [b'"', b"'", b"\x00", b"\xff", b"\n", b"\r", b"\r\n", b"\t", b",", b";"
           b"=cmd"]  # fmt: skip
 EXPANDING = ("MultiRC", "SQuAD", "BRAT")
 """Formats whose rows hold several of a task's."""
-DROPPED = re.compile(r"(?:^|: )(\d+) rows?\b.*(?:left out|joined with the first)$")
+DROPPED = re.compile(r"(?:^|: )(\d+) rows? .*left out$|rows .*(?:left out|joined with the first): (\d+)$")
 
 
 def plain(rng: random.Random) -> tuple[str, str]:
@@ -132,7 +132,7 @@ def account(path: Path, task: Task, header: bool) -> None:
     there = rows_in(path, task, header)
     if there is None or any(f"read as {name}" in note for note in task.notes for name in EXPANDING):
         return
-    said = sum(int(found[1]) for note in task.notes if (found := DROPPED.search(note)))
+    said = sum(int(found[1] or found[2]) for note in task.notes if (found := DROPPED.search(note)))
     kept = sum(map(len, task.splits.values()))
     assert there == kept + said, f"{there} rows in, {kept} out, {said} said to be left out: {task.notes}"
 

@@ -57,8 +57,8 @@ def test_brat_documents(tmp_path: Path) -> None:
     for path in (tmp_path / "one.txt", tmp_path / "one.ann"):
         task = load_task(path)
         assert (task.kind, set(task.train + task.test)) == ("tagging", {EU, york})
-        assert f"{path.name}: 1 marks of several parts, left out" in task.notes
-        assert f"{path.name}: 2 relations, events, attributes and notes, not used" in task.notes
+        assert f"{path.name}: marks of several parts, left out: 1" in task.notes
+        assert f"{path.name}: relations, events, attributes and notes, not used: 2" in task.notes
     (tmp_path / "two.txt").write_text("Nothing here\n")
     (tmp_path / "two.ann").write_text("")
     task = load_task(tmp_path)
@@ -96,10 +96,11 @@ def test_names_of_class_numbers_from_parquet(tmp_path: Path) -> None:
 def test_names_of_class_numbers_from_dataset_info(tmp_path: Path) -> None:
     features = {"label": {"names": ["no", "yes"], "_type": "ClassLabel"}}
     (tmp_path / "dataset_info.json").write_text(json.dumps({"features": features}))
-    (tmp_path / "train.jsonl").write_text(lines([{"text": f"t{n}", "label": n % 2} for n in range(10)]))
+    (tmp_path / "train-00000-of-00001.jsonl").write_text(lines([{"text": f"t{n}", "label": n % 2} for n in range(10)]))
     task = load_task(tmp_path)
     assert task.classes == ("no", "yes")
-    assert "train.jsonl: names for the numbers of 'label' from dataset_info.json" in task.notes
+    assert "train-00000-of-00001.jsonl: names for the numbers of 'label' from dataset_info.json" in task.notes
+    (tmp_path / "train-00000-of-00001.jsonl").rename(tmp_path / "train.jsonl")
     (tmp_path / "train.jsonl").write_text(lines([{"text": "x", "label": 0}, {"text": "y", "label": 7}]))
     with pytest.raises(TaskError, match=r"train\.jsonl:2: class 7 has no name \(2 are known\)"):
         load_task(tmp_path)
@@ -110,8 +111,8 @@ def test_marks_that_cut_words_overlap_or_lie_outside(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(lines([{"text": "prefix word", "label": labels}, {"text": "x", "label": []}]))
     task = load_task(tmp_path / "a.jsonl")
     assert task.train[0] == Example(tokens=("pre", "fix", "wo", "rd"), label=("B-A", "O", "B-A", "O"))
-    assert "a.jsonl: 1 marks that overlap another, left out" in task.notes
-    assert "a.jsonl: 2 marks outside of their text, or of nothing, left out" in task.notes
+    assert "a.jsonl: marks that overlap another, left out: 1" in task.notes
+    assert "a.jsonl: marks outside of their text, or of nothing, left out: 2" in task.notes
 
 
 def test_what_is_named_decides_over_a_format(tmp_path: Path) -> None:
@@ -142,7 +143,7 @@ def test_a_damaged_row_of_an_export_is_named(tmp_path: Path) -> None:
 
 def test_an_export_without_a_usable_row(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(lines([prodigy("x", "ignore", label="a"), prodigy("y", "ignore", label="b")]))
-    with pytest.raises(TaskError, match=r"no row is left \(2 rows that were ignored, left out\)"):
+    with pytest.raises(TaskError, match=r"no row is left \(rows that were ignored, left out: 2\)"):
         load_task(tmp_path / "a.jsonl")
 
 

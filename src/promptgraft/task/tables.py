@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Collection
 from pathlib import Path
 
@@ -91,8 +92,8 @@ def split_files(folder: Path) -> dict[str, Path]:
 
 
 def split_of(file: Path) -> str | None:
-    """The split that a file's name says it is."""
-    stem = file.name.split(".")[0].lower()
+    """The split that a file's name says it is; `train-00000-of-00001`, as Hugging Face's hub has it, is train."""
+    stem = re.sub(r"-\d{5}-of-\d{5}$", "", file.name.split(".")[0].lower())
     return next((split for split, names in SPLIT_FILES.items() if stem in names), None)
 
 

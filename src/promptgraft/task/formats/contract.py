@@ -69,8 +69,8 @@ class Count:
         self.reasons[reason] += number
 
     def notes(self) -> tuple[str, ...]:
-        """A note a reason: its number and the reason."""
-        return tuple(f"{number} {reason}" for reason, number in self.reasons.items() if number)
+        """A note a reason: the reason and its number."""
+        return tuple(f"{reason}: {number}" for reason, number in self.reasons.items() if number)
 
 
 def rows_with(content: Content, *columns: str) -> bool:
