@@ -59,17 +59,21 @@ def add(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
     wanted = expand
 
     class Verb(typer.core.TyperCommand):
-        def parse_args(self, context: Any, arguments: list[str]) -> list[str]:
-            context.args = list(arguments)
-            return arguments
+        """Parses and runs as the command that the verb is once it is expanded."""
 
-        def invoke(self, context: Any) -> None:
+        def parse_args(self, context: Any, arguments: list[str]) -> list[str]:
             own = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings=HELP_OPTIONS)
             own.command(name)(wanted())
             command = typer.main.get_command(own)
-            status = command.main(context.args, prog_name=context.command_path, standalone_mode=False)
-            if status:
-                raise typer.Exit(int(status))
+            inner = command.make_context(context.info_name, list(arguments), parent=context.parent)
+            context.params, context.args = inner.params, []
+            context.meta[name] = command, inner
+            return []
+
+        def invoke(self, context: Any) -> Any:
+            command, inner = context.meta[name]
+            with inner:
+                return command.invoke(inner)
 
     app.command(name, cls=Verb)(function)
 
