@@ -300,7 +300,7 @@ def test_bytes_that_are_no_text_are_refused(pg: Command, probe: Path, splade_tin
     assert "--text is not valid text in this locale" in said.err
 
 
-def test_a_model_that_is_elsewhere_is_asked_for(
+def test_a_model_in_a_folder_is_found_again_while_it_is_there(
     done: Command, pg: Command, splade_tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "out").mkdir()
@@ -310,11 +310,13 @@ def test_a_model_that_is_elsewhere_is_asked_for(
     done(*words, "--model", "out/mymodel", "--out", tmp_path / "run")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
+    done("predict", tmp_path / "run", "--text", "fine")
+    (tmp_path / "out").rename(tmp_path / "moved")
     said = pg("predict", tmp_path / "run", "--text", "fine")
     assert said.status == 1
     assert "which is not found from here; say where that model is: --model FOLDER" in said.err
     assert "models pull" not in said.err
-    done("predict", tmp_path / "run", "--text", "fine", "--model", tmp_path / "out" / "mymodel")
+    done("predict", tmp_path / "run", "--text", "fine", "--model", tmp_path / "moved" / "mymodel")
 
 
 def test_a_model_of_the_catalog_is_pulled(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,34 @@ def test_a_card_that_cannot_be_read_is_one_line(text: str, message: str) -> None
         read_card(text, "card.json")
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+HOSTILE = "# a\n\n<script>alert(1)</script> | ![x](http://x/y) \x1b]52;c;\x07 `*_b_*` &lt; \u202e"
+
+
+def test_no_text_of_a_card_becomes_markup_in_its_page() -> None:
+    task = MOOD.model_copy(
+        update=dict.fromkeys(("name", "family", "language", "licence", "source", "metric"), HOSTILE)
+        | {"labels": {HOSTILE: HOSTILE}}
+    )
+    card = small_card(None, task=task, method=HOSTILE, readout=HOSTILE)
+    card = card.replace(
+        backbone=card.backbone.model_copy(update={"name": HOSTILE, "fingerprint": HOSTILE}),
+        scores={HOSTILE: card.scores["test"]},
+        lineage=({"role": "source", "name": HOSTILE, "hash": HOSTILE},),
+    )
+    whole = readme(card)
+    assert not [letter for letter in whole if not letter.isprintable() and letter != "\n"]
+    _, matter, page = whole.split("---\n", 2)
+    assert yaml.safe_load(matter)["model-index"][0]["name"] == HOSTILE
+    signs = re.sub(r"\\[!-/:-@\[-`{-~]", "", page)
+    assert not set("<`") & set(signs)
+    assert {line.count("|") for line in signs.splitlines() if line.startswith("|")} == {3, 6}
+    assert "](" not in signs
+    headings = [line[:6] for line in signs.splitlines() if line.startswith("#")]
+    assert headings == ["# # a ", "## Sco", "## Lab", "## Cam"]
+
+
+def test_an_ordinary_name_stays_as_it_is() -> None:
+    card = small_card(None, task=MOOD.model_copy(update={"name": "shop_questions_zh (v1.2)"}))
+    assert "# shop_questions_zh (v1.2) on splade-tiny" in readme(card)

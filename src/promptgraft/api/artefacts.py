@@ -14,6 +14,7 @@ from promptgraft.model.backbone import Backbone
 from promptgraft.model.catalog import entries, resolve
 from promptgraft.model.device import DeviceName
 from promptgraft.model.load import DType
+from promptgraft.model.places import place_of
 from promptgraft.prompt import artefact as artefacts
 from promptgraft.prompt.card import BackboneCard, TaskCard
 from promptgraft.prompt.files import CARD
@@ -36,16 +37,19 @@ def load(
         arithmetic: of the backbone. What `int8` predicts may differ: `engine.agreement` says how often.
     """
     artefact = artefacts.load(artefact_folder(path))
-    named = model if model is not None else _here(artefact.card.backbone.name, path)
+    named = model if model is not None else _here(artefact.card.backbone, path)
     return Predictor(artefact, open_model(named, arithmetic, device))
 
 
-def _here(name: str, where: str | Path) -> str:
-    """The name of a card's model, which is on this machine.
+def _here(model: BackboneCard, where: str | Path) -> str | Path:
+    """The name or the folder of a card's model, which is on this machine.
 
     Raises:
         ModelError: it is not here; a name of the catalog says how to get it, of another the caller knows where it is.
     """
+    name, known = model.name, place_of(model.fingerprint)
+    if known is not None and name not in entries():
+        return known
     try:
         resolve(name)
     except ModelError as error:
@@ -85,7 +89,7 @@ def export_to_peft(
     Returns: why predictions will differ, empty where they will not.
     """
     artefact = as_bank(bank).load(name)
-    backbone = open_model(model if model is not None else artefact.card.backbone.name)
+    backbone = open_model(model if model is not None else _here(artefact.card.backbone, name))
     base = artefact.card.backbone.hub or artefact.card.backbone.name
     return export_peft(artefact, folder, base_model=base, layers=backbone.layers, heads=backbone.heads, exact=exact)
 

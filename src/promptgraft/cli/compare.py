@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -31,7 +32,6 @@ from promptgraft.cli.verb import resuming_verb
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from promptgraft.study.compare import Comparison
 
@@ -88,8 +88,14 @@ def compare(
             **recipe.given(),
         )
     say.note(*comparison.notes, *(f"{label} was skipped: {reason}" for label, reason in comparison.skipped.items()))
-    command = shlex.join(["promptgraft", *sys.argv[1:]])
+    command = shlex.join(["promptgraft", *map(without_place, sys.argv[1:])])
     show(say, comparison, write(comparison, folder, command))
+
+
+def without_place(word: str) -> str:
+    """A word of the command line as the page shows it: of a path from the root, which is no one else's, the end."""
+    option, sign, value = word.rpartition("=")
+    return f"{option}{sign}{Path(value).name}" if Path(value).is_absolute() or value.startswith("~") else word
 
 
 def chosen_rows(named: str | None) -> list[tuple[str, dict[str, str]]] | None:

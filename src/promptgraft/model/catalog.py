@@ -90,7 +90,7 @@ def resolve(name_or_path: str | Path) -> Resolved:
         return _from_entry(entry)
     folder = at_home(name_or_path)
     if folder.is_dir():
-        return _from_folder(folder, str(name_or_path))
+        return _from_folder(folder, folder.resolve().name)
     cached = _hub_cached(str(name_or_path))
     if cached:
         return _from_folder(cached, str(name_or_path))

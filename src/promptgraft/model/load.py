@@ -11,11 +11,12 @@ import torch
 from promptgraft.errors import ModelError
 from promptgraft.model import albert, bert, forked, paths
 from promptgraft.model.backbone import Arithmetic, Backbone
-from promptgraft.model.catalog import resolve
+from promptgraft.model.catalog import entries, resolve
 from promptgraft.model.device import CPU, DeviceName, resolve_device
 from promptgraft.model.encoder import Take, read_shape
 from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.packed import PackedBackbone
+from promptgraft.model.places import remember
 from promptgraft.model.resolved import Resolved
 from promptgraft.model.tokenize import load_tokenizer
 from promptgraft.model.weights import read_encoder
@@ -35,7 +36,11 @@ def load_backbone(name_or_path: str | Path, *, dtype: DType = "fp32", device: De
     Raises:
         ModelError: it is unknown, not here, damaged, or not an encoder that can be used; or there is no such device.
     """
-    return load_folder(resolve(name_or_path), dtype=dtype, device=device)
+    found = resolve(name_or_path)
+    backbone = load_folder(found, dtype=dtype, device=device)
+    if found.name not in entries():
+        remember(backbone.fingerprint, found.path)
+    return backbone
 
 
 def fastest(device: torch.device = CPU) -> Arithmetic:

@@ -14,7 +14,7 @@ class Resolved:
     """A model folder (config.json, model.safetensors, tokenizer) with what its files do not say.
 
     Attributes:
-        name: catalog or hub name, else the folder; for people.
+        name: catalog or hub name, else the last part of the folder's; for people.
         text_prefix: what its makers put before every text ("query: " of e5); empty for most.
         pooling: what its makers declare; None where they declare nothing.
         to_traditional: whether it knows Chinese in traditional characters only.

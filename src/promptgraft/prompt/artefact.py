@@ -124,7 +124,8 @@ def other_backbone(card: Card, fingerprint: str, backbone: str, where: str) -> A
     """The error for a prompt that is used with a backbone it was not tuned on."""
     tuned, given = f"{card.backbone.name} ({card.backbone.fingerprint[:12]})", f"{backbone} ({fingerprint[:12]})"
     what = f"was tuned on {tuned}, not on {given}"
-    return ArtefactError(what, where=where, do=f"pass --model {card.backbone.name}")
+    named = "the folder it was tuned with" if card.backbone.name == backbone else card.backbone.name
+    return ArtefactError(what, where=where, do=f"pass --model {named}")
 
 
 def _write(artefact: Artefact, folder: Path) -> None:

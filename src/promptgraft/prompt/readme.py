@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 
 from promptgraft.prompt.card import Card
+from promptgraft.untrusted import visible
 
 # Licence names the hub knows; any other becomes `other` with its name beside it.
 HUB_LICENCES = frozenset(
     {"apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0"}
     | {"cc-by-nc-4.0", "cc-by-nc-sa-4.0", "gpl-3.0", "odc-by", "odbl", "unlicense"}
 )
+
+MARKUP = re.compile(r"[\\`*\[\]<|]|(?<![^\W_])_|_(?![^\W_])")
+"""Signs that may begin something in Markdown; an underscore within a word begins nothing."""
 
 
 def readme(card: Card) -> str:
@@ -54,7 +59,7 @@ def _hub_task(kind: str) -> str:
 
 
 def _page(card: Card) -> str:
-    title = f"# {card.task.name} on {card.backbone.name}"
+    title = f"# {_text(card.task.name)} on {_text(card.backbone.name)}"
     facts = {
         "Task": ", ".join(filter(None, [card.task.name, card.task.kind, card.task.family, card.task.language])),
         "Backbone": f"{card.backbone.name} (weights {card.backbone.fingerprint[:12]}), frozen",
@@ -66,7 +71,7 @@ def _page(card: Card) -> str:
         "Data": f"{card.task.source or 'source not stated'}; licence: {card.task.licence or 'not stated'}",
         "Made": f"{card.created:%Y-%m-%d} in {card.seconds:.0f} s",
     }
-    rows = [f"| {_cell(name)} | {_cell(value)} |" for name, value in facts.items()]
+    rows = [f"| {name} | {_text(value)} |" for name, value in facts.items()]
     parts = [title, "\n".join(["| | |", "| --- | --- |", *rows]), *_sections(card)]
     return "\n\n".join(parts) + "\n"
 
@@ -82,17 +87,17 @@ def _sections(card: Card) -> list[str]:
     sections = []
     if card.scores:
         rows = [
-            f"| {_cell(split)} | {card.task.metric} | {score.value:.4f} | {_interval(score.low, score.high)} "
+            f"| {_text(split)} | {_text(card.task.metric)} | {score.value:.4f} | {_interval(score.low, score.high)} "
             f"| {score.rows} |"
             for split, score in card.scores.items()
         ]
         head = ["## Scores", "", "| split | metric | value | 95 % interval | rows |", "| --- | --- | --- | --- | --- |"]
         sections.append("\n".join([*head, *rows]))
     if card.task.labels:
-        rows = [f"- **{_cell(label)}**: {_cell(text)}" for label, text in card.task.labels.items()]
+        rows = [f"- **{_text(label)}**: {_text(text)}" for label, text in card.task.labels.items()]
         sections.append("\n".join(["## Labels", "", *rows]))
     if card.lineage:
-        rows = [f"- {origin.role}: {_cell(origin.name)} ({origin.hash[:12]})" for origin in card.lineage]
+        rows = [f"- {origin.role}: {_text(origin.name)} ({_text(origin.hash[:12])})" for origin in card.lineage]
         sections.append("\n".join(["## Came from", "", *rows]))
     return sections
 
@@ -101,9 +106,9 @@ def _interval(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f"{low:.4f} to {high:.4f}"
 
 
-def _cell(text: str) -> str:
-    """Text that breaks no table."""
-    return " ".join(text.split()).replace("|", "\\|")
+def _text(text: str) -> str:
+    """Text of anyone's on one line: nothing hidden, and no sign in it is read as Markdown or HTML."""
+    return MARKUP.sub(r"\\\g<0>", visible(" ".join(text.split())))
 
 
 def _yaml(matter: Mapping[str, object]) -> str:
