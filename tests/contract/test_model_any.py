@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from torch import Tensor
 
 from promptgraft.errors import ModelError, RunError
 from promptgraft.kernels.dropout import Dropout
@@ -33,14 +36,20 @@ FAMILIES: dict[str, Callable[[], Any]] = {
 @pytest.fixture(scope="module", params=FAMILIES)
 def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Backbone, Any]:
     folder = tmp_path_factory.mktemp(request.param)
+    model = write_model(request.param, folder)
+    return load_backbone(folder), model.base_model
+
+
+def write_model(family: str, folder: Path) -> Any:
+    """A folder with a small model of the family, and the model."""
     torch.manual_seed(0)
-    model = FAMILIES[request.param]().eval()
+    model = FAMILIES[family]().eval()
     model.save_pretrained(folder)
     engine = Tokenizer(models.WordPiece({"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "a": 3}, unk_token="[UNK]"))
     engine.pre_tokenizer = pre_tokenizers.Whitespace()
     engine.post_processor = processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
     engine.save(str(folder / "tokenizer.json"))
-    return load_backbone(folder), model.base_model
+    return model
 
 
 def rows_of(*lengths: int) -> Tokens:
@@ -94,3 +103,32 @@ def test_weights_that_learn_get_gradients(both: tuple[Backbone, Any]) -> None:
     ours.with_weights(learning).forward(Batch(rows_of(4, 2)), None, "mean").square().sum().backward()
     assert any(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in learning.values())
     assert not any(weight.requires_grad for weight in ours.weights.values())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_its_identity_is_the_same_in_every_arithmetic(family: str, tmp_path: Path) -> None:
+    """So what was tuned in bf16 is used in fp32 and the other way round; and the rounded weights are transformers'."""
+    write_model(family, tmp_path)
+    exact, rounded = (load_backbone(tmp_path, dtype=dtype) for dtype in ("fp32", "bf16"))
+    assert (exact.arithmetic, rounded.arithmetic) == ("fp32", "bf16")
+    assert exact.fingerprint == rounded.fingerprint
+    theirs = dict(transformers.AutoModel.from_pretrained(tmp_path, dtype=torch.bfloat16).named_parameters())
+    for name, weight in rounded.weights.items():
+        assert torch.equal(weight, theirs[name]), name
+        assert weight.dtype == theirs[name].dtype, name
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda weight: weight.to(torch.complex64), "is of type C64"),
+        (lambda weight: weight * torch.nan, "holds values that are not finite"),
+    ],
+)
+def test_numbers_that_no_model_computes_with(change: Callable[[Tensor], Tensor], word: str, tmp_path: Path) -> None:
+    write_model("distilbert", tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    name = "distilbert.transformer.layer.1.ffn.lin1.weight"
+    save_file(weights | {name: change(weights[name])}, tmp_path / "model.safetensors")
+    with pytest.raises(ModelError, match=f"transformer.layer.1.ffn.lin1.weight {word}"):
+        load_backbone(tmp_path)

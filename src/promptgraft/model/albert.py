@@ -6,12 +6,14 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from promptgraft.model.config import MOST_LAYERS, whole
 from promptgraft.model.encoder import Encoder, Layer, Shape, Take
 
 
-def with_groups(shape: Shape, config: Mapping[str, Any]) -> Shape:
+def with_groups(shape: Shape, config: Mapping[str, Any], where: str) -> Shape:
     """The shape with the group and inner layer that every turn uses; a turn of an inner layer counts as a layer."""
-    groups, inner = int(config.get("num_hidden_groups", 1)), int(config.get("inner_group_num", 1))
+    groups = whole(config, "num_hidden_groups", where, 1, most=shape.layers)
+    inner = whole(config, "inner_group_num", where, 1, most=MOST_LAYERS // shape.layers)
     turns = tuple((int(turn / (shape.layers / groups)), one) for turn in range(shape.layers) for one in range(inner))
     return dataclasses.replace(shape, groups=turns, layers=len(turns))
 

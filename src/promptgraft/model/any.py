@@ -17,15 +17,17 @@ from promptgraft.errors import ModelError, RunError
 from promptgraft.kernels.dropout import Dropout
 from promptgraft.kernels.rows import padded
 from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Encoding, Pooling, Read
+from promptgraft.model.config import whole
 from promptgraft.model.device import CPU, place
 from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.layout import Layout, lay_out
 from promptgraft.model.resolved import Resolved
 from promptgraft.model.tokenize import Tokenizer, load_tokenizer
 from promptgraft.model.tokens import Tokens
-from promptgraft.model.weights import files
+from promptgraft.model.weights import check_types, check_weights, files
 from promptgraft.prompt.prompt import PromptStack
 from promptgraft.task.task import Example, Kind
+from promptgraft.untrusted import visible
 
 
 class AnyBackbone:
@@ -145,16 +147,16 @@ def load_any(found: Resolved, config: Mapping[str, Any], dtype: torch.dtype, dev
         ModelError: not an encoder, unknown to transformers, or its weights cannot be used.
     """
     _check_encoder(found, config)
-    files(found.path)
+    check_types(files(found.path))
     from transformers import AutoModel
 
     try:
-        with _quiet():
+        with _quiet():  # in fp32, whatever it is used in: its identity is that of the weights before they are rounded
             module, said = AutoModel.from_pretrained(
-                found.path, local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=dtype
+                found.path, local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=torch.float32
             )
     except Exception as error:  # each architecture fails in its own way
-        first = (str(error) or type(error).__name__).splitlines()[0]
+        first = visible((str(error) or type(error).__name__).splitlines()[0])
         raise ModelError(f"transformers cannot load it ({first})", where=found.path) from error
     if "inputs_embeds" not in inspect.signature(module.forward).parameters:
         raise ModelError(f"{config.get('model_type')} takes no input embeddings, so no prompts", where=found.path)
@@ -163,7 +165,10 @@ def load_any(found: Resolved, config: Mapping[str, Any], dtype: torch.dtype, dev
         raise ModelError(f"its weights lack {sorted(missing)[0]!r}", where=found.path)
     module.eval().requires_grad_(False)
     read = {name: weight for name, weight in module.named_parameters() if name not in said["missing_keys"]}
+    check_weights(read, found.path)
     identity = fingerprint(read)
+    for parameter in module.parameters():
+        parameter.data = parameter.data.to(dtype)
     weights = dict(module.to(device).named_parameters())
     table = module.get_input_embeddings().weight
     return AnyBackbone(
@@ -182,9 +187,12 @@ def load_any(found: Resolved, config: Mapping[str, Any], dtype: torch.dtype, dev
 def _check_encoder(found: Resolved, config: Mapping[str, Any]) -> None:
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-    kind = config.get("model_type")
+    kind = str(config.get("model_type"))
+    for name in ("hidden_size", "num_hidden_layers", "num_attention_heads"):
+        if name in config:  # some architectures have other names for them
+            whole(config, name, str(found.path))
     if kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES or config.get("is_encoder_decoder") or config.get("is_decoder"):
-        what = f"model_type {kind!r} is not an encoder that can be used"
+        what = f"model_type {visible(kind)!r} is not an encoder that can be used"
         raise ModelError(what, where=found.path, do="choose a model of the BERT family (promptgraft models list)")
 
 

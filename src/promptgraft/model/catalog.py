@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tomllib
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from promptgraft.errors import ModelError, PromptgraftError, unknown
+from promptgraft.model.config import read_optional
 from promptgraft.model.home import models
 from promptgraft.model.resolved import Pooling, Resolved
 from promptgraft.untrusted import at_home
@@ -124,27 +124,17 @@ def _origin(folder: Path) -> Entry | None:
 
 def source_of(folder: Path) -> dict[str, Any]:
     """What the folder's source.json says of where the model came from; empty where there is none."""
-    return _read_json(folder / "source.json")
+    return read_optional(folder / "source.json")
 
 
 def _declared_pooling(folder: Path) -> Pooling | None:
     """What sentence-transformers' own file says; ways of pooling that we do not have count as nothing said."""
-    said = _read_json(folder / "1_Pooling" / "config.json")
+    said = read_optional(folder / "1_Pooling" / "config.json")
     if said.get("pooling_mode_cls_token") or said.get("pooling_mode") == "cls":
         return "cls"
     if said.get("pooling_mode_mean_tokens") or said.get("pooling_mode") == "mean":
         return "mean"
     return None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"not valid JSON ({error})", where=path) from error
-    return content if isinstance(content, dict) else {}
 
 
 def _hub_cached(name: str) -> Path | None:

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from promptgraft.errors import ModelError
 from promptgraft.kernels.plain import ACTIVATIONS
+from promptgraft.model.config import MOST_LAYERS, positive, whole
+from promptgraft.untrusted import visible
 
 TINY = torch.finfo().tiny
 
@@ -206,16 +208,15 @@ def read_shape(config: Mapping[str, Any], family: str, where: str) -> Shape:
     Raises:
         ModelError: a field is missing, or asks for something that this forward does not compute.
     """
-    try:
-        hidden, layers, heads = (
-            int(config[key]) for key in ("hidden_size", "num_hidden_layers", "num_attention_heads")
-        )
-        wide, vocabulary = int(config["intermediate_size"]), int(config["vocab_size"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"config.json lacks a usable {error}", where=where) from error
+    hidden, heads, wide, vocabulary = (
+        whole(config, name, where) for name in ("hidden_size", "num_attention_heads", "intermediate_size", "vocab_size")
+    )
+    layers = whole(config, "num_hidden_layers", where, most=MOST_LAYERS)
     act = str(config.get("hidden_act", "gelu_new" if family == "albert" else "gelu"))
     if act not in ACTIVATIONS:
-        raise ModelError(f"its activation {act!r} is not supported", where=where, do=f"known: {', '.join(ACTIVATIONS)}")
+        raise ModelError(
+            f"its activation {visible(act)!r} is not supported", where=where, do=f"known: {', '.join(ACTIVATIONS)}"
+        )
     if config.get("position_embedding_type", "absolute") != "absolute" or config.get("is_decoder"):
         raise ModelError("relative positions and decoders are not supported", where=where)
     if hidden % heads:
@@ -224,15 +225,15 @@ def read_shape(config: Mapping[str, Any], family: str, where: str) -> Shape:
     return Shape(
         family=family,
         hidden=hidden,
-        embedding_width=int(config.get("embedding_size", 128)) if family in ("electra", "albert") else hidden,
+        embedding_width=whole(config, "embedding_size", where, 128) if family in ("electra", "albert") else hidden,
         layers=layers,
         heads=heads,
         wide=wide,
         vocabulary=vocabulary,
-        types=int(config.get("type_vocab_size", 2)),
-        positions=int(config.get("max_position_embeddings", 512)),
-        first_position=int(config.get("pad_token_id", 1)) + 1 if roberta else 0,
-        epsilon=float(config.get("layer_norm_eps", 1e-12)),
+        types=whole(config, "type_vocab_size", where, 2, least=0),
+        positions=whole(config, "max_position_embeddings", where, 512),
+        first_position=whole(config, "pad_token_id", where, 1, least=0) + 1 if roberta else 0,
+        epsilon=positive(config, "layer_norm_eps", where, 1e-12),
         activation=act,
         drops_narrow=family != "albert",
     )

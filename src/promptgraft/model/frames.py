@@ -62,8 +62,15 @@ class Frames:
 
     @staticmethod
     def learn(engine: Engine) -> Frames:
-        """Read the frames off what the tokenizer does with a letter."""
-        return Frames(_frame(engine, "a"), _frame(engine, "a", "a"))
+        """Read the frames off what the tokenizer does with a letter.
+
+        Raises:
+            ValueError: a letter has no token of its own.
+        """
+        one, two = _frame(engine, "a"), _frame(engine, "a", "a")
+        if (len(one.text_types), len(two.text_types)) != (1, 2):
+            raise ValueError("it makes no token of a letter")
+        return Frames(one, two)
 
 
 def _frame(engine: Engine, text: str, pair: str | None = None) -> Frame:

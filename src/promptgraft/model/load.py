@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -12,6 +11,7 @@ from promptgraft.errors import ModelError
 from promptgraft.model import albert, bert, forked, paths
 from promptgraft.model.backbone import Arithmetic, Backbone
 from promptgraft.model.catalog import entries, resolve
+from promptgraft.model.config import read_config
 from promptgraft.model.device import CPU, DeviceName, resolve_device
 from promptgraft.model.encoder import Take, read_shape
 from promptgraft.model.fingerprint import fingerprint
@@ -19,7 +19,7 @@ from promptgraft.model.packed import PackedBackbone
 from promptgraft.model.places import remember
 from promptgraft.model.resolved import Resolved
 from promptgraft.model.tokenize import load_tokenizer
-from promptgraft.model.weights import read_encoder
+from promptgraft.model.weights import check_weights, read_encoder
 
 DType = Literal["auto", "fp32", "bf16", "int8"]
 PACKED = {"bert": "bert", "roberta": "roberta", "xlm-roberta": "roberta", "electra": "electra", "albert": "albert"}
@@ -74,12 +74,16 @@ def load_folder(found: Resolved, *, dtype: DType = "fp32", device: DeviceName = 
         raise ModelError("int8 is for processors", where=found.name, do="use bf16 on a GPU")
     shape = read_shape(config, family, str(found.path))
     if family == "albert":
-        shape = albert.with_groups(shape, config)
+        shape = albert.with_groups(shape, config, str(found.path))
     identity = fingerprint(read_encoder(found.path))  # a map of its own: all of it is looked at, not all of it used
     weights = read_encoder(found.path)
+    check_weights(weights, found.path)
     kept_in = storage(arithmetic)
     cast = {name: weight.to(place, kept_in) for name, weight in weights.items()}
     tokenizer = load_tokenizer(found.path, prefix=found.text_prefix, to_traditional=found.to_traditional)
+    if tokenizer.highest >= shape.vocabulary:
+        what = f"its tokenizer gives token {tokenizer.highest}, its weights have {shape.vocabulary}"
+        raise ModelError(what, where=found.path, do="is the tokenizer of the same model?")
     assemble = albert.assemble if family == "albert" else bert.assemble
     frozen = assemble(shape, Take(cast, str(found.path), kept_in))
     if arithmetic == "int8":
@@ -96,15 +100,3 @@ def load_folder(found: Resolved, *, dtype: DType = "fp32", device: DeviceName = 
         frozen=frozen,
         variant=paths.path(arithmetic) if place.type == "cpu" else None,
     )
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """config.json of a model folder."""
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot be read ({error})", where=path) from error
-    if not isinstance(config, dict):
-        raise ModelError("is not a JSON object", where=path)
-    return config

@@ -13,11 +13,12 @@ from tokenizers import Tokenizer as Engine
 from tokenizers.normalizers import Lowercase, Normalizer
 from tokenizers.normalizers import Sequence as Chain
 
-from promptgraft.errors import MissingExtraError, ModelError
+from promptgraft.errors import MissingExtraError, ModelError, PromptgraftError
 from promptgraft.model.backbone import Encoding
 from promptgraft.model.frames import Frames, Piece, Row, longest_first, pack
 from promptgraft.model.tokens import Tokens
 from promptgraft.task.task import Example, Kind, content_hash
+from promptgraft.untrusted import visible
 
 # Without one of these, transformers makes up an empty tokenizer.
 VOCABULARIES = ("vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "spm.model", "tokenizer.model")
@@ -45,6 +46,12 @@ class Tokenizer:
     prefix: str = ""
     convert: Callable[[str], str] | None = None
     joint: bool = False
+
+    @cached_property
+    def highest(self) -> int:
+        """The highest token that a text may become."""
+        special = {token for frame in (self.frames.one, self.frames.two) for gap in frame.gaps for token in gap}
+        return max([*self.engine.get_vocab(with_added_tokens=False).values(), *special, self.unknown])
 
     @cached_property
     def identity(self) -> str:
@@ -173,12 +180,26 @@ def load_tokenizer(folder: Path, *, prefix: str = "", to_traditional: bool = Fal
     """The tokenizer of a model folder.
 
     Raises:
-        ModelError: there is none, or only one that transformers cannot make fast.
+        ModelError: there is none, one that cannot be used, or only one that transformers cannot make fast.
         MissingExtraError: traditional characters are needed and OpenCC is not installed.
     """
-    engine = _engine(folder)
+    try:
+        return _made(_engine(folder), prefix, to_traditional)
+    except PromptgraftError:
+        raise
+    except BaseException as error:  # the library raises bare Exception, and PanicException, which is none
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+        reason = visible((str(error) or type(error).__name__).splitlines()[0])
+        raise ModelError(f"no usable tokenizer ({reason})", where=folder, do="put its tokenizer.json there") from error
+
+
+def _made(engine: Engine, prefix: str, to_traditional: bool) -> Tokenizer:
+    """The tokenizer proper with what belongs to it."""
     engine.no_truncation()
     engine.no_padding()
+    if not _ordinary(engine):
+        raise ValueError("it has no vocabulary")
     _lower_where_needed(engine, _lower_only(engine))
     unknown = next((number for name in ("[UNK]", "<unk>") if (number := engine.token_to_id(name)) is not None), 0)
     joint = "ByteLevel" in repr(engine.pre_tokenizer)
@@ -189,27 +210,25 @@ def load_tokenizer(folder: Path, *, prefix: str = "", to_traditional: bool = Fal
 def _engine(folder: Path) -> Engine:
     file = folder / "tokenizer.json"
     if file.is_file():
-        try:
-            return Engine.from_file(str(file))
-        except Exception as error:  # the library raises bare Exception
-            raise ModelError(f"not a usable tokenizer ({error})", where=file) from error
+        return Engine.from_file(str(file))
     if not any((folder / name).is_file() for name in VOCABULARIES):
         raise ModelError("no tokenizer in this folder", where=folder, do="put the model's tokenizer.json there")
     from transformers import AutoTokenizer
 
-    try:
-        engine = AutoTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer
-    except (OSError, ValueError, AttributeError, KeyError) as error:
-        what = f"no usable tokenizer ({str(error).splitlines()[0]})"
-        raise ModelError(what, where=folder, do="put its tokenizer.json there") from error
+    engine = AutoTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer
     assert isinstance(engine, Engine)
     return engine
 
 
+def _ordinary(engine: Engine) -> list[str]:
+    """The vocabulary without special tokens."""
+    special = {token.content for token in engine.get_added_tokens_decoder().values()}
+    return [word for word in engine.get_vocab(with_added_tokens=False) if word not in special]
+
+
 def _lower_only(engine: Engine) -> bool:
     """Whether a vocabulary has lower-case Latin words but not one upper-case letter in an ordinary token."""
-    special = {token.content for token in engine.get_added_tokens_decoder().values()}
-    words = [word for word in engine.get_vocab(with_added_tokens=False) if word not in special and word.isascii()]
+    words = [word for word in _ordinary(engine) if word.isascii()]
     ordinary = [word for word in words if not (word.startswith("[") and word.endswith("]"))]
     return any(word.islower() for word in ordinary) and not any(word != word.lower() for word in ordinary)
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from promptgraft.errors import ModelError
+from promptgraft.model.config import read_optional
+from promptgraft.prompt.tensors import FLOATS
+from promptgraft.untrusted import file_name, visible
 
 PARTS = ("embeddings.", "embeddings_project.", "encoder.", "pooler.")
 ANCHOR = "embeddings.word_embeddings.weight"
+READ = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"}
+"""Types of numbers in a safetensors file of a model; whole ones are positions and other buffers."""
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.bin")
 
 
@@ -42,16 +46,54 @@ def files(folder: Path) -> list[Path]:
     if single.is_file():
         return [single]
     if index.is_file():
-        try:
-            names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (ValueError, KeyError, AttributeError) as error:
-            raise ModelError("not a valid index of shards", where=index) from error
-        return [folder / name for name in sorted(names)]
+        names = read_optional(index).get("weight_map")
+        if not isinstance(names, dict) or not all(map(_is_shard, names.values())):
+            raise ModelError("not a valid index of shards", where=index)
+        return [folder / name for name in sorted(set(names.values()))]
     pickled = next((name for name in PICKLES if (folder / name).exists()), None)
     if pickled:
         what, do = f"{pickled} is a pickle, which could run code when read", "convert it to model.safetensors first"
         raise ModelError(what, where=folder, do=do)
     raise ModelError("no model.safetensors in this folder", where=folder)
+
+
+def _is_shard(name: object) -> bool:
+    """Whether an index names a file of its own folder."""
+    return isinstance(name, str) and name.endswith(".safetensors") and name == file_name(name)
+
+
+def check_types(files: Sequence[Path]) -> None:
+    """Make sure that weights which others load are real numbers: they drop the imaginary part of complex ones.
+
+    Raises:
+        ModelError: they are not, or a file cannot be read.
+    """
+    for file in files:
+        try:
+            with safe_open(file, "pt") as opened:
+                kinds = {name: opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise _damaged(file, error) from error
+        strange = next((name for name, kind in kinds.items() if kind not in READ), None)
+        if strange is not None:
+            what = f"{visible(strange)} is of type {kinds[strange]}"
+            raise ModelError(what, where=file, do="convert it to fp32 first")
+
+
+def check_weights(weights: Mapping[str, Tensor], where: Path) -> None:
+    """Make sure that a model computes with these weights.
+
+    Raises:
+        ModelError: one holds another type of number, or a value that is not finite.
+    """
+    for name, weight in weights.items():
+        if weight.dtype not in FLOATS:
+            kind = str(weight.dtype).removeprefix("torch.")
+            raise ModelError(f"{visible(name)} is of type {kind}", where=where, do="convert it to fp32 first")
+        # A sum is finite where all is, which is quicker to see; only where it is not, every value is looked at.
+        if not weight.sum().isfinite() and not weight.isfinite().all():
+            what = f"{visible(name)} holds values that are not finite"
+            raise ModelError(what, where=where, do="fetch the model again")
 
 
 def _plain(name: str, prefix: str) -> str | None:
@@ -79,5 +121,5 @@ def _read(file: Path, names: Mapping[str, str]) -> dict[str, Tensor]:
 
 
 def _damaged(file: Path, error: Exception) -> ModelError:
-    first = str(error).splitlines()[0] if str(error) else type(error).__name__
+    first = visible(str(error).splitlines()[0]) if str(error) else type(error).__name__
     return ModelError(f"damaged or incomplete weights ({first})", where=file, do="fetch the model again")
