@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from typing import Annotated, Any
 
 import typer
 
@@ -17,7 +18,7 @@ from promptgraft.cli.predict import predict
 from promptgraft.cli.rank import rank
 from promptgraft.cli.transfer import transfer
 from promptgraft.cli.tune import tune
-from promptgraft.cli.verb import HELP_OPTIONS, add
+from promptgraft.cli.verb import COULD_NOT, HELP_OPTIONS, add, line_of, silence
 
 ABOUT = """Tune prompts on frozen language models, keep them, find which suits a new task, graft it, judge it honestly.
 
@@ -32,7 +33,20 @@ Results go to standard output, notes and progress to standard error. Exit status
     promptgraft predict runs/transfer-other --text "The blade broke on day two."
 """
 
-app = typer.Typer(
+
+class Program(typer.Typer):
+    """All verbs; what goes wrong before one begins, while help or version are printed, is one line too."""
+
+    def __call__(self, *words: Any, **settings: Any) -> Any:
+        try:
+            return super().__call__(*words, **settings)
+        except OSError as error:
+            print(f"promptgraft: {line_of(error)}", file=sys.stderr)
+            silence()
+            sys.exit(COULD_NOT)
+
+
+app = Program(
     help=ABOUT,
     no_args_is_help=True,
     add_completion=False,

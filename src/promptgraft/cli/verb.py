@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import logging
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -22,6 +23,7 @@ from promptgraft.errors import PromptgraftError, UsageError
 
 COULD_NOT, WRONG_USAGE, STOPPED = 1, 2, 130
 HELP_OPTIONS = {"help_option_names": ["--help", "-h"]}
+NO_MEMORY = re.compile("allocate memory|out of memory", re.IGNORECASE)
 PASSED_ON = (typer.Exit, typer.Abort, typer.BadParameter)
 
 
@@ -147,14 +149,20 @@ def one_line(say: Say, stopped: str) -> Iterator[None]:
     except PASSED_ON:
         raise
     except BrokenPipeError:
-        # The reader of our output has gone, and Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence()
         raise typer.Exit(COULD_NOT) from None
-    except (Exception, KeyboardInterrupt) as error:
+    except (SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # a library written in Rust raises PanicException, which is no Exception
         if say.debug:
             say.trace(traceback.format_exc())
         say.problem(stopped if isinstance(error, KeyboardInterrupt) else line_of(error))
         raise typer.Exit(status_of(error)) from None
+
+
+def silence() -> None:
+    """Let no more be written: the reader has gone or the disk is full, and Python would complain again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager
@@ -181,6 +189,8 @@ def line_of(error: BaseException) -> str:
             return " ".join(str(error).split())
         case MemoryError():
             return "out of memory; use a smaller --batch or --max-length, or fewer --test-rows"
+        case RuntimeError() if NO_MEMORY.search(str(error)):  # torch's, on a processor and on a GPU
+            return line_of(MemoryError())
         case OSError():
             where = f"{error.filename}: " if error.filename else ""
             return f"{where}{error.strerror or error}"

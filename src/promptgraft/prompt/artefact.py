@@ -232,5 +232,8 @@ def _bytes(path: Path) -> bytes:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether saving here replaces an artefact, or fills an empty folder."""
-    return folder.is_dir() and ((folder / CARD).is_file() or not any(folder.iterdir()))
+    """Whether saving here replaces an artefact, one that lost a file too, or fills an empty folder."""
+    if not folder.is_dir():
+        return False
+    names = {path.name for path in folder.iterdir()}
+    return not names or bool(names & {CARD, TENSORS, WEIGHTS})

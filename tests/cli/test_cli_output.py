@@ -1,0 +1,34 @@
+"""Output that cannot be written, and work that has no room, are one line; a reader that has gone is none."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from promptgraft.cli.verb import line_of
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full (/dev/full)")
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["tune", "--help"], ["models", "list"]])
+def test_a_full_disk(words: list[str]) -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "promptgraft", *words]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (1, "promptgraft: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: ..."),
+        RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+    ],
+)
+def test_too_little_memory(error: BaseException) -> None:
+    assert line_of(error).startswith("out of memory; use a smaller --batch")
