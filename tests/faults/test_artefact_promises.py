@@ -67,6 +67,7 @@ BROKEN: dict[str, tuple[Callable[[Artefact], Artefact], str]] = {
     ),
     "another readout": (with_card(readout="label-text"), "has the tensors bias, labels, weight, not bias, delta"),
     "no readout": (with_card(readout="liner"), "unknown readout 'liner'; did you mean 'linear'"),
+    "no length": (with_card(recipe={"max_length": -5}), "its max_length is no number of tokens"),
     "another encoding": (with_card(readout="label-text", encoding="separate"), "cannot read pairs encoded separate"),
 }
 

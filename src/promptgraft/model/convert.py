@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promptgraft.errors import MissingExtraError, ModelError
+from promptgraft.model.config import read_optional
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -257,11 +258,11 @@ CONVERTERS: dict[str, Callable[[Path, Path], None]] = {
 def lower_case(built: Path) -> None:
     """Make a tokenizer lower-case its text, in both files that say whether it does."""
     path = built / "tokenizer.json"
-    tokenizer = json.loads(path.read_text(encoding="utf-8"))
+    tokenizer = read_optional(path)
     tokenizer["normalizer"]["lowercase"] = True
     write_json(path, tokenizer)
     path = built / "tokenizer_config.json"
-    write_json(path, json.loads(path.read_text(encoding="utf-8")) | {"do_lower_case": True})
+    write_json(path, read_optional(path) | {"do_lower_case": True})
 
 
 def save(arrays: Arrays, built: Path) -> None:

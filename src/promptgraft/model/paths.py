@@ -22,12 +22,15 @@ import torch
 from filelock import FileLock, Timeout
 
 import promptgraft
+from promptgraft.errors import ModelError
 from promptgraft.kernels import processor
 from promptgraft.kernels.native.build import library
 from promptgraft.kernels.native.library import INT8, SWITCH, runnable
 from promptgraft.model.backbone import Arithmetic
+from promptgraft.model.config import LARGEST_FILE
 from promptgraft.model.home import home
 from promptgraft.prompt.atomic import write_text
+from promptgraft.untrusted import read_bytes, read_json
 
 PLAIN = "0"
 """What the switch and the kept file call plain torch."""
@@ -158,8 +161,8 @@ def _kept(file: Path, key: str) -> Seconds | None:
 
 def _read(file: Path) -> dict[str, Any]:
     """Everything that is kept; nothing where the file is missing or damaged."""
-    with suppress(OSError, ValueError):
-        found = json.loads(file.read_text(encoding="utf-8"))
+    with suppress(ModelError):
+        found = read_json(read_bytes(file, LARGEST_FILE, ModelError), file, ModelError)
         if isinstance(found, dict):
             return found
     return {}

@@ -87,9 +87,7 @@ def import_peft(folder: str | Path, backbone: BackboneCard, task: TaskCard | Non
     config = _read_config(folder)
     tensors = load_tensors(folder / TENSORS, LIMITS[files.TENSORS])
     check_finite(tensors, str(folder / TENSORS))
-    values = _from_rows(tensors, config, folder)
-    check_numbers("prompt_embeddings", values, str(folder / TENSORS))
-    prompt = Prompt(values, "peft")
+    prompt = Prompt(_from_rows(tensors, config, folder), "peft")
     _check_head(tensors, folder / TENSORS)
     card = _own_card(folder, tensors)
     if card is not None and card.prompt != PromptCard.of(prompt):
@@ -130,12 +128,16 @@ def _from_rows(tensors: Mapping[str, Tensor], config: Mapping[str, Any], folder:
         found = "no prompt_embeddings" if rows is None else f"prompt_embeddings {list(rows.shape)}"
         what = f"holds {found}, {CONFIG} says {list(want)}"
         raise ArtefactError(what, where=folder / TENSORS, do="only prompts of encoders can be imported")
+    check_numbers("prompt_embeddings", rows, str(folder / TENSORS))
     return rows.view(length, layers, 2, width).permute(1, 2, 0, 3).contiguous() if deep else rows
 
 
 def _check_head(tensors: Mapping[str, Tensor], where: Path) -> None:
     """An ArtefactError where there is half a classifier, or one that is no linear layer."""
     weight, bias = tensors.get(WEIGHT), tensors.get(BIAS)
+    for name in (WEIGHT, BIAS):
+        if name in tensors:
+            check_numbers(name, tensors[name], str(where))
     if weight is None and bias is None:
         return
     if weight is None or bias is None or weight.ndim != 2 or bias.shape != weight.shape[:1] or 0 in weight.shape:

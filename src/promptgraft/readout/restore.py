@@ -66,7 +66,7 @@ def check_fits(artefact: Artefact, backbone: Backbone) -> None:
 
 
 def _kind(card: Card, where: str) -> type[Readout]:
-    """The readout that the card names, if it can read the card's task."""
+    """The readout that the card names, if it can read the card's task as the card says."""
 
     if card.readout not in readouts():
         raise unknown("readout", card.readout, readouts(), ArtefactError)
@@ -75,6 +75,9 @@ def _kind(card: Card, where: str) -> type[Readout]:
         raise ArtefactError(f"{card.readout!r} cannot read a {card.task.kind} task", where=where, do=DO)
     if card.encoding != "cross" and not kind.pairs:
         raise ArtefactError(f"{card.readout!r} cannot read pairs encoded {card.encoding}", where=where, do=DO)
+    length = card.recipe.get("max_length")
+    if length is not None and (type(length) is not int or length < 1):
+        raise ArtefactError("its max_length is no number of tokens", where=where, do=DO)
     return kind
 
 

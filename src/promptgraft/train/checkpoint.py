@@ -13,6 +13,7 @@ from torch import Tensor
 from promptgraft.errors import RunError
 from promptgraft.prompt.atomic import NO_ROOM, write_bytes
 from promptgraft.task.task import content_hash
+from promptgraft.untrusted import read_json
 
 Saved = tuple[dict[str, Tensor], dict[str, object]]
 
@@ -66,11 +67,11 @@ class Checkpoints:
         for path in self._files():
             try:
                 with safe_open(path, framework="pt") as file:
-                    plain = json.loads(file.metadata()["state"])
+                    plain = _values(file.metadata(), path)
                     if not plain.keys() >= set(runs):
                         continue
                     tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            except (SafetensorError, OSError, KeyError, ValueError):
+            except (SafetensorError, OSError, RunError):
                 continue
             return {run: (_of(run, tensors), plain[run]) for run in runs}
         return {}
@@ -82,14 +83,26 @@ class Checkpoints:
         for path in self._files():
             try:
                 with safe_open(path, framework="pt") as file:
-                    finished = json.loads(file.metadata()["state"]).keys() <= set(runs)
-            except (SafetensorError, OSError, KeyError, ValueError):
+                    finished = _values(file.metadata(), path).keys() <= set(runs)
+            except (SafetensorError, OSError, RunError):
                 finished = True
             if finished:
                 path.unlink(missing_ok=True)
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("*.safetensors"))
+
+
+def _values(metadata: Mapping[str, str] | None, where: Path) -> dict[str, dict[str, object]]:
+    """Plain values by run, from what stands beside the tensors.
+
+    Raises:
+        RunError: there are none.
+    """
+    values = read_json((metadata or {}).get("state", ""), where, RunError)
+    if not isinstance(values, dict) or not all(isinstance(value, dict) for value in values.values()):
+        raise RunError("this holds no runs", where=where)
+    return values
 
 
 def _of(run: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
