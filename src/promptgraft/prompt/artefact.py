@@ -81,6 +81,7 @@ def save(artefact: Artefact, folder: str | Path) -> None:
     check_finite(_flat(artefact) | dict(artefact.weights or {}), str(folder))
     if artefact.prompt is not None:
         check_numbers("prompt", artefact.prompt.values, str(folder))
+    _check_embeddings(artefact.embeddings, str(folder))
     if folder.exists() and not _is_ours(folder):
         raise ArtefactError("exists and is not an artefact", where=folder, do="choose another place")
     try:
@@ -122,9 +123,9 @@ def load_card(folder: str | Path) -> Card:
 
 def other_backbone(card: Card, fingerprint: str, backbone: str, where: str) -> ArtefactError:
     """The error for a prompt that is used with a backbone it was not tuned on."""
-    tuned, given = f"{card.backbone.name} ({card.backbone.fingerprint[:12]})", f"{backbone} ({fingerprint[:12]})"
-    what = f"was tuned on {tuned}, not on {given}"
-    named = "the folder it was tuned with" if card.backbone.name == backbone else card.backbone.name
+    name, own = visible(card.backbone.name), visible(card.backbone.fingerprint[:12])
+    what = f"was tuned on {name} ({own}), not on {backbone} ({fingerprint[:12]})"
+    named = "the folder it was tuned with" if card.backbone.name == backbone else name
     return ArtefactError(what, where=where, do=f"pass --model {named}")
 
 

@@ -8,7 +8,7 @@ CARD: Final = "card.json"
 TENSORS: Final = "prompt.safetensors"
 WEIGHTS: Final = "weights.safetensors"
 README: Final = "README.md"
-LIMITS: Final = {CARD: 16 << 20, TENSORS: 1 << 30, WEIGHTS: 16 << 30, README: 16 << 20}
-"""Bytes of each. A card of a hundred thousand labels has some ten million, so has its page; a prompt and readout of as
-many labels for a model 1,024 wide has 800 million; a tuned model of four billion parameters in fp32 has 16 GiB."""
-FILES: Final = tuple(LIMITS)
+LIMITS: Final = {CARD: 4 << 20, TENSORS: 1 << 30, WEIGHTS: 16 << 30, README: 8 << 20}
+"""Bytes of each. A card of forty thousand labels has some four million, so has its page; a prompt and readout of as
+many for a model 1,024 wide has 330 million; a tuned model of four billion parameters in fp32 has 16 GiB. JSON may take
+thirty times its size when it is read."""

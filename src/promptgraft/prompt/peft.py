@@ -34,8 +34,8 @@ TYPES = {"PROMPT_TUNING": "shallow", "PREFIX_TUNING": "deep"}
 # Families whose classification model in transformers is pooler -> dropout -> one linear layer.
 LINEAR_HEADS = ("bert", "albert")
 WITHOUT = "delete it to import the adapter without it"
-LARGEST_JSON = 16 << 20
-"""Bytes, as of a card."""
+LARGEST_JSON = 2 * LIMITS[files.CARD]
+"""Bytes; a card is in one of the files."""
 FORM = ("num_virtual_tokens", "token_dim", "num_layers")
 
 
