@@ -31,7 +31,7 @@ from promptgraft.prompt.tensors import tensor_hash
 from promptgraft.readout.restore import check_artefact
 
 FEW = 120
-MANY = 2000
+MANY = 1100
 NUMBERS: tuple[Any, ...] = (0, -1, 1, 1e308, -1e-320, 2**63, 10**400, float("nan"), float("inf"), True)
 TEXTS = ("", "\0", "\x1b]52;c;x\x07", "\ud800", "../../x", "\u202e", "a\nb", "a" * 5000, "nan", "[" * 200)
 VALUES: tuple[Any, ...] = (*NUMBERS, *TEXTS, None, [], {}, [[[]]], {"a": {"a": {"a": 1}}}, ["a"] * 50)

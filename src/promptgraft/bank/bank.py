@@ -99,7 +99,8 @@ class Bank:
         for name, place in self._folders().items():
             path = place / CARD
             try:
-                if os.path.lexists(path):  # a folder without is no artefact, or one that was removed just now
+                # No artefact, or one that was removed just now, has no card; a link that leads nowhere is an entry.
+                if os.path.lexists(path) or (place.is_symlink() and not place.is_dir()):
                     cards[name] = read_card(read_bytes(path, LIMITS[CARD], ArtefactError), str(path))
             except ArtefactError as error:
                 warnings.warn(f"left out of the list: {error}", stacklevel=3)
