@@ -12,7 +12,8 @@ from __future__ import annotations
 import argparse
 import csv
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import promptgraft.api as pg
@@ -24,6 +25,9 @@ from promptgraft.task.load import load_task
 
 # Eight targets of six families that share no text with the starter bank's sources (see the data's manifests).
 TARGETS = ("sst2", "reviews_kitchen", "airline_tweets", "trec", "subj", "emotion", "agnews", "tweet_offensive")
+# Named where a default was chosen (rates, scales, what carries over), or a source of the pilot that chose goals. Some
+# defaults go back to "six tasks" whose names were not written down, so that even the others are not surely untouched.
+TOUCHED = frozenset({"sst2", "airline_tweets", "trec", "subj", "emotion", "agnews"})
 SHOTS = (8, 32)
 SEEDS = (0, 1, 2, 3, 4)
 TEST_ROWS = 500
@@ -146,7 +150,11 @@ def score_table(rows: Sequence[Mapping[str, str]], shots: int) -> list[str]:
         means = {target: mean(list(seeds.values())).value for target, seeds in table[label].items()}
         cells = [f"{means[target]:.1f}" if target in means else "" for target in targets]
         gains = [str(gain(table, label, base) or "") if label != base else "" for base in (BASELINE, "linear-probe")]
-        took = [float(row["seconds"]) for row in rows if (row["method"], row["shots"]) == (label, str(shots))]
+        took = [
+            float(row["seconds"]) + float(row.get("required_seconds") or 0)
+            for row in rows
+            if (row["method"], row["shots"]) == (label, str(shots))
+        ]
         whole = len(means) == len(targets)  # a mean over other targets would not compare
         average = f"{sum(means.values()) / len(means):.1f}" if whole else ""
         parts = [label, *cells, average, *gains, f"{sum(took) / len(took):.1f}"]
@@ -155,18 +163,27 @@ def score_table(rows: Sequence[Mapping[str, str]], shots: int) -> list[str]:
 
 
 def answers(rows: Sequence[Mapping[str, str]], shots: int) -> list[str]:
-    """The claims worth asking, each as one paired difference, and on how many targets it is above 0."""
+    """The claims worth asking, each as one paired difference; on how many targets it is above 0, on which apart."""
     table = scores(rows, shots)
-    lines = ["| question | difference on test | targets above 0 |", "| --- | ---: | ---: |"]
+    untouched = [target for target in TARGETS if target not in TOUCHED]
+    lines = [
+        f"| question | difference on test | targets above 0 | {' | '.join(untouched)} |",
+        f"| --- | ---: | ---: |{' ---: |' * len(untouched)}",
+    ]
     for text, ours, theirs in QUESTIONS:
         value = gain(table, ours, theirs)
         if value is not None:
-            single = [
-                gain({m: {t: table[m][t]} for m in (ours, theirs)}, ours, theirs) for t in common(table, ours, theirs)
-            ]
-            above = sum(one is not None and one.value > 0 for one in single)
-            lines.append(f"| {text} | {value} | {above} of {value.count} |")
+            single = {target: gain(only(table, target), ours, theirs) for target in common(table, ours, theirs)}
+            above = sum(difference is not None and difference.value > 0 for difference in single.values())
+            apart = [single.get(target) for target in untouched]
+            cells = [f"{difference.value:+.1f}" if difference is not None else "" for difference in apart]
+            lines.append(f"| {text} | {value} | {above} of {value.count} | {' | '.join(cells)} |")
     return lines
+
+
+def only(table: Cells, target: str) -> Cells:
+    """The scores on one target."""
+    return {method: {target: cells[target]} for method, cells in table.items() if target in cells}
 
 
 def is_above(table: Cells, ours: str, theirs: str, target: str) -> bool:
@@ -179,6 +196,20 @@ def common(table: Cells, ours: str, theirs: str) -> list[str]:
     return sorted(table[ours].keys() & table[theirs].keys())
 
 
+def named(targets: Collection[str]) -> list[str]:
+    """In the order of the tables."""
+    return [target for target in TARGETS if target in targets]
+
+
+def versions(rows: Sequence[Mapping[str, str]]) -> str:
+    """Which versions of the code the results are of."""
+    counts = Counter(row.get("version") or "one before versions were kept" for row in rows)
+    if len(counts) == 1:
+        return f"All results are of version {next(iter(counts))}."
+    parts = [f"{count} of {version}" for version, count in sorted(counts.items())]
+    return f"The results are of {len(counts)} versions: {', '.join(parts)}."
+
+
 def page(rows: Sequence[Mapping[str, str]]) -> str:
     """docs/results/main-job.md, all of it made from the CSV."""
     steps = " or ".join(sorted({row["steps"] for row in rows if row["steps"] != "0"}, key=int))
@@ -186,7 +217,8 @@ def page(rows: Sequence[Mapping[str, str]]) -> str:
         "# The main job: a few labels a class, a frozen model, a bank of prompts",
         "",
         f"{len(rows)} results: targets x shots x seeds x methods on minilm with the starter bank. The source of each"
-        f" seed is chosen by a cross-validated probe on that seed's own rows. Every method trains on the same rows for"
+        " seed is chosen by a cross-validated probe on that seed's training rows (in results of before versions were"
+        " kept: on its validation rows too). Every method trains on the same rows for"
         f" {steps} steps; the step is chosen on validation (as many rows as there are shots), the score is on test"
         f" (at most {TEST_ROWS} rows; inputs cut at {RECIPE['max_length']} tokens). Rows: [main-job.csv](main-job.csv)."
         " Remade by",
@@ -197,8 +229,14 @@ def page(rows: Sequence[Mapping[str, str]]) -> str:
         "",
         "Intervals are 95 % (Student's t) over targets of the mean paired difference over seeds: with so few targets"
         " they are wide, and they say what another task would bring, not what another seed would. `seconds` are set-up,"
-        " training and validation of one run, several runs in shared batches, one thread. `zero-shot:none` is label"
+        " training and validation of one run with what it needs finished, several runs in shared batches, one thread."
+        " `zero-shot:none` is label"
         " text without a prompt; `zero-shot:source` is the source's prompt and readout as they are, nothing trained.",
+        "",
+        "**Not held out.** Choices within a run look at training and validation rows alone. The defaults that all runs"
+        f" share were chosen in development on test figures of tasks among which are {', '.join(named(TOUCHED))}: on"
+        f" these the figures flatter what is ours. {' and '.join(named(set(TARGETS) - TOUCHED))} are named nowhere that"
+        " a default was chosen, and stand apart in the last columns of the questions. " + versions(rows),
     ]
     for shots in SHOTS:
         part = [row for row in rows if row["shots"] == str(shots)]
