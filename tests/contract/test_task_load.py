@@ -219,6 +219,14 @@ def test_class_numbers_of_the_hub_become_names() -> None:
     ]
 
 
+def test_rows_of_the_hub_without_a_label_are_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [({"text": f"text {n}", "label": (None, "no", "yes")[n % 3]}, n + 1) for n in range(30)]
+    monkeypatch.setattr("promptgraft.task.tables.read_hub", lambda address: {"train": rows})
+    task = load_task("hub:someone/reviews")
+    assert sum(map(len, task.splits.values())) == 20
+    assert "train: 10 rows without a label, left out" in task.notes
+
+
 def test_two_parts_of_a_hub_name_are_tried_both_ways() -> None:
     datasets = pytest.importorskip("datasets", reason="needs the extra hub")
     from promptgraft.task.hub import fetch

@@ -34,7 +34,8 @@ def read_tables(
     address = str(path)
     if address.startswith(PREFIX):
         found = read_hub(address)
-        return with_train({s: Table(f"{address}[{s}]", rows) for s, rows in found.items() if rows}, address), []
+        tables = {s: Table(f"{address}[{s}]", rows, unlabelled=True) for s, rows in found.items() if rows}
+        return with_train(tables, address), []
     path = Path(path)
     if not path.exists():
         raise TaskError("no such file or folder", where=path, do=near_path(path))
