@@ -335,3 +335,16 @@ def test_models_that_are_scored_together_score_as_each_alone(name: str, kind: Ki
 def test_a_misspelt_name_is_met_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="did you mean 'label-text'"):
         find("label_text")
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_its_form_is_that_of_its_tensors(name: str, kind: Kind) -> None:
+    """What is restored is checked against the form, so that a form that is not true would refuse what was kept."""
+    world = make_world(kind)
+    readout = create(name, world)
+    state, form = readout.state(), type(readout).form
+    sizes = {"classes": len(world.task.labels), "width": WIDTH}
+    assert state.keys() == form.keys()
+    for part, shape in form.items():
+        known = sizes | {"bytes": len(state[part])} if part == "labels" else sizes
+        assert list(state[part].shape) == [known[size] if isinstance(size, str) else size for size in shape], part

@@ -90,7 +90,7 @@ def import_peft(folder: str | Path, backbone: BackboneCard, task: TaskCard | Non
     prompt = Prompt(_from_rows(tensors, config, folder), "peft")
     _check_head(tensors, folder / TENSORS)
     card = _own_card(folder, tensors)
-    if card is not None and card.prompt != PromptCard.of(prompt):
+    if card is not None and (card.prompt is None or card.prompt.shape != tuple(prompt.values.shape)):
         raise ArtefactError("does not describe the adapter beside it", where=folder / OURS, do=WITHOUT)
     if card is not None and card.backbone.fingerprint != backbone.fingerprint:
         raise other_backbone(card, backbone.fingerprint, backbone.name, where=str(folder))
