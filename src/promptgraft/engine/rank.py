@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from promptgraft.bank.bank import Bank
+from promptgraft.engine.choose import POOLINGS
 from promptgraft.engine.local import LocalEngine
-from promptgraft.engine.view import POOLINGS, JobView
+from promptgraft.engine.view import JobView
 from promptgraft.errors import ArtefactError, BankError, RunError
 from promptgraft.measure.all import make as make_measure
 from promptgraft.measure.measure import Score, Target, lead

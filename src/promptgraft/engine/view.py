@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from promptgraft.engine.choose import choose_encoding, choose_pooling
 from promptgraft.engine.share import Shared
 from promptgraft.errors import RunError
 from promptgraft.measure.measure import Target
@@ -17,16 +19,11 @@ from promptgraft.method.method import Split
 from promptgraft.model.backbone import Backbone, Encoding, Pooling, Read
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import Prompt
-from promptgraft.readout.features import features
-from promptgraft.readout.probe import choose
 from promptgraft.task.task import Example, Task
 from promptgraft.train.predict import score
 from promptgraft.train.run import Tuned
 
-POOLINGS: tuple[Pooling, ...] = ("mean", "cls")
-ENCODINGS: tuple[Encoding, ...] = ("cross", "separate", "cosine")
 FROM_TOKENS = frozenset({"tagging", "span"})
-CHOSEN_BY_PROBE = frozenset({"classification", "pair", "regression"})
 
 
 class JobView:
@@ -48,22 +45,20 @@ class JobView:
         self.task = task
         self.backbone: Backbone = shared.backbone
         self.notes: list[str] = []
-        self._shared = shared
+        self.shared = shared
         self._finished = finished
         self._told = told
-        self._encoding: Encoding | None = None
-        self.pooling: Pooling = self._choose_pooling()
 
     def tokens(self, split: Split, encoding: Encoding) -> Tokens:
         rows = self.task.splits.get(split, ())
-        return self._shared.tokens(rows, self.task.kind, encoding, self.job.recipe.max_length, self.task.name)
+        return self.shared.tokens(rows, self.task.kind, encoding, self.job.recipe.max_length, self.task.name)
 
     def describe(self, texts: Sequence[str], pooling: Pooling) -> Float[Tensor, "C H"]:
-        return self._shared.describe(texts, pooling)
+        return self.shared.describe(texts, pooling)
 
     def states(self, split: Split, prompt: Prompt | None, pooling: Pooling, encoding: Encoding) -> Float[Tensor, "N H"]:
         read: Read = "tokens" if self.task.kind in FROM_TOKENS else pooling
-        return self._shared.states(self.tokens(split, encoding), prompt, read)
+        return self.shared.states(self.tokens(split, encoding), prompt, read)
 
     def finished(self, job: Job) -> Tuned:
         return self._finished(job)
@@ -76,7 +71,7 @@ class JobView:
         tokens = self.tokens(split, tuned.encoding)
         if tuned.weights is not None:
             raise RunError("a model with its own weights cannot be a teacher", where=self.task.name)
-        states = self._shared.states(tokens, tuned.prompt, tuned.read)
+        states = self.shared.states(tokens, tuned.prompt, tuned.read)
         with torch.no_grad():
             return score(tuned, states, tokens)
 
@@ -103,59 +98,27 @@ class JobView:
     ) -> tuple[Float[Tensor, "N H"], Tokens]:
         """The measures' side of the view: states of any examples of the target."""
         tokens = self._tokens_of(examples, target)
-        return self._shared.states(tokens, prompt, read), tokens
+        return self.shared.states(tokens, prompt, read), tokens
 
     def hidden_each(
         self, prompts: Sequence[Prompt], examples: Sequence[Example], target: Target, read: Read
     ) -> Iterator[tuple[Float[Tensor, "N H"], Tokens]]:
         """The same under each of several prompts in turn."""
         tokens = self._tokens_of(examples, target)
-        return ((states, tokens) for states in self._shared.states_each(tokens, prompts, read))
+        return ((states, tokens) for states in self.shared.states_each(tokens, prompts, read))
 
     def _tokens_of(self, examples: Sequence[Example], target: Target) -> Tokens:
         length = self.job.recipe.max_length
-        return self._shared.tokens(tuple(examples), target.task.kind, target.encoding, length, target.task.name)
+        return self.shared.tokens(tuple(examples), target.task.kind, target.encoding, length, target.task.name)
+
+    @cached_property
+    def pooling(self) -> Pooling:
+        """Which state of a text is read."""
+        return choose_pooling(self)
+
+    @cached_property
+    def _encoding(self) -> Encoding:
+        return choose_encoding(self)
 
     def encoding(self) -> Encoding:
-        if self._encoding is None:
-            self._encoding = self._choose_encoding()
         return self._encoding
-
-    def _choose_pooling(self) -> Pooling:
-        """As asked for, declared by the encoder, by a cross-validated probe on the training rows, else the mean."""
-        if self.job.recipe.pooling != "auto":
-            return self.job.recipe.pooling
-        if self.backbone.pooling is not None:
-            return self.backbone.pooling
-        if self.task.kind not in CHOSEN_BY_PROBE or not self.task.train:
-            return "mean"
-        tokens = self.tokens("train", "cross")
-        options: dict[str, tuple[Tensor, Tokens]] = {
-            pooling: (self.states("train", None, pooling, "cross"), tokens) for pooling in POOLINGS
-        }
-        return POOLINGS[POOLINGS.index(self._probe("pooling", "", options))]
-
-    def _choose_encoding(self) -> Encoding:
-        if self.task.kind not in ("pair", "regression") or not self.task.train or self.task.train[0].pair is None:
-            return "cross"
-        if self.job.recipe.encoding != "auto":
-            return self.job.recipe.encoding
-        options: dict[str, tuple[Tensor, Tokens]] = {}
-        for encoding in ENCODINGS:
-            states, tokens = self.states("train", None, self.pooling, encoding), self.tokens("train", encoding)
-            options[encoding] = features(states, tokens, encoding), tokens
-        return ENCODINGS[ENCODINGS.index(self._probe("encoding", self.pooling, options))]
-
-    def _probe(self, what: str, under: str, options: Mapping[str, tuple[Tensor, Tokens]]) -> str:
-        """The option a probe reads best, chosen once for all jobs on these rows; `under` is what it was chosen with."""
-
-        def probed() -> tuple[str, str]:
-            name, estimates = choose(self.task, self.task.train, options, self.job.seed)
-            figures = ", ".join(f"{option} {100 * estimate.value:.1f}" for option, estimate in estimates.items())
-            by = "by the likelihood of a cross-validated probe on the training rows"
-            return name, f"{what}: {name}, {by} (its score {figures})"
-
-        key = (what, under, self.task.train, self.job.recipe.max_length, self.job.seed)
-        name, note = self._shared.choice(key, probed)
-        self.notes.append(note)
-        return name

@@ -52,12 +52,15 @@ class View(Protocol):
 
     Attributes:
         task: the job's task with its few-shot splits drawn.
-        pooling: declared by the backbone, or chosen by a cross-validated probe.
     """
 
     backbone: Backbone
     task: Task
-    pooling: Pooling
+
+    @property
+    def pooling(self) -> Pooling:
+        """Declared by the backbone, or chosen by a cross-validated probe."""
+        ...
 
     def encoding(self) -> Encoding:
         """How pairs are best read, by a cross-validated probe on frozen features; `cross` for other kinds."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from itertools import accumulate, groupby, islice
+from dataclasses import dataclass
+from itertools import accumulate, groupby
 
 import torch
 from jaxtyping import Float
@@ -34,8 +35,20 @@ from promptgraft.train.together import Scored, score_together
 LEAST_TOKENS, MOST_TOKENS = 512, 4096
 KEPT_BYTES = 64 << 20
 
-Loss = tuple[Float[Tensor, "K"], Figures]
-"""Losses of some runs with their graph, and figures for their histories."""
+
+@dataclass(frozen=True)
+class GroupLoss:
+    """Losses of runs that were scored together.
+
+    Attributes:
+        total: with its graph.
+        figures: for the runs' histories.
+    """
+
+    states: Sequence[State]
+    total: Float[Tensor, "K"]
+    figures: Figures
+
 
 Progress = Callable[[int, int, float], None]
 """Called with steps behind (all of a run that has stopped early), steps in all, last mean loss."""
@@ -150,11 +163,12 @@ def _step(backbone: Backbone, pool: Pool, states: Sequence[State]) -> list[float
     tokens = pool.gather([state.run.train for state in states], rows)
     models = [state.run.tuned() for state in states]
     hidden = _forward(backbone, states, models, counts, tokens)
-    losses: list[Loss] = []
+    losses: list[GroupLoss] = []
     for scored in score_together(models, counts, tokens, hidden):
-        losses += _losses(scored, [states[one] for one in scored.members], [rows[one] for one in scored.members])
+        members = scored.members
+        losses += _losses(scored, [states[member] for member in members], [rows[member] for member in members])
     values = _record(states, losses)
-    torch.cat([total for total, _ in losses]).sum().backward()  # no run's gradient depends on another's loss
+    torch.cat([loss.total for loss in losses]).sum().backward()  # no run's gradient depends on another's loss
     _update([state for state in states if not state.failure])
     for state in states:
         _forget_gradients(state)
@@ -197,20 +211,20 @@ def drop(values: Float[Tensor, "..."], state: State) -> Float[Tensor, "..."]:
     return values * kept.to(values.device) / (1 - state.run.dropout)
 
 
-def _losses(scored: Scored, states: Sequence[State], rows: Sequence[Tensor]) -> Iterator[Loss]:
+def _losses(scored: Scored, states: Sequence[State], rows: Sequence[Tensor]) -> Iterator[GroupLoss]:
     """Of runs that are scored together, those with terms of equal kinds at a time."""
     scores = scored.scores if len(states) > 1 else scored.scores.unsqueeze(0)
-    done = 0
-    for _, members in groupby(states, _terms):
-        some = slice(done, done := done + len(list(members)))
-        yield _loss(scored, scores[some], states[some], rows[some])
+    for _, places in groupby(range(len(states)), lambda place: _terms(states[place])):
+        first, *others = places
+        group = slice(first, first + 1 + len(others))
+        yield _loss(scored, scores[group], states[group], rows[group])
 
 
 def _terms(state: State) -> list[Hashable]:
     return [term.kind for term in state.run.terms]
 
 
-def _loss(scored: Scored, scores: Float[Tensor, "K ..."], states: Sequence[State], rows: Sequence[Tensor]) -> Loss:
+def _loss(scored: Scored, scores: Float[Tensor, "K ..."], states: Sequence[State], rows: Sequence[Tensor]) -> GroupLoss:
     """The labels' losses plus the runs' terms."""
     units = [state.run.train.unit_index(index) for state, index in zip(states, rows, strict=True)]
     gold = torch.stack([state.run.train.gold[index] for state, index in zip(states, units, strict=True)])
@@ -223,25 +237,24 @@ def _loss(scored: Scored, scores: Float[Tensor, "K ..."], states: Sequence[State
     labels = per_unit.sum(1) / labelled.sum(1).clamp_min(1)
     total, figures = labels, {"label_loss": labels.detach()}
     for terms in zip(*(state.run.terms for state in states), strict=True):
-        loss, said = type(terms[0]).together(terms, Step(rows, units, scores, gold, labels))
-        total, figures = total + loss, figures | said
-    return total, figures | {"loss": total.detach()}
+        loss, more = type(terms[0]).together(terms, Step(rows, units, scores, gold, labels))
+        total, figures = total + loss, figures | more
+    return GroupLoss(states, total, figures | {"loss": total.detach()})
 
 
-def _record(states: Sequence[State], losses: Sequence[Loss]) -> list[float]:
+def _record(states: Sequence[State], losses: Sequence[GroupLoss]) -> list[float]:
     """Write a step's figures into the histories, read from the device all at once; gives every run's loss.
 
     A run whose loss is not finite ends here.
     """
-    figures = iter(torch.cat([values for _, some in losses for values in some.values()]).tolist())
-    left = iter(states)
-    for total, some in losses:
-        members = list(islice(left, len(total)))
-        for state in members:
-            state.history.append({"step": state.step + 1.0})
-        for name in some:
-            for state in members:
-                state.history[-1][name] = next(figures)
+    for state in states:
+        state.history.append({"step": state.step + 1.0})
+    named = [(group.states, name, values) for group in losses for name, values in group.figures.items()]
+    numbers = torch.cat([values for _, _, values in named]).tolist()
+    ends = accumulate(len(values) for _, _, values in named)
+    for (members, name, values), end in zip(named, ends, strict=True):
+        for state, number in zip(members, numbers[end - len(values) : end], strict=True):
+            state.history[-1][name] = number
     for state in states:
         loss = state.history[-1]["loss"]
         if not math.isfinite(loss):

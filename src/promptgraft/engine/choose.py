@@ -1,0 +1,64 @@
+"""How a job's texts are read, where the recipe leaves it open: by cross-validated probes on its training rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
+
+from torch import Tensor
+
+from promptgraft.model.backbone import Encoding, Pooling
+from promptgraft.model.tokens import Tokens
+from promptgraft.readout.features import features
+from promptgraft.readout.probe import choose
+
+if TYPE_CHECKING:
+    from promptgraft.engine.view import JobView
+
+POOLINGS: tuple[Pooling, ...] = ("mean", "cls")
+ENCODINGS: tuple[Encoding, ...] = ("cross", "separate", "cosine")
+PROBED = frozenset({"classification", "pair", "regression"})
+"""Kinds whose pooling a probe can choose."""
+
+
+def choose_pooling(view: JobView) -> Pooling:
+    """As the recipe says, as the encoder declares, by a cross-validated probe, else the mean."""
+    if view.job.recipe.pooling != "auto":
+        return view.job.recipe.pooling
+    if view.backbone.pooling is not None:
+        return view.backbone.pooling
+    if view.task.kind not in PROBED or not view.task.train:
+        return "mean"
+    tokens = view.tokens("train", "cross")
+    options: dict[str, tuple[Tensor, Tokens]] = {
+        pooling: (view.states("train", None, pooling, "cross"), tokens) for pooling in POOLINGS
+    }
+    return cast("Pooling", _probe(view, "pooling", "", options))
+
+
+def choose_encoding(view: JobView) -> Encoding:
+    """Whether pairs are one sequence or two: as the recipe says, else by a cross-validated probe; other kinds: one."""
+    if view.task.kind not in ("pair", "regression") or not view.task.train or view.task.train[0].pair is None:
+        return "cross"
+    if view.job.recipe.encoding != "auto":
+        return view.job.recipe.encoding
+    options: dict[str, tuple[Tensor, Tokens]] = {}
+    for encoding in ENCODINGS:
+        states, tokens = view.states("train", None, view.pooling, encoding), view.tokens("train", encoding)
+        options[encoding] = features(states, tokens, encoding), tokens
+    return cast("Encoding", _probe(view, "encoding", view.pooling, options))
+
+
+def _probe(view: JobView, question: str, under: str, options: Mapping[str, tuple[Tensor, Tokens]]) -> str:
+    """The option a probe reads best, chosen once for all jobs on these rows; `under` is what it was chosen with."""
+
+    def probed() -> tuple[str, str]:
+        name, estimates = choose(view.task, view.task.train, options, view.job.seed)
+        figures = ", ".join(f"{option} {100 * estimate.value:.1f}" for option, estimate in estimates.items())
+        by = "by the likelihood of a cross-validated probe on the training rows"
+        return name, f"{question}: {name}, {by} (its score {figures})"
+
+    key = (question, under, view.task.train, view.job.recipe.max_length, view.job.seed)
+    name, note = view.shared.choice(key, probed)
+    view.notes.append(note)
+    return name
