@@ -6,10 +6,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from promptgraft.api import compare, estimate, load, rank, transfer, tune
+    from promptgraft.api import compare, estimate, load, load_backbone, rank, transfer, tune
     from promptgraft.bank.bank import open_bank
     from promptgraft.errors import PromptgraftError
-    from promptgraft.model.load import load_backbone
     from promptgraft.sklearn import PromptClassifier, PromptRegressor
     from promptgraft.task.load import load_task
     from promptgraft.task.task import Example, Task
@@ -46,7 +45,7 @@ _HOMES = {
     "compare": "promptgraft.api",
     "estimate": "promptgraft.api",
     "load": "promptgraft.api",
-    "load_backbone": "promptgraft.model.load",
+    "load_backbone": "promptgraft.api",
     "load_task": "promptgraft.task.load",
     "open_bank": "promptgraft.bank.bank",
     "rank": "promptgraft.api",

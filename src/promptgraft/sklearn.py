@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from numbers import Real
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +17,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, check_consistent_length, check_is_fitted, column_or_1d
 
-from promptgraft.api import Outcome, transfer, tune
+from promptgraft.api import Outcome, open_model, transfer, tune
 from promptgraft.engine.predictor import Predictor
+from promptgraft.engine.progress import Event
 from promptgraft.method.all import find
 from promptgraft.model.backbone import Backbone
-from promptgraft.model.load import load_backbone
+from promptgraft.model.device import DeviceName
+from promptgraft.model.load import DType
 from promptgraft.task.sampling import cut
 from promptgraft.task.task import Example, Kind, Label, Task
 
@@ -26,30 +31,47 @@ Texts = tuple[tuple[str, ...], ...]
 """One or two texts a row."""
 
 
+MOST_COPIES = 50
+"""Times that a row may be shown for every time another one is; weights that differ more are cut."""
+
+
+def backbone_of(model: Backbone | str | Path, device: DeviceName = "auto", arithmetic: DType = "auto") -> Backbone:
+    """A loaded backbone as it is; one that is named is loaded once a process for all estimators over it.
+
+    Raises:
+        UsageError: a loaded one is on another device, or in another arithmetic, than asked.
+    """
+    if isinstance(model, str | Path):
+        return _loaded(model, device, arithmetic)
+    return open_model(model, arithmetic, device)
+
+
 @lru_cache(maxsize=4)
-def backbone_of(model: str | Path) -> Backbone:
-    """A backbone, loaded once a process: cross-validation and grid searches fit many estimators over one."""
-    return load_backbone(model, device="auto")
+def _loaded(model: str | Path, device: DeviceName, arithmetic: DType) -> Backbone:
+    return open_model(model, arithmetic, device)
 
 
 class PromptEstimator(BaseEstimator):
     """What classifier and regressor share.
 
     Args:
-        model: backbone by catalog name, folder or hub name.
+        model: backbone by catalog name, folder or hub name, or one that is loaded (`promptgraft.load_backbone`);
+            clones share it, and a pickled estimator keeps its name.
         bank: folder of tuned prompts to start from; None starts from scratch.
         source: name of a prompt in the bank; `auto` takes the best by a cross-validated probe on the training rows;
             None starts from scratch.
         method: `auto` is `pot` where there is a source and `prompt-tuning` where there is none.
         readout: of the method; `auto` is its default, but `linear` for class names that say nothing.
         steps, rate, length: of the recipe; None leaves the default for the size of the backbone and the data.
-        validation: share of the training rows that chooses the step, class by class.
+        validation: share of the training rows that chooses the step, class by class; between 0 and 1.
         random_state: seed of the split, the start and the order of rows.
+        device: `cpu`, `cuda`, or `auto`: the GPU where there is one.
+        arithmetic: `fp32`, `bf16`, or `auto`: the faster of both here.
     """
 
     def __init__(
         self,
-        model: str | Path = "minilm",
+        model: Backbone | str | Path = "minilm",
         *,
         bank: str | Path | None = None,
         source: str | None = "auto",
@@ -60,6 +82,8 @@ class PromptEstimator(BaseEstimator):
         length: int | None = None,
         validation: float = 0.2,
         random_state: int | np.random.RandomState | None = None,
+        device: DeviceName = "auto",
+        arithmetic: DType = "auto",
     ) -> None:
         self.model = model
         self.bank = bank
@@ -71,6 +95,23 @@ class PromptEstimator(BaseEstimator):
         self.length = length
         self.validation = validation
         self.random_state = random_state
+        self.device = device
+        self.arithmetic = arithmetic
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A loaded backbone is pickled as its name."""
+        state = dict(super().__getstate__())
+        if not isinstance(self.model, str | Path):
+            state |= {"model": self.model.name, "arithmetic": self.model.arithmetic}
+        return state
+
+    def __sklearn_clone__(self) -> Self:
+        """A clone shares a loaded backbone, which nothing changes; all else is copied as scikit-learn does."""
+        named = object.__new__(type(self))  # copy() would ask for what is pickled
+        named.__dict__.update(self.__dict__ | {"model": "shared"})
+        other: Self = BaseEstimator.__sklearn_clone__(named)
+        other.model = self.model
+        return other
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -84,15 +125,32 @@ class PromptEstimator(BaseEstimator):
         state = self.random_state
         seed = int(state) if isinstance(state, int | np.integer) else int(check_random_state(state).randint(2**31 - 1))
         examples = [_example(row, label) for row, label in zip(rows, labels, strict=True)]
-        train, validation = cut(examples, self.validation, seed)
-        outcome = self._tuned(task.replace(splits={"train": train, "validation": validation}), seed, silent_names)
+        train, validation = cut(examples, self._validation_share(), seed)
+        splits = {"train": self._weighted(train, task), "validation": validation}
+        outcome = self._tuned(task.replace(splits=splits), seed, silent_names)
         self.n_features_in_ = len(rows[0])
         self.artefact_ = outcome.artefact
         self.source_ = outcome.best.result.source
         self.notes_ = outcome.notes
 
+    def _validation_share(self) -> float:
+        """The share of rows held out.
+
+        Raises:
+            ValueError: it is no number between 0 and 1.
+        """
+        share: object = self.validation  # estimators check their parameters in fit, whatever was given
+        if isinstance(share, bool) or not isinstance(share, Real) or not 0 < float(share) < 1:
+            raise ValueError(f"validation must be a number between 0 and 1, both excluded, not {share!r}")
+        return float(share)
+
+    def _weighted(self, train: Sequence[Example], task: Task) -> tuple[Example, ...]:
+        """The training rows, each as often as it counts."""
+        return tuple(train)
+
     def _tuned(self, task: Task, seed: int, silent_names: bool) -> Outcome:
-        backbone, source = backbone_of(self.model), None if self.bank is None else self.source
+        backbone = backbone_of(self.model, self.device, self.arithmetic)
+        source = None if self.bank is None else self.source
         method = self.method
         if method == "auto":
             method = "prompt-tuning" if source is None else "pot"
@@ -107,7 +165,7 @@ class PromptEstimator(BaseEstimator):
             "length": self.length,
         }
         if self.bank is None or source is None or "source" not in find(method).needs:
-            return tune(task, backbone, method=method, options=options, seeds=(seed,), **recipe)
+            return tune(task, backbone, method=method, options=options, seeds=(seed,), progress=_silent, **recipe)
         return transfer(
             task,
             backbone,
@@ -117,6 +175,7 @@ class PromptEstimator(BaseEstimator):
             options=options,
             seeds=(seed,),
             baselines=False,
+            progress=_silent,
             **recipe,
         )
 
@@ -127,7 +186,8 @@ class PromptEstimator(BaseEstimator):
         if len(rows[0]) != self.n_features_in_:
             what = f"X has {len(rows[0])} features, but {type(self).__name__} is expecting {self.n_features_in_}"
             raise ValueError(f"{what} features as input")
-        return Predictor(self.artefact_, backbone_of(self.model)), [_example(row, None) for row in rows]
+        backbone = backbone_of(self.model, self.device, self.arithmetic)
+        return Predictor(self.artefact_, backbone), [_example(row, None) for row in rows]
 
 
 class PromptClassifier(ClassifierMixin, PromptEstimator):
@@ -135,19 +195,22 @@ class PromptClassifier(ClassifierMixin, PromptEstimator):
 
     Args:
         labels: class -> what it means, in words, for the label-text readout; a class that is not there means its name.
+        class_weight: class -> its weight, or `balanced`: the rarer, the heavier, and the step is chosen by the mean
+            recall of the classes. A row is shown as many times as its weight says, rounded to whole times.
         (others): see `PromptEstimator`.
 
     Attributes:
         classes_: the classes, sorted.
         n_features_in_: texts a row, 1 or 2.
-        artefact_: what was tuned: `promptgraft.prompt.artefact.save(artefact_, folder)` keeps it.
+        artefact_: what was tuned: `promptgraft.prompt.artefact.save(artefact_, folder)` keeps it, and
+            `promptgraft.load(folder)` gives a predictor.
         source_: name of the source prompt, None from scratch.
         notes_: what was cut, sampled or chosen.
     """
 
     def __init__(
         self,
-        model: str | Path = "minilm",
+        model: Backbone | str | Path = "minilm",
         *,
         bank: str | Path | None = None,
         source: str | None = "auto",
@@ -158,7 +221,10 @@ class PromptClassifier(ClassifierMixin, PromptEstimator):
         length: int | None = None,
         validation: float = 0.2,
         random_state: int | np.random.RandomState | None = None,
+        device: DeviceName = "auto",
+        arithmetic: DType = "auto",
         labels: Mapping[Any, str] | None = None,
+        class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
     ) -> None:
         super().__init__(
             model,
@@ -171,8 +237,11 @@ class PromptClassifier(ClassifierMixin, PromptEstimator):
             length=length,
             validation=validation,
             random_state=random_state,
+            device=device,
+            arithmetic=arithmetic,
         )
         self.labels = labels
+        self.class_weight = class_weight
 
     def fit(self, X: object, y: object) -> Self:
         """Tune a prompt and a readout.
@@ -188,9 +257,10 @@ class PromptClassifier(ClassifierMixin, PromptEstimator):
         self.classes_, index = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"Classifier can't train when only one class is present: {self.classes_[0]!r}")
-        names = [str(one) for one in self.classes_]
+        names = [str(one) for one in self.classes_.tolist()]
         kind: Kind = "pair" if len(rows[0]) == 2 else "classification"
-        task = Task("data", kind, "accuracy", self._descriptions(names), {})
+        metric = "macro_recall" if self.class_weight == "balanced" else "accuracy"
+        task = Task("data", kind, metric, self._descriptions(names), {})
         silent = self.labels is None and not any(letter.isalpha() for name in names for letter in name)
         self._fit(rows, [names[at] for at in index], task, silent)
         return self
@@ -205,6 +275,37 @@ class PromptClassifier(ClassifierMixin, PromptEstimator):
         """Probabilities, `[rows, classes]`, classes in the order of `classes_`."""
         predictor, rows = self._asked(X)
         return np.asarray(predictor.predict_proba(rows))
+
+    def _weighted(self, train: Sequence[Example], task: Task) -> tuple[Example, ...]:
+        """The training rows, each as many times as its class weighs against the lightest.
+
+        Raises:
+            ValueError: weights of classes that are not there, or that are no positive numbers.
+        """
+        if self.class_weight is None:
+            return tuple(train)
+        weights = self._class_weights(Counter(str(example.label) for example in train))
+        lightest = min(weights.values())
+        copies = {name: min(round(weight / lightest), MOST_COPIES) for name, weight in weights.items()}
+        return tuple(example for example in train for _ in range(copies[str(example.label)]))
+
+    def _class_weights(self, rows: Mapping[str, int]) -> dict[str, float]:
+        """What a row of each class weighs, by the class's name.
+
+        Args:
+            rows: of each class.
+        """
+        given: object = self.class_weight
+        if given == "balanced":
+            return {name: 1 / count for name, count in rows.items()}
+        if not isinstance(given, Mapping):
+            raise ValueError(f"class_weight must be None, 'balanced' or a mapping, not {given!r}")
+        if unknown := given.keys() - set(self.classes_.tolist()):
+            raise ValueError(f"class_weight weighs {sorted(unknown)}, which y does not have")
+        weights = {str(name): float(given.get(name, 1.0)) for name in self.classes_.tolist()}
+        if not all(0 < weight < math.inf for weight in weights.values()):
+            raise ValueError(f"class_weight must hold positive numbers, not {given!r}")
+        return weights
 
     def _descriptions(self, names: Sequence[str]) -> dict[str, str]:
         """Class name -> its meaning.
@@ -237,6 +338,10 @@ class PromptRegressor(RegressorMixin, PromptEstimator):
         """A number a row."""
         predictor, rows = self._asked(X)
         return np.array(predictor.predict(rows), dtype=float)
+
+
+def _silent(_: Event) -> None:
+    """Progress that is not shown: searches fit many estimators."""
 
 
 def texts(X: object) -> Texts:

@@ -10,7 +10,7 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
-from sklearn.base import BaseEstimator, is_classifier, is_regressor
+from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import Pipeline
@@ -18,8 +18,9 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from promptgraft import PromptClassifier, PromptRegressor, open_bank
+from promptgraft import PromptClassifier, PromptRegressor, load_backbone, open_bank
 from promptgraft.api import tune
+from promptgraft.errors import UsageError
 from promptgraft.sklearn import backbone_of
 from toys import WORDS, tiny_model, toy_task
 
@@ -126,7 +127,8 @@ def test_pickles_without_the_backbone(fitted: PromptClassifier, tmp_path: Path) 
 @pytest.mark.every_path
 @pytest.mark.usefixtures("each_path")
 def test_order_and_company_change_no_more_than_rounding(quick: Kwargs, tmp_path: Path) -> None:
-    estimator = PromptClassifier(**quick | {"model": str(tiny_model(tmp_path / "bert", "bert"))}).fit(X, Y)
+    model = str(tiny_model(tmp_path / "bert", "bert"))
+    estimator = PromptClassifier(**quick | {"model": model}, arithmetic="fp32").fit(X, Y)
     whole, order = estimator.predict_proba(X), np.random.default_rng(0).permutation(len(X))
     np.testing.assert_allclose(estimator.predict_proba([X[at] for at in order]), whole[order], rtol=0, atol=1e-5)
     alone = [estimator.predict_proba([row]) for row in X]
@@ -146,6 +148,53 @@ def test_the_backbone_is_loaded_once(quick: Kwargs) -> None:
     before = backbone_of(quick["model"])
     PromptClassifier(**quick).fit(X, Y).predict(X)
     assert backbone_of(quick["model"]) is before
+
+
+def test_a_loaded_backbone_is_shared_and_pickled_as_its_name(quick: Kwargs) -> None:
+    backbone = load_backbone(quick["model"], dtype="fp32", device="cpu")
+    estimator = PromptClassifier(**quick | {"model": backbone})
+    assert clone(estimator).model is backbone
+    assert clone(estimator).get_params() == estimator.get_params()
+    estimator.fit(X, Y)
+    named = PromptClassifier(**quick, arithmetic="fp32", device="cpu").fit(X, Y)
+    assert estimator.artefact_.digest == named.artefact_.digest, "a name and the loaded model do the same"
+    loaded = pickle.loads(pickle.dumps(estimator))
+    assert loaded.model == quick["model"]
+    assert (loaded.predict(X) == estimator.predict(X)).all()
+    assert len(cross_val_score(PromptClassifier(**quick | {"model": backbone}), X, Y, cv=2, error_score="raise")) == 2
+    with pytest.raises(UsageError, match="was loaded in fp32, not bf16"):
+        PromptClassifier(**quick | {"model": backbone}, arithmetic="bf16").fit(X, Y)
+    with pytest.raises(UsageError, match="unknown device 'gpu'"):
+        PromptClassifier(**quick, device="gpu").fit(X, Y)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("share", [1.0, 0, 0.0, 1, -0.1, 2, float("nan"), "half", None, True])
+def test_a_share_of_validation_is_one(share: Any, quick: Kwargs) -> None:
+    for kind, y in ((PromptClassifier, Y), (PromptRegressor, range(len(X)))):
+        with pytest.raises(ValueError, match="validation must be a number between 0 and 1, both excluded, not"):
+            kind(**quick, validation=share).fit(X, list(y))
+
+
+def test_weights_of_classes_bring_the_rare_one_forward(quick: Kwargs) -> None:
+    rare = [at for at, label in enumerate(Y) if label == "negative"][:3]
+    often = [at for at, label in enumerate(Y) if label == "positive"]
+    x, y = [X[at] for at in rare + often], [Y[at] for at in rare + often]
+    settings = quick | {"steps": 40, "readout": "linear"}
+    plain, balanced, named = (
+        PromptClassifier(**settings, class_weight=weight).fit(x, y)
+        for weight in (None, "balanced", {"negative": 7.0, "positive": 1.0})
+    )
+    recall = [(fit.predict_proba(X)[:, 0]).mean() for fit in (plain, balanced, named)]
+    assert recall[0] < recall[1]
+    assert recall[0] < recall[2]
+    assert balanced.artefact_.card.task.metric == "macro_recall"
+    assert (PromptClassifier(**settings).fit(x, y).predict_proba(X) == plain.predict_proba(X)).all()
+
+
+@pytest.mark.parametrize("weight", [{"negative": -1.0, "positive": 1.0}, {"neutral": 2.0}, "even", {"negative": 0.0}])
+def test_wrong_weights_are_value_errors(weight: Any, quick: Kwargs) -> None:
+    with pytest.raises(ValueError, match="class_weight"):
+        PromptClassifier(**quick, class_weight=weight).fit(X, Y)
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from promptgraft.api.artefacts import artefact_folder, export_to_peft, import_from_peft, load
-from promptgraft.api.comparing import compare, rank
+from promptgraft.api.comparing import Compared, compare, rank
 from promptgraft.api.estimating import estimate
-from promptgraft.api.opening import as_bank, free_text, open_model, open_task
+from promptgraft.api.opening import as_bank, free_text, load_backbone, open_model, open_task
 from promptgraft.api.tuning import Outcome, transfer, tune
 
 __all__ = [
+    "Compared",
     "Outcome",
     "artefact_folder",
     "as_bank",
@@ -18,6 +19,7 @@ __all__ = [
     "free_text",
     "import_from_peft",
     "load",
+    "load_backbone",
     "open_model",
     "open_task",
     "rank",

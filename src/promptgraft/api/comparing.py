@@ -3,19 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from promptgraft.api.jobs import choose_sources, compare_jobs
-from promptgraft.api.opening import as_bank, free_text, opened, seeds_of
+from promptgraft.api.opening import as_bank, free_text, log_notes, opened, seeds_of
 from promptgraft.bank.bank import Bank
 from promptgraft.engine.progress import Progress
 from promptgraft.engine.rank import Ranking, candidates, rank_sources
-from promptgraft.errors import RunError
+from promptgraft.errors import RunError, UsageError
 from promptgraft.method.job import Source, row_label
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.device import DeviceName
+from promptgraft.report.compare import write
+from promptgraft.report.table import comparison_table
 from promptgraft.study.compare import Comparison, judge, repeated, rows_here
 from promptgraft.task.task import Task
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True, repr=False)
+class Compared(Comparison):
+    """What `compare` gives: the comparison, with its page and its figures as plain values."""
+
+    def report(self, path: str | Path) -> dict[str, Path]:
+        """Write report.html and results.csv into a folder; name of the file -> its path."""
+        return write(self, Path(path))
+
+    def to_dict(self) -> dict[str, object]:
+        """All of it as plain values, fit for JSON; numbers are percent, None where there is none."""
+        return {
+            "task": self.task.name,
+            "backbone": self.backbone,
+            "metric": self.task.metric,
+            "shots": self.shots,
+            "recipe": self.recipe.model_dump(),
+            "rows": comparison_table(self),
+            "best": self.best,
+            "skipped": dict(self.skipped),
+            "notes": list(self.notes),
+        }
+
+    def to_frame(self) -> DataFrame:
+        """A pandas DataFrame with a row a method, in the order of the report.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        try:
+            from pandas import DataFrame
+        except ImportError as error:
+            raise UsageError("to_frame needs pandas", do="pip install pandas, or use to_dict()") from error
+        return DataFrame(comparison_table(self))
 
 
 def rank(
@@ -39,7 +81,9 @@ def rank(
     given = opened(task, model, recipe, shots, out=out, device=device, progress=progress)
     sources, left_out = candidates(as_bank(bank), given.backbone, given.task)
     job = given.job("prompt-tuning", seed, {"readout": "linear"})
-    return rank_sources(given.engine, job, sources, measures, left_out)
+    ranking = rank_sources(given.engine, job, sources, measures, left_out)
+    log_notes([*given.task.notes, *given.engine.notes(), *(f"left out: {reason}" for reason in left_out)])
+    return ranking
 
 
 def compare(
@@ -57,7 +101,7 @@ def compare(
     device: DeviceName = "auto",
     progress: Progress | None = None,
     **recipe: object,
-) -> Comparison:
+) -> Compared:
     """Every method on one task at equal steps over several seeds; chosen by validation, reported on test."""
     given = opened(
         task, model, recipe, shots, out=out, test_rows=test_rows, device=device, progress=progress, keep_weights=False
@@ -78,4 +122,5 @@ def compare(
     asked = {row_label(method, options) for method, options in (rows_here() if rows is None else rows)}
     skipped = {**engine.skipped, **{label: why for label, why in repeated(chosen).items() if label in asked}}
     said = (*notes, *engine.notes(), *dict.fromkeys(note for one in finished for note in one.result.notes))
-    return Comparison(given.task, given.backbone.name, shots, given.recipe, ranked, best, skipped, said)
+    log_notes(said)
+    return Compared(given.task, given.backbone.name, shots, given.recipe, ranked, best, skipped, said)

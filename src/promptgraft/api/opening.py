@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from promptgraft.api.notebook import notebook_progress
 from promptgraft.bank.bank import Bank, open_bank
 from promptgraft.engine.local import LocalEngine
 from promptgraft.engine.progress import Progress
@@ -16,14 +18,16 @@ from promptgraft.engine.store import Store
 from promptgraft.errors import UsageError, unknown
 from promptgraft.method.job import Job, Source
 from promptgraft.model.backbone import Backbone
+from promptgraft.model.catalog import resolve
 from promptgraft.model.device import DeviceName
-from promptgraft.model.load import DType, load_backbone
+from promptgraft.model.load import DType, load_folder
 from promptgraft.readout.restore import check_artefact
 from promptgraft.task.load import load_task, read_texts
 from promptgraft.task.sampling import cap, rows_of
 from promptgraft.task.task import Example, Task
 from promptgraft.train.recipe import Recipe, default_recipe
 
+LOG = logging.getLogger("promptgraft")
 ARITHMETICS: tuple[DType, ...] = ("auto", "fp32", "bf16", "int8")
 DEVICES: tuple[DeviceName, ...] = ("auto", "cpu", "cuda")
 LARGEST_SEED = 2**31
@@ -74,8 +78,28 @@ def opened(
     backbone = open_model(model, recipe.get("arithmetic", "auto"), device)
     loaded = open_task(task, test_rows=test_rows)
     store = None if out is None else Store(Path(out), keep_weights=keep_weights)
-    engine = LocalEngine(backbone, store=store, progress=progress)
+    engine = LocalEngine(backbone, store=store, progress=progress or notebook_progress())
     return Opened(engine, loaded, recipe_for(backbone, loaded, shots, recipe), shots)
+
+
+def log_notes(notes: Iterable[str]) -> None:
+    """What was inferred, cut, sampled or chosen, for whoever listens to the logger `promptgraft`."""
+    for note in dict.fromkeys(notes):
+        LOG.info("%s", note)
+
+
+def load_backbone(name_or_path: str | Path, *, dtype: DType = "auto", device: DeviceName = "auto") -> Backbone:
+    """Load a frozen model once, for many calls; it is the one that a verb loads when it is given the name.
+
+    Args:
+        name_or_path: a name of `promptgraft models list`, a folder, or a hub name that is here.
+        dtype: arithmetic of the matrix products: `fp32`, `bf16`, `int8` (no gradients), or `auto`: the faster of the
+            first two here.
+        device: `cpu`, `cuda`, or `auto`: the GPU where there is one.
+    Raises:
+        ModelError: it is unknown, not here, damaged, or not an encoder that can be used; or there is no such device.
+    """
+    return open_model(name_or_path, dtype, device)
 
 
 def open_task(task: Task | str | Path, *, test_rows: int | None = None, seed: int = 13, **columns: Any) -> Task:
@@ -99,7 +123,7 @@ def open_model(model: Backbone | str | Path, arithmetic: object = "auto", device
     if device not in DEVICES:
         raise unknown("device", str(device), DEVICES)
     if isinstance(model, str | Path):
-        return load_backbone(model, dtype=wanted, device=device)
+        return load_folder(resolve(model), dtype=wanted, device=device)
     if wanted not in ("auto", model.arithmetic):
         raise UsageError(f"{model.name} was loaded in {model.arithmetic}, not {wanted}", do="load it anew")
     if device not in ("auto", model.device.type):

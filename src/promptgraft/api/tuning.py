@@ -8,22 +8,24 @@ from pathlib import Path
 
 from promptgraft.api.jobs import choose_sources, graft_jobs, tune_jobs
 from promptgraft.api.keeping import Keeper, keeper
-from promptgraft.api.opening import as_bank, free_text, opened
+from promptgraft.api.opening import as_bank, free_text, log_notes, opened
 from promptgraft.bank.bank import Bank
 from promptgraft.engine.keep import make_artefact
 from promptgraft.engine.local import LocalEngine
 from promptgraft.engine.predictor import Predictor
 from promptgraft.engine.progress import Progress
-from promptgraft.engine.result import Finished
+from promptgraft.engine.result import Finished, Result
 from promptgraft.method.all import check
 from promptgraft.method.job import Job
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.device import DeviceName
+from promptgraft.prompt import artefact as artefacts
 from promptgraft.prompt.artefact import Artefact
+from promptgraft.sheet import Sheet
 from promptgraft.task.task import Task
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Outcome:
     """What `tune` and `transfer` give: every seed's result, and the model validation chooses.
 
@@ -40,6 +42,39 @@ class Outcome:
     baselines: tuple[Finished, ...] = ()
     notes: tuple[str, ...] = ()
     name: str | None = None
+
+    def __repr__(self) -> str:
+        return self._sheet().text()
+
+    def _repr_html_(self) -> str:
+        return self._sheet().html()
+
+    def save(self, folder: str | Path) -> None:
+        """Keep the chosen model; `promptgraft.load(folder)` gives it back.
+
+        Raises:
+            ArtefactError: the folder holds something else, or could not be written.
+        """
+        artefacts.save(self.artefact, folder)
+
+    def _sheet(self) -> Sheet:
+        card, best = self.artefact.card, self.best.result
+        prompt = card.prompt
+        form = "no prompt" if prompt is None else f"{prompt.depth} prompt of {prompt.length} vectors"
+        facts = [f"kept: {best.label}, seed {best.seed}; {form}, {card.trainable:,} trained numbers"]
+        facts += [f"notes: {len(self.notes)}, in .notes"] if self.notes else []
+        results = [finished.result for finished in (*self.finished, *self.baselines)]
+        heading = f"Outcome on {card.task.name} with {card.backbone.name}, {card.task.metric} in percent"
+        columns = ("method", "seed", "test", "validation", "seconds", "source")
+        return Sheet(heading, tuple(facts), columns, [_shown(result) for result in results])
+
+
+def _shown(result: Result) -> tuple[str, ...]:
+    """A result's figures; empty where there are none."""
+    scores = [
+        f"{result.scores[split]['score']:.1f}" if split in result.scores else "" for split in ("test", "validation")
+    ]
+    return (result.label, str(result.seed), *scores, f"{result.seconds:.1f}", result.source or "")
 
 
 def tune(
@@ -134,6 +169,7 @@ def _keep(
     own = dict.fromkeys(note for one in finished for note in one.result.notes)
     failed = (f"{label} is left out: {reason}" for label, reason in engine.skipped.items())
     said = (*best.job.task.notes, *kept.notes, *notes, *engine.notes(), *own, *failed, *_unchecked(best, len(finished)))
+    log_notes(said)
     others = tuple(by_id[job.id] for job in beside if job.id in by_id)
     return Outcome(finished, best, artefact, Predictor(artefact, engine.backbone), others, said, kept.name)
 

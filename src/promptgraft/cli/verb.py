@@ -176,10 +176,32 @@ def library_warnings(say: Say) -> Iterator[None]:
         if say.debug or f"{os.sep}promptgraft{os.sep}" in filename:
             say.note(str(message))
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), logged_notes(say):
         warnings.simplefilter("always")
         warnings.showwarning = show
         yield
+
+
+@contextmanager
+def logged_notes(say: Say) -> Iterator[None]:
+    """What the library logs as a warning is a note; what it says on top of results, verbs print themselves."""
+    handler, logger = NoteHandler(say), logging.getLogger("promptgraft")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+class NoteHandler(logging.Handler):
+    """Says records as notes."""
+
+    def __init__(self, say: Say) -> None:
+        super().__init__(logging.WARNING)
+        self.say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.say.note(record.getMessage())
 
 
 def line_of(error: BaseException) -> str:

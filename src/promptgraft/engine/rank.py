@@ -18,6 +18,7 @@ from promptgraft.method.job import Job, Source
 from promptgraft.model.backbone import Backbone
 from promptgraft.prompt.prompt import Prompt
 from promptgraft.readout.restore import check_artefact
+from promptgraft.sheet import Sheet
 from promptgraft.task.task import Task
 
 STAND_IN = "label-text"
@@ -32,7 +33,7 @@ class Ranked:
     scores: Mapping[str, Score]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ranking:
     """Sources, best first by the first measure.
 
@@ -50,6 +51,19 @@ class Ranking:
     seconds: Mapping[str, float]
     left_out: tuple[str, ...]
     skipped: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        return self._sheet().text()
+
+    def _repr_html_(self) -> str:
+        return self._sheet().html()
+
+    def _sheet(self) -> Sheet:
+        facts = [f"{self.best.source.name} is first: {self.verdict}", *self.instead]
+        facts += [f"left out: {len(self.left_out)} prompts, in .left_out"] if self.left_out else []
+        rows = [[row.source.name, *(_scored(row.scores[name]) for name in self.measures)] for row in self.rows]
+        heading = f"Ranking of {len(self.rows)} prompts by {self.measures[0]}"
+        return Sheet(heading, tuple(facts), ("source", *self.measures), rows)
 
     @property
     def best(self) -> Ranked:
@@ -72,6 +86,11 @@ class Ranking:
             return difference
         noise = f"within noise of the first of {len(self.rows)} (standard error {ahead.error:.3f})"
         return f"{difference}, {'more than noise' if ahead.is_clear(len(self.rows)) else noise}"
+
+
+def _scored(score: Score) -> str:
+    """A score with its error where it has one."""
+    return f"{score.value:.3f}" if score.error is None else f"{score.value:.3f} +- {score.error:.3f}"
 
 
 def candidates(bank: Bank, backbone: Backbone, task: Task) -> tuple[list[Source], tuple[str, ...]]:

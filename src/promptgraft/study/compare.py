@@ -11,6 +11,7 @@ from promptgraft.errors import UsageError
 from promptgraft.method import setfit
 from promptgraft.method.all import find
 from promptgraft.method.job import Job, Source, row_label
+from promptgraft.sheet import Sheet
 from promptgraft.study.judge import Mean, mean, paired
 from promptgraft.task.metrics import METRICS
 from promptgraft.task.task import Example, Task
@@ -110,7 +111,7 @@ class Row:
     results: tuple[Result, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """What `compare` found.
 
@@ -127,6 +128,27 @@ class Comparison:
     best: str
     skipped: Mapping[str, str]
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return self._sheet().text()
+
+    def _repr_html_(self) -> str:
+        return self._sheet().html()
+
+    def _sheet(self) -> Sheet:
+        facts = [f"chosen by validation: {self.best or 'none, since nothing was validated'}"]
+        facts += [f"{len(self.skipped)} were skipped, in .skipped"] if self.skipped else []
+        facts += [f"notes: {len(self.notes)}, in .notes"] if self.notes else []
+        shots = "all rows" if self.shots is None else f"{self.shots} shots"
+        heading = f"Comparison on {self.task.name} with {self.backbone}, {shots}, {self.task.metric} in percent"
+        columns = ("method", "test", "gain", "validation", "seconds")
+        return Sheet(heading, tuple(facts), columns, [_shown(row) for row in self.rows])
+
+
+def _shown(row: Row) -> tuple[str, ...]:
+    """A row's figures; empty where there are none."""
+    means = (row.test, row.gain, row.validation)
+    return (row.label, *("" if mean is None else str(mean) for mean in means), f"{row.seconds:.1f}")
 
 
 def judge(finished: Sequence[Finished], baseline: str = BASELINE) -> tuple[tuple[Row, ...], str]:

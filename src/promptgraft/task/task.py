@@ -9,9 +9,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
+from promptgraft.sheet import Sheet, some
+
 Kind = Literal["classification", "pair", "regression", "choice", "tagging", "span"]
 KINDS: tuple[Kind, ...] = ("classification", "pair", "regression", "choice", "tagging", "span")
 SPLITS = ("train", "validation", "test")
+SHOWN = 3
+"""Examples, and parts of one, that a task shows of itself."""
 BY_LANGUAGE = frozenset({"em_f1"})
 """Metrics that read an answer by the rules of its language."""
 
@@ -49,7 +53,7 @@ class Example:
     label: Label | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Task:
     """Examples + kind + labels + metric, in splits. Immutable; changes make a new task.
 
@@ -79,6 +83,29 @@ class Task:
     def __post_init__(self) -> None:
         rows = {split: examples for split, examples in self.splits.items() if examples}
         object.__setattr__(self, "splits", rows)
+
+    def __repr__(self) -> str:
+        return self._sheet().text()
+
+    def _repr_html_(self) -> str:
+        return self._sheet().html()
+
+    def _sheet(self) -> Sheet:
+        rows = ", ".join(f"{len(examples):,} {split}" for split, examples in self.splits.items())
+        facts = [f"rows: {rows or 'none'}"]
+        if self.labels:
+            facts.append(f"classes: {some(self.classes)}")
+        if self.columns:
+            facts.append(f"columns: {some([f'{role} = {name}' for role, name in self.columns.items()])}")
+        if self.notes:
+            facts.append(f"notes: {len(self.notes)}, in .notes")
+        first = next(iter(self.splits.values()), ())[:SHOWN]
+        return Sheet(
+            f"Task {self.name}: {self.kind}, {self.metric}",
+            tuple(facts),
+            ("label", "text") if first else (),
+            [(_plain(example.label), example.text or " ".join(example.tokens[:SHOWN])) for example in first],
+        )
 
     @property
     def train(self) -> tuple[Example, ...]:
@@ -116,6 +143,13 @@ class Task:
         head = [self.kind, self.metric, self.positive or "", *language, *labels]
         rows = (f"{split}\x1e{row}" for split in SPLITS for row in self.splits.get(split, ()))
         return content_hash([*head, *rows])
+
+
+def _plain(label: Label | None) -> str:
+    """A label as one cell shows it."""
+    if isinstance(label, Answers):
+        return some(label.texts, SHOWN)
+    return some(label, SHOWN) if isinstance(label, tuple) else "" if label is None else str(label)
 
 
 def content_hash(parts: Iterable[str]) -> str:

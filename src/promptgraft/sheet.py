@@ -1,0 +1,60 @@
+"""What an object shows of itself in a console and in a notebook: a heading, some facts and a small table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from promptgraft.untrusted import visible
+
+WIDE, LONG, HIGH = 100, 40, 12
+"""Characters of a line and of a cell, and rows of a table: what fits on a screen."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A screenful about an object; what does not fit is cut, and rows that are left out are counted."""
+
+    heading: str
+    facts: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    rows: Sequence[Sequence[str]] = ()
+
+    def text(self) -> str:
+        """For `repr`."""
+        lines = [self.columns, *self._shown()] if self.rows else []
+        widths = [max(len(line[column]) for line in lines) for column in range(len(self.columns))] if lines else []
+        table = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
+        body = [*(short(fact, WIDE - 2) for fact in self.facts), *(_cut(line, WIDE - 2) for line in table)]
+        return "\n".join([short(self.heading, WIDE), *(f"  {line}" for line in [*body, *self._rest()])])
+
+    def html(self) -> str:
+        """For `_repr_html_`."""
+        head = "".join(f"<th>{escape(name)}</th>" for name in self.columns)
+        body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in self._shown())
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" if self.rows else ""
+        facts = "<br>".join(escape(short(fact, 2 * WIDE)) for fact in (*self.facts, *self._rest()))
+        return f"<div><b>{escape(short(self.heading, WIDE))}</b><br>{facts}{table}</div>"
+
+    def _shown(self) -> list[tuple[str, ...]]:
+        return [tuple(short(cell, LONG) for cell in row) for row in self.rows[:HIGH]]
+
+    def _rest(self) -> list[str]:
+        return [f"... and {len(self.rows) - HIGH} more"] if len(self.rows) > HIGH else []
+
+
+def short(text: str, longest: int) -> str:
+    """Text on one line that is safe to show, and not longer than this."""
+    begin = text[: 8 * longest]  # a text may have megabytes
+    return _cut(visible(" ".join(begin.split())), longest)
+
+
+def _cut(line: str, longest: int) -> str:
+    return line if len(line) <= longest else f"{line[: longest - 3]}..."
+
+
+def some(names: Sequence[str], most: int = 6) -> str:
+    """The first few of many names."""
+    more = f", ... and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(short(name, LONG) for name in names[:most]) + more
