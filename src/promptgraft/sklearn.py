@@ -22,8 +22,10 @@ from promptgraft.engine.predictor import Predictor
 from promptgraft.engine.progress import Event
 from promptgraft.method.all import find
 from promptgraft.model.backbone import Backbone
+from promptgraft.model.catalog import entries
 from promptgraft.model.device import DeviceName
 from promptgraft.model.load import DType
+from promptgraft.model.places import place_of
 from promptgraft.task.sampling import cut
 from promptgraft.task.task import Example, Kind, Label, Task
 
@@ -56,7 +58,7 @@ class PromptEstimator(BaseEstimator):
 
     Args:
         model: backbone by catalog name, folder or hub name, or one that is loaded (`promptgraft.load_backbone`);
-            clones share it, and a pickled estimator keeps its name.
+            clones share it, and a pickled estimator keeps its name or folder.
         bank: folder of tuned prompts to start from; None starts from scratch.
         source: name of a prompt in the bank; `auto` takes the best by a cross-validated probe on the training rows;
             None starts from scratch.
@@ -99,10 +101,11 @@ class PromptEstimator(BaseEstimator):
         self.arithmetic = arithmetic
 
     def __getstate__(self) -> dict[str, Any]:
-        """A loaded backbone is pickled as its name."""
+        """A loaded backbone is pickled as its name, one of no catalog as the folder where it lies."""
         state = dict(super().__getstate__())
         if not isinstance(self.model, str | Path):
-            state |= {"model": self.model.name, "arithmetic": self.model.arithmetic}
+            lies = None if self.model.name in entries() else place_of(self.model.fingerprint)
+            state |= {"model": str(lies or self.model.name), "arithmetic": self.model.arithmetic}
         return state
 
     def __sklearn_clone__(self) -> Self:

@@ -130,6 +130,18 @@ def test_the_python_works(page: str, number: int, place: tuple[Path, dict[str, s
     assert done.stdout
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_page_on_python_works_from_top_to_bottom(place: tuple[Path, dict[str, str]], minilm: Path) -> None:
+    folder, surroundings = place
+    code = "".join(blocks(ROOT / "docs" / "python.md", "python"))
+    assert code.count("import promptgraft as pg") == 1
+    done = subprocess.run(["python", "-c", code], cwd=folder, env=surroundings, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "a mistake" not in done.stderr
+    assert (folder / "runs" / "page" / "report.html").exists()
+
+
 MINUTES = {1: ("one minute", "一"), 2: ("two", "两"), 3: ("three", "三"), 4: ("four", "四"), 5: ("five", "五")}
 
 

@@ -18,9 +18,9 @@ from promptgraft.engine.store import Store
 from promptgraft.errors import UsageError, unknown
 from promptgraft.method.job import Job, Source
 from promptgraft.model.backbone import Backbone
-from promptgraft.model.catalog import resolve
 from promptgraft.model.device import DeviceName
-from promptgraft.model.load import DType, load_folder
+from promptgraft.model.load import DType
+from promptgraft.model.load import load_backbone as load_model
 from promptgraft.readout.restore import check_artefact
 from promptgraft.task.load import load_task, read_texts
 from promptgraft.task.sampling import cap, rows_of
@@ -123,7 +123,7 @@ def open_model(model: Backbone | str | Path, arithmetic: object = "auto", device
     if device not in DEVICES:
         raise unknown("device", str(device), DEVICES)
     if isinstance(model, str | Path):
-        return load_folder(resolve(model), dtype=wanted, device=device)
+        return load_model(model, dtype=wanted, device=device)
     if wanted not in ("auto", model.arithmetic):
         raise UsageError(f"{model.name} was loaded in {model.arithmetic}, not {wanted}", do="load it anew")
     if device not in ("auto", model.device.type):
