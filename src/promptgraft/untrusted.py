@@ -32,7 +32,7 @@ def file_name(text: str, default: str = "task") -> str:
     The result never has a separator, is never `.` or `..`, and is the same on every platform.
     """
     plain = re.sub(r"[^\w.@+=-]+", "-", unicodedata.normalize("NFC", text)).strip(".@+=-")
-    return plain.encode("utf-8", "ignore")[:LONGEST_NAME].decode(errors="ignore").rstrip(".") or default
+    return plain.encode("utf-8", "ignore")[:LONGEST_NAME].decode(errors="ignore").rstrip(".@+=-") or default
 
 
 def visible(text: str, *, lines: bool = False) -> str:

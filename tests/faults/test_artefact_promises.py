@@ -128,6 +128,26 @@ def test_tensors_with_the_right_digest_and_no_sense(case: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        (torch.zeros(2, dtype=torch.int64), "holds int64 numbers"),
+        (torch.full((2,), 3e38), "holds values beyond"),
+        (torch.full((2,), float("nan")), "values that are not finite"),
+    ],
+)
+def test_tuned_weights_that_no_model_computes_with(weight: Tensor, message: str, tmp_path: Path) -> None:
+    save(small_artefact().replace(weights={"a": torch.zeros(2)}), tmp_path / "mood")
+    safetensors.torch.save_file({"a": weight}, tmp_path / "mood/weights.safetensors")
+    card = json.loads((tmp_path / "mood/card.json").read_text())
+    stored = safetensors.torch.load_file(tmp_path / "mood/prompt.safetensors")
+    (tmp_path / "mood/card.json").write_text(
+        json.dumps(card | {"tensors": tensor_hash(stored | {"weights.a": weight})})
+    )
+    with pytest.raises(ArtefactError, match=message):
+        load(tmp_path / "mood")
+
+
+@pytest.mark.parametrize(
     "form",
     [
         {"depth": "shallow"},

@@ -147,6 +147,7 @@ def test_an_index_names_files_of_its_own_folder(shard: object, folder: Path) -> 
         (lambda weight: weight.to(torch.float8_e4m3fn), "is of type float8_e4m3fn"),
         (lambda weight: weight * torch.nan, "holds values that are not finite"),
         (lambda weight: weight * torch.inf, "holds values that are not finite"),
+        (lambda weight: torch.full_like(weight, 3e38), "holds values that are not finite, or so large"),
     ],
 )
 def test_numbers_that_no_model_computes_with(change: Callable[[Tensor], Tensor], word: str, folder: Path) -> None:

@@ -58,7 +58,8 @@ def artefacts(draw: st.DrawFn) -> Artefact:
         lineage=tuple(draw(st.lists(origins, max_size=2))),
         shots=draw(st.none() | st.integers(0, 99)),
     )
-    readout, weights = (draw(st.dictionaries(names, tensors(), max_size=3)) for _ in range(2))
+    readout = draw(st.dictionaries(names, tensors(), max_size=3))
+    weights = {name: tensor.float() for name, tensor in draw(st.dictionaries(names, tensors(), max_size=3)).items()}
     width = draw(st.integers(1, 4))
     poolings = draw(st.sets(st.sampled_from(["cls", "mean"])))
     embeddings = {pooling: torch.arange(width, dtype=torch.float32) for pooling in poolings}

@@ -35,8 +35,11 @@ def test_a_file_name_stays_in_its_folder(text: str) -> None:
     assert file_name(name) == name
 
 
-@pytest.mark.parametrize("text", ["", "..", "/", "x/../../../../site", "a\0b", "...", "\ud800"])
+@pytest.mark.parametrize(
+    "text", ["", "..", "/", "x/../../../../site", "a\0b", "...", "\ud800", "\U0001d400" * 29 + "xxx:y"]
+)
 def test_a_hostile_name_becomes_a_plain_one(text: str) -> None:
+    assert file_name(file_name(text)) == file_name(text)
     assert not set(file_name(text)) & set("/\\\0")
     assert file_name(text) not in {"", ".", ".."}
 

@@ -82,6 +82,7 @@ def save(artefact: Artefact, folder: str | Path) -> None:
     if artefact.prompt is not None:
         check_numbers("prompt", artefact.prompt.values, str(folder))
     _check_embeddings(artefact.embeddings, str(folder))
+    _check_weights(artefact.weights or {}, str(folder))
     if folder.exists() and not _is_ours(folder):
         raise ArtefactError("exists and is not an artefact", where=folder, do="choose another place")
     try:
@@ -108,6 +109,7 @@ def load(folder: str | Path, *, fingerprint: str | None = None, backbone: str = 
     groups = _grouped(stored, str(folder))
     prompt = _prompt(groups["prompt"], card, str(folder))
     _check_embeddings(groups["embedding"], str(folder))
+    _check_weights(weights or {}, str(folder))
     return Artefact(prompt, groups["readout"], card, groups["embedding"], weights)
 
 
@@ -191,6 +193,12 @@ def _check_embeddings(embeddings: Mapping[str, Tensor], where: str) -> None:
         check_numbers(f"embedding.{name}", tensor, where)
     if len({len(tensor) for tensor in embeddings.values()}) > 1:
         raise ArtefactError("its task embeddings differ in width", where=where, do="tune it again")
+
+
+def _check_weights(weights: Mapping[str, Tensor], where: str) -> None:
+    """An ArtefactError unless a model can compute with its tuned weights."""
+    for name, tensor in weights.items():
+        check_numbers(visible(name), tensor, where)
 
 
 def _read_whole(folder: Path) -> tuple[Card, dict[str, Tensor], dict[str, Tensor] | None]:
