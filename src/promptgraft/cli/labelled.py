@@ -96,7 +96,7 @@ def check_column(name: str, names: Iterable[str], where: Path, why: str = "") ->
     if name in names:
         return
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"its columns: {listed(names)}"
+    hint = f"did you mean {near[0]!r}?" if near else f"its columns: {listed(names)}."
     do = f"{hint} Name it with --text-column or --pair-column"
     raise TaskError(f"no column {name!r}{why}", where=where, do=do)
 
