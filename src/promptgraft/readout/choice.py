@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 import torch
 from jaxtyping import Float, Int
@@ -13,7 +13,7 @@ from torch import Tensor
 from promptgraft.errors import TaskError
 from promptgraft.model.tokens import Tokens
 from promptgraft.readout import classes
-from promptgraft.readout.readout import Describe, register
+from promptgraft.readout.readout import Describe, Readout, register
 from promptgraft.task.task import Example, Kind, Label, Task
 
 INIT_SD = 0.02
@@ -21,16 +21,13 @@ INIT_SD = 0.02
 
 @register
 @dataclass(frozen=True, eq=False)
-class Choice:
+class Choice(Readout):
     """score of a choice = w . f; no bias, since a softmax over choices would not see it."""
 
     name: ClassVar[str] = "choice"
     kinds: ClassVar[frozenset[Kind]] = frozenset({"choice"})
-    reads: ClassVar[Literal["pooled", "tokens"]] = "pooled"
-    unit: ClassVar[Literal["row", "word"]] = "row"
-    pairs: ClassVar[bool] = False
     form: ClassVar[Mapping[str, tuple[int | str, ...]]] = {"weight": ("width",)}
-    stacks: ClassVar[bool] = False
+    trained: ClassVar[tuple[str, ...]] = ("weight",)
 
     weight: Float[Tensor, "F"]
 
@@ -38,16 +35,6 @@ class Choice:
     def create(cls, task: Task, width: int, generator: torch.Generator, describe: Describe) -> Self:
         classes.check_kind(cls.name, cls.kinds, task)
         return cls(classes.leaf(INIT_SD * torch.randn(width, generator=generator, device=generator.device)))
-
-    @classmethod
-    def load(cls, state: Mapping[str, Tensor]) -> Self:
-        return cls(classes.leaf(state["weight"]))
-
-    def parameters(self) -> dict[str, Tensor]:
-        return {"weight": self.weight}
-
-    def state(self) -> dict[str, Tensor]:
-        return {"weight": self.weight.detach()}
 
     def gold(self, examples: Sequence[Example], tokens: Tokens, task: Task) -> Int[Tensor, "B"]:
         places = [right_choice(example, task) for example in examples]

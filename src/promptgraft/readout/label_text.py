@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from promptgraft.errors import RunError
 from promptgraft.model.tokens import Tokens
 from promptgraft.readout import classes
+from promptgraft.readout.by_class import ByRow
 from promptgraft.readout.readout import Describe, register
-from promptgraft.task.task import Example, Kind, Label, Task
+from promptgraft.task.task import Kind, Task
 
 SCALE_START, SCALE_LEAST, SCALE_MOST = 20.0, 1.0, 100.0
 SPREAD = 0.3
@@ -26,7 +27,7 @@ have 0.29 as they come), means the same for every backbone: 69.5 % on six tasks 
 
 @register
 @dataclass(frozen=True, eq=False)
-class LabelText:
+class LabelText(ByRow):
     """scores = scale * cos(f, e + delta) + b, e the embedding of the label's description.
 
     With delta = 0 and b = 0 it reads labels that it never saw, so it carries over to other labels.
@@ -39,9 +40,6 @@ class LabelText:
 
     name: ClassVar[str] = "label-text"
     kinds: ClassVar[frozenset[Kind]] = frozenset({"classification", "pair"})
-    reads: ClassVar[Literal["pooled", "tokens"]] = "pooled"
-    unit: ClassVar[Literal["row", "word"]] = "row"
-    pairs: ClassVar[bool] = False
     form: ClassVar[Mapping[str, tuple[int | str, ...]]] = {
         "labels": ("bytes",),
         "embeddings": ("classes", "width"),
@@ -49,6 +47,7 @@ class LabelText:
         "raw_scale": (),
         "bias": ("classes",),
     }
+    trained: ClassVar[tuple[str, ...]] = ("delta", "raw_scale", "bias")
     stacks: ClassVar[bool] = True
 
     labels: tuple[str, ...]
@@ -75,27 +74,6 @@ class LabelText:
             classes.leaf(embeddings.new_zeros(len(embeddings))),
         )
 
-    @classmethod
-    def load(cls, state: Mapping[str, Tensor]) -> Self:
-        return cls(
-            classes.decode_names(state["labels"]),
-            state["embeddings"].detach().clone(),
-            classes.leaf(state["delta"]),
-            classes.leaf(state["raw_scale"]),
-            classes.leaf(state["bias"]),
-        )
-
-    def parameters(self) -> dict[str, Tensor]:
-        return {"delta": self.delta, "raw_scale": self.raw_scale, "bias": self.bias}
-
-    def state(self) -> dict[str, Tensor]:
-        trained = {name: tensor.detach() for name, tensor in self.parameters().items()}
-        return {"labels": classes.encode_names(self.labels), "embeddings": self.embeddings, **trained}
-
-    def gold(self, examples: Sequence[Example], tokens: Tokens, task: Task) -> Int[Tensor, "B"]:
-        labels = classes.class_indices((example.label for example in examples), task)
-        return torch.tensor(labels, dtype=torch.long, device=tokens.ids.device)
-
     def scores(self, features: Float[Tensor, "*K B H"], tokens: Tokens) -> Float[Tensor, "*K B C"]:
         texts = torch.nn.functional.normalize(features.to(self.delta.dtype), dim=-1)
         labels = torch.nn.functional.normalize(self.embeddings + self.delta, dim=-1)
@@ -104,14 +82,6 @@ class LabelText:
     def scale(self) -> Float[Tensor, "*K"]:
         """The factor of the cosine, between 1 and 100."""
         return SCALE_LEAST * torch.exp(math.log(SCALE_MOST / SCALE_LEAST) * torch.sigmoid(self.raw_scale))
-
-    def loss(self, scores: Float[Tensor, "*K B C"], gold: Int[Tensor, "*K B"]) -> Float[Tensor, "*K B"]:
-        return classes.cross_entropy(scores, gold)
-
-    def predict(
-        self, scores: Float[Tensor, "B C"], tokens: Tokens, examples: Sequence[Example], task: Task
-    ) -> list[Label | str]:
-        return [self.labels[best] for best in scores.argmax(-1).tolist()]
 
     def carry(self, task: Task, describe: Describe, label_map: Mapping[str, str]) -> Self:
         """The same scale over the new task's descriptions; delta and bias of labels that mean the same.

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptgraft.model.tokens import Tokens
+from promptgraft.readout import classes
 from promptgraft.task.task import Example, Kind, Label, Task
 
 Describe = Callable[[Sequence[str]], Float[Tensor, "C H"]]
@@ -30,19 +31,21 @@ class Readout(Protocol):
         reads: `pooled` (one vector a sequence) or `tokens` (one a token).
         unit: what scores and gold labels are counted in.
         pairs: whether it can read separately encoded pairs (features |u-v|, u*v).
-        form: shape of every tensor of `state()`, of which `load` relies: numbers, and the names of sizes: `classes`,
-            `width` of the features, `bytes` of the class names in `labels`.
+        form: shape of every tensor of `state()`, on which `load` relies: numbers, and the names of sizes: `classes`,
+            `width` of the features, `bytes` of the class names in `labels`. A readout is a dataclass of these fields.
+        trained: which of these are trained.
         stacks: whether one of it can stand for many: a dataclass whose `scores` and `loss` take a leading axis of
             models, features `[K, B, F]` and gold `[K, B]`, once all of its tensors have one.
     """
 
     name: ClassVar[str]
     kinds: ClassVar[frozenset[Kind]]
-    reads: ClassVar[Literal["pooled", "tokens"]]
-    unit: ClassVar[Literal["row", "word"]]
-    pairs: ClassVar[bool]
+    reads: ClassVar[Literal["pooled", "tokens"]] = "pooled"
+    unit: ClassVar[Literal["row", "word"]] = "row"
+    pairs: ClassVar[bool] = False
     form: ClassVar[Mapping[str, tuple[int | str, ...]]]
-    stacks: ClassVar[bool]
+    trained: ClassVar[tuple[str, ...]]
+    stacks: ClassVar[bool] = False
 
     @classmethod
     def create(cls, task: Task, width: int, generator: torch.Generator, describe: Describe) -> Self:
@@ -57,15 +60,25 @@ class Readout(Protocol):
     @classmethod
     def load(cls, state: Mapping[str, Tensor]) -> Self:
         """From `state()`."""
-        ...
+        fields: dict[str, Tensor | tuple[str, ...]] = {
+            name: classes.leaf(state[name]) if name in cls.trained else state[name].detach().clone()
+            for name in cls.form
+            if name != "labels"
+        }
+        if "labels" in cls.form:
+            fields["labels"] = classes.decode_names(state["labels"])
+        return cls(**fields)
 
     def parameters(self) -> dict[str, Tensor]:
         """Trainable leaf tensors by name."""
-        ...
+        return {name: getattr(self, name) for name in self.trained}
 
     def state(self) -> dict[str, Tensor]:
         """All that `load` needs, trainable or not, detached."""
-        ...
+        tensors = {name: getattr(self, name).detach() for name in self.form if name != "labels"}
+        return (
+            tensors if "labels" not in self.form else {"labels": classes.encode_names(vars(self)["labels"])} | tensors
+        )
 
     def gold(self, examples: Sequence[Example], tokens: Tokens, task: Task) -> Tensor:
         """Labels as `[U, ...]`; -100 marks a unit without a label."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 import torch
 from jaxtyping import Float
@@ -13,7 +13,7 @@ from torch import Tensor
 from promptgraft.errors import TaskError
 from promptgraft.model.tokens import Tokens
 from promptgraft.readout import classes
-from promptgraft.readout.readout import Describe, register
+from promptgraft.readout.readout import Describe, Readout, register
 from promptgraft.task.task import Example, Kind, Label, Task
 
 INIT_SD = 0.02
@@ -21,7 +21,7 @@ INIT_SD = 0.02
 
 @register
 @dataclass(frozen=True, eq=False)
-class Regression:
+class Regression(Readout):
     """score = w . f + b, against labels standardised by the training labels' mean and standard deviation.
 
     Attributes:
@@ -30,10 +30,9 @@ class Regression:
 
     name: ClassVar[str] = "regression"
     kinds: ClassVar[frozenset[Kind]] = frozenset({"regression"})
-    reads: ClassVar[Literal["pooled", "tokens"]] = "pooled"
-    unit: ClassVar[Literal["row", "word"]] = "row"
     pairs: ClassVar[bool] = True
     form: ClassVar[Mapping[str, tuple[int | str, ...]]] = {"weight": ("width",), "bias": (), "moments": (2,)}
+    trained: ClassVar[tuple[str, ...]] = ("weight", "bias")
     stacks: ClassVar[bool] = True
 
     weight: Float[Tensor, "*K F"]
@@ -47,16 +46,6 @@ class Regression:
         moments = label_moments(task)
         moments = torch.tensor([0.0, 1.0]) if moments is None else moments
         return cls(classes.leaf(weight), classes.leaf(weight.new_zeros(())), moments.to(weight))
-
-    @classmethod
-    def load(cls, state: Mapping[str, Tensor]) -> Self:
-        return cls(classes.leaf(state["weight"]), classes.leaf(state["bias"]), state["moments"].detach().clone())
-
-    def parameters(self) -> dict[str, Tensor]:
-        return {"weight": self.weight, "bias": self.bias}
-
-    def state(self) -> dict[str, Tensor]:
-        return {"weight": self.weight.detach(), "bias": self.bias.detach(), "moments": self.moments}
 
     def gold(self, examples: Sequence[Example], tokens: Tokens, task: Task) -> Float[Tensor, "B"]:
         """Standardised labels; -100 standard deviations marks a row without one."""

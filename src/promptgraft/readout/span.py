@@ -15,7 +15,7 @@ from promptgraft.errors import TaskError
 from promptgraft.model.tokens import Tokens
 from promptgraft.readout import classes
 from promptgraft.readout.choice import scatter
-from promptgraft.readout.readout import Describe, register
+from promptgraft.readout.readout import Describe, Readout, register
 from promptgraft.task.task import Answers, Example, Kind, Label, Task
 
 INIT_SD = 0.02
@@ -24,7 +24,7 @@ LONGEST_ANSWER = 30
 
 @register
 @dataclass(frozen=True, eq=False)
-class Span:
+class Span(Readout):
     """Start and end scores of every token = W h; softmax over the context's tokens (Devlin et al. 2019, 4.2).
 
     Scores are `[B, 2, L]`, L the tokens of the longest row, -inf outside the context. The answer is the best
@@ -34,10 +34,8 @@ class Span:
     name: ClassVar[str] = "span"
     kinds: ClassVar[frozenset[Kind]] = frozenset({"span"})
     reads: ClassVar[Literal["pooled", "tokens"]] = "tokens"
-    unit: ClassVar[Literal["row", "word"]] = "row"
-    pairs: ClassVar[bool] = False
     form: ClassVar[Mapping[str, tuple[int | str, ...]]] = {"weight": (2, "width")}
-    stacks: ClassVar[bool] = False
+    trained: ClassVar[tuple[str, ...]] = ("weight",)
 
     weight: Float[Tensor, "2 H"]
 
@@ -45,16 +43,6 @@ class Span:
     def create(cls, task: Task, width: int, generator: torch.Generator, describe: Describe) -> Self:
         classes.check_kind(cls.name, cls.kinds, task)
         return cls(classes.leaf(INIT_SD * torch.randn(2, width, generator=generator, device=generator.device)))
-
-    @classmethod
-    def load(cls, state: Mapping[str, Tensor]) -> Self:
-        return cls(classes.leaf(state["weight"]))
-
-    def parameters(self) -> dict[str, Tensor]:
-        return {"weight": self.weight}
-
-    def state(self) -> dict[str, Tensor]:
-        return {"weight": self.weight.detach()}
 
     def gold(self, examples: Sequence[Example], tokens: Tokens, task: Task) -> Int[Tensor, "B 2"]:
         """First and last token of the first answer that was not cut off, -100 where none is left."""

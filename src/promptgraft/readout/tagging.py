@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -15,15 +15,14 @@ from torch import Tensor
 from promptgraft.errors import TaskError
 from promptgraft.model.tokens import Tokens
 from promptgraft.readout import classes
-from promptgraft.readout.readout import Describe, register
+from promptgraft.readout.by_class import Affine
+from promptgraft.readout.readout import register
 from promptgraft.task.task import Example, Kind, Label, Task
-
-INIT_SD = 0.02
 
 
 @register
 @dataclass(frozen=True, eq=False)
-class Tagging:
+class Tagging(Affine):
     """scores of a word = W h + b, h the state of its first token; W starts from normal(0, 0.02), b from 0.
 
     A word that was cut off, or that has no token, is predicted as the tag `O`, else as the training data's most
@@ -34,37 +33,6 @@ class Tagging:
     kinds: ClassVar[frozenset[Kind]] = frozenset({"tagging"})
     reads: ClassVar[Literal["pooled", "tokens"]] = "tokens"
     unit: ClassVar[Literal["row", "word"]] = "word"
-    pairs: ClassVar[bool] = False
-    form: ClassVar[Mapping[str, tuple[int | str, ...]]] = {
-        "labels": ("bytes",),
-        "weight": ("classes", "width"),
-        "bias": ("classes",),
-    }
-    stacks: ClassVar[bool] = False
-
-    labels: tuple[str, ...]
-    weight: Float[Tensor, "C H"]
-    bias: Float[Tensor, "C"]
-
-    @classmethod
-    def create(cls, task: Task, width: int, generator: torch.Generator, describe: Describe) -> Self:
-        classes.check_kind(cls.name, cls.kinds, task)
-        weight = INIT_SD * torch.randn(len(task.classes), width, generator=generator, device=generator.device)
-        return cls(task.classes, classes.leaf(weight), classes.leaf(weight.new_zeros(len(task.classes))))
-
-    @classmethod
-    def load(cls, state: Mapping[str, Tensor]) -> Self:
-        return cls(classes.decode_names(state["labels"]), classes.leaf(state["weight"]), classes.leaf(state["bias"]))
-
-    def parameters(self) -> dict[str, Tensor]:
-        return {"weight": self.weight, "bias": self.bias}
-
-    def state(self) -> dict[str, Tensor]:
-        return {
-            "labels": classes.encode_names(self.labels),
-            "weight": self.weight.detach(),
-            "bias": self.bias.detach(),
-        }
 
     def gold(self, examples: Sequence[Example], tokens: Tokens, task: Task) -> Int[Tensor, "W"]:
         tags = [
@@ -100,11 +68,6 @@ class Tagging:
             return "O"
         seen = Counter(tag for example in task.train if isinstance(example.label, tuple) for tag in example.label)
         return seen.most_common(1)[0][0] if seen else self.labels[0]
-
-    def carry(self, task: Task, describe: Describe, label_map: Mapping[str, str]) -> Self:
-        classes.check_kind(self.name, self.kinds, task)
-        rows = classes.source_rows(self.name, self.labels, task, label_map).to(self.weight.device)
-        return type(self)(task.classes, classes.leaf(self.weight[rows]), classes.leaf(self.bias[rows]))
 
 
 def word_features(hidden: Float[Tensor, "T H"], tokens: Tokens) -> Float[Tensor, "W H"]:
