@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
 from promptgraft.readout import fit as fit_module
@@ -138,3 +139,25 @@ def test_features_that_say_nothing_are_no_trouble() -> None:
     (fit,) = solve(reduce(problem), [1.0])
     np.testing.assert_allclose(fit.weight, 0, atol=1e-12)
     np.testing.assert_allclose(fit.bias, 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_an_offset_is_the_prior_mean_of_the_weights(classes: int) -> None:
+    """Weights held towards M are M and weights held towards zero, over scores that M gives already: by scipy."""
+    x, y = drawn(30, 6, classes, 1.0)
+    x = x / np.linalg.norm(x, axis=1, keepdims=True)
+    mean = np.random.default_rng(1).normal(size=(classes, 6))
+    mean -= mean.mean(0)
+    strength = 3.0
+    everything, present = np.ones((1, 30), dtype=bool), np.ones((1, classes), dtype=bool)
+    found = logistic(x, y, everything, np.array([strength]), present, bias=False, offset=(mean @ x.T)[None])[0]
+
+    def loss(flat: Array) -> float:
+        weights = flat.reshape(classes, 6)
+        scores = x @ weights.T
+        entropy = np.logaddexp.reduce(scores, axis=1) - scores[np.arange(30), y]
+        held = ((weights - mean) ** 2).sum() / 2
+        return float((strength / 2 if classes == 2 else strength) * entropy.sum() + held)
+
+    theirs = minimize(loss, mean.ravel(), method="BFGS", options={"gtol": 1e-8}).x.reshape(classes, 6)
+    assert np.allclose(found + mean, theirs, atol=1e-4)

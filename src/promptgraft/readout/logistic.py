@@ -38,6 +38,7 @@ class Fits:
         strength: at the units of a fit, else 0.
         barred: -inf at the classes that a fit has no unit of, else 0.
         penalty: 1 for columns that are held towards zero, 0 for the bias.
+        offset: scores that are there before any weight: those of the weights' prior mean.
     """
 
     inputs: Float[Array, "U D"]
@@ -45,14 +46,18 @@ class Fits:
     strength: Float[Array, "J 1 U"]
     barred: Float[Array, "J K 1"]
     penalty: Float[Array, "D"]
+    offset: Float[Array, "J K U"] | None = None
 
     def only(self, index: Bool[Array, "J"]) -> Fits:
         """Some of them."""
-        return Fits(self.inputs, self.gold, self.strength[index], self.barred[index], self.penalty)
+        offset = None if self.offset is None else self.offset[index]
+        return Fits(self.inputs, self.gold, self.strength[index], self.barred[index], self.penalty, offset)
 
     def loss(self, weights: Float[Array, "J K D"]) -> tuple[Float[Array, "J"], Float[Array, "J K U"]]:
         """The loss of each fit, and every unit's probabilities."""
         scores = times(weights, self.inputs.T)
+        if self.offset is not None:
+            scores += self.offset
         gold = (scores * self.gold).sum(1)
         scores += self.barred
         top = scores.max(1, keepdims=True)
@@ -86,6 +91,7 @@ def logistic(
     present: Bool[Array, "J K"],
     *,
     bias: bool = True,
+    offset: Float[Array, "J K U"] | None = None,
 ) -> Float[Array, "J K D"]:
     """The weights of each fit, its bias (where it has one) in the last column; 0 for absent classes.
 
@@ -95,13 +101,14 @@ def logistic(
         inputs: of about unit length; best along principal axes, where the Hessian is nearly diagonal.
         seen: the units of a fit.
         present: the classes of a fit.
+        offset: scores by the weights' prior mean; what is found is how far the weights are from it.
     """
     columns = np.concatenate([inputs, np.ones((len(inputs), 1))], axis=1) if bias else inputs
     penalty = np.ones(columns.shape[1])
     penalty[inputs.shape[1] :] = 0
     gold = (np.arange(present.shape[1])[:, None] == y).astype(float)
     own = seen * np.where(present.sum(1) == 2, strength / 2, strength)[:, None]
-    found = minimise(Fits(columns, gold, own[:, None], np.where(present, 0.0, -np.inf)[..., None], penalty))
+    found = minimise(Fits(columns, gold, own[:, None], np.where(present, 0.0, -np.inf)[..., None], penalty, offset))
     if bias:
         found[..., -1] -= found[..., -1].sum(1, keepdims=True) / present.sum(1, keepdims=True)
     return found * present[..., None]
