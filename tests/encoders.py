@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from promptgraft.kernels.native.library import able, load
-from promptgraft.model.encoder import Encoder, Layer, Linear, Norm, Shape
+from promptgraft.model.encoder import Dense, Encoder, Layer, Norm, Shape
 from promptgraft.model.native import NativeEncoder
 from promptgraft.model.packed import PackedBackbone
 from promptgraft.model.tokens import Tokens
@@ -36,8 +36,8 @@ def random_encoder(shape: Shape, seed: int, dtype: torch.dtype = torch.float32) 
     def draw(*size: int, mean: float = 0.0, scale: float = 1.0) -> Tensor:
         return (mean + scale * torch.randn(size, generator=generator)).to(dtype)
 
-    def linear(out: int, into: int) -> Linear:
-        return Linear(draw(out, into, scale=into**-0.5), draw(out, scale=0.3))
+    def linear(out: int, into: int) -> Dense:
+        return Dense(draw(out, into, scale=into**-0.5), draw(out, scale=0.3))
 
     def norm() -> Norm:
         return Norm(draw(shape.hidden, mean=1.0, scale=0.2), draw(shape.hidden, scale=0.2))

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from command import Command, Tuned
 from promptgraft.cli.predict import AT_ONCE
-from promptgraft.cli.progress import EVERY, FIRST, LONG, Bars, Lines, Pace, bars
+from promptgraft.cli.progress import EVERY, FIRST, LONG, Bars, Pace, ProgressLines, bars
 from promptgraft.cli.say import Output, Say
 from promptgraft.engine.progress import Event, Teller
 
@@ -134,7 +134,7 @@ def voice(terminal: bool) -> tuple[Say, io.StringIO]:
 
 def test_a_log_gets_a_line_every_ten_seconds_whatever_is_told(pace: Pace, clock: Clock) -> None:
     said, stream = voice(terminal=False)
-    lines = Lines(said, pace)
+    lines = ProgressLines(said, pace)
     for second in range(61):
         if 20 <= second < 30:  # twice a second
             lines.tell(job(1, 0.2, 0.8, step=second - 19, steps=40))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from promptgraft.cli.progress import Lines, Pace
+from promptgraft.cli.progress import Pace, ProgressLines
 from promptgraft.cli.say import Output, Say
 from promptgraft.engine.progress import Event
 
@@ -42,7 +42,7 @@ def everything(say: Say) -> None:
     say.either(lambda: HOSTILE, lambda: HOSTILE)
     say.data({"label": HOSTILE, "emoji": "好 🙂"})
     pace = Pace("reading", clock=lambda: 100.0)
-    lines = Lines(say, pace)
+    lines = ProgressLines(say, pace)
     lines._next = 0
     lines.tell(Event(0, 1, HOSTILE))
 

@@ -8,7 +8,7 @@ import pytest
 
 from promptgraft import api
 from promptgraft.engine.agreement import Agreement, agreement
-from promptgraft.engine.predictor import Answers, Predictor
+from promptgraft.engine.predictor import Predictions, Predictor
 from promptgraft.task.task import Example, Label, Task
 
 
@@ -19,8 +19,8 @@ class Says(Predictor):
         super().__init__(like.artefact, like.backbone)
         self.given = answers
 
-    def answers(self, rows: object, *, windows: bool = False) -> Answers:
-        return Answers([self.given[row.text] for row in rows], None)  # type: ignore[attr-defined]
+    def answers(self, rows: object, *, windows: bool = False) -> Predictions:
+        return Predictions([self.given[row.text] for row in rows], None)  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import torch
 
 from promptgraft import api
 from promptgraft.engine import calibration
-from promptgraft.engine.calibration import Calibration, Line, calibrated
+from promptgraft.engine.calibration import Calibration, CostLine, calibrated
 from promptgraft.engine.estimate import estimate
 from promptgraft.engine.local import LocalEngine
 from promptgraft.engine.store import Store
@@ -22,7 +22,7 @@ from promptgraft.train.recipe import Recipe
 from toys import tiny_model, toy_task
 
 RECIPE = Recipe(steps=6, batch=8, length=3, evaluations=2)
-KNOWN = Calibration(*(Line(1e-3 * n, 1e-4 * n, 1e-6 * n, 1e-8) for n in (1, 2, 3, 4)), 1e-4, 2e-2, 5e-3, 1e-2)
+KNOWN = Calibration(*(CostLine(1e-3 * n, 1e-4 * n, 1e-6 * n, 1e-8) for n in (1, 2, 3, 4)), 1e-4, 2e-2, 5e-3, 1e-2)
 
 
 @pytest.fixture(scope="module")

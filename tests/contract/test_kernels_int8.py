@@ -15,7 +15,7 @@ from promptgraft import api
 from promptgraft.errors import ModelError, RunError, UsageError
 from promptgraft.kernels.native.library import INT8
 from promptgraft.model.backbone import Batch, Read
-from promptgraft.model.encoder import Int8Linear, Linear
+from promptgraft.model.encoder import Dense, Int8Dense
 from promptgraft.model.load import load_backbone
 from promptgraft.model.packed import PackedBackbone
 from promptgraft.prompt.prompt import Prompt, stack
@@ -39,19 +39,19 @@ def away(mine: Tensor, other: Tensor) -> float:
 @pytest.mark.parametrize("rows", [1, 5])
 def test_a_product_is_as_exact_as_its_steps_allow(rows: int) -> None:
     generator = torch.Generator().manual_seed(0)
-    linear = Linear(torch.randn(7, 50, generator=generator), torch.randn(7, generator=generator))
+    linear = Dense(torch.randn(7, 50, generator=generator), torch.randn(7, generator=generator))
     x = torch.randn(rows, 50, generator=generator)
-    whole = Int8Linear.of(linear)
+    whole = Int8Dense.of(linear)
     step = (x.amax(1) - x.amin(1))[:, None] / 255
     bound = step / 2 * linear.weight.abs().sum(1) + x.abs().sum(1)[:, None] * whole.scale / 2
     assert ((whole(x) - linear(x)).abs() <= bound + step / 2 * whole.scale * 50).all()
-    torch.testing.assert_close(Int8Linear.of(whole)(x), whole(x))
+    torch.testing.assert_close(Int8Dense.of(whole)(x), whole(x))
 
 
 def test_rows_of_one_value_and_weights_of_nothing_are_exact() -> None:
-    linear = Linear(torch.tensor([[0.0, 0.0], [1.0, -1.0]]), torch.tensor([0.5, 0.25]))
+    linear = Dense(torch.tensor([[0.0, 0.0], [1.0, -1.0]]), torch.tensor([0.5, 0.25]))
     x = torch.tensor([[0.0, 0.0], [3.0, 3.0], [-2.0, -2.0]])
-    torch.testing.assert_close(Int8Linear.of(linear)(x), linear(x))
+    torch.testing.assert_close(Int8Dense.of(linear)(x), linear(x))
 
 
 @pytest.mark.parametrize(("variant", "dtype"), STORED)

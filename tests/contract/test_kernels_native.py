@@ -25,9 +25,9 @@ from promptgraft.kernels.native import library
 from promptgraft.kernels.native.build import compiler, is_made_for_this_machine
 from promptgraft.kernels.native.library import ACTIVATIONS, able
 from promptgraft.model.backbone import Batch, Read
-from promptgraft.model.encoder import Encoder, Layer, Linear, Norm
+from promptgraft.model.encoder import Dense, Encoder, Layer, Norm
 from promptgraft.model.load import load_folder
-from promptgraft.model.native import NativeEncoder, Rows
+from promptgraft.model.native import NativeEncoder, NativeRows
 from promptgraft.model.packed import PackedBackbone
 from promptgraft.model.resolved import Resolved
 from promptgraft.model.tokens import Tokens
@@ -189,8 +189,8 @@ def test_bf16_over_more_inputs_than_stay_in_the_cache(variant: str) -> None:
 def as_floats(encoder: Encoder) -> Encoder:
     """The same values in fp32."""
 
-    def linear(one: Linear) -> Linear:
-        return Linear(one.weight.float(), one.bias.float())
+    def linear(one: Dense) -> Dense:
+        return Dense(one.weight.float(), one.bias.float())
 
     def norm(one: Norm) -> Norm:
         return Norm(one.weight.float(), one.bias.float())
@@ -324,7 +324,7 @@ def test_an_index_out_of_range_is_said_and_nothing_crashes(variant: str, spoil: 
     for bad in (-1, 10_000):
         spoiled = {**parts, spoil: parts[spoil].clone()}
         spoiled[spoil][1] = bad
-        rows = Rows(**spoiled, prompt_starts=torch.tensor([0, 2]), read_first=True)
+        rows = NativeRows(**spoiled, prompt_starts=torch.tensor([0, 2]), read_first=True)
         with pytest.raises(RunError, match="out of range"):
             encoder(rows, torch.zeros(2, 2, 2, 24), None)
 

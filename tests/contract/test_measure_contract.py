@@ -12,10 +12,11 @@ from torch import Tensor
 
 from promptgraft.errors import UsageError
 from promptgraft.measure.all import find, measures
-from promptgraft.measure.measure import Measure, Source, Target
+from promptgraft.measure.measure import Measure, SeenSource, Target
 from promptgraft.measure.task_embedding import embed_task
-from promptgraft.model.backbone import Backbone, Batch, Pooling, Read
+from promptgraft.model.backbone import Backbone, Batch, Read
 from promptgraft.model.load import load_backbone
+from promptgraft.model.resolved import Pooling
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import Prompt, stack
 from promptgraft.task.task import Example, Task
@@ -78,9 +79,9 @@ def target(backbone: Backbone) -> Target:
 
 
 @pytest.fixture
-def source(backbone: Backbone, view: Direct, target: Target) -> Source:
+def source(backbone: Backbone, view: Direct, target: Target) -> SeenSource:
     prompt = make_prompt(backbone, 1)
-    return Source("other", prompt, "mean", {"cls": embed_task(prompt, target, view, "cls")})
+    return SeenSource("other", prompt, "mean", {"cls": embed_task(prompt, target, view, "cls")})
 
 
 @pytest.fixture(params=sorted(measures()))
@@ -89,7 +90,7 @@ def measure(request: pytest.FixtureRequest) -> Measure:
 
 
 def test_a_score_is_finite_with_its_cost_and_error(
-    measure: Measure, source: Source, target: Target, view: Direct
+    measure: Measure, source: SeenSource, target: Target, view: Direct
 ) -> None:
     score = measure.score(source, target, view)
     assert math.isfinite(score.value)
@@ -97,33 +98,37 @@ def test_a_score_is_finite_with_its_cost_and_error(
     assert score.error is None or 0 <= score.error < 1
 
 
-def test_the_same_question_has_the_same_answer(measure: Measure, source: Source, target: Target, view: Direct) -> None:
+def test_the_same_question_has_the_same_answer(
+    measure: Measure, source: SeenSource, target: Target, view: Direct
+) -> None:
     assert measure.score(source, target, view) == measure.score(source, target, view)
 
 
 def test_sources_together_score_as_each_alone(
-    measure: Measure, source: Source, target: Target, view: Direct, backbone: Backbone
+    measure: Measure, source: SeenSource, target: Target, view: Direct, backbone: Backbone
 ) -> None:
-    other = Source("first", make_prompt(backbone, 3), "cls", source.embeddings)
+    other = SeenSource("first", make_prompt(backbone, 3), "cls", source.embeddings)
     sources = [source, other, source]
     assert [*measure.score_all(sources, target, view)] == [measure.score(one, target, view) for one in sources]
     assert [*measure.score_all([], target, view)] == []
 
 
 def test_a_prompt_that_drowns_the_text_scores_below_a_gentle_one(
-    measure: Measure, source: Source, target: Target, view: Direct, backbone: Backbone
+    measure: Measure, source: SeenSource, target: Target, view: Direct, backbone: Backbone
 ) -> None:
     loud = make_prompt(backbone, 2, size=30.0)
-    drowned = Source("loud", loud, "mean", {"cls": embed_task(loud, target, view, "cls")})
+    drowned = SeenSource("loud", loud, "mean", {"cls": embed_task(loud, target, view, "cls")})
     assert measure.score(drowned, target, view).value < measure.score(source, target, view).value
 
 
-def test_it_works_without_what_it_does_not_need(measure: Measure, source: Source, target: Target, view: Direct) -> None:
+def test_it_works_without_what_it_does_not_need(
+    measure: Measure, source: SeenSource, target: Target, view: Direct
+) -> None:
     bare = Target(target.task, "cross", target.prompt if "target-prompt" in measure.needs else None)
     if "labels" not in measure.needs:
         blind = tuple(Example(example.text) for example in target.task.train)
         bare = Target(target.task.replace(splits={"train": blind}), "cross", bare.prompt)
-    plain = source if "source-embedding" in measure.needs else Source(source.name, source.prompt, source.pooling)
+    plain = source if "source-embedding" in measure.needs else SeenSource(source.name, source.prompt, source.pooling)
     assert measure.score(plain, bare, view) == measure.score(source, target, view)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from promptgraft.errors import RunError
-from promptgraft.measure.measure import Lead, Score, Source, Target, lead
+from promptgraft.measure.measure import Lead, Score, SeenSource, Target, lead
 from promptgraft.measure.probe import ProbeScore
 from promptgraft.measure.task_embedding import TaskEmbedding, embed_task, jackknife
 from promptgraft.model.backbone import Read
@@ -43,8 +43,8 @@ def target(*examples: Example, kind: Kind = "classification", prompt: Prompt | N
     return Target(Task("target", kind, "accuracy", {"a": "a", "b": "b"}, {"train": examples}), "cross", prompt)
 
 
-def source(*, stored: Sequence[float] = ()) -> Source:
-    return Source("kept", THEIRS, "mean", {"cls": torch.tensor(stored)} if stored else {})
+def source(*, stored: Sequence[float] = ()) -> SeenSource:
+    return SeenSource("kept", THEIRS, "mean", {"cls": torch.tensor(stored)} if stored else {})
 
 
 TWO = (Example("x", label="a"), Example("y", label="b"))
@@ -114,7 +114,7 @@ def test_at_most_a_hundred_examples_are_looked_at_and_the_same_ones_by_seed() ->
     ids=["no target prompt", "no stored embedding", "no examples", "one label", "span"],
 )
 def test_what_is_missing_is_said_in_one_line(
-    measure: TaskEmbedding | ProbeScore, source: Source, target: Target, what: str
+    measure: TaskEmbedding | ProbeScore, source: SeenSource, target: Target, what: str
 ) -> None:
     with pytest.raises(RunError, match=what) as caught:
         measure.score(source, target, Table(**TABLE))
@@ -141,8 +141,8 @@ def test_a_prompt_that_separates_classes_scores_above_one_that_does_not() -> Non
         ours={one.text: row for one, row in zip(rows, (noise + signal).tolist(), strict=True)},
         theirs={one.text: row for one, row in zip(rows, noise.tolist(), strict=True)},
     )
-    good = ProbeScore().score(Source("good", OURS, "mean"), target(*rows), view)
-    poor = ProbeScore().score(Source("poor", THEIRS, "mean"), target(*rows), view)
+    good = ProbeScore().score(SeenSource("good", OURS, "mean"), target(*rows), view)
+    poor = ProbeScore().score(SeenSource("poor", THEIRS, "mean"), target(*rows), view)
     ahead = lead(good, poor)
     assert ahead.error is not None
     assert ahead.is_clear(2)

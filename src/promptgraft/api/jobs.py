@@ -12,8 +12,8 @@ from promptgraft.method.job import Job, Source
 from promptgraft.study.compare import plan, rows_here
 from promptgraft.task.task import Example
 
-Rows = Sequence[tuple[str, Mapping[str, object]]]
-BESIDE: Rows = (("linear-probe", {}), ("prompt-tuning", {"readout": "linear"}))
+MethodRows = Sequence[tuple[str, Mapping[str, object]]]
+BESIDE: MethodRows = (("linear-probe", {}), ("prompt-tuning", {"readout": "linear"}))
 """What a transfer is shown beside."""
 
 
@@ -39,7 +39,7 @@ def graft_jobs(
 
 
 def compare_jobs(
-    given: Opened, sources: Mapping[int, Source | None], free: tuple[Example, ...], rows: Rows | None
+    given: Opened, sources: Mapping[int, Source | None], free: tuple[Example, ...], rows: MethodRows | None
 ) -> list[Job]:
     """Every row's method on every seed; None: all that can be run here."""
     asked = rows_here() if rows is None else rows

@@ -43,7 +43,7 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Problem:
+class Damage:
     """What is wrong with one entry of a bank."""
 
     name: str
@@ -201,14 +201,14 @@ class Bank:
         with self._writing():
             atomic.remove_folder(self._place(name))
 
-    def verify(self) -> tuple[Problem, ...]:
+    def verify(self) -> tuple[Damage, ...]:
         """Read every entry whole; what is wrong with each, none if all are sound."""
         problems = []
         for name in self.names():
             try:
                 self.load(name)
             except PromptgraftError as error:
-                problems.append(Problem(name, error.what))
+                problems.append(Damage(name, error.what))
         return tuple(problems)
 
     def export(self, name: str, path: str | Path) -> Path:

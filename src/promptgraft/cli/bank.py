@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from promptgraft.prompt.card import Card
 
 BankArgument = Annotated[str, typer.Argument(metavar="BANK", help="A folder, or `starter`, which ships.")]
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A prompt's name in the bank.", show_default=False)]
+EntryArgument = Annotated[str, typer.Argument(metavar="NAME", help="A prompt's name in the bank.", show_default=False)]
 NewNameOption = Annotated[str | None, typer.Option("--name", help="Its name in the bank (default: the folder's).")]
-ReplaceOption = Annotated[bool, typer.Option("--replace", help="Put it in the place of another one of that name.")]
+ReplaceEntryOption = Annotated[bool, typer.Option("--replace", help="Put it in the place of another one of that name.")]
 
 bank = typer.Typer(no_args_is_help=True, help="Tuned prompts: look at them, take them in, give them away.")
 
@@ -56,7 +56,7 @@ def cells(card: Card) -> tuple[str, ...]:
 
 @bank.command("show")
 @verb
-def show(bank: BankArgument, name: NameArgument, say: Say) -> None:
+def show(bank: BankArgument, name: EntryArgument, say: Say) -> None:
     """The card of one prompt: data, backbone, recipe, scores, lineage."""
     from promptgraft.api.opening import as_bank
     from promptgraft.prompt.readme import readme
@@ -74,7 +74,7 @@ def add(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or an artefact.", show_default=False)],
     say: Say,
     name: NewNameOption = None,
-    replace: ReplaceOption = False,
+    replace: ReplaceEntryOption = False,
 ) -> None:
     """Keep the prompt of a run in a bank; the bank is made where there is none.
 
@@ -91,7 +91,7 @@ def add(
 
 @bank.command("remove")
 @verb
-def remove(bank: BankArgument, name: NameArgument, say: Say) -> None:
+def remove(bank: BankArgument, name: EntryArgument, say: Say) -> None:
     """Take a prompt out of a bank for good."""
     from promptgraft.api.opening import as_bank
 
@@ -121,7 +121,7 @@ def verify(say: Say, bank: BankArgument = "starter") -> None:
 @verb
 def export(
     bank: BankArgument,
-    name: NameArgument,
+    name: EntryArgument,
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A new folder, or a new .zip.", show_default=False)],
     say: Say,
     peft: Annotated[bool, typer.Option("--peft", help="As a PEFT adapter; refused where PEFT predicts else.")] = False,
@@ -153,7 +153,7 @@ def import_(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="An artefact's folder or .zip.", show_default=False)],
     say: Say,
     name: NewNameOption = None,
-    replace: ReplaceOption = False,
+    replace: ReplaceEntryOption = False,
     model: Annotated[
         str | None, typer.Option(help="PATH is a PEFT adapter of this backbone.", show_default=False)
     ] = None,

@@ -11,7 +11,7 @@ import typer
 
 from promptgraft.cli.options import (
     BankOption,
-    Columns,
+    DataOptions,
     DeviceOption,
     ModelOption,
     OutOption,
@@ -43,7 +43,7 @@ def compare(
     task: TaskArgument,
     model: ModelOption,
     say: Say,
-    columns: Columns,
+    columns: DataOptions,
     seeds: Seeds,
     recipe: RecipeOptions,
     bank: BankOption = "starter",

@@ -10,7 +10,7 @@ from promptgraft.cli.compare import SEEDS, chosen_rows
 from promptgraft.cli.options import (
     AnyMethod,
     BankOption,
-    Columns,
+    DataOptions,
     DeviceOption,
     ModelOption,
     OutOption,
@@ -39,7 +39,7 @@ def estimate(
     task: TaskArgument,
     model: ModelOption,
     say: Say,
-    columns: Columns,
+    columns: DataOptions,
     seeds: Seeds,
     options: AnyMethod,
     recipe: RecipeOptions,

@@ -21,7 +21,7 @@ FORMATS = ("csv", "tsv", "json", "jsonl", "parquet", "txt")
 
 
 @dataclass(frozen=True)
-class Shape:
+class FileShape:
     """What the reader must know of the task a file is for."""
 
     kind: Kind
@@ -72,7 +72,7 @@ def rows_of(
 
     given = {role: name for role, name in (("text", text), ("pair", pair)) if name is not None}
     tuned = {role: name for role, name in task.columns.items() if role != "label"}
-    shape = Shape(task.kind, tuned | given)
+    shape = FileShape(task.kind, tuned | given)
     table = read_inputs(file, shape, header=header)
     first = table.rows[0][0]
     told = table.columns.text is not None

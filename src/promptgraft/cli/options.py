@@ -56,7 +56,7 @@ NoHeaderOption = Annotated[
 
 
 @dataclass(frozen=True)
-class Columns:
+class DataOptions:
     """How the task's data are read; what is not said is inferred and noted."""
 
     text_column: Annotated[str | None, typer.Option(rich_help_panel="Data", help="Column of the text.")] = None

@@ -20,13 +20,13 @@ from promptgraft.errors import UsageError
 
 if TYPE_CHECKING:
     from promptgraft.cli.progress import Told
-    from promptgraft.engine.predictor import Answers, Predictor
+    from promptgraft.engine.predictor import Predictions, Predictor
     from promptgraft.task.task import Example
 
 AT_ONCE = 4096
 """Rows of a file that are labelled together: some hundred batches' worth, so that few are not full."""
 ANSWERS = ("prediction", "probability")
-Row = dict[str, Any]
+Record = dict[str, Any]
 
 
 @verb
@@ -114,7 +114,7 @@ def predict(
     say.data({"rows": len(labelled), "out": str(out)} if out is not None else labelled)
 
 
-def typed(texts: Sequence[str], pairs: Sequence[str]) -> tuple[list[Row], list[Example]]:
+def typed(texts: Sequence[str], pairs: Sequence[str]) -> tuple[list[Record], list[Example]]:
     """Rows and examples of texts on the command line.
 
     Raises:
@@ -135,7 +135,7 @@ def typed(texts: Sequence[str], pairs: Sequence[str]) -> tuple[list[Row], list[E
     return rows, [Example(text=first, pair=second) for first, second in both]
 
 
-def answer_names(rows: Sequence[Row], say: Say) -> dict[str, str]:
+def answer_names(rows: Sequence[Record], say: Say) -> dict[str, str]:
     """What the columns of the answers are called, so that no column of the file is lost; each that gave way is said."""
     taken = columns_of(rows)
     names = {name: free_name(name, taken) for name in ANSWERS}
@@ -156,7 +156,7 @@ def quickened(exact: Predictor, quick: Predictor, examples: Sequence[Example], s
 
 def answered(
     predictor: Predictor, examples: Sequence[Example], told: Told | None, *, windows: bool
-) -> Iterator[Answers]:
+) -> Iterator[Predictions]:
     """The answers to all examples, some thousand at a time."""
     from promptgraft.engine.progress import Event
 
@@ -166,7 +166,7 @@ def answered(
         yield predictor.answers(examples[start : start + AT_ONCE], windows=windows)
 
 
-def note_cut(answers: Sequence[Answers], predictor: Predictor, say: Say) -> None:
+def note_cut(answers: Sequence[Predictions], predictor: Predictor, say: Say) -> None:
     """How much was cut, or read in parts."""
     from promptgraft.engine.predictor import cut_note
 
@@ -177,7 +177,7 @@ def note_cut(answers: Sequence[Answers], predictor: Predictor, say: Say) -> None
         say.note(f"{rows} texts were read in {parts} windows")
 
 
-def as_rows(answers: Answers, classes: Sequence[str], names: dict[str, str]) -> Iterator[Row]:
+def as_rows(answers: Predictions, classes: Sequence[str], names: dict[str, str]) -> Iterator[Record]:
     """The answers by the names of their columns."""
     prediction, probability = (names[name] for name in ANSWERS)
     if answers.probabilities is None:
@@ -188,7 +188,7 @@ def as_rows(answers: Answers, classes: Sequence[str], names: dict[str, str]) -> 
         yield {prediction: classes[best], probability: round(float(row[best]), 4)}
 
 
-def show(say: Say, labelled: Sequence[Row], answers: Sequence[str]) -> None:
+def show(say: Say, labelled: Sequence[Record], answers: Sequence[str]) -> None:
     """The answers first, then what they are answers to; a record a line."""
     names = [*answers, *(name for name in columns_of(labelled) if name not in answers)]
     say.table(names, [[cell(row.get(name)) for name in names] for row in labelled])

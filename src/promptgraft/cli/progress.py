@@ -54,7 +54,7 @@ def progress(say: Say, first: str = "reading task and model") -> Iterator[Told |
         with bars(say) as shown, beating(Bars(shown, Pace(first))) as told:
             yield told
     else:
-        with beating(Lines(say, Pace(first))) as told:
+        with beating(ProgressLines(say, Pace(first))) as told:
             yield told
 
 
@@ -171,7 +171,7 @@ class Bars:
         )
 
 
-class Lines:
+class ProgressLines:
     """A line at least every ten seconds, and no more of them."""
 
     def __init__(self, say: Say, pace: Pace) -> None:

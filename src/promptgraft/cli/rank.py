@@ -8,7 +8,7 @@ import typer
 
 from promptgraft.cli.options import (
     BankOption,
-    Columns,
+    DataOptions,
     DeviceOption,
     ModelOption,
     RecipeOptions,
@@ -33,7 +33,7 @@ def rank(
     task: TaskArgument,
     model: ModelOption,
     say: Say,
-    columns: Columns,
+    columns: DataOptions,
     recipe: RecipeOptions,
     bank: BankOption = "starter",
     shots: ShotsOption = None,

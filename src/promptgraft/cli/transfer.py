@@ -8,7 +8,7 @@ import typer
 
 from promptgraft.cli.options import (
     BankOption,
-    Columns,
+    DataOptions,
     DeviceOption,
     ModelOption,
     OutOption,
@@ -34,7 +34,7 @@ def transfer(
     task: TaskArgument,
     model: ModelOption,
     say: Say,
-    columns: Columns,
+    columns: DataOptions,
     seeds: Seeds,
     options: TransferMethod,
     recipe: RecipeOptions,

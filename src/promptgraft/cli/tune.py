@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from promptgraft.cli.options import (
-    Columns,
+    DataOptions,
     DeviceOption,
     ModelOption,
     OutOption,
@@ -42,7 +42,7 @@ def tune(
     task: TaskArgument,
     model: ModelOption,
     say: Say,
-    columns: Columns,
+    columns: DataOptions,
     seeds: Seeds,
     options: TuneMethod,
     recipe: RecipeOptions,

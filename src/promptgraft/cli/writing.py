@@ -16,7 +16,7 @@ from promptgraft.errors import UsageError
 if TYPE_CHECKING:
     from pyarrow import Array, Table
 
-Rows = Sequence[Mapping[str, Any]]
+Records = Sequence[Mapping[str, Any]]
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A cell that begins with one of these is run by spreadsheets."""
@@ -41,7 +41,7 @@ def check_target(out: Path, *, safe_cells: bool) -> None:
         raise UsageError(f"--out {out}: no right to write there", do="choose another place")
 
 
-def check_writable(rows: Rows, out: Path | None) -> None:
+def check_writable(rows: Records, out: Path | None) -> None:
     """That rows can be written to a file of this ending, and read back as they are; None: that they are JSON.
 
     Raises:
@@ -60,7 +60,7 @@ def check_writable(rows: Rows, out: Path | None) -> None:
             raise UsageError(f"column {name!r} cannot be written {where} ({error})", do="leave it out") from error
 
 
-def write(rows: Rows, out: Path, *, safe_cells: bool = False) -> None:
+def write(rows: Records, out: Path, *, safe_cells: bool = False) -> None:
     """Write rows in the format of the file's ending; whole or not at all.
 
     Args:
@@ -76,7 +76,7 @@ def ending_of(path: Path) -> str:
     return path.suffix.removeprefix(".").lower()
 
 
-def columns_of(rows: Rows) -> list[str]:
+def columns_of(rows: Records) -> list[str]:
     """All columns that occur, in the order of their first appearance."""
     return list(dict.fromkeys(name for row in rows for name in row))
 
@@ -88,8 +88,8 @@ def free_name(name: str, taken: Iterable[str]) -> str:
     return name if name not in taken else next(other for other in numbered if other not in taken)
 
 
-def safe(rows: Rows) -> list[dict[str, str]]:
-    """Rows whose cells, and names of columns, no spreadsheet takes for a formula."""
+def safe(rows: Records) -> list[dict[str, str]]:
+    """Records whose cells, and names of columns, no spreadsheet takes for a formula."""
     return [{_safe(name): _safe(cell(value)) for name, value in row.items()} for row in rows]
 
 
@@ -97,7 +97,7 @@ def _safe(text: str) -> str:
     return f"'{text}" if text.startswith(FORMULA) and not NUMBER.fullmatch(text) else text
 
 
-def table(rows: Rows, delimiter: str) -> bytes:
+def table(rows: Records, delimiter: str) -> bytes:
     """A header, then a line a row; what a row does not have is an empty cell."""
     columns = columns_of(rows)
     cells = [columns, *([cell(row.get(name)) for name in columns] for row in rows)]
@@ -112,18 +112,18 @@ def quoted(text: str, delimiter: str) -> str:
     return '"' + text.replace('"', '""') + '"' if needed else text
 
 
-def lines(rows: Rows) -> bytes:
+def lines(rows: Records) -> bytes:
     """An object a line."""
     return "".join(json.dumps(json_value(row), ensure_ascii=False) + "\n" for row in rows).encode()
 
 
-def array(rows: Rows) -> bytes:
+def array(rows: Records) -> bytes:
     """A list of objects, one a line."""
     body = ",\n".join(json.dumps(json_value(row), ensure_ascii=False) for row in rows)
     return f"[\n{body}\n]\n".encode()
 
 
-def parquet(rows: Rows) -> bytes:
+def parquet(rows: Records) -> bytes:
     """Apache Parquet, by pyarrow.
 
     Raises:
@@ -158,7 +158,7 @@ def _column(name: str, values: list[Any]) -> Array:
     return made
 
 
-WRITERS: dict[str, Callable[[Rows], bytes]] = {
+WRITERS: dict[str, Callable[[Records], bytes]] = {
     "csv": lambda rows: table(rows, ","),
     "tsv": lambda rows: table(rows, "\t"),
     "jsonl": lines,

@@ -40,7 +40,7 @@ LABELS = {"a": "the first kind", "b": "the second kind"}
 
 
 @dataclass(frozen=True)
-class Line:
+class CostLine:
     """Seconds of a pass: `fixed + run * runs + tokens * (token + longer * length)`."""
 
     fixed: float
@@ -65,18 +65,18 @@ class Calibration:
         swap: putting trained weights in the backbone's place for a pass.
     """
 
-    forward: Line
-    prompt: Line
-    dropout: Line
-    weights: Line
+    forward: CostLine
+    prompt: CostLine
+    dropout: CostLine
+    weights: CostLine
     term: float
     job: float
     probe: float
     swap: float
 
-    def step(self, kind: Trains) -> Line:
+    def step(self, kind: Trains) -> CostLine:
         """A training step of that kind."""
-        lines: dict[Trains, Line] = {"prompt": self.prompt, "dropout": self.dropout, "weights": self.weights}
+        lines: dict[Trains, CostLine] = {"prompt": self.prompt, "dropout": self.dropout, "weights": self.weights}
         return lines[kind]
 
     def numbers(self) -> torch.Tensor:
@@ -88,8 +88,8 @@ class Calibration:
     def of(cls, numbers: torch.Tensor) -> Self:
         """From `numbers`."""
         left = iter(numbers.tolist())
-        width = len(fields(Line))
-        forward, prompt, dropout, weights = (Line(*(next(left) for _ in range(width))) for _ in range(4))
+        width = len(fields(CostLine))
+        forward, prompt, dropout, weights = (CostLine(*(next(left) for _ in range(width))) for _ in range(4))
         return cls(forward, prompt, dropout, weights, *left)
 
 
@@ -132,28 +132,28 @@ class _Made:
     def without_gradients(self) -> Calibration:
         """Passes and probes alone; jobs that train are refused."""
         self._forward(FEW, SHORT)  # what loads late is there afterwards
-        forward, nothing = self.forward_line(), Line(0, 0, 0, 0)
+        forward, nothing = self.forward_line(), CostLine(0, 0, 0, 0)
         job, probe = self.jobs("zero-shot", nothing, forward)
         return Calibration(forward, nothing, nothing, nothing, 0.0, job, probe, self.swap())
 
-    def forward_line(self) -> Line:
+    def forward_line(self) -> CostLine:
         """A pass without gradient at three sizes."""
         few, many, longer = (self._forward(*size) for size in ((FEW, SHORT), (ROWS, SHORT), (ROWS, self._long)))
         return _line(few, few, many, longer, FEW, ROWS, self._long)
 
-    def line(self, kind: Trains) -> Line:
+    def line(self, kind: Trains) -> CostLine:
         """A step at four sizes."""
         one, eight = self.step(kind, 1, FEW, SHORT), self.step(kind, 8, FEW, SHORT)
         many, longer = self.step(kind, 1, MANY, SHORT), self.step(kind, 1, MANY, self._long)
         return _line(one, eight, many, longer, FEW, MANY, self._long)
 
-    def like(self, known: Line, kind: Trains) -> Line:
+    def like(self, known: CostLine, kind: Trains) -> CostLine:
         """A step of a kind that grows with texts and runs as another does."""
         few, many = self.step(kind, 1, FEW, SHORT), self.step(kind, 1, MANY, SHORT)
         token = max(0.0, many - few) / ((MANY - FEW) * SHORT)
         scale = token / max(1e-12, known.token + known.longer * SHORT)
         fixed = max(0.0, few - known.run - token * FEW * SHORT)
-        return Line(fixed, known.run, known.token * scale, known.longer * scale)
+        return CostLine(fixed, known.run, known.token * scale, known.longer * scale)
 
     def step(self, kind: Trains, runs: int, batch: int, length: int, *, term: bool = False) -> float:
         """Seconds of one step: what seven take longer than two, a fifth of it; the better of two tries."""
@@ -208,7 +208,7 @@ class _Made:
         )
         return max(0.0, swapped - self._forward(FEW, SHORT))
 
-    def jobs(self, method: str, step: Line, forward: Line) -> tuple[float, float]:
+    def jobs(self, method: str, step: CostLine, forward: CostLine) -> tuple[float, float]:
         """Of a real job, which takes one step, what is neither that nor a pass; and a probe."""
         train_rows, rest = 16, 64
         words = random.Random(0)
@@ -239,13 +239,13 @@ class _Made:
         return job, probe
 
 
-def _line(one: float, eight: float, many: float, longer: float, few: int, rows: int, length: int) -> Line:
+def _line(one: float, eight: float, many: float, longer: float, few: int, rows: int, length: int) -> CostLine:
     """From seconds at: one run of few rows, eight of them, one of many rows, one of many longer ones."""
     short = max(0.0, many - one) / ((rows - few) * SHORT)
     long = max(short, (longer - many + short * rows * SHORT) / (rows * length))
     slope = (long - short) / max(1, length - SHORT)
     run = max(0.0, (eight - one) / 7 - few * SHORT * short)
-    return Line(max(0.0, one - run - few * SHORT * short), run, max(0.0, short - slope * SHORT), slope)
+    return CostLine(max(0.0, one - run - few * SHORT * short), run, max(0.0, short - slope * SHORT), slope)
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, cast
 
 from torch import Tensor
 
-from promptgraft.model.backbone import Encoding, Pooling
+from promptgraft.model.backbone import Encoding
+from promptgraft.model.resolved import Pooling
 from promptgraft.model.tokens import Tokens
 from promptgraft.readout.features import features
 from promptgraft.readout.probe import choose

@@ -16,7 +16,7 @@ from promptgraft.train.loop import kept_bytes, pieces, step_tokens
 
 
 @dataclass(frozen=True)
-class Line:
+class MethodCost:
     """Jobs of one label.
 
     Attributes:
@@ -40,7 +40,7 @@ class Estimate:
         mebibytes: peak of the process, what it holds now included.
     """
 
-    lines: tuple[Line, ...]
+    lines: tuple[MethodCost, ...]
     finished: int
     skipped: dict[str, str]
     ranking: float
@@ -93,7 +93,7 @@ def estimate(engine: LocalEngine, jobs: Sequence[Job], *, rankings: Sequence[tup
                 seconds[job.label] = seconds.get(job.label, 0.0) + cost
                 counts[job.label] = counts.get(job.label, 0) + 1
     ranking = sum(_ranking(engine, known, job, sources) for job, sources in rankings)
-    lines = tuple(Line(label, counts[label], cost) for label, cost in seconds.items())
+    lines = tuple(MethodCost(label, counts[label], cost) for label, cost in seconds.items())
     return Estimate(lines, finished, skipped, ranking, most.mebibytes(engine))
 
 

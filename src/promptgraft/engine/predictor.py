@@ -30,7 +30,7 @@ IN_WINDOWS: tuple[Kind, ...] = ("classification", "regression")
 
 
 @dataclass(frozen=True)
-class Answers:
+class Predictions:
     """What a predictor answers to rows.
 
     Attributes:
@@ -103,7 +103,7 @@ class Predictor:
         assert answers.probabilities is not None, "there are classes"
         return answers.probabilities
 
-    def answers(self, rows: object, *, windows: bool = False) -> Answers:
+    def answers(self, rows: object, *, windows: bool = False) -> Predictions:
         """Predictions, their probabilities and what was cut, in one pass; the arguments are those of `predict`."""
         examples = examples_of(rows, self.task)
         if windows and (self.task.kind not in IN_WINDOWS or any(example.pair is not None for example in examples)):
@@ -116,27 +116,27 @@ class Predictor:
         """Metrics on labelled examples, in percent."""
         return metric_score(self.task, self.predict(examples), examples)
 
-    def _answers(self, examples: Sequence[Example]) -> Answers:
+    def _answers(self, examples: Sequence[Example]) -> Predictions:
         """Each example as it is; what is too long is cut."""
         classes = self.task.kind in WITH_CLASSES
         if not examples:
-            return Answers([], np.zeros((0, len(self.classes))) if classes else None)
+            return Predictions([], np.zeros((0, len(self.classes))) if classes else None)
         tokens = self._tokens(examples)
         scores = self._scores(tokens)
         predictions = list(self.tuned.readout.predict(scores, tokens, examples, self.task))
-        return Answers(predictions, scores.softmax(-1).numpy() if classes else None, tokens.cut)
+        return Predictions(predictions, scores.softmax(-1).numpy() if classes else None, tokens.cut)
 
-    def _pooled(self, parts: Sequence[Example], owners: Sequence[int], rows: int) -> Answers:
+    def _pooled(self, parts: Sequence[Example], owners: Sequence[int], rows: int) -> Predictions:
         """The means over the parts of each row."""
         answers = self._answers(parts)
         shares = answers.probabilities
         if shares is None:
             numbers = _means(np.array(answers.predictions, dtype=float)[:, None], owners, rows)
-            return Answers(numbers[:, 0].tolist(), None, windows=len(parts))
+            return Predictions(numbers[:, 0].tolist(), None, windows=len(parts))
         shares = _means(shares, owners, rows)
-        return Answers([self.classes[best] for best in shares.argmax(1)], shares, windows=len(parts))
+        return Predictions([self.classes[best] for best in shares.argmax(1)], shares, windows=len(parts))
 
-    def _said(self, answers: Answers) -> Answers:
+    def _said(self, answers: Predictions) -> Predictions:
         """The answers; that texts were cut is logged, once."""
         if answers.cut and not self._cut_was_said:
             LOG.warning("%s: %s", self.task.name, cut_note(answers.cut, self.task.kind))

@@ -12,8 +12,7 @@ from promptgraft.engine.local import LocalEngine
 from promptgraft.engine.view import JobView
 from promptgraft.errors import ArtefactError, BankError, RunError
 from promptgraft.measure.all import make as make_measure
-from promptgraft.measure.measure import Score, Target, lead
-from promptgraft.measure.measure import Source as SeenSource
+from promptgraft.measure.measure import Score, SeenSource, Target, lead
 from promptgraft.method.job import Job, Source
 from promptgraft.model.backbone import Backbone
 from promptgraft.prompt.prompt import Prompt

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from promptgraft.engine.cache import Cache, EntryKind, key_of, open_cache
 from promptgraft.engine.identity import FORWARD, code, machine
-from promptgraft.model.backbone import Backbone, Encoding, Pooling, Read
+from promptgraft.model.backbone import Backbone, Encoding, Read
+from promptgraft.model.resolved import Pooling
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import Prompt, stack
 from promptgraft.task.task import Example, Kind

@@ -16,7 +16,8 @@ from promptgraft.measure.measure import Target
 from promptgraft.measure.task_embedding import cosine, embed_task
 from promptgraft.method.job import Job, Source
 from promptgraft.method.method import Split
-from promptgraft.model.backbone import Backbone, Encoding, Pooling, Read
+from promptgraft.model.backbone import Backbone, Encoding, Read
+from promptgraft.model.resolved import Pooling
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import Prompt
 from promptgraft.task.task import Example, Task

@@ -19,7 +19,7 @@ from promptgraft.kernels.dropout import RowDropout
 from promptgraft.kernels.rows import Bucket, Rows, Slots, padded
 
 Dropped = tuple[RowDropout, int]
-Saved = list[tuple[Tensor, Tensor | None]]
+SavedForBackward = list[tuple[Tensor, Tensor | None]]
 
 
 def attention(
@@ -59,7 +59,7 @@ class _Attention(torch.autograd.Function):
     def forward(ctx: Any, *inputs: Any) -> Tensor:
         *tensors, rows, dropped = inputs
         queries, keys, values = _arranged(tensors[0], tensors[1], tensors[2], tensors[3], tensors[4], rows)
-        saved: Saved = []
+        saved: SavedForBackward = []
         outputs = _attend(queries, keys, values, rows, dropped, saved)
         ctx.rows, ctx.table_type = rows, None if tensors[3] is None else tensors[3].dtype
         ctx.save_for_backward(queries, keys, values, outputs, *(one for pair in saved for one in pair))
@@ -120,7 +120,7 @@ def _arranged(
 
 
 def _attend(
-    queries: Tensor, keys: Tensor, values: Tensor, rows: Rows, dropped: Dropped | None, saved: Saved | None
+    queries: Tensor, keys: Tensor, values: Tensor, rows: Rows, dropped: Dropped | None, saved: SavedForBackward | None
 ) -> Tensor:
     """The forward over slots, in slots; appends every bucket's probabilities and dropout mask to `saved`."""
     scale, nothing = queries.shape[1] ** -0.5, queries.new_zeros(1, 1, 1)

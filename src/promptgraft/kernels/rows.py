@@ -73,7 +73,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Order:
+class RowOrder:
     """Sequences in buckets, longest first.
 
     Attributes:
@@ -113,7 +113,7 @@ class Keys:
         return 0 if self.prompt_starts is None else int(self.prompt_starts[-1])
 
     @cached_property
-    def order(self) -> Order:
+    def order(self) -> RowOrder:
         """Which sequences share a bucket."""
         lengths, order = self.starts.diff().sort(descending=True, stable=True)
         sizes, counts, first = lengths.tolist(), [], 0
@@ -126,7 +126,7 @@ class Keys:
         tokens = [sizes[end - count] for end, count in zip(ends, counts, strict=True)]
         even = [size == sizes[end - 1] for size, end in zip(tokens, ends, strict=True)]
         if self.prompt_starts is None or self.prompt_of is None:
-            return Order(order, [0] * len(sizes), counts, tokens, even)
+            return RowOrder(order, [0] * len(sizes), counts, tokens, even)
         if len(self.prompt_starts) > 2:
             place = _each(counts, order.device) * len(self.prompt_starts) + self.prompt_of[order]
             order = order[place.argsort(stable=True)]
@@ -135,7 +135,7 @@ class Keys:
             same and all(known[owner] == self.longest_prompt for owner in owners[end - count : end])
             for same, end, count in zip(even, ends, counts, strict=True)
         ]
-        return Order(order, owners, counts, tokens, even)
+        return RowOrder(order, owners, counts, tokens, even)
 
     @cached_property
     def slots(self) -> Slots:
@@ -272,7 +272,7 @@ def arrange(
     return Slots(take, back, (~is_real).nonzero().flatten(), [heads * size for size in sizes])
 
 
-def _places(order: Order, widths: Sequence[int]) -> tuple[Int[Tensor, "R"], Int[Tensor, "R"]]:
+def _places(order: RowOrder, widths: Sequence[int]) -> tuple[Int[Tensor, "R"], Int[Tensor, "R"]]:
     """Of every position of the padded sequences, bucket by bucket, its sequence, and its place there."""
     device = order.sequences.device
     repeated = torch.tensor(widths, device=device)[_each(order.counts, device)]

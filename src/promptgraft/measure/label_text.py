@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 
 from promptgraft.errors import RunError
-from promptgraft.measure.measure import Measure, Need, Score, Source, Target, View, register
+from promptgraft.measure.measure import Measure, MeasureNeed, MeasureView, Score, SeenSource, Target, register
 from promptgraft.readout.all import find as find_readout
 
 
@@ -24,10 +24,10 @@ class LabelTextScore(Measure):
     name: ClassVar[str] = "label-text"
 
     @property
-    def needs(self) -> frozenset[Need]:
+    def needs(self) -> frozenset[MeasureNeed]:
         return frozenset({"labels"})
 
-    def score(self, source: Source, target: Target, view: View) -> Score:
+    def score(self, source: SeenSource, target: Target, view: MeasureView) -> Score:
         """Its error is the standard error over rows.
 
         Raises:

@@ -11,16 +11,17 @@ from typing import ClassVar, Literal, Protocol
 from jaxtyping import Float
 from torch import Tensor
 
-from promptgraft.model.backbone import Encoding, Pooling, Read
+from promptgraft.model.backbone import Encoding, Read
+from promptgraft.model.resolved import Pooling
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import Prompt
 from promptgraft.task.task import Example, Task
 
-Need = Literal["labels", "target-prompt", "source-embedding"]
+MeasureNeed = Literal["labels", "target-prompt", "source-embedding"]
 
 
 @dataclass(frozen=True)
-class Source:
+class SeenSource:
     """A banked prompt, as a measure sees it.
 
     Attributes:
@@ -104,7 +105,7 @@ def lead(one: Score, other: Score) -> Lead:
     return Lead(ahead, math.hypot(one.error, other.error))
 
 
-class View(Protocol):
+class MeasureView(Protocol):
     """The backbone as a measure sees it: whoever implements it tokenises, batches and caches by content."""
 
     def hidden(
@@ -139,9 +140,9 @@ class Measure(Protocol):
     name: ClassVar[str]
 
     @property
-    def needs(self) -> frozenset[Need]: ...
+    def needs(self) -> frozenset[MeasureNeed]: ...
 
-    def score(self, source: Source, target: Target, view: View) -> Score:
+    def score(self, source: SeenSource, target: Target, view: MeasureView) -> Score:
         """Score of one source for one target.
 
         Raises:
@@ -149,7 +150,7 @@ class Measure(Protocol):
         """
         ...
 
-    def score_all(self, sources: Sequence[Source], target: Target, view: View) -> Iterator[Score]:
+    def score_all(self, sources: Sequence[SeenSource], target: Target, view: MeasureView) -> Iterator[Score]:
         """Scores of several sources, in their order; a measure that can look at them together says how."""
         yield from (self.score(source, target, view) for source in sources)
 

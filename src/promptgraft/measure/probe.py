@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptgraft.errors import RunError, UsageError
-from promptgraft.measure.measure import Measure, Need, Score, Source, Target, View, register
+from promptgraft.measure.measure import Measure, MeasureNeed, MeasureView, Score, SeenSource, Target, register
 from promptgraft.model.backbone import Read
 from promptgraft.model.tokens import Tokens
 from promptgraft.readout.features import features
@@ -41,15 +41,15 @@ class ProbeScore(Measure):
             raise UsageError(f"measure 'probe' with {self.repeats} repeats", do="give 1 or more")
 
     @property
-    def needs(self) -> frozenset[Need]:
+    def needs(self) -> frozenset[MeasureNeed]:
         return frozenset({"labels"})
 
-    def score(self, source: Source, target: Target, view: View) -> Score:
+    def score(self, source: SeenSource, target: Target, view: MeasureView) -> Score:
         """Features are pooled as the source's prompt was tuned to be; one pass of every labelled training row."""
         examples = self._labelled(target)
         return self._judged(*view.hidden(source.prompt, examples, target, read_of(source, target)), examples, target)
 
-    def score_all(self, sources: Sequence[Source], target: Target, view: View) -> Iterator[Score]:
+    def score_all(self, sources: Sequence[SeenSource], target: Target, view: MeasureView) -> Iterator[Score]:
         """As `score`, the rows of neighbours that pool alike in shared batches."""
         examples = self._labelled(target)
         for read, alike in groupby(sources, lambda source: read_of(source, target)):
@@ -78,6 +78,6 @@ class ProbeScore(Measure):
         return Score(estimate.value, len(examples), estimate.error, tuple(estimate.hits.tolist()))
 
 
-def read_of(source: Source, target: Target) -> Read:
+def read_of(source: SeenSource, target: Target) -> Read:
     """Which states a probe of the target reads under the source's prompt."""
     return "tokens" if target.task.kind == "tagging" else source.pooling

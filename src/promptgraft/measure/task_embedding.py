@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptgraft.errors import RunError
-from promptgraft.measure.measure import Measure, Need, Score, Source, Target, View, register
-from promptgraft.model.backbone import Pooling
+from promptgraft.measure.measure import Measure, MeasureNeed, MeasureView, Score, SeenSource, Target, register
+from promptgraft.model.resolved import Pooling
 from promptgraft.prompt.prompt import Prompt
 from promptgraft.task.task import Example, Task
 
@@ -43,11 +43,11 @@ class TaskEmbedding(Measure):
     seed: int = 0
 
     @property
-    def needs(self) -> frozenset[Need]:
-        own: frozenset[Need] = frozenset({"target-prompt", "source-embedding"})
+    def needs(self) -> frozenset[MeasureNeed]:
+        own: frozenset[MeasureNeed] = frozenset({"target-prompt", "source-embedding"})
         return own if self.data == "own" else frozenset({"target-prompt"})
 
-    def score(self, source: Source, target: Target, view: View) -> Score:
+    def score(self, source: SeenSource, target: Target, view: MeasureView) -> Score:
         """The cosine; its error is a jackknife over the target's examples.
 
         Tuning the target's prompt is a cost too, far above the counted passes, and not among them.
@@ -70,14 +70,14 @@ class TaskEmbedding(Measure):
 
 
 def embed_task(
-    prompt: Prompt, target: Target, view: View, pooling: Pooling, count: int = EXAMPLES, seed: int = 0
+    prompt: Prompt, target: Target, view: MeasureView, pooling: Pooling, count: int = EXAMPLES, seed: int = 0
 ) -> Float[Tensor, "H"]:
     """The task embedding that is stored with a tuned prompt: `Source.embeddings[pooling]`."""
     return states(prompt, sample_examples(target.task, count, seed), target, view, pooling).mean(0)
 
 
 def states(
-    prompt: Prompt, examples: Sequence[Example], target: Target, view: View, pooling: Pooling
+    prompt: Prompt, examples: Sequence[Example], target: Target, view: MeasureView, pooling: Pooling
 ) -> Float[Tensor, "S H"]:
     """One vector a sequence. Pairs are one sequence whatever they were tuned as, so that any two tasks compare."""
     return view.hidden(prompt, examples, replace(target, encoding="cross"), pooling)[0].float()

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from promptgraft.method.job import Job, Source
 from promptgraft.method.options import Options
-from promptgraft.model.backbone import Backbone, Encoding, Pooling
+from promptgraft.model.backbone import Backbone, Encoding
+from promptgraft.model.resolved import Pooling
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import Prompt
 from promptgraft.task.task import Task

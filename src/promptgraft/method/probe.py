@@ -5,7 +5,7 @@ from __future__ import annotations
 from promptgraft.method.job import Job
 from promptgraft.method.method import View
 from promptgraft.method.setup import encoding_for
-from promptgraft.model.backbone import Pooling
+from promptgraft.model.resolved import Pooling
 from promptgraft.prompt.prompt import Prompt
 from promptgraft.readout.features import features
 from promptgraft.readout.probe import fit_probe

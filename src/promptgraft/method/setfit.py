@@ -19,7 +19,8 @@ from promptgraft.kernels.dropout import Dropout
 from promptgraft.method.job import Job
 from promptgraft.method.method import Method, Need, View, Work, register
 from promptgraft.method.setup import generator
-from promptgraft.model.backbone import Backbone, Batch, Pooling
+from promptgraft.model.backbone import Backbone, Batch
+from promptgraft.model.resolved import Pooling
 from promptgraft.model.tokens import Tokens
 from promptgraft.readout import classes
 from promptgraft.readout.linear import Linear

@@ -16,12 +16,12 @@ from promptgraft import kernels
 from promptgraft.errors import ModelError, RunError
 from promptgraft.kernels.dropout import Dropout
 from promptgraft.kernels.rows import padded
-from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Encoding, Pooling, Read
+from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Encoding, Read
 from promptgraft.model.config import whole
 from promptgraft.model.device import CPU, place
 from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.layout import Layout, lay_out
-from promptgraft.model.resolved import Resolved
+from promptgraft.model.resolved import Pooling, Resolved
 from promptgraft.model.tokenize import Tokenizer, load_tokenizer
 from promptgraft.model.tokens import Tokens
 from promptgraft.model.weights import check_types, check_weights, files

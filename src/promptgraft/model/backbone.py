@@ -11,12 +11,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from promptgraft.kernels.dropout import Dropout
+from promptgraft.model.resolved import Pooling
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import PromptStack
 from promptgraft.task.task import Example, Kind
 
 Read = Literal["cls", "mean", "pooler", "tokens"]
-Pooling = Literal["cls", "mean", "pooler"]
 Encoding = Literal["cross", "separate", "cosine"]
 Arithmetic = Literal["fp32", "bf16", "int8"]
 

@@ -19,7 +19,7 @@ TINY = torch.finfo().tiny
 
 
 @dataclass(frozen=True)
-class Linear:
+class Dense:
     """`x W^T + b`."""
 
     weight: Float[Tensor, "out in"]
@@ -28,13 +28,13 @@ class Linear:
     def __call__(self, x: Float[Tensor, "T in"]) -> Float[Tensor, "T out"]:
         return torch.nn.functional.linear(x, self.weight, self.bias)
 
-    def rows(self, first: int, last: int) -> Linear:
+    def rows(self, first: int, last: int) -> Dense:
         """The part that computes outputs `first:last`."""
-        return Linear(self.weight[first:last], self.bias[first:last])
+        return Dense(self.weight[first:last], self.bias[first:last])
 
 
 @dataclass(frozen=True)
-class Int8Linear:
+class Int8Dense:
     """`x W^T + b` with whole numbers of eight bits in the product: no gradient.
 
     A weight is `whole` times its output's scale; a row of `x` is cut into 255 steps from its smallest value to its
@@ -49,7 +49,7 @@ class Int8Linear:
     bias: Float[Tensor, "out"]
 
     @classmethod
-    def of(cls, linear: Linear | Int8Linear) -> Int8Linear:
+    def of(cls, linear: Dense | Int8Dense) -> Int8Dense:
         """The whole numbers nearest to a product's weights."""
         exact = linear.weight.float()
         scale = exact.abs().amax(1) / 127
@@ -69,9 +69,9 @@ class Int8Linear:
         sums = torch.nn.functional.linear(steps, whole)  # exact up to 2^24
         return ((sums * step + whole.sum(1) * least) * self.scale + self.bias).to(x.dtype)
 
-    def rows(self, first: int, last: int) -> Int8Linear:
+    def rows(self, first: int, last: int) -> Int8Dense:
         """The part that computes outputs `first:last`."""
-        return Int8Linear(self.whole[first:last], self.scale[first:last], self.bias[first:last])
+        return Int8Dense(self.whole[first:last], self.scale[first:last], self.bias[first:last])
 
 
 @dataclass(frozen=True)
@@ -86,21 +86,21 @@ class Norm:
 class Layer:
     """One layer; `qkv` is query, key and value in one product."""
 
-    qkv: Linear | Int8Linear
-    attended: Linear | Int8Linear
+    qkv: Dense | Int8Dense
+    attended: Dense | Int8Dense
     attended_norm: Norm
-    wide: Linear | Int8Linear
-    narrow: Linear | Int8Linear
+    wide: Dense | Int8Dense
+    narrow: Dense | Int8Dense
     narrow_norm: Norm
 
     def in_int8(self, exact: Layer) -> Layer:
         """Its norms, and the products of `exact` in whole numbers."""
         return replace(
             self,
-            qkv=Int8Linear.of(exact.qkv),
-            attended=Int8Linear.of(exact.attended),
-            wide=Int8Linear.of(exact.wide),
-            narrow=Int8Linear.of(exact.narrow),
+            qkv=Int8Dense.of(exact.qkv),
+            attended=Int8Dense.of(exact.attended),
+            wide=Int8Dense.of(exact.wide),
+            narrow=Int8Dense.of(exact.narrow),
         )
 
 
@@ -112,14 +112,14 @@ class Encoder:
     types: Float[Tensor, "Y E"]
     positions: Float[Tensor, "M E"]
     embedded_norm: Norm
-    project: Linear | None
+    project: Dense | None
     layers: tuple[Layer, ...]
-    pooler: Linear | None
+    pooler: Dense | None
 
     @property
     def is_int8(self) -> bool:
         """Whether the layers' products are in whole numbers."""
-        return isinstance(self.layers[0].qkv, Int8Linear)
+        return isinstance(self.layers[0].qkv, Int8Dense)
 
     def in_int8(self, exact: Encoder) -> Encoder:
         """Itself, but for the layers' products, which are those of `exact` in whole numbers."""
@@ -186,18 +186,18 @@ class Take:
             raise ModelError(what, where=self.where, do="is config.json of the same model?")
         return tensor.to(self.dtype)
 
-    def linear(self, name: str, out: int, into: int) -> Linear:
-        return Linear(self(f"{name}.weight", out, into), self(f"{name}.bias", out))
+    def linear(self, name: str, out: int, into: int) -> Dense:
+        return Dense(self(f"{name}.weight", out, into), self(f"{name}.bias", out))
 
     def norm(self, name: str, width: int) -> Norm:
         return Norm(self(f"{name}.weight", width), self(f"{name}.bias", width))
 
-    def fused(self, names: tuple[str, ...], out: int, into: int) -> Linear:
+    def fused(self, names: tuple[str, ...], out: int, into: int) -> Dense:
         """Several products over the same input as one."""
         parts = [self.linear(name, out, into) for name in names]
-        return Linear(torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts]))
+        return Dense(torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts]))
 
-    def pooler(self, name: str, width: int) -> Linear | None:
+    def pooler(self, name: str, width: int) -> Dense | None:
         """The pooler, or None where the weights have none."""
         return self.linear(name, width, width) if f"{name}.weight" in self.weights else None
 

@@ -31,7 +31,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class FrameRow:
     """One sequence to be: one text or two, and whether anything was cut off."""
 
     text: Piece
@@ -92,24 +92,24 @@ def _frame(engine: Engine, text: str, pair: str | None = None) -> Frame:
     return Frame(tuple(map(tuple, gaps)), tuple(map(tuple, gap_types)), tuple(text_types))
 
 
-def longest_first(text: Piece, pair: Piece | None, limit: int, frames: Frames) -> Row:
+def longest_first(text: Piece, pair: Piece | None, limit: int, frames: Frames) -> FrameRow:
     """Cut to `limit` tokens; of two texts the longer one first, then both to half of the room."""
     if pair is None:
         room = limit - frames.one.special
-        return Row(text.first(room), None, len(text.ids) > room)
+        return FrameRow(text.first(room), None, len(text.ids) > room)
     room = max(limit - frames.two.special, 0)
     long, short = len(text.ids), len(pair.ids)
     if long + short <= room:
-        return Row(text, pair, False)
+        return FrameRow(text, pair, False)
     half = room // 2
     if min(long, short) <= half:
         kept = (min(long, room - short), short) if long > short else (long, room - long)
     else:
         kept = (room - half, half) if long > short else (half, room - half)
-    return Row(text.first(kept[0]), pair.first(kept[1]), True)
+    return FrameRow(text.first(kept[0]), pair.first(kept[1]), True)
 
 
-def pack(rows: Sequence[Sequence[Row]], frames: Frames) -> Tokens:
+def pack(rows: Sequence[Sequence[FrameRow]], frames: Frames) -> Tokens:
     """Framed sequences end to end."""
     framed = [_framed(row, frames) for example in rows for row in example]
     ids, types, words, chars = ([one[part] for one in framed] for part in range(4))
@@ -126,7 +126,7 @@ def pack(rows: Sequence[Sequence[Row]], frames: Frames) -> Tokens:
     )
 
 
-def _framed(row: Row, frames: Frames) -> tuple[list[int], list[int], list[int], list[int]]:
+def _framed(row: FrameRow, frames: Frames) -> tuple[list[int], list[int], list[int], list[int]]:
     """Ids, segments, words and (flattened) characters of one sequence."""
     frame = frames.one if row.pair is None else frames.two
     ids, types = list(frame.gaps[0]), list(frame.gap_types[0])

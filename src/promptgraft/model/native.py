@@ -25,7 +25,7 @@ PARTS = 12
 
 
 @dataclass(frozen=True)
-class Rows:
+class NativeRows:
     """Packed rows and whose prompt each sequence has; see `Layout` and `PromptStack`.
 
     Attributes:
@@ -95,7 +95,7 @@ class NativeEncoder:
 
     def __call__(
         self,
-        rows: Rows,
+        rows: NativeRows,
         table: Float[Tensor, "L 2 N H"] | None,
         values: Float[Tensor, "R H"] | None,
         learning: Encoder | None = None,
@@ -115,7 +115,7 @@ class NativeEncoder:
         return self._predict(rows, table, values, weights)
 
     def _predict(
-        self, rows: Rows, table: Tensor | None, values: Tensor | None, weights: Sequence[Tensor]
+        self, rows: NativeRows, table: Tensor | None, values: Tensor | None, weights: Sequence[Tensor]
     ) -> Float[Tensor, "M H"]:
         """Without gradient; prompts that were asked last are not turned again."""
         if table is None:
@@ -130,7 +130,7 @@ class NativeEncoder:
 
     def forward(
         self,
-        rows: Rows,
+        rows: NativeRows,
         table: Tensor | None,
         values: Tensor | None,
         weights: Sequence[Tensor],
@@ -160,7 +160,7 @@ class NativeEncoder:
         return out, saved, threads
 
     def backward(
-        self, rows: Rows, table: Tensor | None, values: Tensor | None, saved: Tensor, threads: int, d_out: Tensor,
+        self, rows: NativeRows, table: Tensor | None, values: Tensor | None, saved: Tensor, threads: int, d_out: Tensor,
         *, want_table: bool, want_values: bool, weights: Sequence[Tensor],
     ) -> tuple[Tensor | None, ...]:  # fmt: skip
         """Gradients of the prompt table, of the rows that entered, and of the weights that learn."""
@@ -195,7 +195,7 @@ class NativeEncoder:
         self._spare.clear()  # too small for what is asked now
         return torch.empty(size + size // 8, dtype=torch.uint8)
 
-    def _call(self, rows: Rows, table: Tensor | None, values: Tensor | None, threads: int, *, keep: bool) -> Call:
+    def _call(self, rows: NativeRows, table: Tensor | None, values: Tensor | None, threads: int, *, keep: bool) -> Call:
         """The call's fields, but for what comes out."""
         prompts = 0 if rows.prompt_starts is None or table is None else len(rows.prompt_starts) - 1
         call = Call(
@@ -257,7 +257,12 @@ class _Layers(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, table: Tensor | None, values: Tensor | None, encoder: NativeEncoder, rows: Rows, *weights: Tensor
+        ctx: Any,
+        table: Tensor | None,
+        values: Tensor | None,
+        encoder: NativeEncoder,
+        rows: NativeRows,
+        *weights: Tensor,
     ) -> Tensor:
         table, values = _plain(table), _plain(values)
         out, saved, threads = encoder.forward(rows, table, values, weights, keep=True)

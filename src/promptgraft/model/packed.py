@@ -14,13 +14,14 @@ from torch import Tensor
 from promptgraft import kernels
 from promptgraft.errors import ModelError, RunError
 from promptgraft.kernels.dropout import EMBEDDED, Dropout, RowDropout, attended_site, attention_site, narrow_site
-from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Encoding, Pooling, Read
+from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Encoding, Read
 from promptgraft.model.device import place
 from promptgraft.model.encoder import Assemble, Encoder, Layer, Norm, Shape, Take
 from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.graphs import Graphs, fits
 from promptgraft.model.layout import Layout, lay_out
-from promptgraft.model.native import NativeEncoder, Rows
+from promptgraft.model.native import NativeEncoder, NativeRows
+from promptgraft.model.resolved import Pooling
 from promptgraft.model.tokenize import Tokenizer
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import PromptStack
@@ -206,11 +207,11 @@ class PackedBackbone:
         learning = encoder if self._frozen is None else None
         if encoder.project is None and layout.source is None and learning is None:
             places = layout.positions + self._shape.first_position
-            rows = Rows(layout.starts, batch.tokens.ids, layout.types, places, whose, offsets, first, dropout)
+            rows = NativeRows(layout.starts, batch.tokens.ids, layout.types, places, whose, offsets, first, dropout)
             return native(rows, table, None)
         dropped = None if dropout is None else dropout.over(layout.starts)
         values = self._embedded(encoder, batch.tokens.ids, layout, prompts, dropped).float()
-        x = native(Rows(layout.starts, None, None, None, whose, offsets, first, dropout), table, values, learning)
+        x = native(NativeRows(layout.starts, None, None, None, whose, offsets, first, dropout), table, values, learning)
         return x if first or layout.read is None else x.index_select(0, layout.read)
 
     def _check(self, prompts: PromptStack | None, read: Read, encoder: Encoder) -> None:

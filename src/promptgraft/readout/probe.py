@@ -14,7 +14,7 @@ from promptgraft.errors import RunError
 from promptgraft.model.tokens import Tokens
 from promptgraft.readout.choice import Choice
 from promptgraft.readout.classes import encode_names
-from promptgraft.readout.fit import Fit, Reduced, reduce, solve, unseen_scores
+from promptgraft.readout.fit import ProbeFit, Reduced, reduce, solve, unseen_scores
 from promptgraft.readout.linear import Linear
 from promptgraft.readout.problem import Judged, Problem, judge, pose
 from promptgraft.readout.readout import Readout
@@ -41,7 +41,7 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class CrossValidated:
     """What a probe would score on rows it has not seen.
 
     Attributes:
@@ -76,7 +76,7 @@ def fit_probe(
     return Probe(as_readout(task, problem, fit), strength)
 
 
-def as_readout(task: Task, problem: Problem, fit: Fit) -> Readout:
+def as_readout(task: Task, problem: Problem, fit: ProbeFit) -> Readout:
     """The same scores as a readout that can be trained on, stored and carried."""
     weight, bias = torch.from_numpy(fit.weight).float(), torch.from_numpy(fit.bias).float()
     if task.kind == "choice":
@@ -96,7 +96,7 @@ def cross_validate(
     tokens: Tokens,
     seed: int,
     repeats: int = 3,
-) -> Estimate:
+) -> CrossValidated:
     """Score of a probe by repeated cross-validation over labelled rows, 5 folds balanced by class.
 
     The strength is picked once on the first folds, for all folds: nested picking costs ten times as much, and with
@@ -114,7 +114,7 @@ def cross_validate(
     runs = [first, *(run for (run,) in others)]
     hits = np.mean([run.hit for run in runs], axis=0)
     likelihood = np.mean([run.likelihood for run in runs], axis=0)
-    return Estimate(float(hits.mean()), standard_error(hits), hits, likelihood)
+    return CrossValidated(float(hits.mean()), standard_error(hits), hits, likelihood)
 
 
 def choose(
@@ -122,7 +122,7 @@ def choose(
     examples: Sequence[Example],
     options: Mapping[str, tuple[Float[Tensor, "N F"], Tokens]],
     seed: int,
-) -> tuple[str, dict[str, Estimate]]:
+) -> tuple[str, dict[str, CrossValidated]]:
     """The feature variant whose probe gives unseen rows' labels the highest likelihood, and the estimate of each.
 
     The first option wins a tie. It is not preferred further: held on to within one standard error, `cross` costs

@@ -10,8 +10,8 @@ from promptgraft.study.compare import missing as lacks
 from promptgraft.study.judge import Mean, paired
 from promptgraft.task.metrics import METRICS
 
-Group = Literal["scratch", "source", "panda", "placebo"]
-TITLES: dict[Group, str] = {
+Section = Literal["scratch", "source", "panda", "placebo"]
+TITLES: dict[Section, str] = {
     "scratch": "Without a source",
     "source": "From a source prompt",
     "panda": "PANDA",
@@ -30,7 +30,7 @@ class AgainstPlacebo:
     gain: Mean | None
 
 
-def group(row: Row) -> Group:
+def group(row: Row) -> Section:
     """Which group of the table a row belongs to."""
     if row.results[0].method == "panda":
         return "placebo" if missing(row) else "panda"
@@ -42,7 +42,7 @@ def missing(row: Row) -> str:
     return lacks(row.results[0])
 
 
-def grouped(comparison: Comparison) -> list[tuple[Group, list[Row]]]:
+def grouped(comparison: Comparison) -> list[tuple[Section, list[Row]]]:
     """Groups that have rows, each in the order of the comparison."""
     groups = [(name, [row for row in comparison.rows if group(row) == name]) for name in TITLES]
     return [(name, rows) for name, rows in groups if rows]

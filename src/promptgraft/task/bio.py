@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-Span = tuple[str, int, int]
+TagSpan = tuple[str, int, int]
 """Type, first token, last token."""
 
 
-def spans(tags: Sequence[str]) -> Iterator[Span]:
+def spans(tags: Sequence[str]) -> Iterator[TagSpan]:
     """(type, first token, last token) of every span of BIO (or BIOES) tags.
 
     Lenient as conlleval: an I- tag that continues nothing (after O, or of another type) opens a span.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from promptgraft.errors import TaskError
-from promptgraft.task.table import Row
+from promptgraft.task.table import TableRow
 from promptgraft.untrusted import read_bytes, read_json
 
 INFO = "dataset_info.json"
@@ -16,8 +16,8 @@ LARGEST_INFO = 64 << 20
 
 
 def name_classes(
-    rows: Sequence[Row], features: Mapping[str, Any], path: Path
-) -> tuple[list[Row], list[str], dict[str, list[str]]]:
+    rows: Sequence[TableRow], features: Mapping[str, Any], path: Path
+) -> tuple[list[TableRow], list[str], dict[str, list[str]]]:
     """Rows with names for class numbers (None for -1, which is no label), a note, and the names by column.
 
     Args:

@@ -15,31 +15,31 @@ from typing import Any
 from promptgraft.errors import TaskError, listed_quoted, quoted
 from promptgraft.task.compare import count_rows
 from promptgraft.task.names import USUAL
-from promptgraft.task.table import Row
+from promptgraft.task.table import TableRow
 
 OWN = {"csv": ",", "tsv": "\t"}
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 MOST_COLUMNS = 100_000
 """More are no table of texts; each is looked at several times to tell what it holds."""
-Line = tuple[list[str], int]
+TextLine = tuple[list[str], int]
 """The fields of a row, and the line of the file it starts on."""
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class TextSource:
     """The text of a file, without the `skipped` lines before its first row."""
 
     text: str
     path: Path
     skipped: int = 0
 
-    def lines(self, delimiter: str, quoting: Any = csv.QUOTE_MINIMAL) -> list[Line]:
+    def lines(self, delimiter: str, quoting: Any = csv.QUOTE_MINIMAL) -> list[TextLine]:
         """Every row that is not blank. Raises: TaskError for quotes that do not pair."""
         reader = csv.reader(io.StringIO(self.text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
         return list(numbered(reader, self.path, 1 + self.skipped))
 
 
-def read_delimited(text: str, path: Path, ending: str, header: bool = True) -> tuple[list[Row], list[str]]:
+def read_delimited(text: str, path: Path, ending: str, header: bool = True) -> tuple[list[TableRow], list[str]]:
     """The rows of a csv or tsv text, with notes on what was recognised.
 
     The delimiter is the one of the file's ending, or what a first line `sep=;` (as spreadsheets write it) says, or
@@ -65,16 +65,16 @@ def read_delimited(text: str, path: Path, ending: str, header: bool = True) -> t
     return [(named(names, values, f"{path}:{line}", delimiter), line) for values, line in rows], notes
 
 
-def told_delimiter(text: str, path: Path) -> tuple[Source, str | None]:
+def told_delimiter(text: str, path: Path) -> tuple[TextSource, str | None]:
     """The text without its first line `sep=;`, and the delimiter that this names."""
     first, end, rest = text.partition("\n")
     first = first.rstrip("\r").strip('"')
     if end and first.lower().startswith("sep=") and len(first) == len("sep=") + 1:
-        return Source(rest, path, 1), first[-1]
-    return Source(text, path), None
+        return TextSource(rest, path, 1), first[-1]
+    return TextSource(text, path), None
 
 
-def dialect(source: Source, told: str | None, own: str) -> tuple[str, list[Line], list[str]]:
+def dialect(source: TextSource, told: str | None, own: str) -> tuple[str, list[TextLine], list[str]]:
     """The delimiter, the rows that it gives, and notes on what was recognised.
 
     Raises: TaskError where quotes do not pair.
@@ -103,7 +103,7 @@ def dialect(source: Source, told: str | None, own: str) -> tuple[str, list[Line]
     return own, lines, []
 
 
-def tried(source: Source, delimiter: str) -> tuple[list[Line], TaskError | None]:
+def tried(source: TextSource, delimiter: str) -> tuple[list[TextLine], TaskError | None]:
     """The rows by a delimiter, or why it gives none."""
     try:
         return source.lines(delimiter), None
@@ -111,12 +111,12 @@ def tried(source: Source, delimiter: str) -> tuple[list[Line], TaskError | None]
         return [], problem
 
 
-def even(lines: list[Line]) -> bool:
+def even(lines: list[TextLine]) -> bool:
     """Whether all rows have as many fields."""
     return len({len(values) for values, _ in lines}) == 1
 
 
-def rectangular(lines: list[Line]) -> bool:
+def rectangular(lines: list[TextLine]) -> bool:
     """Whether all rows have as many fields, two or more."""
     return even(lines) and len(lines[0][0]) > 1
 
@@ -126,7 +126,7 @@ def word(delimiter: str) -> str:
     return DELIMITERS.get(delimiter, quoted(delimiter))
 
 
-def joined_rows(source: Source, rows: list[Line], width: int, delimiter: str) -> Iterator[str]:
+def joined_rows(source: TextSource, rows: list[TextLine], width: int, delimiter: str) -> Iterator[str]:
     """A note where quotes may have joined rows: without quoting, too, every line has as many fields."""
     joined = [line for values, line in rows if any("\n" in value or "\r" in value for value in values)]
     if joined and all(len(values) == width for values, _ in source.lines(delimiter, csv.QUOTE_NONE)):
@@ -134,7 +134,7 @@ def joined_rows(source: Source, rows: list[Line], width: int, delimiter: str) ->
         yield f"{source.path.name}: {count}; if quotes are plain characters there, double them"
 
 
-def numbered(reader: Any, path: Path, first: int) -> Iterator[Line]:
+def numbered(reader: Any, path: Path, first: int) -> Iterator[TextLine]:
     """The rows of a csv reader that are not blank, each with the line it starts on, counted from `first`."""
     start = first
     try:
@@ -148,7 +148,7 @@ def numbered(reader: Any, path: Path, first: int) -> Iterator[Line]:
         raise TaskError(f"broken row ({error}; separated by {by})", where=f"{path}:{start}", do=do) from None
 
 
-def made_names(lines: list[Line]) -> list[str]:
+def made_names(lines: list[TextLine]) -> list[str]:
     """The columns' names of a file without a header."""
     width = len(lines[0][0])
     return ["text"] if width == 1 else [f"column_{n}" for n in range(1, width + 1)]

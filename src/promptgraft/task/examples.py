@@ -8,7 +8,7 @@ from typing import Any
 
 from promptgraft.errors import TaskError, listed_quoted, quoted
 from promptgraft.task.infer import missing, no_column
-from promptgraft.task.table import Row
+from promptgraft.task.table import TableRow
 from promptgraft.task.task import Answers, Example, Kind
 from promptgraft.untrusted import read_json
 
@@ -17,7 +17,7 @@ LARGEST = 1e18
 
 
 def make_examples(
-    kind: Kind, columns: Mapping[str, str], rows: Sequence[Row], where: str, labelled: bool
+    kind: Kind, columns: Mapping[str, str], rows: Sequence[TableRow], where: str, labelled: bool
 ) -> tuple[Example, ...]:
     """An Example a row, in the rows' order.
 

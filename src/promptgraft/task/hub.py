@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from promptgraft.errors import MissingExtraError, TaskError
-from promptgraft.task.table import Row
+from promptgraft.task.table import TableRow
 
 PREFIX = "hub:"
 SPLIT_NAMES = {
@@ -15,7 +15,7 @@ SPLIT_NAMES = {
 }
 
 
-def read_hub(address: str) -> dict[str, list[Row]]:
+def read_hub(address: str) -> dict[str, list[TableRow]]:
     """The labelled splits of `hub:NAME[/config]` by split name; class numbers become class names.
 
     Raises: MissingExtraError without `datasets`; TaskError where it cannot be had (unknown, no network).
@@ -55,7 +55,7 @@ def fetch(datasets: Any, name: str) -> Any:
             raise unknown_owner from None
 
 
-def hub_rows(data: Any) -> list[Row]:
+def hub_rows(data: Any) -> list[TableRow]:
     """Rows with class names for class numbers; a hidden label (-1) becomes None."""
     import datasets
 

@@ -13,7 +13,7 @@ from typing import Any
 from promptgraft.errors import TaskError, listed, listed_quoted, quoted, shortened
 from promptgraft.task.multilabel import NO_KIND, many_hot
 from promptgraft.task.names import ANSWERS, CHOICES, CLASSES, CONTEXTS, IDS, LABELS, PAIRS, TAGS, TEXTS, WORDS
-from promptgraft.task.table import Columns, Row
+from promptgraft.task.table import Columns, TableRow
 from promptgraft.task.task import Kind
 
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
@@ -48,7 +48,7 @@ def no_column(name: str, columns: Iterable[str], where: str) -> TaskError:
     return TaskError(f"no column {quoted(name)}", where=where, do=do)
 
 
-def infer_columns(given: Columns, kind: Kind | None, rows: Sequence[Row], where: str) -> tuple[Columns, list[str]]:
+def infer_columns(given: Columns, kind: Kind | None, rows: Sequence[TableRow], where: str) -> tuple[Columns, list[str]]:
     """The roles of a file's columns, as given or by their usual names and their values; with a note a guess.
 
     Raises: TaskError where a given column is not in the first row, or a needed one cannot be told.
@@ -79,7 +79,7 @@ def refuse_two_roles(columns: Columns, where: str) -> None:
         roles[name] = role
 
 
-def infer_text_columns(kind: Kind, rows: Sequence[Row], where: str, given: Columns) -> Columns:
+def infer_text_columns(kind: Kind, rows: Sequence[TableRow], where: str, given: Columns) -> Columns:
     """The roles of a file to predict, as given or by their usual names; labels in it are not looked for.
 
     Raises: TaskError where a given column is not in the first row, or a needed one cannot be told.
@@ -92,7 +92,7 @@ def infer_text_columns(kind: Kind, rows: Sequence[Row], where: str, given: Colum
     return replace(found, label=None)
 
 
-def structure(given: Columns, rows: Sequence[Row]) -> Kind:
+def structure(given: Columns, rows: Sequence[TableRow]) -> Kind:
     """The kind by the names and types of the columns; "classification" and "pair" also stand for regression."""
     first = rows[0][0]
     words = given.text or pick(WORDS, first)
@@ -112,7 +112,7 @@ def nested(value: Any) -> bool:
     return isinstance(value, list | dict) or (isinstance(value, str) and value.lstrip()[:1] in ("[", "{"))
 
 
-def infer_kind(columns: Columns, rows: Sequence[Row], declared: bool) -> tuple[Kind, str]:
+def infer_kind(columns: Columns, rows: Sequence[TableRow], declared: bool) -> tuple[Kind, str]:
     """The kind with the reason for it. Numbers are a regression unless they are whole ones that stand for classes.
 
     Args:
@@ -159,14 +159,14 @@ def as_float(value: Any) -> float:
         return math.inf
 
 
-def find_single(given: Columns, rows: Sequence[Row], where: str) -> Columns:
+def find_single(given: Columns, rows: Sequence[TableRow], where: str) -> Columns:
     """Text and label of a classification or regression of one text (or of two, where a second is given)."""
     label = given.label or find_label(rows, taken=(given.text, given.pair), where=where)
     text = given.text or find_text(rows, taken=(label, given.pair), where=where)
     return Columns(text=text, pair=given.pair, label=label)
 
 
-def find_pair(given: Columns, rows: Sequence[Row], where: str) -> Columns:
+def find_pair(given: Columns, rows: Sequence[TableRow], where: str) -> Columns:
     """Both texts and the label of a pair task."""
     first = rows[0][0]
     known = next(((a, b) for a, b in PAIRS if a in first and b in first), (None, None))
@@ -178,12 +178,12 @@ def find_pair(given: Columns, rows: Sequence[Row], where: str) -> Columns:
     return Columns(text=text, pair=pair, label=label or find_label(rows, taken=(text, pair), where=where))
 
 
-def find_regression(given: Columns, rows: Sequence[Row], where: str) -> Columns:
+def find_regression(given: Columns, rows: Sequence[TableRow], where: str) -> Columns:
     """One text or two, and a number."""
     return (find_pair if structure(given, rows) == "pair" else find_single)(given, rows, where)
 
 
-def find_choice(given: Columns, rows: Sequence[Row], where: str) -> Columns:
+def find_choice(given: Columns, rows: Sequence[TableRow], where: str) -> Columns:
     """Text, options and the right one; a column `question` beside the text is taken as its second part."""
     first = rows[0][0]
     choices = given.choices or needed(CHOICES, first, "the options (a list)", where)
@@ -193,14 +193,14 @@ def find_choice(given: Columns, rows: Sequence[Row], where: str) -> Columns:
     return Columns(text=text, question=question, choices=choices, label=label)
 
 
-def find_tagging(given: Columns, rows: Sequence[Row], where: str) -> Columns:
+def find_tagging(given: Columns, rows: Sequence[TableRow], where: str) -> Columns:
     """Words and their tags."""
     first = rows[0][0]
     text = given.text or needed(WORDS, first, "the words", where)
     return Columns(text=text, label=given.label or needed(TAGS, first, "the tags", where))
 
 
-def find_span(given: Columns, rows: Sequence[Row], where: str) -> Columns:
+def find_span(given: Columns, rows: Sequence[TableRow], where: str) -> Columns:
     """Question, context and answers."""
     first = rows[0][0]
     pair = given.pair or needed(CONTEXTS, first, "the context", where)
@@ -208,7 +208,7 @@ def find_span(given: Columns, rows: Sequence[Row], where: str) -> Columns:
     return Columns(text=text, pair=pair, label=given.label or needed(ANSWERS, first, "the answers", where))
 
 
-FINDERS: dict[Kind, Callable[[Columns, Sequence[Row], str], Columns]] = {
+FINDERS: dict[Kind, Callable[[Columns, Sequence[TableRow], str], Columns]] = {
     "classification": find_single,
     "pair": find_pair,
     "regression": find_regression,
@@ -239,7 +239,7 @@ def undecided(what: str, why: str, row: dict[str, Any], where: str) -> TaskError
     return TaskError(f"cannot tell which column holds {what} ({why}; its columns: {columns})", where=where, do=do)
 
 
-def find_label(rows: Sequence[Row], taken: Sequence[str | None], where: str) -> str:
+def find_label(rows: Sequence[TableRow], taken: Sequence[str | None], where: str) -> str:
     """The label's column: by its usual name, else the only one of two that holds numbers, else the one whose values
     come back most."""
     first = {name: value for name, value in rows[0][0].items() if name not in taken}
@@ -262,12 +262,12 @@ def find_label(rows: Sequence[Row], taken: Sequence[str | None], where: str) -> 
     return repeated[0][1]
 
 
-def distinct(rows: Sequence[Row], column: str) -> int:
+def distinct(rows: Sequence[TableRow], column: str) -> int:
     """How many different values a column has."""
     return len({str(row.get(column)) for row, _ in rows})
 
 
-def find_text(rows: Sequence[Row], taken: Sequence[str | None], where: str) -> str:
+def find_text(rows: Sequence[TableRow], taken: Sequence[str | None], where: str) -> str:
     """The text's column: by its usual name (unless it holds 0 and 1), else the one with the longest values."""
     first = {name: value for name, value in rows[0][0].items() if name not in taken}
     flags = set(many_hot(rows, taken))

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from promptgraft.errors import TaskError
-from promptgraft.task.table import Row
+from promptgraft.task.table import TableRow
 from promptgraft.untrusted import read_json
 
 LIST_EXPECTED = 'write a list of objects, or {"data": [...]}'
 
 
-def read_jsonl_rows(text: str, path: Path) -> tuple[list[Row], list[str]]:
+def read_jsonl_rows(text: str, path: Path) -> tuple[list[TableRow], list[str]]:
     """One JSON object a line (blank lines are passed over), or, with a note, the one list that the file holds."""
     if text.lstrip()[:1] == "[" and (rows := one_list(text, path)) is not None:
         return rows, [f"{path.name}: one JSON list, not one object a line"]
@@ -24,7 +24,7 @@ def read_jsonl_rows(text: str, path: Path) -> tuple[list[Row], list[str]]:
     return cleaned(rows, text, path)
 
 
-def read_json_rows(text: str, path: Path) -> tuple[list[Row], list[str]]:
+def read_json_rows(text: str, path: Path) -> tuple[list[TableRow], list[str]]:
     """A list of objects, an object whose "data" is such a list, or, with a note, one object a line."""
     try:
         rows = list(json_rows(text, path))
@@ -40,7 +40,7 @@ def read_json_rows(text: str, path: Path) -> tuple[list[Row], list[str]]:
     return cleaned(rows, text, path)
 
 
-def one_list(text: str, path: Path) -> list[Row] | None:
+def one_list(text: str, path: Path) -> list[TableRow] | None:
     """The rows of a text that is one JSON list of objects, None where it is none."""
     try:
         return list(json_rows(text, path))
@@ -68,7 +68,7 @@ def checked_object(row: Any, where: str) -> dict[str, Any]:
     return row
 
 
-def cleaned(rows: list[Row], text: str, path: Path) -> tuple[list[Row], list[str]]:
+def cleaned(rows: list[TableRow], text: str, path: Path) -> tuple[list[TableRow], list[str]]:
     """The rows free of half surrogate pairs, which no tokenizer takes, with a note on those that had some."""
     if "\\ud" not in text and "\\uD" not in text:
         return rows, []
@@ -80,7 +80,7 @@ def cleaned(rows: list[Row], text: str, path: Path) -> tuple[list[Row], list[str
     return clean, [f"{path.name}: half a surrogate pair was read as '?' in {count}"]
 
 
-def json_rows(text: str, path: Path) -> Iterator[Row]:
+def json_rows(text: str, path: Path) -> Iterator[TableRow]:
     """The list's objects with their lines; reading the whole, which is done first, would give no lines."""
     read_json(text, path, TaskError)
     decoder = json.JSONDecoder()

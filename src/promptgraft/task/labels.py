@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from promptgraft.errors import TaskError, listed, quoted, shortened
 from promptgraft.task.infer import NUMBER
-from promptgraft.task.table import Row
+from promptgraft.task.table import TableRow
 from promptgraft.task.task import Example, Kind
 
 OUTSIDE = "O"
 Splits = Mapping[str, Sequence[Example]]
-Lines = Mapping[str, tuple[str, Sequence[Row]]]
+Lines = Mapping[str, tuple[str, Sequence[TableRow]]]
 """Split -> its file and the rows its examples were made of, to say where a label stands."""
 
 

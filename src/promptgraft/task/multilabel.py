@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from promptgraft.errors import listed_quoted
 from promptgraft.task.names import IDS
-from promptgraft.task.table import Columns, Row, Table
+from promptgraft.task.table import Columns, Table, TableRow
 from promptgraft.task.task import Kind
 
 JOINTS = ("|", ";", ",", "#", "+", "/", "&")
@@ -39,7 +39,7 @@ def is_joined(label: str, labels: Collection[str]) -> bool:
     return False
 
 
-def many_hot(rows: Sequence[Row], taken: Collection[str | None]) -> list[str]:
+def many_hot(rows: Sequence[TableRow], taken: Collection[str | None]) -> list[str]:
     """The columns that hold nothing but 0 and 1 (or true and false)."""
     names = [name for name in rows[0][0] if name not in taken and name.strip().lower() not in IDS]
     return [name for name in names if all(str(row.get(name)).strip() in FLAGS for row, _ in rows)]

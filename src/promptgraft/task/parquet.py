@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from promptgraft.errors import TaskError, quoted
-from promptgraft.task.table import Row
+from promptgraft.task.table import TableRow
 from promptgraft.untrusted import read_json
 
 
-def read_parquet_rows(raw: bytes, path: Path) -> tuple[list[Row], dict[str, Any]]:
+def read_parquet_rows(raw: bytes, path: Path) -> tuple[list[TableRow], dict[str, Any]]:
     """The rows, and the features that Hugging Face's libraries write into the file (empty where there are none)."""
     import pyarrow
     import pyarrow.parquet

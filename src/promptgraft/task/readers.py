@@ -14,7 +14,7 @@ from promptgraft.task.formats.all import FORMATS
 from promptgraft.task.formats.contract import Content, Format, Reading
 from promptgraft.task.jsonrows import read_json_rows, read_jsonl_rows
 from promptgraft.task.parquet import read_parquet_rows
-from promptgraft.task.table import Columns, Row, Table
+from promptgraft.task.table import Columns, Table, TableRow
 from promptgraft.task.task import Kind
 
 ENDINGS = ("jsonl", "json", "csv", "tsv", "parquet")
@@ -77,7 +77,7 @@ def read_lines(path: Path, kind: Kind) -> Table:
     """A .txt file to predict: of a known format of this kind, else one text a line; blank lines are passed over."""
     text, notes = decode(read_bytes(path), path)
     table = as_format(Content(path, text=text), notes, kind, ())
-    rows: list[Row] = [({"text": line}, n) for n, line in enumerate(text_lines(text), 1) if line.strip()]
+    rows: list[TableRow] = [({"text": line}, n) for n, line in enumerate(text_lines(text), 1) if line.strip()]
     return table or Table(str(path), rows, tuple(notes), columns=Columns(text="text"))
 
 
@@ -97,7 +97,7 @@ def text_of(raw: bytes, path: Path, ending: str) -> tuple[str, list[str]]:
         raise unknown_format(path, ending) from None
 
 
-def read_rows(text: str, path: Path, ending: str, header: bool) -> tuple[list[Row], list[str]]:
+def read_rows(text: str, path: Path, ending: str, header: bool) -> tuple[list[TableRow], list[str]]:
     """The rows of a text by its file's ending, and notes on them."""
     if ending == "jsonl":
         return read_jsonl_rows(text, path)

@@ -8,7 +8,7 @@ from typing import Any
 
 from promptgraft.task.task import Kind
 
-Row = tuple[dict[str, Any], int]
+TableRow = tuple[dict[str, Any], int]
 """A row's values by column, and the line of the file it starts on (parquet: the row's number from 1)."""
 
 
@@ -51,7 +51,7 @@ class Table:
     """
 
     where: str
-    rows: Sequence[Row]
+    rows: Sequence[TableRow]
     notes: tuple[str, ...] = ()
     kind: Kind | None = None
     columns: Columns = field(default_factory=Columns)

@@ -15,7 +15,7 @@ from promptgraft.untrusted import read_toml
 FILE_NAME = "task.toml"
 
 
-class Origin(BaseModel):
+class DataOrigin(BaseModel):
     """[source]: where the data came from. Further keys are kept unread."""
 
     model_config = ConfigDict(extra="allow")
@@ -54,7 +54,7 @@ class TaskFile(BaseModel):
     source_column: str | None = None
     target_column: str | None = None
     labels: dict[str, str] = {}
-    source: Origin = Origin()
+    source: DataOrigin = DataOrigin()
     rows: dict[str, int] = {}
 
     @property

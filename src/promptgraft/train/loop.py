@@ -26,7 +26,7 @@ from promptgraft.train.optimiser import plan, schedule, update
 from promptgraft.train.predict import Question, answer
 from promptgraft.train.run import Failed, Run, Trained, Tuned
 from promptgraft.train.state import State, begin, copy_of, dump, is_whole, restore
-from promptgraft.train.terms import Figures, Step
+from promptgraft.train.terms import Step, TermFigures
 from promptgraft.train.together import Scored, score_together
 
 # Tokens of one forward and backward on a processor. Runs do not share gradients, so cutting a step between runs is
@@ -47,10 +47,10 @@ class GroupLoss:
 
     states: Sequence[State]
     total: Float[Tensor, "K"]
-    figures: Figures
+    figures: TermFigures
 
 
-Progress = Callable[[int, int, float], None]
+LoopProgress = Callable[[int, int, float], None]
 """Called with steps behind (all of a run that has stopped early), steps in all, last mean loss."""
 
 
@@ -59,7 +59,7 @@ def train(
     runs: Sequence[Run],
     *,
     checkpoints: Checkpoints | None = None,
-    progress: Progress | None = None,
+    progress: LoopProgress | None = None,
 ) -> list[Trained | Failed]:
     """Train runs that can share a batch (`Run.pack` agrees), each as if it were alone.
 

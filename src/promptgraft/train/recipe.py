@@ -6,7 +6,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from promptgraft.model.backbone import Arithmetic, Backbone, Encoding, Pooling
+from promptgraft.model.backbone import Arithmetic, Backbone, Encoding
+from promptgraft.model.resolved import Pooling
 from promptgraft.prompt.prompt import Depth, Placement
 from promptgraft.task.task import Kind
 

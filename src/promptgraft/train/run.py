@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from promptgraft.errors import RunError
-from promptgraft.model.backbone import Encoding, Pooling, Read
+from promptgraft.model.backbone import Encoding, Read
+from promptgraft.model.resolved import Pooling
 from promptgraft.prompt.prompt import Placement, Prompt
 from promptgraft.prompt.reparam import Parameterisation
 from promptgraft.readout.readout import Readout

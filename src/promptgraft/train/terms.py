@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-Figures = dict[str, Float[Tensor, "K"]]
+TermFigures = dict[str, Float[Tensor, "K"]]
 """What goes into the history, by name, a value a run."""
 
 
@@ -47,7 +47,7 @@ class Term(Protocol):
     def kind(self) -> Hashable: ...
 
     @classmethod
-    def together(cls, terms: Sequence[Self], step: Step) -> tuple[Float[Tensor, "K"], Figures]:
+    def together(cls, terms: Sequence[Self], step: Step) -> tuple[Float[Tensor, "K"], TermFigures]:
         """The weighted losses to add, one a run, and figures for the histories, detached."""
         ...
 
@@ -123,7 +123,7 @@ class Match:
         return type(self), self.teacher.kind
 
     @classmethod
-    def together(cls, terms: Sequence[Self], step: Step) -> tuple[Tensor, Figures]:
+    def together(cls, terms: Sequence[Self], step: Step) -> tuple[Tensor, TermFigures]:
         teacher = taught(terms, step)
         both = known(teacher, step.scores)
         error = (teacher.where(both, 0) - step.scores.where(both, 0)).square().flatten(1).sum(1)
@@ -149,7 +149,7 @@ class Distill:
         return type(self), self.temperature, self.teacher.kind
 
     @classmethod
-    def together(cls, terms: Sequence[Self], step: Step) -> tuple[Tensor, Figures]:
+    def together(cls, terms: Sequence[Self], step: Step) -> tuple[Tensor, TermFigures]:
         weight = step.loss.new_tensor([term.weight for term in terms])
         loss = weight * divergence(taught(terms, step), step.scores, terms[0].temperature).mean(1)
         return loss, {"distill": loss.detach(), "ratio": gradient_ratio(loss, step)}
@@ -173,7 +173,7 @@ class Gated:
         return type(self), self.temperature, self.teacher.kind
 
     @classmethod
-    def together(cls, terms: Sequence[Self], step: Step) -> tuple[Tensor, Figures]:
+    def together(cls, terms: Sequence[Self], step: Step) -> tuple[Tensor, TermFigures]:
         teacher = taught(terms, step)
         gate = trust(teacher, step.gold)
         term = (gate * divergence(teacher, step.scores, terms[0].temperature)).mean(1)

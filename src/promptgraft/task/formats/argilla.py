@@ -11,7 +11,7 @@ from promptgraft.task.formats.contract import Content, Count, Format, Reading, r
 from promptgraft.task.formats.votes import majority, single
 from promptgraft.task.formats.words import tagged_words
 from promptgraft.task.names import TEXTS
-from promptgraft.task.table import Columns, Row
+from promptgraft.task.table import Columns, TableRow
 
 RESPONSES, STATUS = ".responses", ".responses.status"
 SUBMITTED = ("submitted", None)
@@ -95,7 +95,7 @@ def record(
     yield {"fields": fields, "answers": answers}
 
 
-def settled(records: Sequence[Row], count: Count) -> Reading:
+def settled(records: Sequence[TableRow], count: Count) -> Reading:
     """The rows, with the question that was answered most as their label."""
     asked = Counter(question for row, _ in records for question in row["answers"]).most_common()
     if not asked:
@@ -103,7 +103,7 @@ def settled(records: Sequence[Row], count: Count) -> Reading:
     label = asked[0][0]
     marked = any(is_marks(value) for row, _ in records for value in row["answers"].get(label, ()))
     notes = [f"the label is {quoted(label)}; also asked: {quoted(name)}" for name, _ in asked[1:2]]
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     for row, line in records:
         values = [plain(value, marked, count) for value in row["answers"].get(label, ())]
         voted = majority([value for value in values if value is not None], count)

@@ -11,7 +11,7 @@ from promptgraft.errors import TaskError, quoted
 from promptgraft.task.content import decode, text_lines
 from promptgraft.task.formats.contract import Content, Count, Format, Reading
 from promptgraft.task.formats.words import Mark, tagged_words
-from promptgraft.task.table import Columns, Row
+from promptgraft.task.table import Columns, TableRow
 from promptgraft.untrusted import read_bytes
 
 LARGEST = 64 << 20
@@ -33,7 +33,7 @@ def read(content: Content) -> Reading:
     text_file, mark_file = content.path.with_suffix(".txt"), content.path.with_suffix(".ann")
     text = document(text_file)
     marks = sorted(marks_of(document(mark_file), text, mark_file, count))
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     begins = [begin for begin, _, _ in marks]
     for n, (start, end) in enumerate(line_places(text), 1):
         if not text[start:end].strip():

@@ -8,7 +8,7 @@ from promptgraft.errors import TaskError, quoted
 from promptgraft.task.content import text_lines
 from promptgraft.task.formats.contract import Content, Count, Format, Reading
 from promptgraft.task.formats.words import as_bio, scheme
-from promptgraft.task.table import Columns, Row
+from promptgraft.task.table import Columns, TableRow
 
 ENDINGS = (".conll", ".iob", ".iob2", ".bio", ".bioes")
 DOCUMENT = "-DOCSTART-"
@@ -37,7 +37,7 @@ def fields_of(line: str) -> list[str]:
 def read(content: Content) -> Reading:
     """A row a sentence; tags of any scheme become BIO."""
     count = Count()
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     words: list[str] = []
     tags: list[str] = []
     start = 1

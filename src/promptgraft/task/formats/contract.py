@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from promptgraft.errors import TaskError, shortened
-from promptgraft.task.table import Columns, Row
+from promptgraft.task.table import Columns, TableRow
 from promptgraft.task.task import Kind
 
 
@@ -19,7 +19,7 @@ class Content:
 
     path: Path
     text: str | None = None
-    rows: Sequence[Row] = ()
+    rows: Sequence[TableRow] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Reading:
         notes: what was converted or dropped, with numbers.
     """
 
-    rows: Sequence[Row]
+    rows: Sequence[TableRow]
     columns: Columns = field(default_factory=Columns)
     kind: Kind | None = None
     notes: tuple[str, ...] = ()
@@ -78,12 +78,12 @@ def rows_with(content: Content, *columns: str) -> bool:
     return bool(content.rows) and all(all(name in row for name in columns) for row, _ in content.rows)
 
 
-def rows_by(content: Content, convert: Callable[[dict[str, Any]], Iterable[dict[str, Any]]]) -> list[Row]:
+def rows_by(content: Content, convert: Callable[[dict[str, Any]], Iterable[dict[str, Any]]]) -> list[TableRow]:
     """The rows that a conversion makes of every row of a file, each with its line.
 
     Raises: TaskError with file:line for a row that lacks what the others have.
     """
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     for row, line in content.rows:
         try:
             rows.extend((new, line) for new in convert(row))

@@ -7,7 +7,7 @@ import re
 from promptgraft.task.content import text_lines
 from promptgraft.task.formats.contract import Content, Count, Format, Reading
 from promptgraft.task.formats.votes import single
-from promptgraft.task.table import Columns, Row
+from promptgraft.task.table import Columns, TableRow
 
 PREFIX = "__label__"
 LABEL = re.compile(PREFIX + r"(\S*)\s*")
@@ -23,7 +23,7 @@ def recognise(content: Content) -> bool:
 def read(content: Content) -> Reading:
     """A row a line that is not blank."""
     count = Count()
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     for n, line in enumerate(text_lines(content.text or ""), 1):
         if not line.strip():
             continue

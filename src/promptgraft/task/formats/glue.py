@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 
-from promptgraft.task.delimited import Source, long_fields, named
+from promptgraft.task.delimited import TextSource, long_fields, named
 from promptgraft.task.formats.contract import Content, Count, Format, Reading, rows_with
-from promptgraft.task.table import Columns, Row
+from promptgraft.task.table import Columns, TableRow
 from promptgraft.task.task import Kind
 
 SENTENCES = Columns(text="sentence1", pair="sentence2", label="label")
@@ -60,7 +60,7 @@ def is_cola(text: str) -> bool:
 def read(content: Content) -> Reading:
     """A row a line, quotes as they are."""
     with long_fields():
-        lines = Source(content.text or "", content.path).lines("\t", csv.QUOTE_NONE)
+        lines = TextSource(content.text or "", content.path).lines("\t", csv.QUOTE_NONE)
     header = lines[0][0]
     roles = roles_of(header)
     if roles is None:
@@ -71,7 +71,7 @@ def read(content: Content) -> Reading:
     return with_gold(rows, roles)
 
 
-def with_gold(rows: list[Row], roles: Columns) -> Reading:
+def with_gold(rows: list[TableRow], roles: Columns) -> Reading:
     """The rows, without those whose annotators found no gold label."""
     count = Count()
     kept = [(row, line) for row, line in rows if row.get(roles.label or "") != NO_GOLD]

@@ -11,7 +11,7 @@ from promptgraft.task.formats.contract import Content, Count, Format, Reading, r
 from promptgraft.task.formats.votes import majority, single
 from promptgraft.task.formats.words import Mark, tagged_words
 from promptgraft.task.names import TEXTS
-from promptgraft.task.table import Columns, Row
+from promptgraft.task.table import Columns, TableRow
 from promptgraft.untrusted import read_json
 
 ANNOTATIONS = ("annotations", "completions")
@@ -80,7 +80,7 @@ def voted(answers: Sequence[Any], count: Count) -> Any:
     return majority([answer for answer in answers if answer is not None], count)
 
 
-def settled(rows: Sequence[Row], wanted: Sequence[str], marked: str | None, count: Count) -> Reading:
+def settled(rows: Sequence[TableRow], wanted: Sequence[str], marked: str | None, count: Count) -> Reading:
     """The rows with the first question as their label; marks as words with tags."""
     if marked is None:
         others = [f"the label is {quoted(wanted[0])}; also asked: {quoted(name)}" for name in wanted[1:2]]
@@ -117,11 +117,11 @@ def read_flat(content: Content) -> Reading:
     answers = [name for name in names if any(is_answer(row.get(name)) for row, _ in plain)]
     marked = next((name for name in answers if any(isinstance(row.get(name), list) for row, _ in plain)), None)
     wanted = answers or between(list(plain[0][0])) or choose(names, plain)
-    groups: dict[str, list[Row]] = {}
+    groups: dict[str, list[TableRow]] = {}
     for n, (row, line) in enumerate(plain):
         groups.setdefault(str(row["id"]) if "id" in row else f"row {n}", []).append((row, line))
     count.add("rows of further annotators, joined with the first", len(plain) - len(groups))
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     for group in groups.values():
         first, line = group[0]
         found = {name: [flat_answer(row.get(name), count) for row, _ in group] for name in wanted}
@@ -156,7 +156,7 @@ def between(names: Sequence[str]) -> list[str]:
     return [name for name in names[names.index("id") + 1 : names.index("annotator")] if name not in ABOUT]
 
 
-def choose(names: Sequence[str], rows: Sequence[Row]) -> list[str]:
+def choose(names: Sequence[str], rows: Sequence[TableRow]) -> list[str]:
     """The column with the fewest different values, where nothing else tells the answers."""
     return sorted(names, key=lambda name: len({str(row.get(name)) for row, _ in rows}))[:1]
 

@@ -8,7 +8,7 @@ from typing import Any
 from promptgraft.task.formats.contract import Content, Count, Format, Reading, rows_by, rows_with
 from promptgraft.task.formats.votes import majority, single
 from promptgraft.task.formats.words import tagged_words
-from promptgraft.task.table import Columns, Row
+from promptgraft.task.table import Columns, TableRow
 
 ANSWERS = ("accept", "reject", "ignore")
 QUESTIONS = ("label", "accept", "spans")
@@ -62,13 +62,13 @@ def classed_row(row: dict[str, Any], only: str | None, count: Count) -> dict[str
     return {"text": row["text"], "label": label, "item": row.get("_input_hash")}
 
 
-def joined(rows: Sequence[Row], column: str, count: Count) -> list[Row]:
+def joined(rows: Sequence[TableRow], column: str, count: Count) -> list[TableRow]:
     """The rows with those of one item (of several annotators) as one, labelled by the majority."""
-    groups: dict[Any, list[Row]] = {}
+    groups: dict[Any, list[TableRow]] = {}
     for n, (row, line) in enumerate(rows):
         groups.setdefault((row["item"],) if row["item"] is not None else n, []).append((row, line))
     count.add("rows of further annotators, joined with the first", len(rows) - len(groups))
-    result: list[Row] = []
+    result: list[TableRow] = []
     for group in groups.values():
         first, line = group[0]
         votes = [row[column] for row, _ in group if row[column] is not None]
