@@ -173,3 +173,13 @@ def test_byte_level_words_are_told_apart_by_their_space(tmp_path: Path) -> None:
     pair = tokenizer.examples([Example("a", "b")], "pair", "cross", 16)
     assert pair.ids.tolist() == [0, vocabulary["a"], 2, 2, vocabulary["b"], 2]
     assert pair.types.tolist() == [0] * 6
+
+
+def test_a_word_of_megabytes_is_read_in_bounded_time(splade_tiny: Path) -> None:
+    """It is one unknown token however much of it is read; what was not read counts as cut."""
+    tokenizer = load_tokenizer(splade_tiny)
+    began = time.process_time()
+    tokens = tokenizer.examples([Example(text="a" * 8_000_000), Example(text="a b")], "classification", "cross", 32)
+    assert time.process_time() - began < 20, "eight megabytes took half a minute"
+    assert tokens.cut == 1
+    assert tokens.lengths.tolist() == [3, 4]

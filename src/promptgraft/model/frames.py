@@ -16,11 +16,16 @@ from promptgraft.model.tokens import Tokens
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One text's tokens, with the word each begins (tagging) or the characters it covers (span)."""
+    """One text's tokens, with the word each begins (tagging) or the characters it covers (span).
+
+    Attributes:
+        unread: the text goes on, with nothing read of its rest.
+    """
 
     ids: list[int]
     words: list[int] | None = None
     chars: list[tuple[int, int]] | None = None
+    unread: bool = False
 
     def first(self, count: int) -> Piece:
         """The first `count` tokens."""
@@ -96,11 +101,11 @@ def longest_first(text: Piece, pair: Piece | None, limit: int, frames: Frames) -
     """Cut to `limit` tokens; of two texts the longer one first, then both to half of the room."""
     if pair is None:
         room = limit - frames.one.special
-        return FrameRow(text.first(room), None, len(text.ids) > room)
+        return FrameRow(text.first(room), None, len(text.ids) > room or text.unread)
     room = max(limit - frames.two.special, 0)
     long, short = len(text.ids), len(pair.ids)
     if long + short <= room:
-        return FrameRow(text, pair, False)
+        return FrameRow(text, pair, text.unread or pair.unread)
     half = room // 2
     if min(long, short) <= half:
         kept = (min(long, room - short), short) if long > short else (long, room - long)

@@ -24,6 +24,8 @@ from promptgraft.untrusted import visible
 VOCABULARIES = ("vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "spm.model", "tokenizer.model")
 # A token of ordinary text has 1 to 6 characters; what holds more than this many a token is looked at twice.
 CHARACTERS_A_TOKEN = 8
+# Characters of a text that are read at most: a word of megabytes, which is one unknown token, takes minutes.
+MOST_CHARACTERS = 1_000_000
 # Tokens read beyond those that are kept: the cut through the text can change only the last few.
 MARGIN = 32
 
@@ -102,9 +104,8 @@ class Tokenizer:
         rows = []
         for question, context in zip(questions, contexts, strict=True):
             kept = question.first(room)
-            rows.append(
-                FrameRow(kept, context.first(room - len(kept.ids)), len(question.ids) + len(context.ids) > room)
-            )
+            is_cut = len(question.ids) + len(context.ids) > room or question.unread or context.unread
+            rows.append(FrameRow(kept, context.first(room - len(kept.ids)), is_cut))
         return rows
 
     def _tagged(self, rows: Sequence[tuple[str, ...]], limit: int) -> list[FrameRow]:
@@ -145,15 +146,21 @@ class Tokenizer:
         for at in short:
             done[at] = self._read_on(texts[at], size, limit)
         return [
-            Piece(one.ids, chars=_spans_of(one, text) if spans else None) for one, text in zip(done, texts, strict=True)
+            Piece(
+                encoded.ids,
+                chars=_spans_of(encoded, text) if spans else None,
+                unread=len(text) > MOST_CHARACTERS and len(encoded.ids) < limit + MARGIN,
+            )
+            for encoded, text in zip(done, texts, strict=True)
         ]
 
     def _read_on(self, text: str, size: int, limit: int) -> Encoded:
-        """The same with ever more characters, until there are tokens enough or the text ends."""
+        """The same with ever more characters, until there are tokens enough, the text ends, or enough was read."""
+        end = min(len(text), MOST_CHARACTERS)
         while True:
-            size *= 4
+            size = min(4 * size, end)
             done = self.engine.encode(self._changed(text[:size]), add_special_tokens=False)
-            if size >= len(text) or len(done.ids) >= limit + MARGIN:
+            if size >= end or len(done.ids) >= limit + MARGIN:
                 return done
 
     def _changed(self, text: str) -> str:
