@@ -1,1 +1,1 @@
-"""Files in, examples out."""
+"""Reads data files into tasks: examples with their kind, labels and metric, in splits."""

@@ -33,9 +33,9 @@ def is_chinese(texts: Sequence[str], language: str | None) -> bool:
 
 def english(gold: str, guess: str) -> tuple[float, bool]:
     """F1 over words and equality, after SQuAD's normalisation (Rajpurkar et al. 2016, evaluate-v1.1)."""
-    true, said = squad_words(gold), squad_words(guess)
-    common = (Counter(true) & Counter(said)).total()
-    return f1_of(common, len(true), len(said)), true == said
+    gold_words, guess_words = squad_words(gold), squad_words(guess)
+    common = (Counter(gold_words) & Counter(guess_words)).total()
+    return f1_of(common, len(gold_words), len(guess_words)), gold_words == guess_words
 
 
 def squad_words(text: str) -> list[str]:
@@ -46,9 +46,9 @@ def squad_words(text: str) -> list[str]:
 
 def chinese(gold: str, guess: str) -> tuple[float, bool]:
     """F1 over the longest common run of characters (words where Latin) and equality (Cui et al. 2019, CMRC 2018)."""
-    true, said = cmrc_segments(gold), cmrc_segments(guess)
-    run = SequenceMatcher(None, true, said, autojunk=False).find_longest_match().size
-    return f1_of(run, len(true), len(said)), cmrc_bare(gold) == cmrc_bare(guess)
+    gold_segments, guess_segments = cmrc_segments(gold), cmrc_segments(guess)
+    longest = SequenceMatcher(None, gold_segments, guess_segments, autojunk=False).find_longest_match().size
+    return f1_of(longest, len(gold_segments), len(guess_segments)), cmrc_bare(gold) == cmrc_bare(guess)
 
 
 def cmrc_bare(text: str) -> str:
@@ -61,6 +61,6 @@ def cmrc_segments(text: str) -> list[str]:
     return CMRC_SEGMENT.findall(cmrc_bare(text))
 
 
-def f1_of(common: int, true: int, said: int) -> float:
+def f1_of(common: int, gold: int, guess: int) -> float:
     """Harmonic mean of precision and recall; 0 where nothing is common."""
-    return 2 * common / (true + said) if common else 0.0
+    return 2 * common / (gold + guess) if common else 0.0

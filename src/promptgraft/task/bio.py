@@ -9,7 +9,7 @@ TagSpan = tuple[str, int, int]
 
 
 def spans(tags: Sequence[str]) -> Iterator[TagSpan]:
-    """(type, first token, last token) of every span of BIO (or BIOES) tags.
+    """The spans of a row of BIO (or BIOES) tags, each as (type, first token, last token).
 
     Lenient as conlleval: an I- tag that continues nothing (after O, or of another type) opens a span.
     """

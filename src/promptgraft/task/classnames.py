@@ -1,4 +1,4 @@
-"""Names for the numbers of Hugging Face's ClassLabel: in a parquet file's metadata, or in dataset_info.json beside."""
+"""Finds the names of Hugging Face's class numbers, in a parquet file's metadata or in dataset_info.json beside it."""
 
 from __future__ import annotations
 
@@ -24,19 +24,21 @@ def name_classes(
         features: as `datasets` writes them; empty to look for them beside the file.
     Raises: TaskError for a number that has no name.
     """
-    names = {
-        column: found for column, feature in (features or info_beside(path)).items() if (found := names_of(feature))
+    known = {
+        column: classes for column, feature in (features or info_beside(path)).items() if (classes := names_of(feature))
     }
-    named = {column: found for column, found in names.items() if any(is_numbered(row.get(column)) for row, _ in rows)}
-    if not named:
+    names = {
+        column: classes for column, classes in known.items() if any(is_numbered(row.get(column)) for row, _ in rows)
+    }
+    if not names:
         return list(rows), [], {}
-    new = [
-        ({name: class_name(value, named[name], f"{path}:{line}") if name in named else value
+    renamed = [
+        ({name: class_name(value, names[name], f"{path}:{line}") if name in names else value
           for name, value in row.items()}, line)
         for row, line in rows
     ]  # fmt: skip
     source = path.name if features else INFO
-    return new, [f"{path.name}: names for the numbers of {', '.join(map(repr, named))} from {source}"], named
+    return renamed, [f"{path.name}: names for the numbers of {', '.join(map(repr, names))} from {source}"], names
 
 
 def info_beside(path: Path) -> dict[str, Any]:
@@ -50,7 +52,7 @@ def info_beside(path: Path) -> dict[str, Any]:
 
 
 def names_of(feature: Any) -> list[str] | None:
-    """The class names of a feature, or of what its lists hold."""
+    """The class names of a feature, or of the items of its lists; None where it has none."""
     if isinstance(feature, list) and len(feature) == 1:
         return names_of(feature[0])
     if not isinstance(feature, dict):

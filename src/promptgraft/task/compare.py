@@ -1,4 +1,4 @@
-"""Texts that stand twice: within a task, and in two tasks."""
+"""Finds texts that occur twice: within a task, or in two tasks."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def repeat_notes(splits: Mapping[str, Sequence[Example]]) -> list[str]:
 
 
 def count_rows(count: int) -> str:
-    """ "1 row", "2 rows"."""
+    """A number of rows in words: "1 row", "2 rows"."""
     return f"{count} row" if count == 1 else f"{count} rows"
 
 
 def whole_input(example: Example) -> str:
-    """All an example shows a model, case and white space folded."""
+    """The whole input that an example gives a model, with case and white space folded."""
     parts = (example.text, example.pair or "", *example.choices, " ".join(example.tokens))
     return "\x1f".join(" ".join(part.casefold().split()) for part in parts)
 
@@ -67,7 +67,7 @@ def repeats_within(split: str, inputs: Sequence[str], examples: Sequence[Example
 
 
 def repeats_between(a: str, b: str, in_a: Sequence[str], in_b: Sequence[str]) -> str:
-    """A note on rows of b that a has too; empty where there are none."""
+    """A note on rows of split b that split a has too; empty where there are none."""
     seen = set(in_a)
     shared = sum(text in seen for text in in_b)
     return f"{shared} of {count_rows(len(in_b))} of {b} also in {a}" if shared else ""

@@ -1,4 +1,4 @@
-"""The bytes of a data file, and their text."""
+"""Reads the bytes of a data file and decodes them to text."""
 
 from __future__ import annotations
 
@@ -70,5 +70,5 @@ def decode(raw: bytes, path: Path) -> tuple[str, list[str]]:
 
 
 def text_lines(text: str) -> list[str]:
-    """The lines of a text. They end at \\n, \\r\\n or \\r and nowhere else: U+2028 and its like stand inside texts."""
+    """The lines of a text. A line ends at \\n, \\r\\n or \\r alone: U+2028 and its like may stand inside a text."""
     return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")

@@ -1,4 +1,4 @@
-"""csv and tsv: which character separates the fields, whether the first line names the columns, and the rows."""
+"""Reads csv and tsv: finds the delimiter, whether the first line names the columns, and the rows."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def read_delimited(text: str, path: Path, ending: str, header: bool = True) -> t
     Args:
         header: whether the first line names the columns; else they are `text` or `column_1`, `column_2`, ...
     """
-    source, told = told_delimiter(text, path)
+    source, declared = declared_delimiter(text, path)
     with long_fields():
-        delimiter, lines, notes = dialect(source, told, OWN[ending])
+        delimiter, lines, notes = dialect(source, declared, OWN[ending])
         if not lines:
             return [], notes
-        names, rows = (lines[0][0], lines[1:]) if header else (made_names(lines), lines)
+        names, rows = (lines[0][0], lines[1:]) if header else (default_names(lines), lines)
         refuse_twice(names, f"{path}:{lines[0][1]}")
         if len(names) > MOST_COLUMNS:
             what = f"{len(names):,} columns; at most {MOST_COLUMNS:,} are read"
@@ -65,46 +65,46 @@ def read_delimited(text: str, path: Path, ending: str, header: bool = True) -> t
     return [(named(names, values, f"{path}:{line}", delimiter), line) for values, line in rows], notes
 
 
-def told_delimiter(text: str, path: Path) -> tuple[TextSource, str | None]:
-    """The text without its first line `sep=;`, and the delimiter that this names."""
-    first, end, rest = text.partition("\n")
+def declared_delimiter(text: str, path: Path) -> tuple[TextSource, str | None]:
+    """The text without a first line such as `sep=;`, and the delimiter that this line names, if there is one."""
+    first, line_end, body = text.partition("\n")
     first = first.rstrip("\r").strip('"')
-    if end and first.lower().startswith("sep=") and len(first) == len("sep=") + 1:
-        return TextSource(rest, path, 1), first[-1]
+    if line_end and first.lower().startswith("sep=") and len(first) == len("sep=") + 1:
+        return TextSource(body, path, 1), first[-1]
     return TextSource(text, path), None
 
 
-def dialect(source: TextSource, told: str | None, own: str) -> tuple[str, list[TextLine], list[str]]:
+def dialect(source: TextSource, declared: str | None, usual: str) -> tuple[str, list[TextLine], list[str]]:
     """The delimiter, the rows that it gives, and notes on what was recognised.
 
     Raises: TaskError where quotes do not pair.
     """
-    by = f"{source.path.name}: its fields are separated by "
-    if told is not None:
-        return told, source.lines(told), [] if told == own else [by + word(told)]
-    lines, problem = tried(source, own)
+    prefix = f"{source.path.name}: its fields are separated by "
+    if declared is not None:
+        return declared, source.lines(declared), [] if declared == usual else [prefix + word(declared)]
+    lines, problem = lines_by(source, usual)
     if rectangular(lines):
-        return own, lines, []
+        return usual, lines, []
     first = source.text.lstrip().partition("\n")[0]
-    others = [other for other in DELIMITERS if other != own and other in first]
-    for other in others:
-        found, _ = tried(source, other)
-        if rectangular(found):
-            return other, found, [by + word(other)]
-    if own == "\t" and (problem is not None or not even(lines)):
-        plain = source.lines(own, csv.QUOTE_NONE)
-        if even(plain) and not (others and own not in first):
+    others = [delimiter for delimiter in DELIMITERS if delimiter != usual and delimiter in first]
+    for delimiter in others:
+        rows, _ = lines_by(source, delimiter)
+        if rectangular(rows):
+            return delimiter, rows, [prefix + word(delimiter)]
+    if usual == "\t" and (problem is not None or not even(lines)):
+        plain = source.lines(usual, csv.QUOTE_NONE)
+        if even(plain) and not (others and usual not in first):
             note = f"{source.path.name}: its quotes do not pair, so they were read as plain characters"
-            return own, plain, [note]
-    if problem is not None and others and own not in first:
-        own, (lines, problem) = others[0], tried(source, others[0])
+            return usual, plain, [note]
+    if problem is not None and others and usual not in first:
+        usual, (lines, problem) = others[0], lines_by(source, others[0])
     if problem is not None:
         raise problem
-    return own, lines, []
+    return usual, lines, []
 
 
-def tried(source: TextSource, delimiter: str) -> tuple[list[TextLine], TaskError | None]:
-    """The rows by a delimiter, or why it gives none."""
+def lines_by(source: TextSource, delimiter: str) -> tuple[list[TextLine], TaskError | None]:
+    """The rows that a delimiter gives, or the error where it gives none."""
     try:
         return source.lines(delimiter), None
     except TaskError as problem:
@@ -112,22 +112,22 @@ def tried(source: TextSource, delimiter: str) -> tuple[list[TextLine], TaskError
 
 
 def even(lines: list[TextLine]) -> bool:
-    """Whether all rows have as many fields."""
+    """Whether all rows have the same number of fields."""
     return len({len(values) for values, _ in lines}) == 1
 
 
 def rectangular(lines: list[TextLine]) -> bool:
-    """Whether all rows have as many fields, two or more."""
+    """Whether all rows have the same number of fields, and at least two."""
     return even(lines) and len(lines[0][0]) > 1
 
 
 def word(delimiter: str) -> str:
-    """A delimiter as a line names it."""
+    """A delimiter's name in messages."""
     return DELIMITERS.get(delimiter, quoted(delimiter))
 
 
 def joined_rows(source: TextSource, rows: list[TextLine], width: int, delimiter: str) -> Iterator[str]:
-    """A note where quotes may have joined rows: without quoting, too, every line has as many fields."""
+    """A note where quotes may have joined rows, since every line has the same number of fields without quoting too."""
     joined = [line for values, line in rows if any("\n" in value or "\r" in value for value in values)]
     if joined and all(len(values) == width for values, _ in source.lines(delimiter, csv.QUOTE_NONE)):
         count = f"{count_rows(len(joined))} with line ends in quotes (first: line {joined[0]})"
@@ -144,18 +144,18 @@ def numbered(reader: Any, path: Path, first: int) -> Iterator[TextLine]:
             start = reader.line_num + first
     except csv.Error as error:
         do = 'double the quotes inside a field, and put it in quotes: "a ""b"" c"'
-        by = word(reader.dialect.delimiter)
-        raise TaskError(f"broken row ({error}; separated by {by})", where=f"{path}:{start}", do=do) from None
+        separator = word(reader.dialect.delimiter)
+        raise TaskError(f"broken row ({error}; separated by {separator})", where=f"{path}:{start}", do=do) from None
 
 
-def made_names(lines: list[TextLine]) -> list[str]:
+def default_names(lines: list[TextLine]) -> list[str]:
     """The columns' names of a file without a header."""
     width = len(lines[0][0])
     return ["text"] if width == 1 else [f"column_{n}" for n in range(1, width + 1)]
 
 
 def refuse_twice(names: list[str], where: str) -> None:
-    """Raises where two columns have one name."""
+    """Raises an error where two columns have the same name."""
     counts = Counter(names)
     twice = next((name for name in names if counts[name] > 1), None)
     if twice is not None:
@@ -164,13 +164,15 @@ def refuse_twice(names: list[str], where: str) -> None:
 
 
 def header_note(path: Path, names: list[str]) -> str:
-    """That the first line was taken for the names of the columns, though none of them is a usual one."""
-    shown = listed_quoted(names)
-    return f"{path.name}: its first line was taken for the names of the columns: {shown} (if it is a row: --no-header)"
+    """A note that the first line was taken for the names of the columns, though none of them is a usual one."""
+    columns = listed_quoted(names)
+    return (
+        f"{path.name}: its first line was taken for the names of the columns: {columns} (if it is a row: --no-header)"
+    )
 
 
 def named(header: list[str], values: list[str], where: str, delimiter: str) -> dict[str, Any]:
-    """A row by column names; ragged rows are an error."""
+    """A row as a dictionary by column; a row with more or fewer fields than the header is an error."""
     if len(values) != len(header):
         what = f"the row has {len(values)} fields, the header has {len(header)} (separated by {word(delimiter)})"
         raise TaskError(what, where=where, do="put fields that hold the delimiter or a newline in quotes")
@@ -179,7 +181,7 @@ def named(header: list[str], values: list[str], where: str, delimiter: str) -> d
 
 @contextmanager
 def long_fields() -> Iterator[None]:
-    """Lets csv read fields of any length; its limit is one for the whole process, so it is put back."""
+    """Lets csv read fields of any length. The limit belongs to the whole process, so it is restored afterwards."""
     limit = csv.field_size_limit(sys.maxsize)
     try:
         yield

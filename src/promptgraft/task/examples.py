@@ -1,4 +1,4 @@
-"""Rows to examples: one row of a file checked and turned into an Example, by kind."""
+"""Checks the rows of a file and turns each into an Example of the task's kind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LARGEST = 1e18
 def make_examples(
     kind: Kind, columns: Mapping[str, str], rows: Sequence[TableRow], where: str, labelled: bool
 ) -> tuple[Example, ...]:
-    """An Example a row, in the rows' order.
+    """One Example for each row, in the rows' order.
 
     Args:
         columns: role -> column, as `Task.columns`.
@@ -32,7 +32,7 @@ def make_examples(
 
 
 class Cells:
-    """One row, read by role."""
+    """The cells of one row, read by role (text, pair, label, ...)."""
 
     def __init__(self, row: Mapping[str, Any], columns: Mapping[str, str], where: str, labelled: bool) -> None:
         self.row, self.columns, self.where, self.labelled = row, columns, where, labelled
@@ -100,7 +100,7 @@ def label_name(value: Any) -> str:
 
 
 def classified(cells: Cells) -> Example:
-    """A text, or two, with a class."""
+    """An example of one text, or two, with a class."""
     value = cells.label()
     if isinstance(value, list | dict):
         raise cells.error(f"the label is a {type(value).__name__}, not a name", "give every row one label")
@@ -109,7 +109,7 @@ def classified(cells: Cells) -> Example:
 
 
 def rated(cells: Cells) -> Example:
-    """A text, or two, with a number."""
+    """An example of one text, or two, with a number."""
     value = cells.label()
     pair = cells.text("pair") if "pair" in cells.columns else None
     return Example(text=cells.text("text"), pair=pair, label=None if value is None else number(value, cells))
@@ -131,15 +131,15 @@ def number(value: Any, cells: Cells) -> float:
 
 
 def chosen(cells: Cells) -> Example:
-    """A text with options, one of them right."""
+    """An example of a text with options, one of which is right."""
     choices, value = cells.words("choices"), cells.label()
     label = None if value is None else str(value)
     if len(choices) < 2:
         raise cells.error(f"{len(choices)} choices", "give two or more")
     if label is not None and label not in choices:
-        shown = listed_quoted(choices)
+        options = listed_quoted(choices)
         raise cells.error(
-            f"the label {quoted(label)} is not among the choices ({shown})", "write the right choice's text"
+            f"the label {quoted(label)} is not among the choices ({options})", "write the right choice's text"
         )
     question = cells.text("question") if "question" in cells.columns else ""
     text = "\n".join(part for part in (cells.text("text"), question) if part)
@@ -147,7 +147,7 @@ def chosen(cells: Cells) -> Example:
 
 
 def tagged(cells: Cells) -> Example:
-    """Words with a tag each."""
+    """An example of words, each with a tag."""
     tokens = cells.words("text")
     if cells.label() is None:
         return Example(tokens=tokens)
@@ -160,14 +160,16 @@ def tagged(cells: Cells) -> Example:
 
 
 def spanned(cells: Cells) -> Example:
-    """A question and a context with the answers that stand in it."""
+    """An example of a question and a context, with the answers found in the context."""
     context, value = cells.text("pair"), cells.label()
     label = None if value is None else answers(value, context, cells)
     return Example(text=cells.text("text"), pair=context, label=label)
 
 
 def answers(value: Any, context: str, cells: Cells) -> Answers | None:
-    """{"text": [...], "answer_start": [...]} or a list of {"text", "answer_start"}, checked against the context.
+    """The answers of a cell, checked against the context.
+
+    The cell holds {"text": [...], "answer_start": [...]}, or a list of {"text", "answer_start"}.
 
     None where no answer has a text: the question has no answer here.
     """
@@ -181,12 +183,12 @@ def answers(value: Any, context: str, cells: Cells) -> Answers | None:
     if len(texts) != len(starts):
         what = f"{len(texts)} answers with {len(starts)} starts"
         raise cells.error(what, "give every answer its start")
-    found = [(text, start) for text, start in zip(texts, starts, strict=True) if text]
-    for text, start in found:
+    pairs = [(text, start) for text, start in zip(texts, starts, strict=True) if text]
+    for text, start in pairs:
         if start < 0 or not context.startswith(text, start):
             what = f"answer_start {start} does not point at the answer {quoted(text)}"
             raise cells.error(what, "count the context's characters, not bytes, from 0")
-    return Answers(tuple(text for text, _ in found), tuple(start for _, start in found)) if found else None
+    return Answers(tuple(text for text, _ in pairs), tuple(start for _, start in pairs)) if pairs else None
 
 
 MAKERS: dict[Kind, Callable[[Cells], Example]] = {

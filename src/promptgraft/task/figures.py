@@ -1,4 +1,4 @@
-"""What each metric is, over all rows or over many draws of them at once."""
+"""Computes each metric, over all rows or over many bootstrap draws of them at once."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ Figures = dict[str, Float[Array, "D"]]
 
 
 def all_rows(count: int) -> Draws:
-    """Every row once."""
+    """A single draw that holds every row once."""
     return np.arange(count)[None]
 
 
 def accuracy(task: Task, labels: Sequence[Any], predictions: Sequence[Any], draws: Draws) -> Figures:
-    """Share of right predictions; of right tags over all tokens for tagging."""
+    """Share of correct predictions; for tagging, of correct tags over all tokens."""
     if task.kind == "tagging":
         right, tokens = (np.array(counts) for counts in zip(*map(right_tags, labels, predictions), strict=True))
         return {"accuracy": 100 * right[draws].sum(1) / np.maximum(tokens[draws].sum(1), 1)}
@@ -41,9 +41,9 @@ def accuracy(task: Task, labels: Sequence[Any], predictions: Sequence[Any], draw
     return {"accuracy": 100 * hits[draws].sum(1) / draws.shape[1]}
 
 
-def right_tags(tags: Sequence[str], said: Sequence[str]) -> tuple[int, int]:
-    """How many of a row are right, and how many there are."""
-    return sum(tag == guess for tag, guess in zip(tags, said, strict=True)), len(tags)
+def right_tags(tags: Sequence[str], predicted: Sequence[str]) -> tuple[int, int]:
+    """How many tags of a row are right, and how many tags there are."""
+    return sum(tag == guess for tag, guess in zip(tags, predicted, strict=True)), len(tags)
 
 
 def f1(task: Task, labels: Sequence[str], predictions: Sequence[str], draws: Draws) -> Figures:
@@ -71,9 +71,9 @@ def pearson_spearman(task: Task, labels: Sequence[float], predictions: Sequence[
     """Mean of both correlations (STS-B's measure in GLUE); 0 where either side is constant."""
     from scipy.stats import rankdata
 
-    true, said = (np.array(side, dtype=float)[draws] for side in (labels, predictions))
-    pearson = 100 * correlation(true, said)
-    spearman = 100 * correlation(rankdata(true, axis=1), rankdata(said, axis=1))
+    true_values, predicted = (np.array(side, dtype=float)[draws] for side in (labels, predictions))
+    pearson = 100 * correlation(true_values, predicted)
+    spearman = 100 * correlation(rankdata(true_values, axis=1), rankdata(predicted, axis=1))
     return {"pearson_spearman": (pearson + spearman) / 2, "pearson": pearson, "spearman": spearman}
 
 

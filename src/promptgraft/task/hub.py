@@ -24,13 +24,13 @@ def read_hub(address: str) -> dict[str, list[TableRow]]:
         import datasets
     except ImportError:
         raise MissingExtraError(f"reading {address}", "hub") from None
-    found = download(datasets, address)
-    splits = {split: next((found[n] for n in names if n in found), None) for split, names in SPLIT_NAMES.items()}
+    dataset = download(datasets, address)
+    splits = {split: next((dataset[n] for n in names if n in dataset), None) for split, names in SPLIT_NAMES.items()}
     return {split: hub_rows(data) for split, data in splits.items() if data is not None}
 
 
 def download(datasets: Any, address: str) -> Any:
-    """The data set. Raises: TaskError, one line, for whatever went wrong below."""
+    """Downloads a data set. Raises: TaskError, one line, for whatever goes wrong in the libraries below."""
     try:
         return fetch(datasets, address.removeprefix(PREFIX))
     except Exception as failure:  # every layer below (requests, fsspec, pyarrow, datasets) has errors of its own
@@ -40,7 +40,7 @@ def download(datasets: Any, address: str) -> Any:
 
 
 def fetch(datasets: Any, name: str) -> Any:
-    """NAME, OWNER/NAME, NAME/config or OWNER/NAME/config; two parts are an owner and a name first."""
+    """Fetches NAME, OWNER/NAME, NAME/config or OWNER/NAME/config; two parts are tried as OWNER/NAME first."""
     head, _, config = name.rpartition("/")
     if "/" in head:
         return datasets.load_dataset(head, config)

@@ -1,4 +1,4 @@
-"""What a file does not say about itself: its kind, which columns play which role, its labels and its metric."""
+"""Infers what a file does not say about itself: its kind, which column plays which role, labels and metric."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ DEFAULT_METRIC: dict[Kind, str] = {
 
 
 def missing(value: Any) -> bool:
-    """Whether a label is no label: None, empty, or not a number."""
+    """Whether a label is missing: None, empty, or not a number (NaN)."""
     return value is None or value != value or (isinstance(value, str) and (not value.strip() or value.strip() in NAN))
 
 
@@ -49,7 +49,7 @@ def no_column(name: str, columns: Iterable[str], where: str) -> TaskError:
 
 
 def infer_columns(given: Columns, kind: Kind | None, rows: Sequence[TableRow], where: str) -> tuple[Columns, list[str]]:
-    """The roles of a file's columns, as given or by their usual names and their values; with a note a guess.
+    """The roles of a file's columns: as given, else inferred from names and values, with a note on what was inferred.
 
     Raises: TaskError where a given column is not in the first row, or a needed one cannot be told.
     """
@@ -70,7 +70,7 @@ def infer_columns(given: Columns, kind: Kind | None, rows: Sequence[TableRow], w
 
 
 def refuse_two_roles(columns: Columns, where: str) -> None:
-    """Raises where one column plays two roles, as text and label that are the same."""
+    """Raises an error where one column plays two roles, such as text and label."""
     roles: dict[str, str] = {}
     for role, name in columns.named().items():
         if name in roles:
@@ -88,8 +88,8 @@ def infer_text_columns(kind: Kind, rows: Sequence[TableRow], where: str, given: 
     for name in given.named().values():
         if name not in rows[0][0]:
             raise no_column(name, rows[0][0], where)
-    found = FINDERS[kind](replace(given, label=NO_LABEL), rows, where)
-    return replace(found, label=None)
+    columns = FINDERS[kind](replace(given, label=NO_LABEL), rows, where)
+    return replace(columns, label=None)
 
 
 def structure(given: Columns, rows: Sequence[TableRow]) -> Kind:
@@ -113,7 +113,7 @@ def nested(value: Any) -> bool:
 
 
 def infer_kind(columns: Columns, rows: Sequence[TableRow], declared: bool) -> tuple[Kind, str]:
-    """The kind with the reason for it. Numbers are a regression unless they are whole ones that stand for classes.
+    """The inferred kind, with the reason for it. Numbers mean regression, unless they are whole and stand for classes.
 
     Args:
         declared: whether task.toml has [labels], so that numbers are names.
@@ -133,7 +133,7 @@ def infer_kind(columns: Columns, rows: Sequence[TableRow], declared: bool) -> tu
 
 
 def are_classes(numbers: set[float], rows: int, column: str) -> bool:
-    """Whether numbers stand for classes: they are whole, and come back often, or number classes under a label's name.
+    """Whether numbers stand for classes: they are whole, and either repeat often or count up in a column for labels.
 
     Under a name such as `label` they count classes if they leave few gaps: 0, 1, 2, ... and not 1999, 2499.
     """
@@ -160,31 +160,31 @@ def as_float(value: Any) -> float:
 
 
 def find_single(given: Columns, rows: Sequence[TableRow], where: str) -> Columns:
-    """Text and label of a classification or regression of one text (or of two, where a second is given)."""
+    """The text and label columns of a classification or regression of one text (or two, where a second is given)."""
     label = given.label or find_label(rows, taken=(given.text, given.pair), where=where)
     text = given.text or find_text(rows, taken=(label, given.pair), where=where)
     return Columns(text=text, pair=given.pair, label=label)
 
 
 def find_pair(given: Columns, rows: Sequence[TableRow], where: str) -> Columns:
-    """Both texts and the label of a pair task."""
+    """The columns of both texts and of the label of a pair task."""
     first = rows[0][0]
-    known = next(((a, b) for a, b in PAIRS if a in first and b in first), (None, None))
+    usual = next(((a, b) for a, b in PAIRS if a in first and b in first), (None, None))
     label = given.label or pick(LABELS, first)
-    text = given.text or (known[0] if known[0] != given.pair else known[1])
+    text = given.text or (usual[0] if usual[0] != given.pair else usual[1])
     text = text or find_text(rows, taken=(label, given.pair), where=where)
-    pair = given.pair or (known[1] if known[1] != text else known[0])
+    pair = given.pair or (usual[1] if usual[1] != text else usual[0])
     pair = pair or find_text(rows, taken=(label, text), where=where)
     return Columns(text=text, pair=pair, label=label or find_label(rows, taken=(text, pair), where=where))
 
 
 def find_regression(given: Columns, rows: Sequence[TableRow], where: str) -> Columns:
-    """One text or two, and a number."""
+    """The columns of a regression: one text or two, and a number."""
     return (find_pair if structure(given, rows) == "pair" else find_single)(given, rows, where)
 
 
 def find_choice(given: Columns, rows: Sequence[TableRow], where: str) -> Columns:
-    """Text, options and the right one; a column `question` beside the text is taken as its second part."""
+    """The columns of text, options and right option; a column `question` beside the text becomes its second part."""
     first = rows[0][0]
     choices = given.choices or needed(CHOICES, first, "the options (a list)", where)
     label = given.label or needed((*LABELS, *ANSWERS), first, "the right option", where)
@@ -194,14 +194,14 @@ def find_choice(given: Columns, rows: Sequence[TableRow], where: str) -> Columns
 
 
 def find_tagging(given: Columns, rows: Sequence[TableRow], where: str) -> Columns:
-    """Words and their tags."""
+    """The columns of words and of their tags."""
     first = rows[0][0]
     text = given.text or needed(WORDS, first, "the words", where)
     return Columns(text=text, label=given.label or needed(TAGS, first, "the tags", where))
 
 
 def find_span(given: Columns, rows: Sequence[TableRow], where: str) -> Columns:
-    """Question, context and answers."""
+    """The columns of question, context and answers."""
     first = rows[0][0]
     pair = given.pair or needed(CONTEXTS, first, "the context", where)
     text = given.text or needed(("question", "query"), first, "the question", where)
@@ -233,7 +233,7 @@ def needed(names: Sequence[str], row: dict[str, Any], what: str, where: str) -> 
 
 
 def undecided(what: str, why: str, row: dict[str, Any], where: str) -> TaskError:
-    """The error for a role that no column plainly plays."""
+    """The error for a role that no column plays for certain."""
     columns = listed_quoted(list(row))
     do = "name it with --text-column, --pair-column or --label-column, or in task.toml"
     return TaskError(f"cannot tell which column holds {what} ({why}; its columns: {columns})", where=where, do=do)
@@ -241,15 +241,15 @@ def undecided(what: str, why: str, row: dict[str, Any], where: str) -> TaskError
 
 def find_label(rows: Sequence[TableRow], taken: Sequence[str | None], where: str) -> str:
     """The label's column: by its usual name, else the only one of two that holds numbers, else the one whose values
-    come back most."""
+    repeat most."""
     first = {name: value for name, value in rows[0][0].items() if name not in taken}
-    named = pick(LABELS, first)
-    if named is not None:
-        return named
+    usual = pick(LABELS, first)
+    if usual is not None:
+        return usual
     flags = many_hot(rows, taken)
     if len(flags) > 1:
-        shown = listed_quoted(flags)
-        what = f"{len(flags)} columns hold only 0 and 1 ({shown}); {NO_KIND}"
+        columns = listed_quoted(flags)
+        what = f"{len(flags)} columns hold only 0 and 1 ({columns}); {NO_KIND}"
         raise TaskError(what, where=where, do=f"choose one of them with --label-column {shortened(flags[0])}")
     text = pick(TEXTS, first)
     counts = {n: distinct(rows, n) for n in first if n != text and n.strip().lower() not in IDS}
@@ -271,9 +271,9 @@ def find_text(rows: Sequence[TableRow], taken: Sequence[str | None], where: str)
     """The text's column: by its usual name (unless it holds 0 and 1), else the one with the longest values."""
     first = {name: value for name, value in rows[0][0].items() if name not in taken}
     flags = set(many_hot(rows, taken))
-    named = pick(TEXTS, {name: value for name, value in first.items() if name not in flags})
-    if named is not None:
-        return named
+    usual = pick(TEXTS, {name: value for name, value in first.items() if name not in flags})
+    if usual is not None:
+        return usual
     candidates = [n for n, v in first.items() if isinstance(v, str) and n.strip().lower() not in IDS]
     if not candidates:
         raise undecided("the text", "no other column holds text", rows[0][0], where)

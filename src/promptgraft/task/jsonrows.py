@@ -1,4 +1,4 @@
-"""json and jsonl: rows with their lines."""
+"""Reads json and jsonl into rows, each with its line number."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LIST_EXPECTED = 'write a list of objects, or {"data": [...]}'
 
 
 def read_jsonl_rows(text: str, path: Path) -> tuple[list[TableRow], list[str]]:
-    """One JSON object a line (blank lines are passed over), or, with a note, the one list that the file holds."""
+    """The rows of one JSON object a line (blank lines are skipped), or, with a note, of one list in the whole file."""
     if text.lstrip()[:1] == "[" and (rows := one_list(text, path)) is not None:
         return rows, [f"{path.name}: one JSON list, not one object a line"]
     # not splitlines(): U+2028 and its like may stand inside a JSON string
@@ -25,7 +25,7 @@ def read_jsonl_rows(text: str, path: Path) -> tuple[list[TableRow], list[str]]:
 
 
 def read_json_rows(text: str, path: Path) -> tuple[list[TableRow], list[str]]:
-    """A list of objects, an object whose "data" is such a list, or, with a note, one object a line."""
+    """The rows of a list of objects, of an object whose "data" is a list, or, with a note, of one object a line."""
     try:
         rows = list(json_rows(text, path))
     except TaskError as problem:
@@ -81,7 +81,7 @@ def cleaned(rows: list[TableRow], text: str, path: Path) -> tuple[list[TableRow]
 
 
 def json_rows(text: str, path: Path) -> Iterator[TableRow]:
-    """The list's objects with their lines; reading the whole, which is done first, would give no lines."""
+    """The objects of a JSON list, each with its line, which reading the list at once (done first) does not give."""
     read_json(text, path, TaskError)
     decoder = json.JSONDecoder()
     line, counted = 1, 0
@@ -94,7 +94,7 @@ def json_rows(text: str, path: Path) -> Iterator[TableRow]:
 
 
 def start_of_list(text: str, decoder: json.JSONDecoder, path: Path) -> int:
-    """Where the first row of a JSON file (known to be sound) stands."""
+    """The position of the first row in a JSON file that is known to be valid."""
     at = skip(text, 0, "")
     if text[at] == "[":
         return skip(text, at + 1, "")
@@ -111,7 +111,7 @@ def start_of_list(text: str, decoder: json.JSONDecoder, path: Path) -> int:
 
 
 def skip(text: str, at: int, mark: str) -> int:
-    """The next place that is neither white space nor the mark."""
+    """The next position that is neither white space nor the mark."""
     while text[at : at + 1] and text[at] in " \t\r\n" + mark:
         at += 1
     return at

@@ -1,4 +1,4 @@
-"""The classes of a task, and what can be wrong with them."""
+"""Settles the classes of a task, and refuses labels that cannot be right."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def settle_labels(
 
 
 def first_seen(examples: Sequence[Example]) -> dict[str, int]:
-    """Label -> row number of its first example."""
+    """For each label, the row number of its first example."""
     seen: dict[str, int] = {}
     for n, example in enumerate(examples):
         seen.setdefault(str(example.label), n)
@@ -49,26 +49,26 @@ def first_seen(examples: Sequence[Example]) -> dict[str, int]:
 
 
 def place(lines: Lines, split: str, row: int) -> str:
-    """file:line of a split's row."""
+    """The place of a split's row, as file:line."""
     where, rows = lines[split]
     return f"{where}:{rows[row][1]}"
 
 
 def class_order(name: str) -> tuple[bool, float, str]:
-    """Numbers first and by value, then words."""
+    """A sorting key for class names: numbers first and by value, then words."""
     number = NUMBER.fullmatch(name) is not None
     return not number, float(name) if number else 0.0, name
 
 
 def refuse_one_class(seen: Mapping[str, Mapping[str, int]], lines: Lines) -> None:
-    """Raises where train has a single class."""
+    """Raises an error where train has a single class."""
     if len(seen["train"]) == 1:
         what = f"train has one class only ({quoted(next(iter(seen['train'])))})"
         raise TaskError(what, where=lines["train"][0], do="give examples of two classes or more")
 
 
 def refuse_undeclared(seen: Mapping[str, Mapping[str, int]], lines: Lines, declared: Mapping[str, str]) -> None:
-    """Raises for a label that [labels] of task.toml does not have."""
+    """Raises an error for a label that [labels] of task.toml does not have."""
     for split, label, row in each(seen):
         if label not in declared:
             near = difflib.get_close_matches(label, declared, n=1, cutoff=0.5)
@@ -78,7 +78,7 @@ def refuse_undeclared(seen: Mapping[str, Mapping[str, int]], lines: Lines, decla
 
 
 def refuse_unseen(seen: Mapping[str, Mapping[str, int]], lines: Lines) -> None:
-    """Raises for a label of another split that train never shows."""
+    """Raises an error for a label of another split that does not occur in train."""
     for split, label, row in each(seen):
         if label not in seen["train"]:
             what = f"the label {quoted(label)} of {split} does not occur in train ({listed(sorted(seen['train']))})"
@@ -92,7 +92,7 @@ def each(seen: Mapping[str, Mapping[str, int]]) -> Iterator[tuple[str, str, int]
 
 
 def refuse_mixed(train: Mapping[str, int], lines: Lines) -> None:
-    """Raises where some labels are numbers and some are words: most often a row that slipped."""
+    """Raises an error where some labels are numbers and others words, mostly since a row has shifted columns."""
     numbers = [label for label in train if NUMBER.fullmatch(label)]
     words = [label for label in train if not NUMBER.fullmatch(label)]
     if numbers and words:
@@ -105,18 +105,18 @@ def refuse_mixed(train: Mapping[str, int], lines: Lines) -> None:
 
 
 def absent_from_train(seen: Mapping[str, Mapping[str, int]], declared: Mapping[str, str]) -> list[str]:
-    """A note for declared labels that train never shows."""
+    """A note on declared labels that do not occur in train."""
     absent = [label for label in declared if label not in seen["train"]]
     return [f"declared labels that train lacks: {listed(absent)}"] if absent else []
 
 
 def refuse_unseen_types(splits: Splits, lines: Lines, declared: Mapping[str, str]) -> None:
-    """Raises for a tag of another split whose type (or, without one, the tag) neither train nor [labels] has.
+    """Raises an error for a tag of another split whose type (or the tag, if untyped) neither train nor [labels] has.
 
     Tags that only begin or go on (B-, I-) a type that train knows are no news of what there is to find.
     """
-    shown = {tag_type(tag) for example in splits["train"] for tag in tags_of(example)}
-    known = {OUTSIDE, *shown, *map(tag_type, declared)}
+    in_train = {tag_type(tag) for example in splits["train"] for tag in tags_of(example)}
+    known = {OUTSIDE, *in_train, *map(tag_type, declared)}
     for split, examples in splits.items():
         for row, example in enumerate(examples):
             strange = next((tag for tag in tags_of(example) if tag_type(tag) not in known), None)
@@ -132,7 +132,7 @@ def tags_of(example: Example) -> tuple[str, ...]:
 
 
 def tag_type(tag: str) -> str:
-    """What a tag is of, without how it begins: B-LOC and I-LOC are both LOC."""
+    """The type of a tag without its prefix: B-LOC and I-LOC are both LOC."""
     return tag[2:] if tag[1:2] == "-" else tag
 
 

@@ -1,4 +1,4 @@
-"""The door of the room: a file, a folder or a hub name in, a checked Task out."""
+"""Loads tasks: the room's entry point, from a file, a folder or a hub name to a checked Task."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def load_task(
     header: bool = True,
     seed: int = 13,
 ) -> Task:
-    """A task from a data file, a folder of split files (with task.toml or without), or `hub:NAME[/config]`.
+    """Loads a task from a data file, a folder of split files (with or without task.toml), or `hub:NAME[/config]`.
 
     What is given here wins over task.toml; what neither says is inferred and noted in `Task.notes`. Exports of
     labelling tools and files of benchmarks are recognised (`task/formats`), and said. A single file is split by seed
@@ -74,42 +74,44 @@ def load_task(
     Raises: TaskError, one line with file:line, for whatever cannot be used.
     """
     address = str(path)
-    said = read_said(path)
-    given = given_columns(said, text, pair, label)
-    asked = settle_kind(kind or said.kind, "text2text" if said.source_column else None, address)
-    tables, notes = read_tables(path, header=header, kind=asked, named=given.named().values())
+    file = read_folder_file(path)
+    declared = given_columns(file, text, pair, label)
+    declared_kind = settle_kind(kind or file.kind, "text2text" if file.source_column else None, address)
+    tables, notes = read_tables(path, header=header, kind=declared_kind, named=declared.named().values())
     train = tables["train"]
-    settled = asked or train.kind
-    columns, column_notes = infer_columns(given.over(train.columns), settled, train.rows, train.where)
-    if settled is None:
-        settled, note = infer_kind(columns, train.rows, declared=bool(said.labels))
+    task_kind = declared_kind or train.kind
+    columns, column_notes = infer_columns(declared.over(train.columns), task_kind, train.rows, train.where)
+    if task_kind is None:
+        task_kind, note = infer_kind(columns, train.rows, declared=bool(file.labels))
         column_notes.append(note)
-    kept, dropped = labelled_tables(tables, columns)
+    labelled, dropped = labelled_tables(tables, columns)
     splits = {
         split: make_examples(
-            settled, columns.named() | table.columns.named() | given.named(), table.rows, table.where, True
+            task_kind, columns.named() | table.columns.named() | declared.named(), table.rows, table.where, True
         )
-        for split, table in kept.items()
+        for split, table in labelled.items()
     }
     splits, unanswered = answered(splits)
-    labels, label_notes = settle_labels(settled, splits, {s: (t.where, t.rows) for s, t in kept.items()}, said.labels)
-    chosen, metric_notes = settle_metric(metric or said.metric, settled, list(labels), address)
+    labels, label_notes = settle_labels(
+        task_kind, splits, {s: (t.where, t.rows) for s, t in labelled.items()}, file.labels
+    )
+    task_metric, metric_notes = settle_metric(metric or file.metric, task_kind, list(labels), address)
     splits, split_notes = complete(splits, seed)
-    named, name_notes = settle_name(name or said.name, path)
+    task_name, name_notes = settle_name(name or file.name, path)
     return Task(
-        name=named,
-        kind=settled,
-        metric=chosen,
+        name=task_name,
+        kind=task_kind,
+        metric=task_metric,
         labels=labels,
         splits=splits,
-        positive=settle_positive(positive or said.positive, labels, address),
-        language=said.language,
-        family=said.family,
-        licence=said.source.licence,
-        source=said.source.repo or said.source.url or (address if address.startswith(PREFIX) else None),
-        notes=(*name_notes, *notes, *column_notes, *label_notes, *multilabel_notes(settled, columns, train, labels),
-               *metric_notes, *dropped, *unanswered, *count_notes(said, tables), *split_notes,
-               *empty_notes(settled, kept, columns), *repeat_notes(splits)),
+        positive=settle_positive(positive or file.positive, labels, address),
+        language=file.language,
+        family=file.family,
+        licence=file.source.licence,
+        source=file.source.repo or file.source.url or (address if address.startswith(PREFIX) else None),
+        notes=(*name_notes, *notes, *column_notes, *label_notes, *multilabel_notes(task_kind, columns, train, labels),
+               *metric_notes, *dropped, *unanswered, *count_notes(file, tables), *split_notes,
+               *empty_notes(task_kind, labelled, columns), *repeat_notes(splits)),
         columns=columns.named(),
     )  # fmt: skip
 
@@ -147,8 +149,9 @@ def read_inputs(path: str | Path, task: TaskLike, *, header: bool = True) -> Tab
 
 
 def columns_of(task: TaskLike, table: Table) -> dict[str, str]:
-    """Role -> column of rows to predict: the task's own columns, where these are not there those of the file's format;
-    what neither knows is told by its usual name. A single column is the text whatever its name.
+    """The column of each role in rows to predict: the task's own columns, else those of the file's format.
+
+    What neither knows is found by its usual name. A single column is the text whatever its name.
 
     Raises: TaskError where a column of the task is not there, or a needed one cannot be told.
     """
@@ -165,21 +168,23 @@ def columns_of(task: TaskLike, table: Table) -> dict[str, str]:
     return known
 
 
-def read_said(path: str | Path) -> TaskFile:
-    """What the task.toml of a folder says; nothing where there is none."""
+def read_folder_file(path: str | Path) -> TaskFile:
+    """The task.toml of a folder; an empty one where there is none."""
     file = Path(path) / FILE_NAME
     is_folder = not str(path).startswith(PREFIX) and Path(path).is_dir()
     return read_task_file(file) if is_folder and file.exists() else TaskFile()
 
 
-def given_columns(said: TaskFile, text: str | None, pair: str | None, label: str | None) -> Columns:
+def given_columns(file: TaskFile, text: str | None, pair: str | None, label: str | None) -> Columns:
     """The columns that task.toml or the caller names; the caller wins."""
-    file = said.columns
-    return Columns(text or file.text, pair or file.pair, file.question, file.choices, label or file.label)
+    columns = file.columns
+    return Columns(
+        text or columns.text, pair or columns.pair, columns.question, columns.choices, label or columns.label
+    )
 
 
 def settle_kind(kind: str | None, other: str | None, where: str) -> Kind | None:
-    """The kind, checked; None where it is still to be inferred."""
+    """The kind, if it is a known one; None where it is still to be inferred."""
     kind = kind or other
     if kind == "text2text":
         raise TaskError("kind 'text2text' is not supported yet", where=where, do=f"use one of: {', '.join(KINDS)}")
@@ -203,7 +208,7 @@ def settle_metric(metric: str | None, kind: Kind, labels: Sequence[str], where: 
 
 
 def settle_positive(positive: str | None, labels: Mapping[str, str], where: str) -> str | None:
-    """The positive class, checked to be a class."""
+    """The positive class, if it is one of the classes. Raises: TaskError where it is not."""
     if positive is not None and positive not in labels:
         raise unknown_at("positive class", positive, labels, where)
     return positive
@@ -233,14 +238,16 @@ def labelled_tables(tables: Mapping[str, Table], columns: Columns) -> tuple[dict
 
 def answered(splits: Mapping[str, Sequence[Example]]) -> tuple[dict[str, tuple[Example, ...]], list[str]]:
     """The splits without questions that have no answer in their context, and notes on how many were left out."""
-    kept = {split: tuple(e for e in examples if e.label is not None) for split, examples in splits.items()}
-    left = {split: len(splits[split]) - len(kept[split]) for split in splits}
-    return kept, [f"{split}: {count_rows(count)} without an answer, left out" for split, count in left.items() if count]
+    with_answer = {split: tuple(e for e in examples if e.label is not None) for split, examples in splits.items()}
+    left = {split: len(splits[split]) - len(with_answer[split]) for split in splits}
+    return with_answer, [
+        f"{split}: {count_rows(count)} without an answer, left out" for split, count in left.items() if count
+    ]
 
 
-def count_notes(said: TaskFile, tables: Mapping[str, Table]) -> list[str]:
+def count_notes(file: TaskFile, tables: Mapping[str, Table]) -> list[str]:
     """A note on each split whose rows are not as many as task.toml says."""
-    counts = {split: (len(table.rows), said.rows.get(split)) for split, table in tables.items()}
+    counts = {split: (len(table.rows), file.rows.get(split)) for split, table in tables.items()}
     return [f"{s}: {count_rows(n)}, but task.toml says {m}" for s, (n, m) in counts.items() if m is not None and m != n]
 
 
@@ -271,8 +278,8 @@ def complete(splits: dict[str, tuple[Example, ...]], seed: int) -> tuple[dict[st
         return splits, []
     if "validation" in splits:
         return {"train": splits["train"], "test": splits["validation"]}, ["no test split: validation is used as test"]
-    rest, test = cut(splits["train"], TEST_SHARE, seed)
-    train, validation = cut(rest, VALIDATION_SHARE, seed)
+    remaining, test = cut(splits["train"], TEST_SHARE, seed)
+    train, validation = cut(remaining, VALIDATION_SHARE, seed)
     parts = {"train": train, "validation": validation, "test": test}
     counts = f"{len(train)} train, {len(validation)} validation and {len(test)} test rows"
     notes = [f"one file, split by seed {seed}: {counts}"]

@@ -1,4 +1,4 @@
-"""Metrics: predictions against labels. Every figure is in percent, higher is better."""
+"""Metrics compare predictions with labels. Every figure is in percent, higher is better."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ LOPSIDED = 0.8
 
 
 def lopsided(task: Task) -> tuple[str, ...]:
-    """A note where nearly all rows are of one class and the metric is accuracy, which then says little."""
+    """A note where nearly all rows are of one class and the metric is accuracy, which then tells little."""
     rows = task.test or task.train
     if task.metric != "accuracy" or task.kind not in ("classification", "pair") or not rows:
         return ()

@@ -1,4 +1,4 @@
-"""Signs that rows have several labels, which no kind of task takes yet; they are said."""
+"""Notes on signs that rows have several labels, which no kind of task supports yet."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def multilabel_notes(kind: Kind, columns: Columns, train: Table, labels: Collect
     joined = [label for label in labels if is_joined(label, labels)]
     notes = []
     if joined:
-        shown = listed_quoted(joined)
-        notes.append(f"labels that join others are classes of their own: {shown}; {NO_KIND}")
+        names = listed_quoted(joined)
+        notes.append(f"labels that join others are classes of their own: {names}; {NO_KIND}")
     flags = many_hot(train.rows, taken=(columns.text, columns.pair))
     if columns.label in flags and len(flags) > 1:
         others = listed_quoted([name for name in flags if name != columns.label])
@@ -31,7 +31,7 @@ def multilabel_notes(kind: Kind, columns: Columns, train: Table, labels: Collect
 
 
 def is_joined(label: str, labels: Collection[str]) -> bool:
-    """Whether a label is made of two or more others: `a|b` where a or b is a label as well."""
+    """Whether a label joins two or more others: `a|b` where a or b is a label as well."""
     for joint in JOINTS:
         parts = [part.strip() for part in label.split(joint)]
         if len(parts) > 1 and all(parts) and any(part in labels for part in parts):

@@ -1,4 +1,4 @@
-"""Apache Parquet, by pyarrow."""
+"""Reads Apache Parquet through pyarrow."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def read_parquet_rows(raw: bytes, path: Path) -> tuple[list[TableRow], dict[str,
 
 
 def refuse_twice(names: list[str], path: Path) -> None:
-    """Raises where two columns have one name."""
+    """Raises an error where two columns have the same name."""
     name, count = Counter(names).most_common(1)[0] if names else ("", 0)
     if count > 1:
         raise TaskError(f"column {quoted(name)} stands twice", where=path, do="rename one of them")
 
 
 def hub_features(written: bytes, path: Path) -> dict[str, Any]:
-    """The features among what Hugging Face's libraries wrote; empty where it is not understood."""
+    """The features in the metadata that Hugging Face's libraries wrote; empty where it cannot be read."""
     try:
         content = read_json(written, path, TaskError)
     except TaskError:

@@ -1,4 +1,4 @@
-"""Files to rows: every format the same way, every error with its file and line."""
+"""Reads files of every format into rows; every error names its file and line."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ def read_table(
             return table
         if ending not in ENDINGS:
             raise unknown_format(path, ending)
-        rows, more = read_rows(text, path, ending, header)
-        notes += more
+        rows, more_notes = read_rows(text, path, ending, header)
+        notes += more_notes
     if not rows:
         raise NoRowsError("the file holds no rows", path)
-    rows, more, classes = name_classes(rows, features, path)
-    table = as_format(Content(path, rows=rows), [*notes, *more], kind, named) if header else None
-    return table or Table(str(path), rows, (*notes, *more), unlabelled=bool(classes))
+    rows, more_notes, classes = name_classes(rows, features, path)
+    table = as_format(Content(path, rows=rows), [*notes, *more_notes], kind, named) if header else None
+    return table or Table(str(path), rows, (*notes, *more_notes), unlabelled=bool(classes))
 
 
 def file_format(path: Path) -> str:
@@ -74,7 +74,7 @@ def file_format(path: Path) -> str:
 
 
 def read_lines(path: Path, kind: Kind) -> Table:
-    """A .txt file to predict: of a known format of this kind, else one text a line; blank lines are passed over."""
+    """Reads a .txt file to predict: in a known format of this kind, else one text a line without blank lines."""
     text, notes = decode(read_bytes(path), path)
     table = as_format(Content(path, text=text), notes, kind, ())
     rows: list[TableRow] = [({"text": line}, n) for n, line in enumerate(text_lines(text), 1) if line.strip()]
@@ -83,12 +83,12 @@ def read_lines(path: Path, kind: Kind) -> Table:
 
 def unknown_format(path: Path, ending: str) -> TaskError:
     """The error for a file of no known format."""
-    shown = "." + ending if ending else ""
-    return TaskError(f"unknown format {shown!r}", where=path, do=f"use one of: {', '.join(ENDINGS)}")
+    name = "." + ending if ending else ""
+    return TaskError(f"unknown format {name!r}", where=path, do=f"use one of: {', '.join(ENDINGS)}")
 
 
 def text_of(raw: bytes, path: Path, ending: str) -> tuple[str, list[str]]:
-    """The text of a file, and notes on it. Raises: TaskError; for an unknown ending it says so, whatever the bytes."""
+    """The text of a file, and notes on it. Raises: TaskError, which for an unknown ending names the ending."""
     try:
         return decode(raw, path)
     except TaskError:
@@ -119,7 +119,7 @@ def as_format(content: Content, notes: Sequence[str], kind: Kind | None, named: 
 
 
 def read_as(form: Format, content: Content) -> Reading:
-    """What a format makes of a content. Raises: TaskError, for whatever is damaged in it."""
+    """Reads a file's content by a format. Raises: TaskError for anything in it that is damaged."""
     try:
         return form.read(content)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as problem:
@@ -130,19 +130,19 @@ def read_as(form: Format, content: Content) -> Reading:
 
 
 def serves(reading: Reading, kind: Kind | None, named: Collection[str], content: Content) -> bool:
-    """Whether what a format gave is for the kind, and has those of the named columns that the file itself has."""
+    """Whether a format's rows suit the kind, and keep those named columns that the file itself has."""
     fits = kind in ONE_LABEL if reading.kind in (None, *ONE_LABEL) else kind == reading.kind
-    kept = set(reading.rows[0][0]) if reading.rows else set()
-    plain = set(content.rows[0][0]) if content.rows else set()
-    return (kind is None or fits) and all(name in kept for name in named if name in plain)
+    columns = set(reading.rows[0][0]) if reading.rows else set()
+    file_columns = set(content.rows[0][0]) if content.rows else set()
+    return (kind is None or fits) and all(name in columns for name in named if name in file_columns)
 
 
 def table_of(reading: Reading, name: str, path: Path, notes: Sequence[str]) -> Table:
-    """The table of what a format gave. Raises: TaskError where nothing is left of it."""
-    said = [f"{path.name}: {note}" for note in (f"read as {name}", *reading.notes)]
+    """The table of a format's rows. Raises: TaskError where no row is left."""
+    format_notes = [f"{path.name}: {note}" for note in (f"read as {name}", *reading.notes)]
     if not reading.rows:
         do = "give a file with at least one row of use"
         raise TaskError(
             f"read as {name}, no row is left ({'; '.join(reading.notes) or 'it is empty'})", where=path, do=do
         )
-    return Table(str(path), reading.rows, (*notes, *said), reading.kind, reading.columns, unlabelled=True)
+    return Table(str(path), reading.rows, (*notes, *format_notes), reading.kind, reading.columns, unlabelled=True)

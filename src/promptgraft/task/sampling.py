@@ -1,4 +1,4 @@
-"""Fewer examples of a task, drawn by seed: few shots, a validation split, a cap."""
+"""Draws fewer examples of a task by seed: few shots, a validation split, a cap on rows."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def few_shot(task: Task, shots: int, seed: int) -> Task:
     """
     if shots < 0:
         raise UsageError(f"{shots} shots", do="give 0 or more")
-    own = bool(task.validation)
+    has_validation = bool(task.validation)
     train, rest, short = draw(task, "train", shots, seed)
-    held = task.replace(splits={"validation": task.validation if own else rest})
+    held = task.replace(splits={"validation": task.validation if has_validation else rest})
     validation, _, short_held = draw(held, "validation", shots, seed)
-    origin = "the validation split" if own else "the rest of train"
+    origin = "the validation split" if has_validation else "the rest of train"
     note = (
         f"{shots} shots by seed {seed}: {len(train)} train rows, {len(validation)} validation rows from {origin}"
         f" (labels used: 2 x {f'{shots} a class' if has_classes(task) else ROWS_A_SHOT * shots}, as in LM-BFF)"
@@ -46,13 +46,13 @@ def draw(task: Task, split: str, shots: int, seed: int) -> tuple[tuple[Example, 
     """`shots` rows a class of a split, the rows left, and a note on classes that have too few."""
     examples = task.splits.get(split, ())
     groups = strata(examples)
-    wanted = shots if has_classes(task) else shots * ROWS_A_SHOT
+    size = shots if has_classes(task) else shots * ROWS_A_SHOT
     names = task.classes if has_classes(task) else tuple(groups)
     taken: set[int] = set()
     for name in names:
-        taken.update(order(groups.get(name, []), seed, name)[:wanted])
+        taken.update(order(groups.get(name, []), seed, name)[:size])
     sizes = {name: len(groups.get(name, [])) for name in names}
-    return (*divide(examples, taken), shortage(split, sizes, wanted))
+    return (*divide(examples, taken), shortage(split, sizes, size))
 
 
 def shortage(split: str, sizes: dict[str, int], wanted: int) -> list[str]:
@@ -89,8 +89,8 @@ def cap(task: Task, split: str, rows: int, seed: int) -> Task:
     groups = strata(examples)
     counts = proportions({name: len(group) for name, group in groups.items()}, rows)
     taken = {row for name, group in groups.items() for row in order(group, seed, name)[: counts[name]]}
-    kept, _ = divide(examples, taken)
-    return task.replace(splits={**task.splits, split: kept}).noted(
+    rows_kept, _ = divide(examples, taken)
+    return task.replace(splits={**task.splits, split: rows_kept}).noted(
         f"{split}: {rows} of {len(examples)} rows, by seed {seed}"
     )
 
@@ -102,8 +102,8 @@ def cut(examples: Sequence[Example], share: float, seed: int) -> tuple[tuple[Exa
         count = max(round(share * len(rows)), int(len(rows) >= 3))
         if count:
             taken.update(order(rows, seed, name)[:count])
-    part, rest = divide(examples, taken)
-    return rest, part
+    second, first = divide(examples, taken)
+    return first, second
 
 
 def strata(examples: Sequence[Example]) -> dict[str, list[int]]:

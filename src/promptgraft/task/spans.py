@@ -12,16 +12,16 @@ from promptgraft.task.draws import Array
 
 
 def count_spans(gold: Sequence[str], predicted: Sequence[str]) -> tuple[int, int, int]:
-    """Spans of a row that match exactly, that are there, that are predicted."""
-    true, said = set(spans(gold)), set(spans(predicted))
-    return len(true & said), len(true), len(said)
+    """How many spans of a row match exactly, how many are gold, and how many are predicted."""
+    gold_spans, predicted_spans = set(spans(gold)), set(spans(predicted))
+    return len(gold_spans & predicted_spans), len(gold_spans), len(predicted_spans)
 
 
 def span_figures(counts: Int[Array, "D 3"]) -> dict[str, Float[Array, "D"]]:
     """Micro F1, precision and recall in percent from sums of `count_spans`; 0 where nothing can match."""
-    right, there, said = counts.T
+    right, gold, predicted = counts.T
     return {
-        "span_f1": 100 * 2 * right / np.maximum(there + said, 1),
-        "precision": 100 * right / np.maximum(said, 1),
-        "recall": 100 * right / np.maximum(there, 1),
+        "span_f1": 100 * 2 * right / np.maximum(gold + predicted, 1),
+        "precision": 100 * right / np.maximum(predicted, 1),
+        "recall": 100 * right / np.maximum(gold, 1),
     }

@@ -1,4 +1,4 @@
-"""A data file as read: its rows, which column plays which role, and what there was to say."""
+"""A data file as a table: its rows, which column plays which role, and notes on reading it."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Columns:
     label: str | None = None
 
     def named(self) -> dict[str, str]:
-        """Role -> column, for the roles there are."""
+        """The column of every role that has one."""
         return {role: name for role in self.__slots__ if (name := getattr(self, role)) is not None}
 
     def over(self, other: Columns) -> Columns:
-        """These columns, and the other's where these name none."""
+        """These columns, filled up from another set where a role has none."""
         return Columns(**{**other.named(), **self.named()})
 
 

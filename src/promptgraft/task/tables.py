@@ -1,4 +1,4 @@
-"""The tables of a task: of one file, of the split files of a folder, or of a data set of the hub."""
+"""Reads a task's tables from one file, the split files of a folder, or a data set of the hub."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def read_tables(
     """
     address = str(path)
     if address.startswith(PREFIX):
-        found = read_hub(address)
-        tables = {s: Table(f"{address}[{s}]", rows, unlabelled=True) for s, rows in found.items() if rows}
+        data = read_hub(address)
+        tables = {s: Table(f"{address}[{s}]", rows, unlabelled=True) for s, rows in data.items() if rows}
         return with_train(tables, address), []
     path = Path(path)
     if not path.exists():
@@ -54,7 +54,7 @@ def read_tables(
 
 
 def documents(folder: Path, kind: Kind | None) -> dict[str, Table]:
-    """The train table of a folder of BRAT's documents without split files; empty where it is none."""
+    """The train table of a folder of BRAT documents without split files; empty for any other folder."""
     marks = sorted(folder.glob("*.ann"))
     if not marks or split_files(folder) or kind not in (None, "tagging"):
         return {}
@@ -62,12 +62,12 @@ def documents(folder: Path, kind: Kind | None) -> dict[str, Table]:
     rows = [row for table in tables for row in table.rows]
     notes = [note for table in tables for note in table.notes if not note.endswith(BRAT)]
     more = [f"... and {len(notes) - SHOWN} more notes on documents"] if len(notes) > SHOWN else []
-    said = (f"{len(tables)} documents read as {BRAT}", *notes[:SHOWN], *more)
-    return {"train": dataclasses.replace(tables[0], where=str(folder), rows=rows, notes=said)}
+    table_notes = (f"{len(tables)} documents read as {BRAT}", *notes[:SHOWN], *more)
+    return {"train": dataclasses.replace(tables[0], where=str(folder), rows=rows, notes=table_notes)}
 
 
 def near_path(path: Path) -> str:
-    """What to do about a path that is not there: the nearest name beside it, if one is near."""
+    """The advice for a path that does not exist: the most similar name in its folder, if there is one."""
     beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, beside, n=1)
     return f"did you mean {str(path.parent / near[0])!r}?" if near else "check the path"
@@ -81,25 +81,25 @@ def split_files(folder: Path) -> dict[str, Path]:
     files = [file for file in sorted(folder.iterdir()) if split_of(file) and file.is_file()]
     found: dict[str, Path] = {}
     for endings in (ENDINGS, TEXT_ENDINGS):
-        rest = [file for file in files if file_format(file) in endings and split_of(file) not in found]
+        candidates = [file for file in files if file_format(file) in endings and split_of(file) not in found]
         for split in SPLITS:
-            named = [file for file in rest if split_of(file) == split]
-            if len(named) > 1:
-                what = f"{named[0].name} and {named[1].name} are both {split}"
+            matches = [file for file in candidates if split_of(file) == split]
+            if len(matches) > 1:
+                what = f"{matches[0].name} and {matches[1].name} are both {split}"
                 raise TaskError(what, where=folder, do="keep one of them")
-            if named:
-                found[split] = named[0]
+            if matches:
+                found[split] = matches[0]
     return {split: found[split] for split in SPLITS if split in found}
 
 
 def split_of(file: Path) -> str | None:
-    """The split that a file's name says it is; `train-00000-of-00001`, as Hugging Face's hub has it, is train."""
+    """The split that a file's name stands for; `train-00000-of-00001`, as on Hugging Face's hub, is train."""
     stem = re.sub(r"-\d{5}-of-\d{5}$", "", file.name.split(".")[0].lower())
     return next((split for split, names in SPLIT_FILES.items() if stem in names), None)
 
 
 def with_train(tables: dict[str, Table], address: str) -> dict[str, Table]:
-    """The tables, if train is among them."""
+    """The tables. Raises: TaskError where train is not among them."""
     if "train" not in tables:
         do = f"name the files train, validation and test, as {', '.join(ENDINGS)}"
         raise TaskError("no train split", where=address, do=do)

@@ -55,7 +55,7 @@ class Example:
 
 @dataclass(frozen=True, repr=False)
 class Task:
-    """Examples + kind + labels + metric, in splits. Immutable; changes make a new task.
+    """Examples in splits, with their kind, labels and metric. Immutable: a change makes a new task.
 
     Attributes:
         labels: label (or tag) name -> description, in the order of class indices;
@@ -146,7 +146,7 @@ class Task:
 
 
 def _plain(label: Label | None) -> str:
-    """A label as one cell shows it."""
+    """A label as the text of one table cell."""
     if isinstance(label, Answers):
         return some(label.texts, SHOWN)
     return some(label, SHOWN) if isinstance(label, tuple) else "" if label is None else str(label)

@@ -1,4 +1,4 @@
-"""`task.toml`: what a folder of data says about itself."""
+"""Reads `task.toml`, in which a folder of data describes itself."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class TaskFile(BaseModel):
 
 
 def unknown_at(kind: str, name: str, known: Iterable[str], where: str | Path) -> TaskError:
-    """`errors.unknown` with the place."""
+    """The error of `errors.unknown`, with the place where the name stands."""
     error = unknown(kind, name, known)
     return TaskError(error.what, where=where, do=error.do)
 

@@ -1,4 +1,4 @@
-"""All formats, in the order in which they are tried: the surest signs first."""
+"""All formats, in the order in which they are tried: those that are easiest to recognise first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Argilla's records: as JSON with fields and responses, or flat with columns such as `label.responses`."""
+"""Reads Argilla's records, as JSON with fields and responses, or flat with columns such as `label.responses`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def is_records(content: Content) -> bool:
 
 
 def read_records(content: Content) -> Reading:
-    """A row a record, with its fields and a column a question."""
+    """One row for each record: its fields, and a column for each question."""
     count = Count()
 
     def convert(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -35,89 +35,89 @@ def read_records(content: Content) -> Reading:
     return settled(rows_by(content, convert), count)
 
 
-def responses_of(given: Any) -> Iterator[tuple[str, Any, str | None]]:
-    """(question, value, status) of every response, of either version."""
-    if isinstance(given, dict):
-        for question, responses in given.items():
+def responses_of(content: Any) -> Iterator[tuple[str, Any, str | None]]:
+    """Every response as (question, value, status), of either version of the format."""
+    if isinstance(content, dict):
+        for question, responses in content.items():
             for response in responses or ():
                 yield question, response["value"], response.get("status")
         return
-    for response in given:
+    for response in content:
         for question, value in (response.get("values") or {}).items():
             yield question, value["value"], response.get("status")
 
 
 def is_flat(content: Content) -> bool:
-    """Whether there are columns of responses, lists all of them."""
+    """Whether the table has columns of responses, and all of them hold lists."""
     columns = [name for name in content.rows[0][0] if name.endswith(RESPONSES)] if content.rows else []
     return bool(columns) and all(isinstance(row.get(name), list | None) for row, _ in content.rows for name in columns)
 
 
 def read_flat(content: Content) -> Reading:
-    """A row a record, with its fields and a column a question."""
+    """One row for each record: its fields, and a column for each question."""
     count = Count()
 
     def convert(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        asked = [name.removesuffix(RESPONSES) for name in row if name.endswith(RESPONSES)]
-        fields = {name: value for name, value in row.items() if not is_about(name, asked)}
-        given = [
+        questions = [name.removesuffix(RESPONSES) for name in row if name.endswith(RESPONSES)]
+        fields = {name: value for name, value in row.items() if not is_about(name, questions)}
+        responses = [
             (question, value, status)
-            for question in asked
+            for question in questions
             for value, status in paired(row[question + RESPONSES], row.get(question + STATUS))
         ]
-        yield from record(fields, given, count)
+        yield from record(fields, responses, count)
 
     return settled(rows_by(content, convert), count)
 
 
-def is_about(name: str, asked: Sequence[str]) -> bool:
+def is_about(name: str, questions: Sequence[str]) -> bool:
     """Whether a column belongs to a question, or is the record's number, metadata or vectors."""
-    return any(name.startswith(question + ".") for question in asked) or name in ("id", "_server_id", "status")
+    return any(name.startswith(question + ".") for question in questions) or name in ("id", "_server_id", "status")
 
 
 def paired(values: Sequence[Any] | None, statuses: Sequence[str | None] | None) -> list[tuple[Any, str | None]]:
-    """Responses with their status; without statuses all are submitted."""
+    """Responses, each with its status; without statuses all count as submitted."""
     values = values or ()
     return list(zip(values, statuses or [None] * len(values), strict=True))
 
 
 def record(
-    fields: dict[str, Any], given: Sequence[tuple[str, Any, str | None]], count: Count
+    fields: dict[str, Any], responses: Sequence[tuple[str, Any, str | None]], count: Count
 ) -> Iterator[dict[str, Any]]:
     """The fields with the submitted answers of each question; nothing where all were discarded."""
-    kept = [(question, value) for question, value, status in given if status in SUBMITTED]
-    if given and not kept:
+    submitted = [(question, value) for question, value, status in responses if status in SUBMITTED]
+    if responses and not submitted:
         count.add("rows whose responses were all discarded or drafts, left out")
         return
     answers: dict[str, list[Any]] = {}
-    for question, value in kept:
+    for question, value in submitted:
         answers.setdefault(question, []).append(value)
     yield {"fields": fields, "answers": answers}
 
 
 def settled(records: Sequence[TableRow], count: Count) -> Reading:
-    """The rows, with the question that was answered most as their label."""
-    asked = Counter(question for row, _ in records for question in row["answers"]).most_common()
-    if not asked:
+    """The rows, labelled by the question that was answered most."""
+    questions = Counter(question for row, _ in records for question in row["answers"]).most_common()
+    if not questions:
         return Reading([(row["fields"], line) for row, line in records], notes=count.notes())
-    label = asked[0][0]
+    label = questions[0][0]
     marked = any(is_marks(value) for row, _ in records for value in row["answers"].get(label, ()))
-    notes = [f"the label is {quoted(label)}; also asked: {quoted(name)}" for name, _ in asked[1:2]]
+    notes = [f"the label is {quoted(label)}; also asked: {quoted(name)}" for name, _ in questions[1:2]]
     rows: list[TableRow] = []
     for row, line in records:
         values = [plain(value, marked, count) for value in row["answers"].get(label, ())]
-        voted = majority([value for value in values if value is not None], count)
+        answer = majority([value for value in values if value is not None], count)
         if marked:
-            words, tags = tagged_words(text_of(row["fields"]), voted or (), count)
-            rows.append(({"tokens": words, "tags": None if voted is None else tags}, line))
+            words, tags = tagged_words(text_of(row["fields"]), answer or (), count)
+            rows.append(({"tokens": words, "tags": None if answer is None else tags}, line))
         else:
-            rows.append(({**row["fields"], label: voted}, line))
+            rows.append(({**row["fields"], label: answer}, line))
     columns = Columns(text="tokens", label="tags") if marked else Columns(label=label)
     return Reading(rows, columns, "tagging" if marked else None, (*notes, *count.notes()))
 
 
 def is_marks(value: Any) -> bool:
-    """Whether a response is marks in the text."""
+    """Whether a response is a list of marks in the text."""
     return isinstance(value, list) and any(isinstance(part, dict) and "start" in part for part in value)
 
 
@@ -129,7 +129,7 @@ def plain(value: Any, marked: bool, count: Count) -> Any:
 
 
 def text_of(fields: Mapping[str, Any]) -> str:
-    """The text that was marked: of a usual name, else the longest."""
+    """The text that was marked: the field with a usual name, else the longest."""
     texts = {name: value for name, value in fields.items() if isinstance(value, str)}
     return next((texts[name] for name in TEXTS if name in texts), max(texts.values(), key=len, default=""))
 

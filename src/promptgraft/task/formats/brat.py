@@ -1,4 +1,4 @@
-"""BRAT: a text in NAME.txt, what is marked in it in NAME.ann beside."""
+"""Reads BRAT: a text in NAME.txt, and its marks in NAME.ann beside it."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ OTHER = re.compile(r"[REAMN#*]\S*\t.*")
 
 
 def recognise(content: Content) -> bool:
-    """Whether it is a .txt with an .ann beside, or this .ann."""
+    """Whether the file is a .txt with an .ann beside it, or that .ann."""
     path = content.path
     return path.suffix in (".txt", ".ann") and all(path.with_suffix(end).is_file() for end in (".txt", ".ann"))
 
 
 def read(content: Content) -> Reading:
-    """A row a line of the text that is not blank."""
+    """One row for every line of the text that is not blank."""
     count = Count()
     text_file, mark_file = content.path.with_suffix(".txt"), content.path.with_suffix(".ann")
     text = document(text_file)
@@ -40,24 +40,24 @@ def read(content: Content) -> Reading:
             continue
         inside = marks[bisect.bisect_left(begins, start) : bisect.bisect_left(begins, end)]
         count.add("marks over several lines, left out", sum(last > end for _, last, _ in inside))
-        here = [(first - start, last - start, label) for first, last, label in inside if last <= end]
-        words, tags = tagged_words(text[start:end], here, count)
+        line_marks = [(first - start, last - start, label) for first, last, label in inside if last <= end]
+        words, tags = tagged_words(text[start:end], line_marks, count)
         rows.append(({"tokens": words, "tags": tags}, n))
     return Reading(rows, Columns(text="tokens", label="tags"), "tagging", count.notes())
 
 
 def document(path: Path) -> str:
-    """The text of a file; an empty one says that nothing is marked."""
+    """The text of a file, which may be empty where nothing is marked."""
     return decode(read_bytes(path, LARGEST, TaskError), path)[0]
 
 
 def marks_of(written: str, text: str, path: Path, count: Count) -> Iterator[Mark]:
     """The marks of an .ann file, checked against the text."""
     for n, line in enumerate(text_lines(written), 1):
-        if found := MARK.fullmatch(line):
-            label, begin, end = found[1], int(found[2]), int(found[3])
-            if " ".join(text[begin:end].split()) != " ".join(found[4].split()):
-                what = f"it marks {quoted(found[4])}, where the text has {quoted(text[begin:end])}"
+        if match := MARK.fullmatch(line):
+            label, begin, end = match[1], int(match[2]), int(match[3])
+            if " ".join(text[begin:end].split()) != " ".join(match[4].split()):
+                what = f"it marks {quoted(match[4])}, where the text has {quoted(text[begin:end])}"
                 raise TaskError(what, where=f"{path}:{n}", do="give the text that was annotated")
             yield begin, end, label
         elif PARTS.fullmatch(line):
@@ -69,11 +69,11 @@ def marks_of(written: str, text: str, path: Path, count: Count) -> Iterator[Mark
 
 
 def line_places(text: str) -> Iterator[tuple[int, int]]:
-    """Where the lines of a text begin and end."""
+    """The positions where each line of a text begins and ends."""
     start = 0
-    for found in re.finditer(r"\r\n|\n|\r", text):
-        yield start, found.start()
-        start = found.end()
+    for line_end in re.finditer(r"\r\n|\n|\r", text):
+        yield start, line_end.start()
+        start = line_end.end()
     yield start, len(text)
 
 

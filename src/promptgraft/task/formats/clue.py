@@ -1,4 +1,4 @@
-"""CLUE's json files whose labels are numbers with a name beside, or whose rows are more than a text and a label."""
+"""Reads CLUE's json files whose labels are numbers with a name, or whose rows hold more than a text and a label."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def is_cluener(content: Content) -> bool:
 
 
 def is_places(label: Any) -> bool:
-    """Whether a label is {type: {name: [[first, last], ...]}}."""
+    """Whether a label has the form {type: {name: [[first, last], ...]}}."""
     return isinstance(label, dict) and all(
         isinstance(names, dict)
         and all(isinstance(places, list) and all(map(is_place, places)) for places in names.values())
@@ -82,7 +82,7 @@ def read_cluener(content: Content) -> Reading:
 
 
 def marks(label: dict[str, Any]) -> Iterator[Mark]:
-    """The names of a label, each with the place behind its last character."""
+    """The marks of a label's names; each ends behind the name's last character."""
     for kind, names in label.items():
         for places in names.values():
             for first, last in places:

@@ -1,4 +1,4 @@
-"""CoNLL: a word a line with its tag in the last column, a blank line behind every sentence."""
+"""Reads CoNLL: one word a line with its tag in the last column, and a blank line after every sentence."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TAG = re.compile(r"O|[BIESLU]-\S+")
 
 
 def recognise(content: Content) -> bool:
-    """Whether nine of ten lines are a word with a tag of a span (under an ending of CoNLL's, with anything)."""
+    """Whether nine of ten lines are a word with a span tag (with any tag, if the file's ending is one of CoNLL's)."""
     words = [fields for line in text_lines(content.text or "") if (fields := fields_of(line))]
     if not words:
         return False
@@ -27,7 +27,7 @@ def recognise(content: Content) -> bool:
 
 
 def fields_of(line: str) -> list[str]:
-    """The columns of a line; none where it is blank, a comment, or begins a document."""
+    """The columns of a line; none where the line is blank, a comment, or the start of a document."""
     fields = line.rstrip().split("\t") if "\t" in line else line.split()
     first = fields[0] if fields else ""
     is_comment = first.startswith("#") and not TAG.fullmatch(fields[-1])
@@ -35,7 +35,7 @@ def fields_of(line: str) -> list[str]:
 
 
 def read(content: Content) -> Reading:
-    """A row a sentence; tags of any scheme become BIO."""
+    """One row for each sentence; tags of any scheme are converted to BIO."""
     count = Count()
     rows: list[TableRow] = []
     words: list[str] = []
@@ -54,11 +54,11 @@ def read(content: Content) -> Reading:
         elif words:
             rows.append(({"tokens": words, "tags": tags}, start))
             words, tags = [], []
-    found = scheme([row["tags"] for row, _ in rows])
+    tag_scheme = scheme([row["tags"] for row, _ in rows])
     notes = count.notes()
-    if found not in ("", "IOB2"):
+    if tag_scheme not in ("", "IOB2"):
         rows = [({"tokens": row["tokens"], "tags": as_bio(row["tags"])}, line) for row, line in rows]
-        notes = (f"tags converted from {found} to BIO", *notes)
+        notes = (f"tags converted from {tag_scheme} to BIO", *notes)
     return Reading(rows, Columns(text="tokens", label="tags"), "tagging", notes)
 
 

@@ -1,4 +1,4 @@
-"""What every format of data files has: a name, how it is recognised, and how its rows are read."""
+"""The contract of a data format: a name, a function that recognises it, and a function that reads its rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from promptgraft.task.task import Kind
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A file as a format sees it: its text, or the rows of a table (of json, jsonl, csv, tsv or parquet)."""
+    """A file as formats receive it: its text, or the rows of a table (of json, jsonl, csv, tsv or parquet)."""
 
     path: Path
     text: str | None = None
@@ -24,7 +24,7 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a format makes of a file.
+    """The rows that a format read from a file, and what it knows about them.
 
     Attributes:
         rows: their label is None where there is none yet.
@@ -59,27 +59,27 @@ class Format:
 
 
 class Count:
-    """What was left out or decided while reading, by reason, for notes."""
+    """Counts what was left out or decided while reading, by reason, for the notes."""
 
     def __init__(self) -> None:
         self.reasons: Counter[str] = Counter()
 
     def add(self, reason: str, number: int = 1) -> None:
-        """So many more for a reason."""
+        """Add a number to the count of a reason."""
         self.reasons[reason] += number
 
     def notes(self) -> tuple[str, ...]:
-        """A note a reason: the reason and its number."""
+        """One note for each reason: the reason and its number."""
         return tuple(f"{reason}: {number}" for reason, number in self.reasons.items() if number)
 
 
 def rows_with(content: Content, *columns: str) -> bool:
-    """Whether there are rows, and every one has all these columns."""
+    """Whether there are rows, and every row has all these columns."""
     return bool(content.rows) and all(all(name in row for name in columns) for row, _ in content.rows)
 
 
 def rows_by(content: Content, convert: Callable[[dict[str, Any]], Iterable[dict[str, Any]]]) -> list[TableRow]:
-    """The rows that a conversion makes of every row of a file, each with its line.
+    """The rows that `convert` gives for each row of a file, with the line of that row.
 
     Raises: TaskError with file:line for a row that lacks what the others have.
     """

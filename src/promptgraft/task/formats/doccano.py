@@ -1,4 +1,4 @@
-"""doccano: JSONL whose labels are lists, of names or of marks; CSV whose labels are joined by #."""
+"""Reads doccano's JSONL, whose labels are lists of names or marks, and its CSV, whose labels are joined by #."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def label_column(content: Content) -> str | None:
 
 
 def is_label(part: Any) -> bool:
-    """Whether it is a name, or a mark as a list or an object."""
+    """Whether a value is a label's name, or a mark as a list or an object."""
     if isinstance(part, list):
         return len(part) == 3 and isinstance(part[0], int) and isinstance(part[1], int)
     return isinstance(part, str) or (isinstance(part, dict) and {"label", "start_offset", "end_offset"} <= part.keys())
@@ -53,7 +53,7 @@ def read_jsonl(content: Content) -> Reading:
 
 
 def mark_of(part: Any) -> Mark:
-    """A mark of either shape."""
+    """A mark from its list or its object."""
     if isinstance(part, dict):
         return int(part["start_offset"]), int(part["end_offset"]), str(part["label"])
     begin, end, label = part
@@ -61,7 +61,7 @@ def mark_of(part: Any) -> Mark:
 
 
 def is_csv(content: Content) -> bool:
-    """Whether the columns are id, text and label, and some label joins names that others are."""
+    """Whether the columns are id, text and label, and some label joins the names of other labels."""
     if not rows_with(content, "id", "text", "label") or set(content.rows[0][0]) - {"id", "text", "label", "Comments"}:
         return False
     labels = {str(row["label"]) for row, _ in content.rows}

@@ -1,4 +1,4 @@
-"""fastText: a text a line, its labels first; doccano writes the same, with comments at the end."""
+"""Reads fastText: one text a line after its labels; doccano writes the same, with comments at the end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def recognise(content: Content) -> bool:
 
 
 def read(content: Content) -> Reading:
-    """A row a line that is not blank."""
+    """One row for every line that is not blank."""
     count = Count()
     rows: list[TableRow] = []
     for n, line in enumerate(text_lines(content.text or ""), 1):
@@ -30,9 +30,9 @@ def read(content: Content) -> Reading:
         text, comment, _ = line.partition(COMMENT)
         count.add("comments, not used", int(bool(comment)))
         labels, at = [], 0
-        while found := LABEL.match(text, at):
-            labels.append(found[1])
-            at = found.end()
+        while match := LABEL.match(text, at):
+            labels.append(match[1])
+            at = match.end()
         rows.append(({"text": text[at:].strip(), "label": single(labels, count)}, n))
     return Reading(rows, Columns(text="text", label="label"), notes=count.notes())
 

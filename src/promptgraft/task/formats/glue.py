@@ -1,4 +1,4 @@
-"""GLUE's tsv files, whose quotes are plain characters, and SNLI's and MNLI's rows without a gold label."""
+"""Reads GLUE's tsv files, whose quotes are plain characters, and drops SNLI's and MNLI's rows without a gold label."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NO_GOLD = "-"
 
 
 def recognise(content: Content) -> bool:
-    """Whether it is a tsv of nothing but the columns of one of GLUE's files, or CoLA's."""
+    """Whether the file is a tsv with exactly the columns of one of GLUE's files, or CoLA's."""
     if not content.path.name.removesuffix(".gz").endswith(".tsv"):
         return False
     first = (content.text or "").lstrip("\r\n").partition("\n")[0].rstrip("\r").split("\t")
@@ -45,20 +45,20 @@ def recognise(content: Content) -> bool:
 
 
 def roles_of(header: list[str]) -> Columns | None:
-    """The roles of a header of GLUE's, None where it is none."""
+    """The roles of the columns of a GLUE header; None for any other header."""
     if PARSED in header:
         return GOLD if GOLD.label in header else Columns(text="sentence1", pair="sentence2")
     return HEADERS.get(" ".join(name.replace(" ", "_") for name in header))
 
 
 def is_cola(text: str) -> bool:
-    """Whether all lines are of CoLA: source, 0 or 1, a star or nothing, and the sentence."""
+    """Whether all lines have CoLA's fields: source, 0 or 1, a star or nothing, and the sentence."""
     lines = [line.rstrip("\r").split("\t") for line in text.split("\n") if line.strip()]
     return bool(lines) and all(len(f) == 4 and f[1] in ("0", "1") and f[2] in ("", "*") for f in lines)
 
 
 def read(content: Content) -> Reading:
-    """A row a line, quotes as they are."""
+    """One row for each line, with quotes as plain characters."""
     with long_fields():
         lines = TextSource(content.text or "", content.path).lines("\t", csv.QUOTE_NONE)
     header = lines[0][0]
@@ -74,10 +74,10 @@ def read(content: Content) -> Reading:
 def with_gold(rows: list[TableRow], roles: Columns) -> Reading:
     """The rows, without those whose annotators found no gold label."""
     count = Count()
-    kept = [(row, line) for row, line in rows if row.get(roles.label or "") != NO_GOLD]
-    count.add("rows without a gold label (-), left out", len(rows) - len(kept))
+    labelled = [(row, line) for row, line in rows if row.get(roles.label or "") != NO_GOLD]
+    count.add("rows without a gold label (-), left out", len(rows) - len(labelled))
     kind: Kind | None = "classification" if roles.pair is None else "pair"
-    return Reading(kept, roles, None if roles.label in ("score", None) else kind, count.notes())
+    return Reading(labelled, roles, None if roles.label in ("score", None) else kind, count.notes())
 
 
 def recognise_rows(content: Content) -> bool:

@@ -1,4 +1,4 @@
-"""Label Studio's exports: JSON (tasks with annotations), and JSON-MIN and CSV (an annotation a row)."""
+"""Reads Label Studio's exports: JSON (tasks with annotations), and JSON-MIN and CSV (one annotation a row)."""
 
 from __future__ import annotations
 
@@ -29,22 +29,24 @@ def is_json(content: Content) -> bool:
 
 
 def read_json_export(content: Content) -> Reading:
-    """A row a task with the data's columns and one a question that has classes or marks."""
+    """One row for each task: the data's columns, and a column for each question that has classes or marks."""
     count = Count()
-    asked = questions(content)
-    marked = next((name for name, kind in asked.items() if kind == "labels"), None)
-    wanted = [name for name, kind in asked.items() if (kind == "labels") == (marked is not None)]
+    kinds = questions(content)
+    marked = next((name for name, kind in kinds.items() if kind == "labels"), None)
+    names = [name for name, kind in kinds.items() if (kind == "labels") == (marked is not None)]
 
     def convert(task: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        given = next(task[name] for name in ANNOTATIONS if isinstance(task.get(name), list))
-        valid = [one for one in given if not any(one.get(mark) for mark in CANCELLED)]
-        if given and not valid:
+        annotations = next(task[name] for name in ANNOTATIONS if isinstance(task.get(name), list))
+        valid = [annotation for annotation in annotations if not any(annotation.get(mark) for mark in CANCELLED)]
+        if annotations and not valid:
             count.add("rows whose annotations were all cancelled, left out")
             return
-        found = {name: [answer_of(one["result"], name, asked[name], count) for one in valid] for name in wanted}
-        yield dict(task["data"]) | {name: voted(answers, count) for name, answers in found.items()}
+        answers = {
+            name: [answer_of(annotation["result"], name, kinds[name], count) for annotation in valid] for name in names
+        }
+        yield dict(task["data"]) | {name: voted(values, count) for name, values in answers.items()}
 
-    return settled(rows_by(content, convert), wanted, marked, count)
+    return settled(rows_by(content, convert), names, marked, count)
 
 
 def questions(content: Content) -> dict[str, str]:
@@ -60,7 +62,7 @@ def questions(content: Content) -> dict[str, str]:
 
 
 def answer_of(results: Sequence[Mapping[str, Any]], name: str, kind: str, count: Count) -> Any:
-    """What one annotator answered to a question: a class, a number, or a tuple of marks; None for nothing."""
+    """One annotator's answer to a question: a class, a number, or a tuple of marks; None where there is no answer."""
     values = [result["value"] for result in results if result.get("from_name") == name and result.get("type") == kind]
     if kind == "labels":
         return tuple(sorted(mark for value in values for mark in marks_of(value, count)))
@@ -70,53 +72,53 @@ def answer_of(results: Sequence[Mapping[str, Any]], name: str, kind: str, count:
 
 
 def marks_of(value: Mapping[str, Any], count: Count) -> Iterator[Mark]:
-    """The marks of one region; one with several labels has the first."""
+    """The mark of one region; of several labels the first is used."""
     count.add("marks of several labels, of which the first is used", int(len(value["labels"]) > 1))
     yield int(value["start"]), int(value["end"]), str(value["labels"][0])
 
 
 def voted(answers: Sequence[Any], count: Count) -> Any:
-    """The majority of those who answered."""
+    """The answer of most annotators among those who answered."""
     return majority([answer for answer in answers if answer is not None], count)
 
 
-def settled(rows: Sequence[TableRow], wanted: Sequence[str], marked: str | None, count: Count) -> Reading:
-    """The rows with the first question as their label; marks as words with tags."""
+def settled(rows: Sequence[TableRow], questions: Sequence[str], marked: str | None, count: Count) -> Reading:
+    """The rows with the first question as their label; marks become words with tags."""
     if marked is None:
-        others = [f"the label is {quoted(wanted[0])}; also asked: {quoted(name)}" for name in wanted[1:2]]
+        others = [f"the label is {quoted(questions[0])}; also asked: {quoted(name)}" for name in questions[1:2]]
         names = dict.fromkeys(name for row, _ in rows for name in row)
-        texts = {n for row, _ in rows for n, value in row.items() if isinstance(value, str) and n not in wanted}
+        texts = {n for row, _ in rows for n, value in row.items() if isinstance(value, str) and n not in questions}
         text = next(iter(texts)) if len(texts) == 1 else None
-        label = wanted[0] if wanted else None
-        whole = [({**names, **row}, line) for row, line in rows]
-        return Reading(whole, Columns(text=text, label=label), notes=(*others, *count.notes()))
-    new = []
+        label = questions[0] if questions else None
+        filled = [({**names, **row}, line) for row, line in rows]
+        return Reading(filled, Columns(text=text, label=label), notes=(*others, *count.notes()))
+    tagged = []
     for row, line in rows:
-        words, tags = tagged_words(text_of(row, wanted), row[marked] or (), count)
-        new.append((({"tokens": words, "tags": tags if row[marked] is not None else None}), line))
-    return Reading(new, Columns(text="tokens", label="tags"), "tagging", count.notes())
+        words, tags = tagged_words(text_of(row, questions), row[marked] or (), count)
+        tagged.append((({"tokens": words, "tags": tags if row[marked] is not None else None}), line))
+    return Reading(tagged, Columns(text="tokens", label="tags"), "tagging", count.notes())
 
 
 def text_of(row: Mapping[str, Any], questions: Sequence[str]) -> str:
-    """The text that was marked: the only one, the one of a usual name, else the longest."""
+    """The text that was marked: the one with a usual name, else the longest."""
     texts = {name: value for name, value in row.items() if isinstance(value, str) and name not in questions}
     usual = next((texts[name] for name in TEXTS if name in texts), None)
     return usual if usual is not None else max(texts.values(), key=len, default="")
 
 
 def is_flat(content: Content) -> bool:
-    """Whether every row tells who annotated it, and for how long."""
+    """Whether every row says who annotated it, and for how long."""
     return rows_with(content, "annotation_id", "annotator", "lead_time")
 
 
 def read_flat(content: Content) -> Reading:
-    """A row an item: rows of one id are several annotators."""
+    """One row for each item: rows with the same id come from several annotators and are joined."""
     count = Count()
     plain = [({name: parsed(value) for name, value in row.items()}, line) for row, line in content.rows]
     names = [name for name in plain[0][0] if name not in ABOUT]
     answers = [name for name in names if any(is_answer(row.get(name)) for row, _ in plain)]
     marked = next((name for name in answers if any(isinstance(row.get(name), list) for row, _ in plain)), None)
-    wanted = answers or between(list(plain[0][0])) or choose(names, plain)
+    questions = answers or between(list(plain[0][0])) or choose(names, plain)
     groups: dict[str, list[TableRow]] = {}
     for n, (row, line) in enumerate(plain):
         groups.setdefault(str(row["id"]) if "id" in row else f"row {n}", []).append((row, line))
@@ -124,14 +126,14 @@ def read_flat(content: Content) -> Reading:
     rows: list[TableRow] = []
     for group in groups.values():
         first, line = group[0]
-        found = {name: [flat_answer(row.get(name), count) for row, _ in group] for name in wanted}
-        data = {name: first.get(name) for name in names if name not in wanted}
-        rows.append((data | {name: voted(values, count) for name, values in found.items()}, line))
-    return settled(rows, wanted, marked, count)
+        votes = {name: [flat_answer(row.get(name), count) for row, _ in group] for name in questions}
+        data = {name: first.get(name) for name in names if name not in questions}
+        rows.append((data | {name: voted(values, count) for name, values in votes.items()}, line))
+    return settled(rows, questions, marked, count)
 
 
 def parsed(value: Any) -> Any:
-    """A cell of CSV that holds JSON, as its value."""
+    """The value of a CSV cell, parsed where it holds JSON."""
     if not (isinstance(value, str) and value[:1] in ("[", "{")):
         return value
     try:
@@ -141,7 +143,7 @@ def parsed(value: Any) -> Any:
 
 
 def is_answer(value: Any) -> bool:
-    """Whether a value is what only an answer looks like: several choices, or marks."""
+    """Whether a value can only be an answer: several choices, or marks."""
     if isinstance(value, dict):
         return "choices" in value
     return (
@@ -157,12 +159,12 @@ def between(names: Sequence[str]) -> list[str]:
 
 
 def choose(names: Sequence[str], rows: Sequence[TableRow]) -> list[str]:
-    """The column with the fewest different values, where nothing else tells the answers."""
+    """The column with the fewest different values, taken for the answers where nothing else shows which it is."""
     return sorted(names, key=lambda name: len({str(row.get(name)) for row, _ in rows}))[:1]
 
 
 def flat_answer(value: Any, count: Count) -> Any:
-    """One annotator's answer: a class, a number, or a tuple of marks; None for nothing."""
+    """One annotator's answer: a class, a number, or a tuple of marks; None where there is no answer."""
     if isinstance(value, dict):
         return single([str(choice) for choice in value["choices"]], count)
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Prodigy's JSONL: answers of accept, reject and ignore to a label, to options, or to marks in a text."""
+"""Reads Prodigy's JSONL: accept, reject or ignore as the answer to a label, options, or marks in a text."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def read(content: Content) -> Reading:
 
 
 def marked_row(row: dict[str, Any], count: Count) -> dict[str, Any]:
-    """Words and their tags."""
+    """The words of a row and their tags."""
     spans = [(int(s["start"]), int(s["end"]), str(s["label"])) for s in row.get("spans") or ()]
     words, tags = tagged_words(row["text"], spans, count)
     return {"tokens": words, "tags": tuple(tags), "item": row.get("_input_hash")}
 
 
 def classed_row(row: dict[str, Any], only: str | None, count: Count) -> dict[str, Any]:
-    """A text and its class."""
+    """The text of a row and its class."""
     chosen = [str(name) for name in row.get("accept") or ()]
     label = single(chosen, count) if "accept" in row else row.get("label")
     if only is not None and row["answer"] == "reject":
@@ -63,7 +63,7 @@ def classed_row(row: dict[str, Any], only: str | None, count: Count) -> dict[str
 
 
 def joined(rows: Sequence[TableRow], column: str, count: Count) -> list[TableRow]:
-    """The rows with those of one item (of several annotators) as one, labelled by the majority."""
+    """The rows, with those of one item by several annotators joined and labelled by the majority."""
     groups: dict[Any, list[TableRow]] = {}
     for n, (row, line) in enumerate(rows):
         groups.setdefault((row["item"],) if row["item"] is not None else n, []).append((row, line))
@@ -72,9 +72,9 @@ def joined(rows: Sequence[TableRow], column: str, count: Count) -> list[TableRow
     for group in groups.values():
         first, line = group[0]
         votes = [row[column] for row, _ in group if row[column] is not None]
-        new = {name: value for name, value in first.items() if name != "item"}
+        result_row = {name: value for name, value in first.items() if name != "item"}
         voted = majority(votes, count)
-        result.append((new | {column: list(voted) if isinstance(voted, tuple) else voted}, line))
+        result.append((result_row | {column: list(voted) if isinstance(voted, tuple) else voted}, line))
     return result
 
 

@@ -1,4 +1,4 @@
-"""SQuAD's json (CMRC's and DRCD's too): paragraphs with questions."""
+"""Reads SQuAD's json, which CMRC and DRCD use too: paragraphs with questions."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ def recognise(content: Content) -> bool:
 
 
 def read(content: Content) -> Reading:
-    """A row a question."""
+    """One row for each question."""
     return Reading(rows_by(content, questions), Columns(text="question", pair="context", label="answers"), "span")
 
 
 def questions(article: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The questions of an article."""
     for paragraph in article["paragraphs"]:
-        for asked in paragraph["qas"]:
-            yield {"question": asked["question"], "context": paragraph["context"], "answers": answers(asked)}
+        for question in paragraph["qas"]:
+            yield {"question": question["question"], "context": paragraph["context"], "answers": answers(question)}
 
 
-def answers(asked: dict[str, Any]) -> dict[str, list[Any]] | None:
-    """The answers of a question as two lists; None where there are none to know."""
-    if "answers" not in asked:
+def answers(question: dict[str, Any]) -> dict[str, list[Any]] | None:
+    """The answers of a question as two lists; None where the file gives none, as in a hidden test set."""
+    if "answers" not in question:
         return None
-    given = [] if asked.get("is_impossible") else asked["answers"]
-    return {key: [answer[key] for answer in given] for key in ("text", "answer_start")}
+    gold = [] if question.get("is_impossible") else question["answers"]
+    return {key: [answer[key] for answer in gold] for key in ("text", "answer_start")}
 
 
 FORMAT = Format("SQuAD", recognise, read, kind="span")

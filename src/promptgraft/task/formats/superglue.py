@@ -1,4 +1,4 @@
-"""SuperGLUE's jsonl files whose rows are more than a text, or two, with a label."""
+"""Reads SuperGLUE's jsonl files whose rows hold more than one or two texts with a label."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def is_copa(content: Content) -> bool:
 
 
 def read_copa(content: Content) -> Reading:
-    """Choices of two; the label is the number of the right one, from 0."""
+    """Rows of two choices; the label is the number of the right one, from 0."""
     columns = Columns(text="text", question="question", choices="choices", label="label")
     return Reading(rows_by(content, copa), columns, "choice")
 
 
 def copa(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """One question. A label that is no number of a choice is kept, and refused where labels are read."""
+    """One question with its choices. A label that numbers no choice is kept, and refused where labels are read."""
     choices = [str(row["choice1"]), str(row["choice2"])]
     number = str(row.get("label"))
     label = choices[int(number)] if number in ("0", "1") else row.get("label")
@@ -41,7 +41,7 @@ def read_wic(content: Content) -> Reading:
 
 
 def wic(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """One pair."""
+    """The pair of a row: the word with the first sentence, and the second sentence."""
     yield {"text": f"{row['word']}: {row['sentence1']}", "pair": row["sentence2"], "label": row.get("label")}
 
 
@@ -59,9 +59,9 @@ def read_wsc(content: Content) -> Reading:
 
 
 def wsc(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """One pair."""
-    asked = f"{row['target']['span2_text']}: {row['target']['span1_text']}"
-    yield {"text": row["text"], "pair": asked, "label": row.get("label")}
+    """The pair of a row: the text, and the pronoun with the noun."""
+    question = f"{row['target']['span2_text']}: {row['target']['span1_text']}"
+    yield {"text": row["text"], "pair": question, "label": row.get("label")}
 
 
 def is_multirc(content: Content) -> bool:
@@ -73,13 +73,13 @@ def is_multirc(content: Content) -> bool:
 
 
 def read_multirc(content: Content) -> Reading:
-    """A pair an answer: question and answer, and the passage."""
+    """One pair for each answer: question with answer, and the passage."""
     notes = ("the first text is a question with an answer, the second its passage",)
     return Reading(rows_by(content, multirc), PAIR, "pair", notes)
 
 
 def multirc(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The answers of one passage."""
+    """The pairs of one passage: one for each answer to each question."""
     for question in row["passage"]["questions"]:
         for answer in question["answers"]:
             text = f"{question['question']} {answer['text']}"

@@ -1,4 +1,4 @@
-"""Several annotators of one row: what most of them say."""
+"""Decides the label of a row with several annotators by majority."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def majority(votes: Sequence[Vote], count: Count) -> Vote | None:
 
 
 def single(labels: Sequence[str], count: Count) -> str | None:
-    """The one label of a row; None, counted, where it has several, which no kind of task takes yet."""
+    """The single label of a row; None, counted, where it has several, which no kind of task supports yet."""
     if len(labels) > 1:
         count.add("rows with several labels, which no kind of task takes yet, read as unlabelled")
         return None

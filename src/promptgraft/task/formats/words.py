@@ -1,4 +1,4 @@
-"""Marked stretches of a text to words with tags, and other schemes of tags to BIO."""
+"""Converts marked stretches of a text to words with tags, and other schemes of tags to BIO."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ def tagged_words(text: str, marks: Sequence[Mark], count: Count) -> tuple[list[s
 
 
 def pieces(text: str, cuts: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Where the words of a text begin and end, those that a cut (in order) falls into in parts."""
-    at = 0
-    for found in WORD.finditer(text):
-        begin = found.start()
-        while at < len(cuts) and cuts[at] <= begin:
-            at += 1
-        while at < len(cuts) and cuts[at] < found.end():
-            yield begin, cuts[at]
-            begin, at = cuts[at], at + 1
-        yield begin, found.end()
+    """The positions where the words of a text begin and end; a word that contains cuts (sorted) is split at them."""
+    n = 0
+    for match in WORD.finditer(text):
+        begin = match.start()
+        while n < len(cuts) and cuts[n] <= begin:
+            n += 1
+        while n < len(cuts) and cuts[n] < match.end():
+            yield begin, cuts[n]
+            begin, n = cuts[n], n + 1
+        yield begin, match.end()
 
 
 def separate(text: str, marks: Sequence[Mark], count: Count) -> list[Mark]:
-    """The marks inside the text that do not overlap, in order."""
+    """The marks that lie inside the text and do not overlap, in order."""
     kept: list[Mark] = []
     for begin, end, label in sorted(set(marks), key=lambda mark: (mark[0], -mark[1], mark[2])):
         if not 0 <= begin < end <= len(text) or not text[begin:end].strip():
@@ -62,7 +62,7 @@ def separate(text: str, marks: Sequence[Mark], count: Count) -> list[Mark]:
 
 
 def scheme(rows: Sequence[Sequence[str]]) -> str:
-    """How tags mark where a span begins and ends: IOB2 (BIO), IOB1, BIOES or BILOU; empty where there are no spans."""
+    """The scheme by which tags mark spans: IOB2 (BIO), IOB1, BIOES or BILOU; empty where there are no spans."""
     marks = {tag[:1] for tags in rows for tag in tags if tag[1:2] == "-"}
     if not marks:
         return ""
@@ -79,7 +79,7 @@ def scheme(rows: Sequence[Sequence[str]]) -> str:
 
 
 def as_bio(tags: Sequence[str]) -> list[str]:
-    """Tags of any scheme in BIO."""
+    """Tags of any scheme, converted to BIO."""
     plain = [{"L": "E", "U": "S"}.get(tag[:1], tag[:1]) + tag[1:] if tag[1:2] == "-" else "O" for tag in tags]
     result = ["O"] * len(tags)
     for label, first, last in spans(plain):
