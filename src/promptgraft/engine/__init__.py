@@ -1,1 +1,1 @@
-"""Jobs in, results out: what they share is computed once, the rest is packed together."""
+"""The engine runs jobs and gives their results; what jobs share is computed once, the rest is packed into batches."""

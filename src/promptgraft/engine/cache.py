@@ -1,4 +1,4 @@
-"""Kept on disk by content: what costs more to compute than to read, so that no process computes it twice.
+"""The disk cache keeps what costs more to compute than to read, so that no process computes it twice.
 
 One safetensors file an entry, under a hash over all that decides it; written whole or not at all, read without locks.
 A file that is missing, cut off or damaged is a miss and never an error. All of it may be deleted at any time.
@@ -48,7 +48,7 @@ Tensors = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Usage:
-    """Entries of one kind: how many, their bytes, and how often one was found since the last clearing."""
+    """How many entries of one kind the cache holds, their bytes, and the hits since it was last cleared."""
 
     kind: EntryKind
     entries: int
@@ -58,7 +58,7 @@ class Usage:
 
 @dataclass
 class Cache:
-    """A bounded folder of entries.
+    """A folder of cache entries with a limit on its size.
 
     Attributes:
         limit: bytes of all entries together; 0 keeps nothing and reads nothing.
@@ -68,19 +68,19 @@ class Cache:
     folder: Path
     limit: int
     saved: float = 0.0
-    _told: set[str] = field(default_factory=set)
+    _warned: set[str] = field(default_factory=set)
 
     def get(self, kind: EntryKind, key: str, make: Callable[[], Tensors]) -> Tensors:
-        """The entry of a key, read or made; what is made is kept where it is worth it."""
-        if (found := self.read(kind, key)) is not None:
-            return found
+        """Read the entry of a key, or make it and keep it if it is worth a file."""
+        if (kept := self.read(kind, key)) is not None:
+            return kept
         began = time.perf_counter()
-        made = make()
-        self.keep(kind, key, made, time.perf_counter() - began)
-        return made
+        tensors = make()
+        self.keep(kind, key, tensors, time.perf_counter() - began)
+        return tensors
 
     def read(self, kind: EntryKind, key: str) -> dict[str, Tensor] | None:
-        """The entry of a key if it is there and whole; it then counts as used now."""
+        """Read the entry of a key if it is there and undamaged; it then counts as used now."""
         if not self.limit:
             return None
         path = self._path(kind, key)
@@ -97,46 +97,46 @@ class Cache:
             return None
         with suppress(OSError):
             os.utime(path)
-            _count_one(path.parent / HITS)
+            _count_hit(path.parent / HITS)
         if (seconds := tensors.pop(SECONDS, None)) is not None:
             self.saved += float(seconds)
         return tensors
 
     def keep(self, kind: EntryKind, key: str, tensors: Tensors, seconds: float) -> None:
-        """Write an entry that took so long to make, if that is worth a file; then forget what is too much.
+        """Write an entry that took `seconds` to make, if it is worth a file; then delete what exceeds the limit.
 
-        A disk that is full or cannot be written to is said once, and what was made is used all the same.
+        A disk that is full or cannot be written to gives one warning, and the entry is used all the same.
         """
         size = sum(value.nbytes for value in tensors.values())
         if size > self.limit or seconds < max(LEAST_SECONDS, size / READ_BYTES):
             return
-        whole = {name: value.detach().contiguous() for name, value in tensors.items()}
-        whole[SECONDS] = torch.tensor(seconds)
-        whole[DIGEST] = torch.tensor(list(_digest(whole)), dtype=torch.uint8)
+        entry = {name: value.detach().contiguous() for name, value in tensors.items()}
+        entry[SECONDS] = torch.tensor(seconds)
+        entry[DIGEST] = torch.tensor(list(_digest(entry)), dtype=torch.uint8)
         path = self._path(kind, key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(path, safetensors.torch.save(whole))
+            write_bytes(path, safetensors.torch.save(entry))
         except OSError as error:
-            self._tell(error)
+            self._warn(error)
             return
         self._evict()
 
     def usage(self) -> tuple[Usage, ...]:
-        """What is there, by kind."""
-        found = list(self._entries())
+        """Entries, bytes and hits of each kind."""
+        entries = list(self._entries())
         return tuple(
             Usage(
                 kind,
-                sum(path.parent.name == kind for path, _ in found),
-                sum(stat.st_size for path, stat in found if path.parent.name == kind),
+                sum(path.parent.name == kind for path, _ in entries),
+                sum(stat.st_size for path, stat in entries if path.parent.name == kind),
                 _size(self.folder / kind / HITS),
             )
             for kind in KINDS
         )
 
     def clear(self, kind: str | None = None) -> int:
-        """Delete all entries, or those of a kind; how many there were.
+        """Delete all entries, or those of one kind, and return how many there were.
 
         Raises:
             UsageError: no such kind.
@@ -144,22 +144,22 @@ class Cache:
         if kind is not None and kind not in KINDS:
             raise unknown("kind of entry", kind, KINDS)
         count = sum(path.parent.name == kind or kind is None for path, _ in self._entries())
-        for one in KINDS if kind is None else (kind,):
-            shutil.rmtree(self.folder / one, ignore_errors=True)
+        for name in KINDS if kind is None else (kind,):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
         return count
 
     def _path(self, kind: EntryKind, key: str) -> Path:
         return self.folder / kind / f"{key}.safetensors"
 
     def _entries(self) -> Iterator[tuple[Path, os.stat_result]]:
-        """Every whole entry; those that vanish meanwhile are passed over."""
+        """Path and size of every entry; entries that another process deletes meanwhile are passed over."""
         for kind in KINDS:
             for path in (self.folder / kind).glob("[!.]*.safetensors"):
                 with suppress(OSError):
                     yield path, path.stat()
 
     def _evict(self) -> None:
-        """Delete what was used longest ago until the rest fits, and what killed writers left."""
+        """Delete the entries that were used longest ago until the rest fits, and files that killed writers left."""
         for kind in KINDS:
             for path in (self.folder / kind).glob(".*.new"):
                 with suppress(OSError):
@@ -174,16 +174,16 @@ class Cache:
                 path.unlink()
             total -= stat.st_size
 
-    def _tell(self, error: OSError) -> None:
-        """Say once why nothing is kept."""
+    def _warn(self, error: OSError) -> None:
+        """Warn once for each reason why nothing can be written."""
         why = "the disk is full" if error.errno in NO_ROOM else error.strerror or str(error)
-        if why not in self._told:
-            self._told.add(why)
+        if why not in self._warned:
+            self._warned.add(why)
             warnings.warn(f"{self.folder}: {why}; work goes on without keeping what could be used again", stacklevel=2)
 
 
 def open_cache() -> Cache:
-    """The cache under `$PROMPTGRAFT_HOME`, as large as `PROMPTGRAFT_CACHE_MB` allows.
+    """Open the cache under `$PROMPTGRAFT_HOME`, as large as `PROMPTGRAFT_CACHE_MB` allows.
 
     Raises:
         UsageError: that is not a number of megabytes.
@@ -205,8 +205,8 @@ def _digest(tensors: Tensors) -> bytes:
     return bytes.fromhex(fingerprint(tensors))
 
 
-def _count_one(path: Path) -> None:
-    """A byte a hit: appending is one step, whoever else does it."""
+def _count_hit(path: Path) -> None:
+    """Append one byte for a hit: appending is safe while other processes do the same."""
     with path.open("ab") as file:
         file.write(b".")
 

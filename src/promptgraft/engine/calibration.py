@@ -1,4 +1,6 @@
-"""What work costs here with one backbone: measured on small made-up work, kept until machine or code change."""
+"""A calibration is what work costs on this machine with one backbone, measured on small sample work.
+
+It is kept until the machine or the code changes."""
 
 from __future__ import annotations
 
@@ -41,7 +43,7 @@ LABELS = {"a": "the first kind", "b": "the second kind"}
 
 @dataclass(frozen=True)
 class CostLine:
-    """Seconds of a pass: `fixed + run * runs + tokens * (token + longer * length)`."""
+    """The seconds of a pass or step: `fixed + run * runs + tokens * (token + longer * length)`."""
 
     fixed: float
     run: float
@@ -54,7 +56,7 @@ class CostLine:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Seconds that kinds of work take.
+    """The measured seconds of each kind of work.
 
     Attributes:
         forward: a pass without gradient.
@@ -75,53 +77,53 @@ class Calibration:
     swap: float
 
     def step(self, kind: Trains) -> CostLine:
-        """A training step of that kind."""
+        """The cost of a training step of that kind."""
         lines: dict[Trains, CostLine] = {"prompt": self.prompt, "dropout": self.dropout, "weights": self.weights}
         return lines[kind]
 
     def numbers(self) -> torch.Tensor:
-        """All of it as one vector."""
+        """All figures as one vector."""
         flat = [number for part in astuple(self) for number in (part if isinstance(part, tuple) else (part,))]
         return torch.tensor(flat, dtype=torch.float64)
 
     @classmethod
     def of(cls, numbers: torch.Tensor) -> Self:
-        """From `numbers`."""
-        left = iter(numbers.tolist())
+        """The calibration that `numbers` came from."""
+        values = iter(numbers.tolist())
         width = len(fields(CostLine))
-        forward, prompt, dropout, weights = (CostLine(*(next(left) for _ in range(width))) for _ in range(4))
-        return cls(forward, prompt, dropout, weights, *left)
+        forward, prompt, dropout, weights = (CostLine(*(next(values) for _ in range(width))) for _ in range(4))
+        return cls(forward, prompt, dropout, weights, *values)
 
 
 def calibrated(backbone: Backbone, cache: Cache) -> Calibration:
-    """The kept calibration, or one that is made now, in some seconds."""
+    """Read the calibration from the cache, or measure it now, which takes some seconds."""
     parts = (backbone.fingerprint, backbone.arithmetic, machine(backbone.device), code("kernels", "model", "train"))
     key = key_of([*parts, code("engine", "method", "readout")])
-    kept = cache.read("calibration", key)
-    if kept is not None:
-        return Calibration.of(kept["numbers"])
-    found = measure(backbone)
-    cache.keep("calibration", key, {"numbers": found.numbers()}, seconds=torch.inf)
-    return found
+    entry = cache.read("calibration", key)
+    if entry is not None:
+        return Calibration.of(entry["numbers"])
+    calibration = measure(backbone)
+    cache.keep("calibration", key, {"numbers": calibration.numbers()}, seconds=torch.inf)
+    return calibration
 
 
 def measure(backbone: Backbone) -> Calibration:
-    """Do some work of each kind."""
-    made = _Made(backbone)
+    """Measure some work of each kind."""
+    sample = _SampleWork(backbone)
     if backbone.arithmetic == "int8":
-        return made.without_gradients()
-    made.step("prompt", 1, FEW, SHORT)  # what loads late is there afterwards
-    forward = made.forward_line()
-    prompt = made.line("prompt")
-    dropout = made.like(prompt, "dropout")
-    weights = made.like(prompt, "weights")
-    term = max(0.0, made.step("prompt", 8, FEW, SHORT, term=True) - made.step("prompt", 8, FEW, SHORT)) / 8
-    job, probe = made.jobs("prompt-tuning", prompt, forward)
-    return Calibration(forward, prompt, dropout, weights, term, job, probe, made.swap())
+        return sample.without_gradients()
+    sample.step("prompt", 1, FEW, SHORT)  # what loads late is there afterwards
+    forward = sample.forward_line()
+    prompt = sample.line("prompt")
+    dropout = sample.like(prompt, "dropout")
+    weights = sample.like(prompt, "weights")
+    term = max(0.0, sample.step("prompt", 8, FEW, SHORT, term=True) - sample.step("prompt", 8, FEW, SHORT)) / 8
+    job, probe = sample.jobs("prompt-tuning", prompt, forward)
+    return Calibration(forward, prompt, dropout, weights, term, job, probe, sample.swap())
 
 
-class _Made:
-    """Made-up rows and runs of one backbone."""
+class _SampleWork:
+    """Small sample rows, runs and jobs on one backbone, and how long they take."""
 
     def __init__(self, backbone: Backbone) -> None:
         self.backbone = backbone
@@ -130,30 +132,30 @@ class _Made:
         self._long = min(LONG, backbone.max_length - 2 * SHORT)
 
     def without_gradients(self) -> Calibration:
-        """Passes and probes alone; jobs that train are refused."""
+        """Measure passes and probes alone, for an arithmetic in which nothing can be trained."""
         self._forward(FEW, SHORT)  # what loads late is there afterwards
         forward, nothing = self.forward_line(), CostLine(0, 0, 0, 0)
         job, probe = self.jobs("zero-shot", nothing, forward)
         return Calibration(forward, nothing, nothing, nothing, 0.0, job, probe, self.swap())
 
     def forward_line(self) -> CostLine:
-        """A pass without gradient at three sizes."""
-        few, many, longer = (self._forward(*size) for size in ((FEW, SHORT), (ROWS, SHORT), (ROWS, self._long)))
-        return _line(few, few, many, longer, FEW, ROWS, self._long)
+        """Measure a pass without gradient at three sizes."""
+        small, large, longer = (self._forward(*size) for size in ((FEW, SHORT), (ROWS, SHORT), (ROWS, self._long)))
+        return _line(small, small, large, longer, FEW, ROWS, self._long)
 
     def line(self, kind: Trains) -> CostLine:
-        """A step at four sizes."""
-        one, eight = self.step(kind, 1, FEW, SHORT), self.step(kind, 8, FEW, SHORT)
-        many, longer = self.step(kind, 1, MANY, SHORT), self.step(kind, 1, MANY, self._long)
-        return _line(one, eight, many, longer, FEW, MANY, self._long)
+        """Measure a training step at four sizes."""
+        single, eight = self.step(kind, 1, FEW, SHORT), self.step(kind, 8, FEW, SHORT)
+        large, longer = self.step(kind, 1, MANY, SHORT), self.step(kind, 1, MANY, self._long)
+        return _line(single, eight, large, longer, FEW, MANY, self._long)
 
-    def like(self, known: CostLine, kind: Trains) -> CostLine:
-        """A step of a kind that grows with texts and runs as another does."""
-        few, many = self.step(kind, 1, FEW, SHORT), self.step(kind, 1, MANY, SHORT)
-        token = max(0.0, many - few) / ((MANY - FEW) * SHORT)
-        scale = token / max(1e-12, known.token + known.longer * SHORT)
-        fixed = max(0.0, few - known.run - token * FEW * SHORT)
-        return CostLine(fixed, known.run, known.token * scale, known.longer * scale)
+    def like(self, reference: CostLine, kind: Trains) -> CostLine:
+        """Measure a step of a kind at two sizes; it grows with length and runs as the reference does."""
+        small, large = self.step(kind, 1, FEW, SHORT), self.step(kind, 1, MANY, SHORT)
+        token = max(0.0, large - small) / ((MANY - FEW) * SHORT)
+        scale = token / max(1e-12, reference.token + reference.longer * SHORT)
+        fixed = max(0.0, small - reference.run - token * FEW * SHORT)
+        return CostLine(fixed, reference.run, reference.token * scale, reference.longer * scale)
 
     def step(self, kind: Trains, runs: int, batch: int, length: int, *, term: bool = False) -> float:
         """Seconds of one step: what seven take longer than two, a fifth of it; the better of two tries."""
@@ -164,9 +166,9 @@ class _Made:
         return self._seconds[key]
 
     def _train(self, key: tuple[Trains, int, int, int, bool], steps: int) -> float:
-        kind, runs, batch, length, term = key
-        made = [self._run(kind, seed, batch, length, steps, term=term) for seed in range(runs)]
-        return _seconds(lambda: train(self.backbone, made))
+        kind, count, batch, length, term = key
+        runs = [self._run(kind, seed, batch, length, steps, term=term) for seed in range(count)]
+        return _seconds(lambda: train(self.backbone, runs))
 
     def _run(self, kind: Trains, seed: int, batch: int, length: int, steps: int, *, term: bool) -> Run:
         generator = torch.Generator().manual_seed(seed)
@@ -182,9 +184,9 @@ class _Made:
         prompt = None if kind == "weights" else parameterise("direct", start.to(self.backbone.device), generator)
         terms = (Distill(Recorded(torch.zeros(ROWS, len(LABELS))), 1.0, 2.0),) if term else ()
         nothing = make_data(task, (), self._tokens(0, length), readout, 0)
-        there = on_device(readout, self.backbone.device)
+        placed_readout = on_device(readout, self.backbone.device)
         return Run(
-            f"made up {seed}", seed, recipe, prompt, recipe.placement, there, "mean", "cross", data, nothing,
+            f"made up {seed}", seed, recipe, prompt, recipe.placement, placed_readout, "mean", "cross", data, nothing,
             terms=terms, weights=weights, dropout=0.1 if kind == "dropout" else 0.0,
         )  # fmt: skip
 
@@ -193,13 +195,13 @@ class _Made:
         return median(_seconds(lambda: pooled(self.backbone, None, tokens, "mean")) for _ in range(3))
 
     def _tokens(self, rows: int, length: int) -> Tokens:
-        """Rows of any words that the model has."""
+        """Rows of random words of the vocabulary."""
         seed = torch.Generator().manual_seed(length)
         ids = torch.randint(min(5, self._words - 1), min(900, self._words), (rows * length,), generator=seed)
         return Tokens(ids, torch.zeros_like(ids), torch.arange(rows + 1) * length, torch.arange(rows + 1))
 
     def swap(self) -> float:
-        """Weights that were trained in the backbone's place, beyond the pass itself."""
+        """Seconds it takes to put trained weights in the backbone's place, beyond the pass itself."""
         tokens = self._tokens(FEW, SHORT)
         trained = Weights.of(self.backbone, tokens)
         swapped = median(
@@ -209,15 +211,15 @@ class _Made:
         return max(0.0, swapped - self._forward(FEW, SHORT))
 
     def jobs(self, method: str, step: CostLine, forward: CostLine) -> tuple[float, float]:
-        """Of a real job, which takes one step, what is neither that nor a pass; and a probe."""
-        train_rows, rest = 16, 64
+        """Seconds of a one-step job beside its step and passes, and seconds of a probe."""
+        train_rows, test_rows = 16, 64
         words = random.Random(0)
         splits = {
             name: tuple(
                 Example(text=" ".join(words.choices(("good", "bad", "plain", "text"), k=8)), label="ab"[row % 2])
                 for row in range(rows)
             )
-            for name, rows in (("train", train_rows), ("validation", train_rows), ("test", rest))
+            for name, rows in (("train", train_rows), ("validation", train_rows), ("test", test_rows))
         }
         task = Task("made up", "classification", "accuracy", LABELS, splits)
         recipe = Recipe(
@@ -228,8 +230,8 @@ class _Made:
         )
 
         def seconds(method: str, count: int) -> float:
-            made = [Job(task, self.backbone.fingerprint, method, seed, recipe) for seed in range(count)]
-            return _seconds(lambda: list(LocalEngine(self.backbone).run(made))) / count
+            jobs = [Job(task, self.backbone.fingerprint, method, seed, recipe) for seed in range(count)]
+            return _seconds(lambda: list(LocalEngine(self.backbone).run(jobs))) / count
 
         seconds(method, 1)
         rows = [len(split) * 10 for split in splits.values()]
@@ -239,13 +241,13 @@ class _Made:
         return job, probe
 
 
-def _line(one: float, eight: float, many: float, longer: float, few: int, rows: int, length: int) -> CostLine:
-    """From seconds at: one run of few rows, eight of them, one of many rows, one of many longer ones."""
-    short = max(0.0, many - one) / ((rows - few) * SHORT)
-    long = max(short, (longer - many + short * rows * SHORT) / (rows * length))
+def _line(single: float, eight: float, large: float, longer: float, few_rows: int, rows: int, length: int) -> CostLine:
+    """Fit a line to the seconds of one run of few rows, eight such runs, one of many rows, one of many longer rows."""
+    short = max(0.0, large - single) / ((rows - few_rows) * SHORT)
+    long = max(short, (longer - large + short * rows * SHORT) / (rows * length))
     slope = (long - short) / max(1, length - SHORT)
-    run = max(0.0, (eight - one) / 7 - few * SHORT * short)
-    return CostLine(max(0.0, one - run - few * SHORT * short), run, max(0.0, short - slope * SHORT), slope)
+    run = max(0.0, (eight - single) / 7 - few_rows * SHORT * short)
+    return CostLine(max(0.0, single - run - few_rows * SHORT * short), run, max(0.0, short - slope * SHORT), slope)
 
 
 def _seconds(work: Callable[[], object]) -> float:

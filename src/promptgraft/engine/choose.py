@@ -1,4 +1,4 @@
-"""How a job's texts are read, where the recipe leaves it open: by cross-validated probes on its training rows."""
+"""Pooling and encoding are chosen by cross-validated probes on the training rows where the recipe leaves them open."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PROBED = frozenset({"classification", "pair", "regression"})
 
 
 def choose_pooling(view: JobView) -> Pooling:
-    """As the recipe says, as the encoder declares, by a cross-validated probe, else the mean."""
+    """The pooling: as the recipe says, as the encoder declares, by a cross-validated probe, else the mean."""
     if view.job.recipe.pooling != "auto":
         return view.job.recipe.pooling
     if view.backbone.pooling is not None:
@@ -38,7 +38,7 @@ def choose_pooling(view: JobView) -> Pooling:
 
 
 def choose_encoding(view: JobView) -> Encoding:
-    """Whether pairs are one sequence or two: as the recipe says, else by a cross-validated probe; other kinds: one."""
+    """Whether pairs are read as one sequence: as the recipe says, else by a cross-validated probe; other kinds are."""
     if view.task.kind not in ("pair", "regression") or not view.task.train or view.task.train[0].pair is None:
         return "cross"
     if view.job.recipe.encoding != "auto":
@@ -51,13 +51,17 @@ def choose_encoding(view: JobView) -> Encoding:
 
 
 def _probe(view: JobView, question: str, under: str, options: Mapping[str, tuple[Tensor, Tokens]]) -> str:
-    """The option a probe reads best, chosen once for all jobs on these rows; `under` is what it was chosen with."""
+    """The option a probe reads best, chosen once for all jobs on these rows.
+
+    Args:
+        under: the pooling that the options were read with, if any.
+    """
 
     def probed() -> tuple[str, str]:
         name, estimates = choose(view.task, view.task.train, options, view.job.seed)
         figures = ", ".join(f"{option} {100 * estimate.value:.1f}" for option, estimate in estimates.items())
-        by = "by the likelihood of a cross-validated probe on the training rows"
-        return name, f"{question}: {name}, {by} (its score {figures})"
+        basis = "by the likelihood of a cross-validated probe on the training rows"
+        return name, f"{question}: {name}, {basis} (its score {figures})"
 
     key = (question, under, view.task.train, view.job.recipe.max_length, view.job.seed)
     name, note = view.shared.choice(key, probed)

@@ -1,4 +1,4 @@
-"""What jobs will cost before they run: their steps and passes, counted, at the seconds of a calibration."""
+"""An estimate predicts what jobs will cost: their steps and passes are counted and priced by a calibration."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from promptgraft.train.loop import kept_bytes, pieces, step_tokens
 
 @dataclass(frozen=True)
 class MethodCost:
-    """Jobs of one label.
+    """What the jobs of one label should cost.
 
     Attributes:
         seconds: of all of them together.
@@ -30,7 +30,7 @@ class MethodCost:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What was predicted.
+    """The predicted time and memory of a list of jobs.
 
     Attributes:
         lines: by label, in the order they were asked; what is only required by others is among them.
@@ -48,13 +48,13 @@ class Estimate:
 
     @property
     def seconds(self) -> float:
-        """All of it."""
+        """The predicted seconds of all jobs and of choosing sources."""
         return self.ranking + sum(line.seconds for line in self.lines)
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows of a split and the tokens they have."""
+    """How many rows a split has, and how many tokens."""
 
     count: int
     tokens: int
@@ -65,21 +65,21 @@ class _Rows:
 
 
 def estimate(engine: LocalEngine, jobs: Sequence[Job], *, rankings: Sequence[tuple[Job, int]] = ()) -> Estimate:
-    """Seconds and memory of jobs, as `engine.run(jobs, skip=True)` would do them.
+    """Predict the seconds and memory of jobs, as `engine.run(jobs, skip=True)` would do them.
 
     Args:
         rankings: whose rows sources are ranked on, and how many sources.
     """
-    most = _Peak(_resident())  # before a calibration, which the job itself does not need
-    known = calibrated(engine.backbone, engine.shared.cache)
+    peak = _Peak(_resident())  # before a calibration, which the job itself does not need
+    calibration = calibrated(engine.backbone, engine.shared.cache)
     seconds: dict[str, float] = {}
     counts: dict[str, int] = {}
     skipped: dict[str, str] = {}
     finished = 0
     for level in by_dependence(unique(jobs)):
-        for some in packs(level, pack_size(engine.backbone)):
+        for pack in packs(level, pack_size(engine.backbone)):
             open_jobs = []
-            for job in some:
+            for job in pack:
                 if engine.store is not None and engine.store.result(job) is not None:
                     finished += 1
                     continue
@@ -89,23 +89,23 @@ def estimate(engine: LocalEngine, jobs: Sequence[Job], *, rankings: Sequence[tup
                     skipped[job.label] = str(error)
                     continue
                 open_jobs.append(job)
-            for job, cost in _pack(engine, known, open_jobs, most):
+            for job, cost in _pack(engine, calibration, open_jobs, peak):
                 seconds[job.label] = seconds.get(job.label, 0.0) + cost
                 counts[job.label] = counts.get(job.label, 0) + 1
-    ranking = sum(_ranking(engine, known, job, sources) for job, sources in rankings)
+    ranking = sum(_ranking(engine, calibration, job, sources) for job, sources in rankings)
     lines = tuple(MethodCost(label, counts[label], cost) for label, cost in seconds.items())
-    return Estimate(lines, finished, skipped, ranking, most.mebibytes(engine))
+    return Estimate(lines, finished, skipped, ranking, peak.mebibytes(engine))
 
 
-def _pack(engine: LocalEngine, known: Calibration, jobs: Sequence[Job], most: _Peak) -> list[tuple[Job, float]]:
-    """Seconds of each job of a pack; those that train together share their steps."""
+def _pack(engine: LocalEngine, calibration: Calibration, jobs: Sequence[Job], peak: _Peak) -> list[tuple[Job, float]]:
+    """Predict the seconds of each job of a pack; jobs that train together share their steps."""
     costs = []
     works = [(job, find(job.method).work(job)) for job in jobs]
-    for kind, members in groupby(sorted(works, key=lambda one: _order(one[1])), key=lambda one: one[1].trains):
+    for kind, members in groupby(sorted(works, key=lambda item: _order(item[1])), key=lambda item: item[1].trains):
         together = list(members)
-        share = 0.0 if kind is None else _training(engine, known, kind, [job for job, _ in together], most)
+        share = 0.0 if kind is None else _training(engine, calibration, kind, [job for job, _ in together], peak)
         runs = len(together)
-        costs += [(job, share / runs + _alone(engine, known, job, work, runs)) for job, work in together]
+        costs += [(job, share / runs + _alone(engine, calibration, job, work, runs)) for job, work in together]
     return costs
 
 
@@ -113,57 +113,59 @@ def _order(work: Work) -> str:
     return work.trains or ""
 
 
-def _training(engine: LocalEngine, known: Calibration, kind: Trains, jobs: Sequence[Job], most: _Peak) -> float:
-    """Seconds of the loop: steps of all runs together (weights: one by one), and looks at validation."""
+def _training(engine: LocalEngine, calibration: Calibration, kind: Trains, jobs: Sequence[Job], peak: _Peak) -> float:
+    """Predict the seconds of the loop: steps of all runs together (weights: one by one), and looks at validation."""
     if kind == "weights" and len(jobs) > 1:
-        return sum(_training(engine, known, kind, [job], most) for job in jobs)
-    step = known.step(kind)
+        return sum(_training(engine, calibration, kind, [job], peak) for job in jobs)
+    step = calibration.step(kind)
     total = 0.0
     rows = [_rows(engine, job, "train") for job in jobs]
     sizes = [
-        one.length * min(job.recipe.batch, one.count) + _unlabelled(engine, job)
-        for job, one in zip(jobs, rows, strict=True)
+        part.length * min(job.recipe.batch, part.count) + _unlabelled(engine, job)
+        for job, part in zip(jobs, rows, strict=True)
     ]
-    steps = max(steps_of(job, find(job.method).work(job), one.count) for job, one in zip(jobs, rows, strict=True))
+    steps = max(steps_of(job, find(job.method).work(job), part.count) for job, part in zip(jobs, rows, strict=True))
     for piece in pieces(sizes, step_tokens(engine.backbone)):
-        length, tokens = sum(one.length for one in rows) / len(rows), sum(sizes[run] for run in piece)
+        length, tokens = sum(part.length for part in rows) / len(rows), sum(sizes[run] for run in piece)
         total += steps * step(len(piece), tokens, length)
-        most.step(kind, tokens)
+        peak.step(kind, tokens)
     looks = [(job.recipe.evaluations, _rows(engine, job, "validation")) for job in jobs]
     for evaluations, validation in looks:
         if validation.count:
-            look = known.forward(1, validation.tokens, validation.length)
-            total += evaluations * (look + (known.swap if kind == "weights" else 0.0))
+            look = calibration.forward(1, validation.tokens, validation.length)
+            total += evaluations * (look + (calibration.swap if kind == "weights" else 0.0))
     return total
 
 
-def _alone(engine: LocalEngine, known: Calibration, job: Job, work: Work, runs: int) -> float:
-    """What a job costs beside the loop: judging its model, its terms and teachers, its probes.
+def _alone(engine: LocalEngine, calibration: Calibration, job: Job, work: Work, runs: int) -> float:
+    """Predict what a job costs beside the loop: scoring its model, its terms and teachers, its probes.
 
     Args:
         runs: that train together; their teachers are asked in one pass.
     """
-    total = known.job + work.probes * known.probe
+    total = calibration.job + work.probes * calibration.probe
     train = _rows(engine, job, "train")
     for split in ("validation", "test"):
         rows = _rows(engine, job, split)
         if rows.count:
-            total += known.forward(1, rows.tokens, rows.length) + (known.swap if work.trains == "weights" else 0.0)
-    total += work.probes * known.forward(1, train.tokens, train.length)
+            total += calibration.forward(1, rows.tokens, rows.length) + (
+                calibration.swap if work.trains == "weights" else 0.0
+            )
+    total += work.probes * calibration.forward(1, train.tokens, train.length)
     step = train.length * min(job.recipe.batch, train.count)
-    teacher = known.forward(runs, runs * step, train.length) / runs
-    return total + job.recipe.steps * (work.terms * known.term + work.teachers * teacher)
+    teacher = calibration.forward(runs, runs * step, train.length) / runs
+    return total + job.recipe.steps * (work.terms * calibration.term + work.teachers * teacher)
 
 
-def _ranking(engine: LocalEngine, known: Calibration, job: Job, sources: int) -> float:
-    """A pass over the labelled rows and a cross-validated probe for every source."""
+def _ranking(engine: LocalEngine, calibration: Calibration, job: Job, sources: int) -> float:
+    """Predict the seconds of a ranking: a pass over the labelled rows and a cross-validated probe for every source."""
     rows = [_rows(engine, job, "train"), _rows(engine, job, "validation")]
-    passes = sum(known.forward(1, one.tokens, one.length) for one in rows)
-    return sources * (passes + known.probe)
+    passes = sum(calibration.forward(1, part.tokens, part.length) for part in rows)
+    return sources * (passes + calibration.probe)
 
 
 def _rows(engine: LocalEngine, job: Job, split: Split) -> _Rows:
-    """What a job reads of a split."""
+    """Rows and tokens that a job reads of a split."""
     task = engine.task(job)
     rows = task.splits.get(split, ())
     if not rows:
@@ -173,13 +175,13 @@ def _rows(engine: LocalEngine, job: Job, split: Split) -> _Rows:
 
 
 def _unlabelled(engine: LocalEngine, job: Job) -> float:
-    """Tokens of unlabelled text in a step."""
+    """How many tokens of unlabelled text a step reads."""
     rows = _rows(engine, job, "unlabelled")
     return rows.length * min(job.recipe.batch, rows.count)
 
 
 class _Peak:
-    """The largest piece of work seen."""
+    """The largest training step so far, which decides the peak of memory."""
 
     def __init__(self, resident: float) -> None:
         self.resident = resident
@@ -187,7 +189,7 @@ class _Peak:
         self.trains_weights = False
 
     def step(self, kind: Trains, tokens: float) -> None:
-        """A training step of so many tokens."""
+        """Count a training step of so many tokens."""
         self.tokens = max(self.tokens, tokens)
         self.trains_weights |= kind == "weights"
 
@@ -201,15 +203,15 @@ class _Peak:
         """
         backbone = engine.backbone
         width = 2 if backbone.arithmetic == "bf16" else 4
-        kept = self.tokens * kept_bytes(backbone)
+        activations = self.tokens * kept_bytes(backbone)
         numbers = sum(value.numel() for value in backbone.weights.values())
         table = backbone.weights[backbone.words].numel()
         weights = (24 + 3 * width) * (numbers - table) + (8 + width) * numbers + 4 * table
-        return self.resident + (kept + (weights if self.trains_weights else 0)) / 2**20
+        return self.resident + (activations + (weights if self.trains_weights else 0)) / 2**20
 
 
 def _resident() -> float:
-    """MiB this process holds now."""
+    """MiB of memory this process holds now."""
     import resource
     from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a predictor is given to label, as examples: texts, pairs, tables and their rows, or one clear error."""
+"""Rows that a user hands to a predictor (texts, pairs, tables) become examples, or one clear error."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WHERE = "row"
 
 
 def examples_of(rows: object, task: Task) -> tuple[Example, ...]:
-    """Rows as examples of the task's kind.
+    """Turn rows into examples of the task's kind.
 
     Args:
         rows: a list (or another iterable) of texts, pairs, lists of words, `Example`s or dictionaries, or a table
@@ -40,17 +40,17 @@ def examples_of(rows: object, task: Task) -> tuple[Example, ...]:
 
 
 def _listed(rows: object, task: Task) -> list[Any]:
-    """The rows one by one, whatever holds them."""
+    """A list of the rows, whatever container holds them."""
     values = _plain(rows)
     if isinstance(values, str | bytes | Mapping | Example) or not isinstance(values, Iterable):
-        what = f"rows must be a list, not {type(rows).__name__}"
-        hint = "put it in one: [...]" if isinstance(rows, str | Mapping | Example) else f"with {_wanted(task)} a row"
-        raise UsageError(what, do=hint)
+        problem = f"rows must be a list, not {type(rows).__name__}"
+        hint = "put it in one: [...]" if isinstance(rows, str | Mapping | Example) else f"with {_row_of(task)} a row"
+        raise UsageError(problem, do=hint)
     return list(values)
 
 
 def _plain(rows: Any) -> object:
-    """Tables as lists of dictionaries, arrays and columns as lists; all else as it is."""
+    """Turn tables into lists of dictionaries, arrays and columns into lists; return all else as it is."""
     if hasattr(rows, "to_pylist"):  # pyarrow
         return rows.to_pylist()
     if hasattr(rows, "columns") and hasattr(rows, "to_dicts"):  # polars
@@ -61,15 +61,15 @@ def _plain(rows: Any) -> object:
 
 
 def _of_table(rows: list[Mapping[str, Any]], task: Task) -> tuple[Example, ...]:
-    """The rows of a table, by the columns of the task; labels in it are not read."""
-    columns = {role: name for role, name in task.columns.items() if role != "label"}
+    """Examples from the rows of a table, read by the task's columns; labels in it are not read."""
+    expected = {role: name for role, name in task.columns.items() if role != "label"}
     numbered = [(dict(row), number) for number, row in enumerate(rows)]
-    read = columns_of(task.replace(columns=columns), Table("the rows", numbered))
+    columns = columns_of(task.replace(columns=expected), Table("the rows", numbered))
     for number, row in enumerate(rows):
-        for name in read.values():
+        for name in columns.values():
             if _absent(row.get(name)):
-                raise UsageError(f"column {name!r} is empty", where=f"{WHERE} {number}", do=f"give {_wanted(task)}")
-    return make_examples(task.kind, read, numbered, WHERE, labelled=False)
+                raise UsageError(f"column {name!r} is empty", where=f"{WHERE} {number}", do=f"give {_row_of(task)}")
+    return make_examples(task.kind, columns, numbered, WHERE, labelled=False)
 
 
 def _absent(value: object) -> bool:
@@ -78,16 +78,16 @@ def _absent(value: object) -> bool:
 
 
 def _example(value: object, task: Task, number: int) -> Example:
-    """One row that is no row of a table."""
-    example = value if isinstance(value, Example) else _read(value, task.kind, paired="pair" in task.columns)
-    if example is None or not _whole(example, task.kind):
+    """The example of one row that does not come from a table."""
+    example = value if isinstance(value, Example) else _from_values(value, task.kind, paired="pair" in task.columns)
+    if example is None or not _is_complete(example, task.kind):
         shown = type(value).__name__ if not isinstance(value, list | tuple) else _shape(value)
-        raise UsageError(f"this is {shown}, not {_wanted(task)}", where=f"{WHERE} {number}")
+        raise UsageError(f"this is {shown}, not {_row_of(task)}", where=f"{WHERE} {number}")
     return example
 
 
-def _read(value: object, kind: Kind, *, paired: bool) -> Example | None:
-    """An example of plain values; None where they are not what the kind needs.
+def _from_values(value: object, kind: Kind, *, paired: bool) -> Example | None:
+    """An example made of plain values; None where they are not what the kind needs.
 
     Args:
         paired: whether the task was read from two columns of text.
@@ -112,10 +112,10 @@ def _read(value: object, kind: Kind, *, paired: bool) -> Example | None:
     return None
 
 
-def _whole(example: Example, kind: Kind) -> bool:
-    """Whether an example has what its kind needs, and nothing the model would not be shown."""
-    given: tuple[object, object] = (example.text, example.pair)  # whoever made the example may have given anything
-    if not isinstance(given[0], str) or not isinstance(given[1], str | None):
+def _is_complete(example: Example, kind: Kind) -> bool:
+    """Whether an example has all that its kind needs, and nothing that the model would not read."""
+    texts: tuple[object, object] = (example.text, example.pair)  # whoever made the example may have given anything
+    if not isinstance(texts[0], str) or not isinstance(texts[1], str | None):
         return False
     match kind:
         case "tagging":
@@ -127,7 +127,7 @@ def _whole(example: Example, kind: Kind) -> bool:
     return not example.tokens and not example.choices
 
 
-def _wanted(task: Task) -> str:
+def _row_of(task: Task) -> str:
     return WANTED[task.kind]
 
 

@@ -1,4 +1,4 @@
-"""What cached values depend on beside their input: the machine, and the code that computes."""
+"""Cached values depend on the machine and on the code that computes them; this module names both."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ def machine(device: torch.device | None = None) -> str:
 
 @cache
 def built() -> tuple[object, ...]:
-    """What stays while a process lives: to read a version from its package's files takes as long as a forward."""
+    """The facts of the machine that stay while a process lives, read once.
+
+    To read a version from its package's files takes as long as a forward pass.
+    """
     capability = torch.backends.cpu.get_cpu_capability()
     return processor.name(), os.cpu_count(), capability, torch.__version__, version("transformers")
 
@@ -51,7 +54,7 @@ def code(*places: str) -> str:
     digest = hashlib.sha256()
     for place in places:
         path = ROOT / place
-        for file in sorted(one for one in path.rglob("*") if one.suffix in SOURCES) if path.is_dir() else [path]:
+        for file in sorted(entry for entry in path.rglob("*") if entry.suffix in SOURCES) if path.is_dir() else [path]:
             digest.update(f"{file.relative_to(ROOT)}\x1e".encode())
             digest.update(file.read_bytes())
     return digest.hexdigest()

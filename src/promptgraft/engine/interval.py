@@ -16,7 +16,7 @@ AT_ONCE = 4_000_000
 
 
 def interval(task: Task, predictions: Sequence[Label], examples: Sequence[Example]) -> tuple[float, float]:
-    """Low and high end, in percent: Wilson's for accuracy over rows, else a percentile bootstrap."""
+    """Low and high end in percent: Wilson's interval for accuracy over rows, else a percentile bootstrap."""
     if task.metric == "accuracy" and task.kind != "tagging":
         hits = sum(guess == example.label for guess, example in zip(predictions, examples, strict=True))
         return wilson(hits, len(examples))
@@ -33,7 +33,7 @@ def wilson(hits: int, rows: int) -> tuple[float, float]:
 
 
 def bootstrap(task: Task, predictions: Sequence[Label], examples: Sequence[Example]) -> tuple[float, float]:
-    """Percentiles of the metric over rows drawn again; the draw is fixed, so the same rows give the same ends."""
+    """Percentiles of the metric over resampled rows; the seed is fixed, so the same rows give the same ends."""
     labels = [example.label for example in examples]
     figures = FIGURES[task.metric]
     parts = [figures(task, labels, predictions, draws)[task.metric] for draws in drawn(len(examples))]
@@ -42,7 +42,7 @@ def bootstrap(task: Task, predictions: Sequence[Label], examples: Sequence[Examp
 
 
 def drawn(rows: int) -> Iterator[Draws]:
-    """All resamples of so many rows, some at a time: the numbers of `random.Random(13).choices`, drawn at once."""
+    """Resamples of so many rows, in large batches: the same numbers as `random.Random(13).choices` draws."""
     generator = np.random.RandomState([13])  # seeded by a list it gives the numbers of Python's own generator
     size = max(1, AT_ONCE // rows)
     for start in range(0, RESAMPLES, size):

@@ -1,4 +1,4 @@
-"""From a finished job to the artefact that is kept of it."""
+"""A finished job becomes the artefact that is kept of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from promptgraft.prompt.card import BackboneCard, Card, Origin, PromptCard, Spli
 
 
 def make_artefact(finished: Finished, view: JobView) -> Artefact:
-    """Prompt, readout, task embeddings and card of a finished job.
+    """Make the artefact of a finished job: prompt, readout, task embeddings and card.
 
     Raises:
         RunError: the result was kept without its model.

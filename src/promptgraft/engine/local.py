@@ -1,4 +1,4 @@
-"""The engine on one machine: shares what jobs have in common, packs the rest, gives results as they come."""
+"""The engine on one machine computes once what jobs share, packs the rest, and yields results as they come."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class LocalEngine:
 
     Args:
         store: keeps results and checkpoints, so that the same jobs go on where they were; None keeps nothing.
-        progress: told where the engine is.
+        progress: called whenever the engine has moved on.
     """
 
     def __init__(self, backbone: Backbone, *, store: Store | None = None, progress: Progress | None = None) -> None:
         self.backbone = backbone
-        self.told = Teller(progress)
-        self.shared = Shared(backbone, part=self.told.part)
+        self.teller = Teller(progress)
+        self.shared = Shared(backbone, part=self.teller.part)
         self.store = store
         self.problems: dict[str, tuple[Job, PromptgraftError]] = {}
         self._seconds: dict[str, float] = {}
@@ -57,7 +57,7 @@ class LocalEngine:
         self._tuned: dict[str, Tuned] = {}
 
     def run(self, jobs: Iterable[Job], *, skip: bool = False) -> Iterator[Finished]:
-        """Results of the jobs, each once, as they come; jobs they depend on are run too but not returned.
+        """Yield the result of each job once, as it comes; jobs they depend on are run too but not returned.
 
         A job that cannot be set up or finished takes no other with it: the rest are run and kept. Why it could not be
         stands in `problems`, by its id.
@@ -69,18 +69,18 @@ class LocalEngine:
             UsageError, RunError: options that a method does not take, before anything is run; a job that could not be
                 run, after all else; both without `skip`. Another call that works in the run folder.
         """
-        asked = unique(jobs)
-        for job in asked:
+        requested = unique(jobs)
+        for job in requested:
             if job.backbone != self.backbone.fingerprint:
-                what = f"{job.label} is a job of another backbone ({job.backbone[:12]}) than {self.backbone.name}"
-                raise RunError(what, where=job.task.name, do="make the job with this backbone's fingerprint")
+                message = f"{job.label} is a job of another backbone ({job.backbone[:12]}) than {self.backbone.name}"
+                raise RunError(message, where=job.task.name, do="make the job with this backbone's fingerprint")
         self.problems.clear()
         if not skip:
-            for job in asked:
+            for job in requested:
                 check(job)
-        names = {job.id for job in asked}
-        levels = by_dependence(asked)
-        self.told.begin({job.id: self._cost(job) for level in levels for job in level})
+        names = {job.id for job in requested}
+        levels = by_dependence(requested)
+        self.teller.begin({job.id: self._cost(job) for level in levels for job in level})
         with nullcontext() if self.store is None else self.store.alone():
             for level in levels:
                 for finished in self._level(level):
@@ -88,33 +88,33 @@ class LocalEngine:
                         yield finished
         if not skip:
             for job, problem in self.problems.values():
-                raise self._after_the_rest(job, problem, len(asked))
+                raise self._final_error(job, problem, len(requested))
 
     @property
     def skipped(self) -> dict[str, str]:
-        """Label -> why it could not be run; with its seeds, where other seeds of the label could be or failed else."""
-        found: dict[str, dict[str, list[int]]] = {}
+        """Label -> why it could not be run; with the seeds, where they failed for different reasons."""
+        seeds_by_reason: dict[str, dict[str, list[int]]] = {}
         for job, problem in self.problems.values():
-            found.setdefault(job.label, {}).setdefault(str(problem), []).append(job.seed)
+            seeds_by_reason.setdefault(job.label, {}).setdefault(str(problem), []).append(job.seed)
         return {
             label: next(iter(reasons))
             if len(reasons) == 1
             else "; ".join(f"seed {', '.join(map(str, seeds))}: {reason}" for reason, seeds in reasons.items())
-            for label, reasons in found.items()
+            for label, reasons in seeds_by_reason.items()
         }
 
-    def _after_the_rest(self, job: Job, problem: PromptgraftError, asked: int) -> PromptgraftError:
-        """The error of a job that could not be run, saying what became of the others."""
-        if asked == 1:
+    def _final_error(self, job: Job, problem: PromptgraftError, count: int) -> PromptgraftError:
+        """The error to raise for a job that could not be run, which also says what became of the others."""
+        if count == 1:
             return problem
-        kept = "" if self.store is None else f", and what they gave is kept in {self.store.folder}"
+        ending = "" if self.store is None else f", and what they gave is kept in {self.store.folder}"
         failed = len(self.problems)
-        what = f"{job.label}, seed {job.seed}: {problem}"
-        return type(problem)(what, do=f"{asked - failed} of {asked} jobs were run{kept}")
+        message = f"{job.label}, seed {job.seed}: {problem}"
+        return type(problem)(message, do=f"{count - failed} of {count} jobs were run{ending}")
 
     def _cost(self, job: Job) -> float:
-        """For progress: 0 for a job whose result is kept, or that cannot be drawn (it is refused when it is set up)."""
-        if self.told.progress is None or (self.store is not None and self.store.result(job) is not None):
+        """What a job should cost, for progress; 0 where its result is kept, or where its rows cannot be drawn."""
+        if self.teller.progress is None or (self.store is not None and self.store.result(job) is not None):
             return 0.0
         try:
             return cost(job, self.task(job))
@@ -122,8 +122,8 @@ class LocalEngine:
             return 0.0
 
     def view(self, job: Job) -> JobView:
-        """What a method sees of a job."""
-        return JobView(job, self.task(job), self.shared, self._finished, self.told.step)
+        """The view that a job's method works with."""
+        return JobView(job, self.task(job), self.shared, self._finished, self.teller.step)
 
     def _finished(self, job: Job) -> Tuned:
         if job.id not in self._tuned:
@@ -131,14 +131,14 @@ class LocalEngine:
         return self._tuned[job.id]
 
     def task(self, job: Job) -> Task:
-        """The job's task with its splits drawn; one object for all jobs that draw alike."""
+        """The job's task with its splits drawn; jobs that draw the same rows get the same object."""
         key = (job.task.fingerprint, job.shots, seed_of_rows(job), hash(job.unlabelled))
         if key not in self._tasks:
             self._tasks[key] = draw(job)
         return self._tasks[key]
 
     def notes(self) -> tuple[str, ...]:
-        """What was cut, what the metric hides, and which versions the results are of, over all jobs so far."""
+        """Notes on all jobs so far: inputs that were cut, what the metric hides, which versions the results are of."""
         cut = (
             f"{name}: {count} inputs were longer than allowed and were cut"
             for name, count in sorted(self.shared.cut.items())
@@ -147,58 +147,59 @@ class LocalEngine:
         return (*cut, *hidden, *mixed(self._versions))
 
     def _level(self, jobs: Sequence[Job]) -> Iterator[Finished]:
-        """Jobs that wait for nothing, pack by pack: kept ones first, then fits, then runs.
+        """Run the jobs of one level in packs: results kept by earlier calls first, then fits, then runs.
 
-        Kept ones count when packs are made, so that a killed call finds its packs again (see `Checkpoints`).
+        Jobs with kept results count when packs are made, so that a killed call finds its packs again (see
+        `Checkpoints`).
         """
-        for some in packs(jobs, pack_size(self.backbone)):
+        for pack in packs(jobs, pack_size(self.backbone)):
             open_jobs = []
-            for job in some:
-                kept = self.store.finished(job) if self.store is not None else None
-                failure = self.store.failure(job) if self.store is not None and kept is None else None
-                if kept is not None:
-                    yield self._known(kept)
+            for job in pack:
+                finished = self.store.finished(job) if self.store is not None else None
+                failure = self.store.failure(job) if self.store is not None and finished is None else None
+                if finished is not None:
+                    yield self._take_up(finished)
                 elif failure is not None:
                     self._leave_out(job, RunError(failure.problem, do="it failed so in an earlier call"))
                 else:
                     open_jobs.append(job)
             yield from self._pack(open_jobs)
             if self.store is not None:
-                self.store.checkpoints.drop([job.id for job in some])
+                self.store.checkpoints.drop([job.id for job in pack])
 
-    def _known(self, kept: Finished) -> Finished:
-        """Take in what an earlier call gave."""
-        if kept.tuned is not None:
-            self._tuned[kept.job.id] = kept.tuned
-        self._seconds[kept.job.id] = kept.result.seconds
-        self._versions.add(kept.result.version)
-        self.told.finish(kept.job.id)
-        return kept
+    def _take_up(self, finished: Finished) -> Finished:
+        """Take up the result of an earlier call."""
+        if finished.tuned is not None:
+            self._tuned[finished.job.id] = finished.tuned
+        self._seconds[finished.job.id] = finished.result.seconds
+        self._versions.add(finished.result.version)
+        self.teller.finish(finished.job.id)
+        return finished
 
     def _leave_out(self, job: Job, problem: PromptgraftError) -> None:
-        """Go on without a job."""
+        """Note why a job is left out, and go on without it."""
         self.problems[job.id] = job, problem
-        self.told.finish(job.id)
+        self.teller.finish(job.id)
 
     def _pack(self, jobs: Sequence[Job]) -> Iterator[Finished]:
-        """Set up a few jobs, finish the fits, train the runs that can share a batch."""
+        """Set up the jobs of a pack, finish the fits, train the runs that can share a batch."""
         groups: dict[tuple[object, ...], list[tuple[Job, JobView, Run, float]]] = {}
         for job in jobs:
             began, saved = time.perf_counter(), self.shared.saved
-            self.told.now(f"{job.label}, setting up", [job.id])
+            self.teller.now(f"{job.label}, setting up", [job.id])
             try:
                 check(job)
                 view = self.view(job)
-                made = find(job.method).setup(job, view)
+                run_or_fit = find(job.method).setup(job, view)
             except PromptgraftError as error:
                 self._leave_out(job, error)
                 continue
             seconds = time.perf_counter() - began + self.shared.saved - saved
-            if isinstance(made, Fit):
-                view.notes.extend(made.notes)
-                yield self._finish(job, view, Trained(job.id, made.tuned, (), 0, seconds, made.parameters))
+            if isinstance(run_or_fit, Fit):
+                view.notes.extend(run_or_fit.notes)
+                yield self._finish(job, view, Trained(job.id, run_or_fit.tuned, (), 0, seconds, run_or_fit.parameters))
             else:
-                groups.setdefault(made.pack, []).append((job, view, made, seconds))
+                groups.setdefault(run_or_fit.pack, []).append((job, view, run_or_fit, seconds))
         for members in groups.values():
             yield from self._train(members)
 
@@ -206,9 +207,9 @@ class LocalEngine:
         checkpoints = self.store.checkpoints if self.store is not None else None
         label = members[0][0].label if len(members) == 1 else f"{members[0][0].label} and {len(members) - 1} more"
 
-        self.told.now(label, [job.id for job, _, _, _ in members])
+        self.teller.now(label, [job.id for job, _, _, _ in members])
         runs = [run for _, _, run, _ in members]
-        trained = train(self.backbone, runs, checkpoints=checkpoints, progress=self.told.step)
+        trained = train(self.backbone, runs, checkpoints=checkpoints, progress=self.teller.step)
         for (job, view, _, seconds), result in zip(members, trained, strict=True):
             if isinstance(result, Failed):
                 self._fail(job, result)
@@ -216,17 +217,17 @@ class LocalEngine:
                 yield self._finish(job, view, result, seconds)
 
     def _fail(self, job: Job, failed: Failed) -> None:
-        """Keep why a run could not be finished, and go on without it."""
+        """Store why a run could not be finished, and go on without it."""
         problem = RunError(failed.problem.what, where=f"{job.task.name}, {job.label}", do=failed.problem.do)
         if self.store is not None:
             version = version_of_results()
-            kept = Failure(id=job.id, label=job.label, seed=job.seed, problem=str(problem), version=version)
-            self.store.save_failure(job, kept)
+            failure = Failure(id=job.id, label=job.label, seed=job.seed, problem=str(problem), version=version)
+            self.store.save_failure(job, failure)
         self._leave_out(job, problem)
 
     def _finish(self, job: Job, view: JobView, trained: Trained, extra: float = 0.0) -> Finished:
-        """Score, keep, tell."""
-        self.told.scoring(f"{job.label}, scoring")
+        """Score a trained job, store its result, and report it."""
+        self.teller.scoring(f"{job.label}, scoring")
         scores, rows, intervals = self._scores(view, trained)
         result = Result(
             id=job.id,
@@ -261,18 +262,18 @@ class LocalEngine:
             self._tuned[job.id] = trained.tuned  # what other jobs may require; tuned weights are no one's teacher
         elif self.store is not None and not self.store.keep_weights:
             finished = Finished(job, result, None, trained.history)
-        self.told.finish(job.id)
+        self.teller.finish(job.id)
         return finished
 
     def _required_seconds(self, job: Job) -> float:
-        """Of all jobs that it depends on, each once."""
-        required = {other.id for level in by_dependence([job]) for other in level} - {job.id}
+        """Seconds of all jobs that a job depends on, each counted once."""
+        required = {required_job.id for level in by_dependence([job]) for required_job in level} - {job.id}
         return sum(self._seconds.get(name, 0.0) for name in required)
 
     def _scores(
         self, view: JobView, trained: Trained
     ) -> tuple[dict[str, dict[str, float]], dict[str, int], dict[str, tuple[float, float]]]:
-        """Metrics on validation and test, whichever is there, with their intervals over rows."""
+        """Metrics on validation and test, where there are labels, with their intervals over rows."""
         scores: dict[str, dict[str, float]] = {}
         rows: dict[str, int] = {}
         intervals: dict[str, tuple[float, float]] = {}
@@ -296,7 +297,7 @@ class LocalEngine:
 
 
 def mixed(versions: Collection[str]) -> tuple[str, ...]:
-    """A note where results are of several versions, whose figures may differ by more than noise."""
+    """A note if the results come from several versions, whose figures may differ by more than noise."""
     if len(versions) < 2:
         return ()
     names = ", ".join(sorted(version or "one before versions were kept" for version in versions))
@@ -304,7 +305,7 @@ def mixed(versions: Collection[str]) -> tuple[str, ...]:
 
 
 def draw(job: Job) -> Task:
-    """The splits a job works on: few-shot rows, a validation split, the unlabelled text."""
+    """Draw the splits a job works on: few-shot rows, a validation split, the unlabelled text."""
     task, seed = job.task, seed_of_rows(job)
     if job.shots is not None:
         task = few_shot(task, job.shots, seed)
@@ -315,7 +316,7 @@ def draw(job: Job) -> Task:
 
 
 def seed_of_rows(job: Job) -> int:
-    """What the rows are drawn by: few of them anew for every seed, all of them alike, so that they are read once."""
+    """The seed that rows are drawn by: few-shot rows by the job's own, else by 0, so that all seeds share them."""
     return job.seed if job.shots is not None else 0
 
 
@@ -325,34 +326,34 @@ def unique(jobs: Iterable[Job]) -> list[Job]:
 
 
 def by_dependence(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Jobs and all they require, in levels: what a level requires stands in an earlier one."""
+    """Sort jobs and all they require into levels: what a job requires is in an earlier level."""
     depth: dict[str, int] = {}
-    known: dict[str, Job] = {}
+    jobs_by_id: dict[str, Job] = {}
 
-    def place(job: Job) -> int:
+    def depth_of(job: Job) -> int:
         if job.id not in depth:
             required = find(job.method).requires(job)
-            depth[job.id] = 1 + max((place(one) for one in required), default=-1)
-            known[job.id] = job
+            depth[job.id] = 1 + max((depth_of(required_job) for required_job in required), default=-1)
+            jobs_by_id[job.id] = job
         return depth[job.id]
 
     for job in jobs:
-        place(job)
+        depth_of(job)
     levels: list[list[Job]] = [[] for _ in range(max(depth.values(), default=-1) + 1)]
-    for name, job in known.items():
+    for name, job in jobs_by_id.items():
         levels[depth[name]].append(job)
     return levels
 
 
 def pack_size(backbone: Backbone) -> int:
-    """Jobs of a pack, at most: fewer of a wider or deeper model, on a processor."""
+    """The largest number of jobs in a pack: on a processor, fewer for a wider or deeper model."""
     if backbone.device.type != "cpu":
         return MOST_PACK
     return max(LEAST_PACK, min(MOST_PACK, PACK_WIDTHS // (backbone.layers * backbone.hidden)))
 
 
 def packs(jobs: Sequence[Job], most: int) -> Iterator[list[Job]]:
-    """At most so many jobs at a time, those alike in method and options together."""
+    """Cut jobs into packs of at most `most`, with jobs of the same method and options side by side."""
     ordered = sorted(jobs, key=lambda job: (job.task.name, job.shots or 0, job.label))
     for start in range(0, len(ordered), most):
         yield ordered[start : start + most]

@@ -1,4 +1,4 @@
-"""An artefact with its backbone, ready to predict."""
+"""A predictor is an artefact with its backbone, ready to predict."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ IN_WINDOWS: tuple[Kind, ...] = ("classification", "regression")
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a predictor answers to rows.
+    """The predictions for a list of rows.
 
     Attributes:
         predictions: one a row.
@@ -47,7 +47,7 @@ class Predictions:
 
 
 class Predictor:
-    """Predicts with a tuned artefact.
+    """Predicts with a tuned artefact on its backbone.
 
     Raises:
         ArtefactError: the artefact was tuned on another backbone.
@@ -58,7 +58,7 @@ class Predictor:
             raise other_backbone(artefact.card, backbone.fingerprint, backbone.name, where="predict")
         self.artefact = artefact
         self.backbone = backbone
-        self._cut_was_said = False
+        self._cut_was_logged = False
 
     @cached_property
     def task(self) -> Task:
@@ -89,7 +89,7 @@ class Predictor:
         Raises:
             UsageError: something else; with the number of the first row that is wrong.
         """
-        return self._said(self.answers(rows, windows=windows)).predictions
+        return self._logged(self.answers(rows, windows=windows)).predictions
 
     def predict_proba(self, rows: object, *, windows: bool = False) -> np.ndarray:
         """Probabilities of the classes, `[rows, classes]`; the arguments are those of `predict`.
@@ -99,12 +99,12 @@ class Predictor:
         """
         if self.task.kind not in WITH_CLASSES:
             raise RunError(f"a {self.task.kind} task has no class probabilities", where=self.task.name)
-        answers = self._said(self.answers(rows, windows=windows))
+        answers = self._logged(self.answers(rows, windows=windows))
         assert answers.probabilities is not None, "there are classes"
         return answers.probabilities
 
     def answers(self, rows: object, *, windows: bool = False) -> Predictions:
-        """Predictions, their probabilities and what was cut, in one pass; the arguments are those of `predict`."""
+        """Predictions, their probabilities and how many inputs were cut, in one pass; the arguments of `predict`."""
         examples = examples_of(rows, self.task)
         if windows and (self.task.kind not in IN_WINDOWS or any(example.pair is not None for example in examples)):
             raise UsageError("windows are for single texts that get a class or a number", where=self.task.name)
@@ -117,7 +117,7 @@ class Predictor:
         return metric_score(self.task, self.predict(examples), examples)
 
     def _answers(self, examples: Sequence[Example]) -> Predictions:
-        """Each example as it is; what is too long is cut."""
+        """Predict each example as it is; texts that are too long are cut."""
         classes = self.task.kind in WITH_CLASSES
         if not examples:
             return Predictions([], np.zeros((0, len(self.classes))) if classes else None)
@@ -127,7 +127,7 @@ class Predictor:
         return Predictions(predictions, scores.softmax(-1).numpy() if classes else None, tokens.cut)
 
     def _pooled(self, parts: Sequence[Example], owners: Sequence[int], rows: int) -> Predictions:
-        """The means over the parts of each row."""
+        """Predict all parts of the rows and take the mean over the parts of each row."""
         answers = self._answers(parts)
         shares = answers.probabilities
         if shares is None:
@@ -136,11 +136,11 @@ class Predictor:
         shares = _means(shares, owners, rows)
         return Predictions([self.classes[best] for best in shares.argmax(1)], shares, windows=len(parts))
 
-    def _said(self, answers: Predictions) -> Predictions:
-        """The answers; that texts were cut is logged, once."""
-        if answers.cut and not self._cut_was_said:
+    def _logged(self, answers: Predictions) -> Predictions:
+        """Log once that texts were cut, and return the answers."""
+        if answers.cut and not self._cut_was_logged:
             LOG.warning("%s: %s", self.task.name, cut_note(answers.cut, self.task.kind))
-            self._cut_was_said = True
+            self._cut_was_logged = True
         return answers
 
     def _tokens(self, examples: Sequence[Example]) -> Tokens:
@@ -162,7 +162,7 @@ def _means(values: np.ndarray, owners: Sequence[int], rows: int) -> np.ndarray:
 
 
 def cut_note(count: int, kind: Kind, remedy: str = "windows=True") -> str:
-    """That texts were cut, and what reads them whole.
+    """A note that texts were cut, and how to read them whole.
 
     Args:
         remedy: what to ask for, as whoever reads the note would.

@@ -1,4 +1,4 @@
-"""How far work is, told as it goes: what is done, what runs now, and the share of each in the cost of all."""
+"""Progress events say what is done, what runs now, and which share of the whole cost each is."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ for each look at validation."""
 
 @dataclass(frozen=True)
 class Event:
-    """Where work is.
+    """A report of how far the work is.
 
     Attributes:
         done, jobs: pieces of work that are done, of all there are.
         label: what runs now.
         step, steps, loss: of what trains now.
         unit: what the pieces are.
-        behind: share of the cost of all pieces that is behind; 0 where costs are not known.
+        behind: share of the whole cost that is done; 0 where costs are not known.
         running: the same of the pieces that run now, from their first step to their last.
     """
 
@@ -49,7 +49,7 @@ class Event:
 
     @property
     def share(self) -> float:
-        """Of the cost of all pieces that is behind, those that run now by their steps."""
+        """The share of the whole cost that is done, counting the steps of what runs now."""
         return self.behind + (self.running * self.step / self.steps if self.steps else 0.0)
 
 
@@ -57,10 +57,10 @@ Progress = Callable[[Event], None]
 
 
 class Teller:
-    """Says where work is whenever it has moved.
+    """Calls a callback with an `Event` whenever the work has moved.
 
     Args:
-        progress: is told; None: nobody is.
+        progress: the callback; None for none.
     """
 
     def __init__(self, progress: Progress | None) -> None:
@@ -69,34 +69,34 @@ class Teller:
         self._at = Event(0, 0, "")
 
     def begin(self, costs: Mapping[str, float], unit: str = "jobs") -> None:
-        """Pieces of work by their names, and what each should cost against the others (0: not known)."""
+        """Start over with these pieces of work by name, and what each should cost against the others (0: not known)."""
         total = sum(costs.values())
         self._costs = {name: cost / total if total else 0.0 for name, cost in costs.items()}
         self._at = Event(0, len(costs), "", unit=unit)
 
     def now(self, label: str, running: Sequence[str] | None = None) -> None:
-        """What runs now, and which pieces that is; None: the same ones."""
+        """Report what runs now, and which pieces that is; None: the same ones as before."""
         share = self._at.running if running is None else sum(self._costs.get(name, 0.0) for name in running)
         self._tell(replace(self._at, label=label, step=0, steps=0, running=share))
 
     @contextmanager
     def part(self, label: str) -> Iterator[None]:
-        """While a part of what runs now is done."""
+        """Add a label to what runs now while a part of it is done."""
         before = self._at
         self._tell(replace(before, label=f"{before.label}: {label}" if before.label else label))
         yield
         self._tell(before)
 
     def step(self, step: int, steps: int, loss: float = 0.0) -> None:
-        """How far the pieces are that run now."""
+        """Report how many steps of what runs now are done."""
         self._tell(replace(self._at, step=step, steps=steps, loss=loss))
 
     def scoring(self, label: str) -> None:
-        """What has run is looked at; its steps stay behind."""
+        """Report that what has run is being scored; its steps count as done."""
         self._tell(replace(self._at, label=label))
 
     def finish(self, name: str) -> None:
-        """A piece is done."""
+        """Report that a piece is done."""
         cost = self._costs.get(name, 0.0)
         behind, running = self._at.behind + cost, max(0.0, self._at.running - cost)
         self._tell(replace(self._at, done=self._at.done + 1, behind=behind, running=running))
@@ -108,7 +108,7 @@ class Teller:
 
 
 def cost(job: Job, task: Task) -> float:
-    """What a job should cost, in tokens that pass forward; rough, and good for shares of a whole only.
+    """Estimate a job's cost in tokens of a forward pass: a rough figure, good for shares of a whole only.
 
     Args:
         task: the job's, its splits drawn.
@@ -120,9 +120,9 @@ def cost(job: Job, task: Task) -> float:
         return total
     rows = max(1, len(task.train))
     batch = train / rows * min(job.recipe.batch, rows)
-    moved = MOVING if work.trains == "weights" else 0
-    step = (PASSES[work.trains] + work.teachers) * batch + moved
-    return total + steps_of(job, work, rows) * step + job.recipe.evaluations * (validation + moved)
+    swap = MOVING if work.trains == "weights" else 0
+    step = (PASSES[work.trains] + work.teachers) * batch + swap
+    return total + steps_of(job, work, rows) * step + job.recipe.evaluations * (validation + swap)
 
 
 def _tokens(examples: Sequence[Example]) -> float:

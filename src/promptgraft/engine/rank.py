@@ -1,4 +1,4 @@
-"""Order a bank's prompts for a target: every measure's scores side by side, their cost, and whether they differ."""
+"""A ranking orders a bank's prompts for a target, with every measure's scores, their cost, and whether they differ."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ class Ranking:
 
     @property
     def instead(self) -> tuple[str, ...]:
-        """What could not judge the task, and what did in its place, in words."""
+        """In words: which measures could not judge the task, and which one sources are ordered by instead."""
         return tuple(f"{reason}; sources are ordered by {self.measures[0]}" for reason in self.skipped.values())
 
     @property
     def verdict(self) -> str:
-        """Whether the first is really ahead of the second, in words."""
+        """In words: whether the first source is really ahead of the second."""
         first = self.measures[0]
         if len(self.rows) == 1:
             return "the only candidate"
@@ -88,7 +88,7 @@ class Ranking:
 
 
 def _scored(score: Score) -> str:
-    """A score with its error where it has one."""
+    """A score as text, with its error where it has one."""
     return f"{score.value:.3f}" if score.error is None else f"{score.value:.3f} +- {score.error:.3f}"
 
 
@@ -98,7 +98,7 @@ def candidates(bank: Bank, backbone: Backbone, task: Task) -> tuple[list[Source]
     Raises:
         BankError: none can.
     """
-    found, left_out = [], []
+    sources, left_out = [], []
     for entry in bank.list():
         card = entry.card
         if card.backbone.fingerprint != backbone.fingerprint:
@@ -111,14 +111,14 @@ def candidates(bank: Bank, backbone: Backbone, task: Task) -> tuple[list[Source]
             try:
                 artefact = bank.load(entry.name, fingerprint=backbone.fingerprint)
                 check_artefact(artefact, backbone)
-                found.append(Source(entry.name, artefact))
+                sources.append(Source(entry.name, artefact))
             except ArtefactError as error:
                 left_out.append(f"{entry.name}: {error.what}")
-    if not found:
+    if not sources:
         reasons = f" ({'; '.join(left_out[:3])})" if left_out else ""
         do = f"tune one with `promptgraft tune TASK --model {backbone.name} --bank ...`"
         raise BankError(f"no prompt for {backbone.name} and {task.name}{reasons}", where=bank.folder, do=do)
-    return found, tuple(left_out)
+    return sources, tuple(left_out)
 
 
 def rank_sources(
@@ -141,24 +141,26 @@ def rank_sources(
     passes: dict[str, int] = {}
     seconds: dict[str, float] = {}
     skipped: dict[str, str] = {}
-    asked = list(measures)
-    for name in asked:  # grows by what stands in for a probe
+    names = list(measures)
+    for name in names:  # grows by what stands in for a probe
         began = time.perf_counter()
         measure = make_measure(name)
         try:
             prompt, cost = _target_prompt(engine, job, view) if "target-prompt" in measure.needs else (None, 0)
             target = Target(labelled, view.encoding(), prompt)
-            engine.told.begin(dict.fromkeys((source.name for source in sources), 0.0), "prompts")
-            engine.told.now(name)
+            engine.teller.begin(dict.fromkeys((source.name for source in sources), 0.0), "prompts")
+            engine.teller.now(name)
             scores[name] = []
-            for source, score in zip(sources, measure.score_all(list(map(_seen, sources)), target, view), strict=True):
+            for source, score in zip(
+                sources, measure.score_all(list(map(_as_seen, sources)), target, view), strict=True
+            ):
                 scores[name].append(score)
-                engine.told.finish(source.name)
+                engine.teller.finish(source.name)
         except RunError as error:
             skipped[name] = str(error)
             scores.pop(name, None)
-            if measure.name == "probe" and STAND_IN not in asked:
-                asked.append(STAND_IN)
+            if measure.name == "probe" and STAND_IN not in names:
+                names.append(STAND_IN)
             continue
         passes[name] = cost + sum(score.passes for score in scores[name])
         seconds[name] = time.perf_counter() - began
@@ -174,7 +176,7 @@ def rank_sources(
     return Ranking(tuple(rows), tuple(scores), passes, seconds, tuple(left_out), skipped)
 
 
-def _seen(source: Source) -> SeenSource:
+def _as_seen(source: Source) -> SeenSource:
     artefact = source.artefact
     assert artefact.prompt is not None, "candidates have prompts"
     stored = {pooling: artefact.embeddings[pooling] for pooling in POOLINGS if pooling in artefact.embeddings}
@@ -182,7 +184,7 @@ def _seen(source: Source) -> SeenSource:
 
 
 def _target_prompt(engine: LocalEngine, job: Job, view: JobView) -> tuple[Prompt | None, int]:
-    """The target's own prompt and what tuning it costs in passes."""
+    """Tune the target's own prompt; return it with what that costs in passes."""
     (finished,) = engine.run([job])
     rows = min(job.recipe.batch, len(view.task.train))
     assert finished.tuned is not None, "prompts are always kept"

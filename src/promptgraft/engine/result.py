@@ -1,4 +1,4 @@
-"""The result of a job: scores with their rows, what was chosen, what it cost."""
+"""The result of a job holds its scores, how many rows were scored, what was chosen, and what it cost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from promptgraft.train.run import Tuned
 
 
 class Failure(BaseModel):
-    """Why a job's run could not be finished, as it is kept.
+    """The stored reason why a job's run could not be finished.
 
     Attributes:
         problem: one line.
@@ -28,7 +28,7 @@ class Failure(BaseModel):
 
 
 class Result(BaseModel):
-    """What a job gave, as plain values.
+    """The result of a job, as plain values.
 
     Attributes:
         label: the method with its options, as a row of a table is called.

@@ -1,4 +1,4 @@
-"""What jobs over one backbone share: tokens, frozen hidden states, frozen models' scores; computed once."""
+"""Jobs over one backbone share tokens, frozen hidden states and probes' choices, each computed once."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ LARGE = 200_000
 
 
 def quiet(_: str) -> AbstractContextManager[None]:
-    """Says nothing."""
+    """Report nothing."""
     return nullcontext()
 
 
 class Shared:
-    """Memory of one backbone's work: asked of memory first, then of the disk, then computed.
+    """The work of one backbone: looked up in memory first, then on disk, then computed.
 
     In memory, tokens are known by their examples' content, so that equal splits of different seeds share them; hidden
     states by the identity of tokens and prompt, which are kept alive beside them so that no identity is used twice.
@@ -66,11 +66,11 @@ class Shared:
 
     @property
     def saved(self) -> float:
-        """Seconds that work had taken which was found done: what a job would have taken more, had it been alone."""
+        """Seconds that were saved by finding work done: what a job would have taken more, had it been alone."""
         return self._saved + self.cache.saved
 
     def choice(self, question: Hashable, choose: Callable[[], tuple[str, str]]) -> tuple[str, str]:
-        """What a probe chose, and the note that says so, once a question."""
+        """The option that a probe chose and the note about it; each question is answered once."""
         if question in self._chosen:
             self._saved += self._chosen[question][1]
         else:
@@ -81,27 +81,27 @@ class Shared:
     def tokens(
         self, examples: tuple[Example, ...], kind: Kind, encoding: Encoding, max_length: int, name: str
     ) -> Tokens:
-        """Tokens of a split, once; how many sequences were cut is remembered under `name`."""
+        """Tokenise a split once; the number of sequences that were cut is added up under `name`."""
         width: Encoding = "cross" if encoding == "cross" else "separate"
         key = (examples, kind, width, max_length)
         if key not in self._tokens:
-            made = self._tokenize(examples, kind, width, max_length)
-            self._tokens[key] = made
-            if made.cut:
-                self.cut[name] = self.cut.get(name, 0) + made.cut
+            tokens = self._tokenize(examples, kind, width, max_length)
+            self._tokens[key] = tokens
+            if tokens.cut:
+                self.cut[name] = self.cut.get(name, 0) + tokens.cut
         return self._tokens[key]
 
     def states(self, tokens: Tokens, prompt: Prompt | None, read: Read) -> Float[Tensor, "N H"]:
-        """Frozen hidden states under a prompt, once."""
+        """Frozen hidden states under a prompt, computed once."""
         return self._in_company(tokens, () if prompt is None else (prompt,), read)
 
     def states_each(self, tokens: Tokens, prompts: Sequence[Prompt], read: Read) -> Iterator[Float[Tensor, "N H"]]:
-        """The same rows' states under each of several prompts in turn, once; rows of neighbours share batches."""
-        for some in companies(prompts, len(tokens.ids)):
-            yield from self._in_company(tokens, some, read).tensor_split(len(some))
+        """Yield the same rows' states under each of several prompts in turn, computed once in shared batches."""
+        for company in companies(prompts, len(tokens.ids)):
+            yield from self._in_company(tokens, company, read).tensor_split(len(company))
 
     def _in_company(self, tokens: Tokens, prompts: Sequence[Prompt], read: Read) -> Float[Tensor, "N H"]:
-        """States of all rows under the first prompt, then the next.
+        """States of all rows under the first prompt, then the next, in shared batches.
 
         What is kept is kept for the company as a whole: where a row's last bits depend on what else was in its batch
         (plain torch), no order of questions changes them.
@@ -111,7 +111,7 @@ class Shared:
         return self._keep(key, (tokens, values), lambda: self._computed("states", prompts, tokens, read))
 
     def describe(self, texts: Sequence[str], pooling: Pooling) -> Float[Tensor, "C H"]:
-        """Embeddings of texts without a prompt, once."""
+        """Embeddings of texts without a prompt, computed once."""
         key = (tuple(texts), pooling)
         if key not in self._described:
             tokens = self.backbone.tokenize_texts(list(texts))
@@ -122,7 +122,7 @@ class Shared:
         def make() -> dict[str, Tensor]:
             return as_tensors(self.backbone.tokenize(examples, kind, encoding, max_length=max_length))
 
-        rows = [(one.text, one.pair, one.choices, one.tokens) for one in examples]
+        rows = [(example.text, example.pair, example.choices, example.tokens) for example in examples]
         if sum(map(characters, examples)) < LARGE:
             return as_tokens(make())
         with self.part(f"tokenising {len(examples):,} rows"):
@@ -130,7 +130,7 @@ class Shared:
             return as_tokens(self.cache.get("tokens", key, make))
 
     def _computed(self, kind: EntryKind, prompts: Sequence[Prompt], tokens: Tokens, read: Read) -> Float[Tensor, "N H"]:
-        """Hidden states from the disk, or from the backbone."""
+        """Hidden states from the disk cache, or else from the backbone."""
         backbone = self.backbone
         content = {"ids": tokens.ids, "types": tokens.types, "starts": tokens.starts}
         if prompts:
@@ -152,26 +152,26 @@ class Shared:
         began, saved = time.perf_counter(), self.cache.saved
         value = make()
         self._states[key] = (alive, value, time.perf_counter() - began + self.cache.saved - saved)
-        total = sum(kept.nbytes for _, kept, _ in self._states.values())
+        total = sum(states.nbytes for _, states, _ in self._states.values())
         while total > KEPT_BYTES and len(self._states) > 1:
             total -= self._states.popitem(last=False)[1][1].nbytes
         return value
 
 
 def companies(prompts: Sequence[Prompt], tokens: int) -> Iterator[list[Prompt]]:
-    """Neighbours of one kind, as many as a company holds, at least one.
+    """Cut prompts into groups of one kind that pass the backbone together, at least one prompt each.
 
     Args:
         tokens: of the rows that each prompt is for.
     """
-    most = max(1, COMPANY_TOKENS // max(1, tokens))
+    size = max(1, COMPANY_TOKENS // max(1, tokens))
     for _, alike in groupby(prompts, lambda prompt: (prompt.depth, prompt.placement)):
-        while some := list(islice(alike, most)):
-            yield some
+        while company := list(islice(alike, size)):
+            yield company
 
 
 def characters(example: Example) -> int:
-    """How long its texts are together."""
+    """How many characters an example's texts have together."""
     return len(example.text) + len(example.pair or "") + sum(map(len, (*example.choices, *example.tokens)))
 
 
@@ -179,11 +179,11 @@ PARTS = ("ids", "types", "starts", "rows", "words", "chars")
 
 
 def as_tensors(tokens: Tokens) -> dict[str, Tensor]:
-    """Tokens as an entry of the cache."""
-    named = {name: getattr(tokens, name) for name in PARTS}
-    return {name: value for name, value in named.items() if value is not None} | {"cut": torch.tensor([tokens.cut])}
+    """Turn tokens into an entry of the cache."""
+    parts = {name: getattr(tokens, name) for name in PARTS}
+    return {name: value for name, value in parts.items() if value is not None} | {"cut": torch.tensor([tokens.cut])}
 
 
 def as_tokens(entry: Mapping[str, Tensor]) -> Tokens:
-    """The opposite of `as_tensors`."""
+    """Turn an entry of the cache back into tokens."""
     return Tokens(**{name: entry[name] for name in PARTS if name in entry}, cut=int(entry["cut"]))

@@ -1,4 +1,4 @@
-"""Results on disk: a folder a job, whole or not there; a job whose result exists is not computed again."""
+"""The store keeps results on disk, one folder for each job; a job whose result exists is not computed again."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Store:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """While this call works in the run folder, no other one does.
+        """Lock the run folder, so that no other call works in it meanwhile.
 
         Raises:
             RunError: another one works in it now, or the folder cannot be written to.
@@ -102,12 +102,12 @@ class Store:
             lock.release()
 
     def _lock(self) -> filelock.BaseFileLock:
-        """The run folder's lock; whoever holds it in this thread may take it again."""
+        """The run folder's lock; a thread that holds it may take it again."""
         return filelock.FileLock(self.folder / LOCK, is_singleton=True)
 
     @contextmanager
     def _writing(self, job: Job) -> Iterator[Path]:
-        """The job's folder, in which no one else writes meanwhile."""
+        """Lock the job's folder for writing, and give it."""
         folder = self.place(job)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -122,16 +122,16 @@ class Store:
             raise RunError(f"the result could not be written ({why(error)})", where=folder, do=do) from error
 
     def result(self, job: Job) -> Result | None:
-        """The result of a job that was finished earlier."""
-        return _kept(self.place(job) / RESULT, Result)
+        """The result of a job that was finished earlier, if there is one."""
+        return _stored(self.place(job) / RESULT, Result)
 
     def failure(self, job: Job) -> Failure | None:
-        """Why the job's run could not be finished earlier, by this very version."""
-        failure = _kept(self.place(job) / FAILURE, Failure)
+        """The stored failure of the job, if it comes from this very version."""
+        failure = _stored(self.place(job) / FAILURE, Failure)
         return failure if failure is not None and failure.version == version_of_results() else None
 
     def finished(self, job: Job) -> Finished | None:
-        """The same with its model; None also where the model should be there and is damaged."""
+        """The result of a job with its model; None also where the model should be there and is damaged."""
         result, place = self.result(job), self.place(job) / ARTEFACT
         if result is None:
             return None
@@ -147,8 +147,8 @@ class Store:
 Kept = TypeVar("Kept", bound=BaseModel)
 
 
-def _kept(path: Path, kind: type[Kept]) -> Kept | None:
-    """What a file holds; None where it is not there or not whole."""
+def _stored(path: Path, kind: type[Kept]) -> Kept | None:
+    """Read a stored value from a file; None where the file is missing or damaged."""
     try:
         return kind.model_validate_json(path.read_bytes())
     except (OSError, ValueError):
@@ -156,7 +156,7 @@ def _kept(path: Path, kind: type[Kept]) -> Kept | None:
 
 
 def tuned_of(artefact: Artefact, backbone: Backbone | None = None) -> Tuned:
-    """What an artefact predicts with.
+    """Restore the model of an artefact.
 
     Args:
         backbone: what it will predict on; None does not ask whether it fits.
@@ -170,7 +170,7 @@ def tuned_of(artefact: Artefact, backbone: Backbone | None = None) -> Tuned:
 
 
 def history_csv(history: tuple[dict[str, float], ...]) -> str:
-    """A row a step; columns are those that occur, in the order of their first appearance."""
+    """The history as CSV, a row for each step; columns are in the order of their first appearance."""
     columns = list(dict.fromkeys(name for row in history for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""What a method sees of its job: the few-shot task, tokens, frozen states, finished models."""
+"""A job's view gives its method the drawn task, tokens, frozen states and finished models."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ FROM_TOKENS = frozenset({"tagging", "span"})
 
 
 class JobView:
-    """The engine's side of `method.View` for one job.
+    """Implements `method.View` and the measures' own `View` for one job.
 
     Args:
-        told: of steps done, and of how many, in a set-up that takes long.
+        told: called with steps done, and of how many, in a set-up that takes long.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class JobView:
         self.notes: list[str] = []
         self.shared = shared
         self._finished = finished
-        self._told = told
+        self._report_step = told
 
     def tokens(self, split: Split, encoding: Encoding) -> Tokens:
         rows = self.task.splits.get(split, ())
@@ -65,8 +65,8 @@ class JobView:
         return self._finished(job)
 
     def tell(self, step: int, steps: int) -> None:
-        if self._told is not None:
-            self._told(step, steps)
+        if self._report_step is not None:
+            self._report_step(step, steps)
 
     def answers(self, tuned: Tuned, split: Split) -> Tensor:
         tokens = self.tokens(split, tuned.encoding)
@@ -85,10 +85,10 @@ class JobView:
         read: Pooling = "cls" if pooling == "cls" else "mean"
         if target.prompt is None or source.artefact.prompt is None:
             raise RunError("a task embedding needs a prompt on both sides", where=source.name)
-        own = self.embedding(target.prompt, read)
+        target_embedding = self.embedding(target.prompt, read)
         stored = source.artefact.embeddings.get(read) if data == "own" else None
-        theirs = self.embedding(source.artefact.prompt, read) if stored is None else stored
-        return cosine(theirs, own)
+        source_embedding = self.embedding(source.artefact.prompt, read) if stored is None else stored
+        return cosine(source_embedding, target_embedding)
 
     def embedding(self, prompt: Prompt, pooling: Pooling) -> Float[Tensor, "H"]:
         """The task embedding under a prompt: mean state of up to 100 training examples."""
@@ -97,14 +97,14 @@ class JobView:
     def hidden(
         self, prompt: Prompt | None, examples: Sequence[Example], target: Target, read: Read
     ) -> tuple[Float[Tensor, "N H"], Tokens]:
-        """The measures' side of the view: states of any examples of the target."""
+        """States of any examples of the target, for the measures."""
         tokens = self._tokens_of(examples, target)
         return self.shared.states(tokens, prompt, read), tokens
 
     def hidden_each(
         self, prompts: Sequence[Prompt], examples: Sequence[Example], target: Target, read: Read
     ) -> Iterator[tuple[Float[Tensor, "N H"], Tokens]]:
-        """The same under each of several prompts in turn."""
+        """States of the same examples under each of several prompts in turn."""
         tokens = self._tokens_of(examples, target)
         return ((states, tokens) for states in self.shared.states_each(tokens, prompts, read))
 
@@ -114,7 +114,7 @@ class JobView:
 
     @cached_property
     def pooling(self) -> Pooling:
-        """Which state of a text is read."""
+        """The pooling that the job reads texts with."""
         return choose_pooling(self)
 
     @cached_property

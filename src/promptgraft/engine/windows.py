@@ -1,4 +1,4 @@
-"""Long texts as windows: a text that is cut is halved until every part is read whole."""
+"""A text that is too long for the model is halved until every part can be read whole."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Tokenize = Callable[[Sequence[Example]], Tokens]
 
 
 def windows(examples: Sequence[Example], tokenize: Tokenize) -> tuple[list[Example], list[int]]:
-    """Parts of each example's text that are read whole, in order, and the example each belongs to."""
+    """Split each example's text into parts that can be read whole; return them with the example each belongs to."""
     tokens = tokenize(examples)
     longest = int(tokens.lengths.max()) if tokens.cut else -1
     parts, owners = [], []
     for number, (example, length) in enumerate(zip(examples, tokens.lengths.tolist(), strict=True)):
-        found = _parts(example, tokenize) if length == longest else [example]  # what was cut is as long as allowed
-        parts += found
-        owners += [number] * len(found)
+        pieces = _parts(example, tokenize) if length == longest else [example]  # what was cut is as long as allowed
+        parts += pieces
+        owners += [number] * len(pieces)
     return parts, owners
 
 
@@ -39,8 +39,8 @@ def _parts(example: Example, tokenize: Tokenize) -> list[Example]:
 
 
 def _halves(text: str) -> tuple[str, str]:
-    """Both halves, cut at the space nearest to the middle."""
+    """Halve a text at the space nearest to its middle."""
     middle, reach = len(text) // 2, len(text) // NEAR
     spaces = [match.start() for match in re.finditer(r"\s", text[middle - reach : middle + reach])]
-    at = middle - reach + min(spaces, key=lambda place: abs(place - reach)) if spaces else middle
-    return text[:at], text[at:]
+    cut = middle - reach + min(spaces, key=lambda place: abs(place - reach)) if spaces else middle
+    return text[:cut], text[cut:]
