@@ -1,4 +1,4 @@
-"""Checkpoints of runs: whole or not there, resumed by the same command."""
+"""Checkpoints store runs while they are trained, so that the same command resumes them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Saved = tuple[dict[str, Tensor], dict[str, object]]
 
 @dataclass
 class Checkpoints:
-    """One file for all runs that share a batch.
+    """Stores the state of all runs that share a batch in one file.
 
     Together, since the last bits of a product depend on what else is in the batch: runs that go on from
     different steps, or without those that were finished meanwhile, would end in other bits.
@@ -47,13 +47,15 @@ class Checkpoints:
         """
         from safetensors.torch import save
 
-        whole = {f"{run}/{key}": value.contiguous() for run, (saved, _) in runs.items() for key, value in saved.items()}
+        tensors = {
+            f"{run}/{key}": value.contiguous() for run, (saved, _) in runs.items() for key, value in saved.items()
+        }
         plain = {run: values for run, (_, values) in runs.items()}
         began = time.monotonic()
         path = self.folder / f"{content_hash(sorted(runs))[:16]}.safetensors"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_bytes(path, save(whole, metadata={"state": json.dumps(plain)}))
+            write_bytes(path, save(tensors, metadata={"state": json.dumps(plain)}))
         except OSError as error:
             do = "make room on the disk; what was kept before is whole" if error.errno in NO_ROOM else None
             raise RunError(f"the checkpoint could not be written ({error.strerror})", where=path, do=do) from error
@@ -61,7 +63,7 @@ class Checkpoints:
         self._cost = self._last - began
 
     def load(self, runs: Collection[str]) -> dict[str, Saved]:
-        """What was saved of these runs together; empty where nothing was, or where the file cannot be read."""
+        """Load the runs that were saved together; empty where there are none, or where the file cannot be read."""
         from safetensors import SafetensorError, safe_open
 
         for path in self._files():
@@ -77,7 +79,7 @@ class Checkpoints:
         return {}
 
     def drop(self, runs: Collection[str]) -> None:
-        """Forget runs that are all finished."""
+        """Delete the checkpoints whose runs are all finished."""
         from safetensors import SafetensorError, safe_open
 
         for path in self._files():
@@ -94,7 +96,7 @@ class Checkpoints:
 
 
 def _values(metadata: Mapping[str, str] | None, where: Path) -> dict[str, dict[str, object]]:
-    """Plain values by run, from what stands beside the tensors.
+    """The plain values of each run, read from the metadata beside the tensors.
 
     Raises:
         RunError: there are none.

@@ -1,4 +1,4 @@
-"""A split as the loop reads it: rows, their tokens, their gold labels."""
+"""The loop reads a split as rows with their tokens and gold labels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from promptgraft.task.task import Example, Task
 
 @dataclass(frozen=True)
 class Data:
-    """Rows with tokens and gold labels.
+    """The rows of a split with their tokens and gold labels.
 
     Attributes:
         gold: `[U, ...]` as the readout wants it; -100 where a unit has no label.
@@ -41,7 +41,7 @@ class Data:
         return torch.equal(self.units, torch.arange(len(self) + 1))
 
     def unit_index(self, rows: Int[Tensor, "N"]) -> Int[Tensor, "M"]:
-        """Units of these rows, in order."""
+        """The indices of these rows' units, in order."""
         return rows if self.unit_is_row else gather(self.units, rows)[0]
 
 

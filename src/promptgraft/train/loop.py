@@ -1,4 +1,4 @@
-"""The one loop: trains K runs over one backbone in packed batches; K = 1 is nothing special."""
+"""The one loop trains K runs over one backbone in packed batches; K = 1 is nothing special."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ KEPT_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class GroupLoss:
-    """Losses of runs that were scored together.
+    """The losses of runs that were scored together.
 
     Attributes:
         total: with its graph.
@@ -78,10 +78,10 @@ def train(
         _resume(states, checkpoints)
     _evaluate_starts(backbone, states)
     pool = Pool([run.train for run in runs])
-    total, most = sum(run.recipe.steps for run in runs), step_tokens(backbone)
+    total, limit = sum(run.recipe.steps for run in runs), step_tokens(backbone)
     while active := [state for state in states if not state.done]:
         losses = []
-        for piece in pieces([_tokens(state) for state in active], most):
+        for piece in pieces([_tokens(state) for state in active], limit):
             chunk = active[piece.start : piece.stop]
             began = time.perf_counter()
             losses += _step(backbone, pool, chunk)
@@ -94,8 +94,8 @@ def train(
         if checkpoints is not None and checkpoints.is_time():
             checkpoints.save({state.run.name: dump(state) for state in states})
         if progress is not None:
-            behind = sum(state.run.recipe.steps if state.done else state.step for state in states)
-            progress(behind, total, _mean_of_finite(losses))
+            steps_done = sum(state.run.recipe.steps if state.done else state.step for state in states)
+            progress(steps_done, total, _mean_of_finite(losses))
     if checkpoints is not None and len(states) > 1:  # until each of their results is kept, all can be had again
         checkpoints.save({state.run.name: dump(state) for state in states})
     return [_failed(state) if state.failure else _finish(state) for state in states]
@@ -123,7 +123,7 @@ def _failed(state: State) -> Failed:
 
 
 def _resume(states: Sequence[State], checkpoints: Checkpoints) -> None:
-    """Go on where a killed call was, if what it left is whole for all: an older version's may lack something."""
+    """Resume all runs from a checkpoint, if it is complete for each: one of an older version may lack something."""
     saved = checkpoints.load([state.run.name for state in states])
     if all(state.run.name in saved and is_whole(state, saved[state.run.name]) for state in states):
         for state in states:
@@ -131,27 +131,31 @@ def _resume(states: Sequence[State], checkpoints: Checkpoints) -> None:
 
 
 def step_tokens(backbone: Backbone) -> int:
-    """Tokens of one forward and backward."""
+    """How many tokens go through one forward and backward."""
     return tokens_at_once(backbone, min(MOST_TOKENS, max(LEAST_TOKENS, KEPT_BYTES // kept_bytes(backbone))))
 
 
 def kept_bytes(backbone: Backbone) -> int:
-    """What a token's layers keep for the backward: about twelve widths each."""
+    """Bytes that the layers keep of a token for the backward: about twelve widths each."""
     return backbone.layers * backbone.hidden * 12 * (2 if backbone.arithmetic == "bf16" else 4)
 
 
 def pieces(sizes: Sequence[float], most: int) -> Iterator[range]:
-    """Cut a step between runs of these sizes: neighbours that are near `most` together, and alike in size."""
-    whole = sum(sizes)
-    count = math.ceil(whole / most)
-    places = [int((end - size / 2) / whole * count) for size, end in zip(sizes, accumulate(sizes), strict=True)]
+    """Cut a step between runs into pieces of like size, each of about `most` tokens.
+
+    Args:
+        sizes: tokens of each run.
+    """
+    total = sum(sizes)
+    count = math.ceil(total / most)
+    places = [int((end - size / 2) / total * count) for size, end in zip(sizes, accumulate(sizes), strict=True)]
     for _, members in groupby(range(len(sizes)), places.__getitem__):
-        first, *others = members
-        yield range(first, first + 1 + len(others))
+        first, *rest = members
+        yield range(first, first + 1 + len(rest))
 
 
 def _tokens(state: State) -> float:
-    """Of a step, about."""
+    """About how many tokens a run's step has."""
     data = state.run.train
     return len(data.tokens.ids) / max(1, len(data)) * state.order.size
 
@@ -178,45 +182,45 @@ def _step(backbone: Backbone, pool: Pool, states: Sequence[State]) -> list[float
 def _forward(
     backbone: Backbone, states: Sequence[State], models: Sequence[Tuned], counts: Sequence[int], tokens: Tokens
 ) -> Float[Tensor, "N H"]:
-    """Hidden states of all runs' rows, out of one packed batch."""
+    """Hidden states of all runs' rows, computed in one packed batch."""
     run = states[0].run
-    own = backbone if run.weights is None else backbone.with_weights(run.weights.leaves)
+    model = backbone if run.weights is None else backbone.with_weights(run.weights.leaves)
     prompts = _stack(states, models)
     sequences = tokens.rows[torch.tensor([0, *counts]).cumsum(0)].diff()
     owner = torch.arange(len(states)).repeat_interleave(sequences) if prompts is not None else None
     if not run.dropout:
-        return own.forward(Batch(tokens, owner), prompts, run.read)
-    drawn = [Dropout.draw(run.dropout, n, state.generator) for state, n in zip(states, sequences.tolist(), strict=True)]
-    dropout = Dropout(run.dropout, torch.cat([one.keys for one in drawn]))
-    hidden = own.forward(Batch(tokens, owner), prompts, run.read, dropout=dropout)
+        return model.forward(Batch(tokens, owner), prompts, run.read)
+    masks = [Dropout.draw(run.dropout, n, state.generator) for state, n in zip(states, sequences.tolist(), strict=True)]
+    dropout = Dropout(run.dropout, torch.cat([mask.keys for mask in masks]))
+    hidden = model.forward(Batch(tokens, owner), prompts, run.read, dropout=dropout)
     ends = tokens.starts[tokens.rows] if run.read == "tokens" else tokens.rows
     sizes = ends[torch.tensor([0, *counts]).cumsum(0)].diff().tolist()
     return torch.cat([drop(part, state) for part, state in zip(hidden.split(sizes), states, strict=True)])
 
 
 def _stack(states: Sequence[State], models: Sequence[Tuned]) -> PromptStack | None:
-    """The runs' prompts as one table; train-mode dropout falls on the prompt too, as in P-tuning v2."""
-    given = [(state, model.prompt) for state, model in zip(states, models, strict=True) if model.prompt is not None]
-    if not given:
+    """Stack the runs' prompts in one table; train-mode dropout falls on the prompt too, as in P-tuning v2."""
+    pairs = [(state, model.prompt) for state, model in zip(states, models, strict=True) if model.prompt is not None]
+    if not pairs:
         return None
     prompts = [
-        Prompt(drop(prompt.values, state), prompt.placement) if state.run.dropout else prompt for state, prompt in given
+        Prompt(drop(prompt.values, state), prompt.placement) if state.run.dropout else prompt for state, prompt in pairs
     ]
     return stack(prompts)
 
 
 def drop(values: Float[Tensor, "..."], state: State) -> Float[Tensor, "..."]:
-    """Inverted dropout of a run's own values, with a mask from its generator."""
-    kept = torch.rand(values.shape, generator=state.generator) >= state.run.dropout
-    return values * kept.to(values.device) / (1 - state.run.dropout)
+    """Apply inverted dropout to a run's values, with a mask from its generator."""
+    mask = torch.rand(values.shape, generator=state.generator) >= state.run.dropout
+    return values * mask.to(values.device) / (1 - state.run.dropout)
 
 
 def _losses(scored: Scored, states: Sequence[State], rows: Sequence[Tensor]) -> Iterator[GroupLoss]:
-    """Of runs that are scored together, those with terms of equal kinds at a time."""
+    """Compute the losses of runs that were scored together, grouped by the kinds of their terms."""
     scores = scored.scores if len(states) > 1 else scored.scores.unsqueeze(0)
     for _, places in groupby(range(len(states)), lambda place: _terms(states[place])):
-        first, *others = places
-        group = slice(first, first + 1 + len(others))
+        first, *rest = places
+        group = slice(first, first + 1 + len(rest))
         yield _loss(scored, scores[group], states[group], rows[group])
 
 
@@ -225,7 +229,7 @@ def _terms(state: State) -> list[Hashable]:
 
 
 def _loss(scored: Scored, scores: Float[Tensor, "K ..."], states: Sequence[State], rows: Sequence[Tensor]) -> GroupLoss:
-    """The labels' losses plus the runs' terms."""
+    """The loss of the labels plus the loss terms, for each run."""
     units = [state.run.train.unit_index(index) for state, index in zip(states, rows, strict=True)]
     gold = torch.stack([state.run.train.gold[index] for state, index in zip(states, units, strict=True)])
     gold = gold.to(scores.device)
@@ -237,22 +241,22 @@ def _loss(scored: Scored, scores: Float[Tensor, "K ..."], states: Sequence[State
     labels = per_unit.sum(1) / labelled.sum(1).clamp_min(1)
     total, figures = labels, {"label_loss": labels.detach()}
     for terms in zip(*(state.run.terms for state in states), strict=True):
-        loss, more = type(terms[0]).together(terms, Step(rows, units, scores, gold, labels))
-        total, figures = total + loss, figures | more
+        loss, term_figures = type(terms[0]).together(terms, Step(rows, units, scores, gold, labels))
+        total, figures = total + loss, figures | term_figures
     return GroupLoss(states, total, figures | {"loss": total.detach()})
 
 
 def _record(states: Sequence[State], losses: Sequence[GroupLoss]) -> list[float]:
-    """Write a step's figures into the histories, read from the device all at once; gives every run's loss.
+    """Write a step's figures into the histories and return every run's loss.
 
-    A run whose loss is not finite ends here.
+    The figures are read from the device all at once. A run whose loss is not finite ends here.
     """
     for state in states:
         state.history.append({"step": state.step + 1.0})
-    named = [(group.states, name, values) for group in losses for name, values in group.figures.items()]
-    numbers = torch.cat([values for _, _, values in named]).tolist()
-    ends = accumulate(len(values) for _, _, values in named)
-    for (members, name, values), end in zip(named, ends, strict=True):
+    figures = [(group.states, name, values) for group in losses for name, values in group.figures.items()]
+    numbers = torch.cat([values for _, _, values in figures]).tolist()
+    ends = accumulate(len(values) for _, _, values in figures)
+    for (members, name, values), end in zip(figures, ends, strict=True):
         for state, number in zip(members, numbers[end - len(values) : end], strict=True):
             state.history[-1][name] = number
     for state in states:
@@ -263,7 +267,7 @@ def _record(states: Sequence[State], losses: Sequence[GroupLoss]) -> list[float]
 
 
 def _update(states: Sequence[State]) -> None:
-    """Clip, set the scheduled rate and step; all runs in one go."""
+    """Clip gradients and take an optimiser step at the scheduled rate, for all runs in one go."""
     moves = []
     for state in states:
         state.step += 1
@@ -287,16 +291,16 @@ def _is_due(state: State) -> bool:
 
 
 def _evaluate(backbone: Backbone, states: Sequence[State]) -> None:
-    """Score validation of all runs in shared batches; keep what is best; stop what no longer gains."""
+    """Score all runs on validation in shared batches; keep best states; stop runs that no longer gain."""
     weights = states[0].run.weights
-    own = backbone if weights is None else backbone.with_weights(weights.whole())
+    model = backbone if weights is None else backbone.with_weights(weights.whole())
     with torch.no_grad():
         tuned = [state.run.tuned() for state in states]
-    asked = [i for i, state in enumerate(states) if len(state.run.validation)]
-    questions = [Question(tuned[i], states[i].run.validation.tokens) for i in asked]
-    answers = dict(zip(asked, answer(own, questions), strict=True)) if questions else {}
-    for i, state in enumerate(states):
-        key = _judge(state, answers[i]) if i in answers else (0.0, float(state.step))
+    places = [place for place, state in enumerate(states) if len(state.run.validation)]
+    questions = [Question(tuned[place], states[place].run.validation.tokens) for place in places]
+    answers = dict(zip(places, answer(model, questions), strict=True)) if questions else {}
+    for place, state in enumerate(states):
+        key = _judge(state, answers[place]) if place in answers else (0.0, float(state.step))
         if key > state.best_key:
             state.best, state.best_key, state.best_step, state.stale = copy_of(state.run), key, state.step, 0
         else:
@@ -305,7 +309,7 @@ def _evaluate(backbone: Backbone, states: Sequence[State]) -> None:
 
 
 def _judge(state: State, scores: Tensor) -> tuple[float, float]:
-    """(validation score, minus validation loss), and a row of the history."""
+    """Score a run on validation, note it in the history, and return (score, minus loss)."""
     data, readout = state.run.validation, state.run.readout
     predictions = readout.predict(scores, data.tokens, data.examples, data.task)
     value = metric_score(data.task, predictions, data.examples)["score"]
@@ -320,7 +324,7 @@ def _charge(states: Sequence[State], seconds: float) -> None:
 
 
 def _finish(state: State) -> Trained:
-    """Put the best state back and hand it over, detached from the optimiser."""
+    """Restore a run's best state and return it, detached from the optimiser."""
     state.groups.clear()  # what the optimiser remembers is twice as large as what is copied below
     with torch.no_grad():
         for name, value in state.run.trainable().items():
@@ -330,6 +334,6 @@ def _finish(state: State) -> Trained:
     prompt = None if tuned.prompt is None or values is None else Prompt(values, tuned.prompt.placement)
     learned = state.run.weights
     weights = None if learned is None else {name: value.cpu() for name, value in learned.whole().items()}
-    kept = Tuned(prompt, on_device(tuned.readout, CPU), tuned.pooling, tuned.encoding, weights)
+    best = Tuned(prompt, on_device(tuned.readout, CPU), tuned.pooling, tuned.encoding, weights)
     history = tuple(state.history)
-    return Trained(state.run.name, kept, history, state.best_step, state.seconds, state.run.parameters)
+    return Trained(state.run.name, best, history, state.best_step, state.seconds, state.run.parameters)

@@ -1,4 +1,4 @@
-"""AdamW for all runs of a step in a few calls; what becomes of a run does not depend on the others, to the bit."""
+"""AdamW moves all runs of a step in a few calls; a run's result does not depend on the others, to the bit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EPSILON = 1e-8
 
 @dataclass(frozen=True)
 class Leaf:
-    """One trained tensor, and what AdamW remembers of its gradients."""
+    """A trained tensor with the moments that AdamW keeps of its gradients."""
 
     value: Tensor
     exp_avg: Tensor
@@ -28,7 +28,7 @@ class Leaf:
 
     @classmethod
     def at_rest(cls, value: Tensor) -> Leaf:
-        """A tensor that was not moved yet."""
+        """A leaf before its first step, with moments of zero."""
         nothing = torch.zeros_like(value, requires_grad=False)
         return cls(value, nothing, nothing.clone())
 
@@ -52,7 +52,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Move:
-    """A step of one group.
+    """The next step of one group.
 
     Attributes:
         leaves: those with a gradient; the others stay as they are.
@@ -68,19 +68,19 @@ class Move:
 
 
 def plan(group: Group, gradients: Sequence[Tensor | None], step: int, share: float) -> Move:
-    """The step that these gradients ask for, at a share of the peak rate."""
+    """Plan a group's step from its gradients, at a share of the peak rate."""
     pairs = zip(group.leaves.values(), gradients, strict=True)
-    found = [(leaf, laid_out(gradient, leaf.value)) for leaf, gradient in pairs if gradient is not None]
-    return Move(group, [leaf for leaf, _ in found], [one for _, one in found], step, group.rate * share)
+    moving = [(leaf, laid_out(gradient, leaf.value)) for leaf, gradient in pairs if gradient is not None]
+    return Move(group, [leaf for leaf, _ in moving], [gradient for _, gradient in moving], step, group.rate * share)
 
 
 def laid_out(gradient: Float[Tensor, "..."], value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """The gradient in the value's order of memory: the fused kernel walks through both side by side."""
+    """Lay the gradient out in memory as the value is: the fused kernel walks through both side by side."""
     return gradient if gradient.stride() == value.stride() else torch.empty_like(value).copy_(gradient)
 
 
 def update(moves: Sequence[Move]) -> None:
-    """Clip every group's gradient, and take its step of AdamW (Loshchilov & Hutter 2019)."""
+    """Clip every group's gradient and take its step of AdamW (Loshchilov & Hutter 2019)."""
     calls: dict[tuple[float, float, torch.device], list[tuple[Leaf, Tensor, int]]] = {}
     with torch.no_grad():
         for move, gradients in zip(moves, clipped(moves), strict=True):
@@ -92,7 +92,7 @@ def update(moves: Sequence[Move]) -> None:
 
 
 def _adamw(members: Sequence[tuple[Leaf, Tensor, int]], rate: float, decay: float) -> None:
-    """Move tensors of one device that share a rate."""
+    """Step tensors of one device that share a rate and a decay."""
     private.adamw(
         [leaf.value for leaf, _, _ in members],
         [gradient for _, gradient, _ in members],
@@ -125,10 +125,10 @@ def clipped(moves: Sequence[Move]) -> list[Sequence[Tensor]]:
 
 @lru_cache(maxsize=8)
 def _places(sizes: tuple[int, ...], device: torch.device) -> tuple[Int[Tensor, "M most"], Int[Tensor, "N"]]:
-    """Of consecutive groups the indices of their members, N where there are no more; and of every member its group."""
-    ends, most = [0, *accumulate(sizes)], max(sizes)
+    """The indices of each group's members, padded with N to the largest group, and the group of every member."""
+    ends, width = [0, *accumulate(sizes)], max(sizes)
     rectangle = [
-        [first + place if place < size else ends[-1] for place in range(most)]
+        [first + place if place < size else ends[-1] for place in range(width)]
         for first, size in zip(ends, sizes, strict=False)
     ]
     owner = [group for group, size in enumerate(sizes) for _ in range(size)]
@@ -136,11 +136,11 @@ def _places(sizes: tuple[int, ...], device: torch.device) -> tuple[Int[Tensor, "
 
 
 def _sums(values: Float[Tensor, "N"], rectangle: Int[Tensor, "M most"]) -> Float[Tensor, "M"]:
-    """Sums of groups, their members added one by one: no sum depends on how long another is."""
+    """Sum each group, its members added one by one, so that no sum depends on how long another group is."""
     return reduce(torch.add, torch.cat([values, values.new_zeros(1)])[rectangle].unbind(1))
 
 
 def schedule(step: int, steps: int, warmup: float) -> float:
-    """Share of the peak rate at a step (counted from 1): up over the warm-up, then down to 0 after the last step."""
+    """The share of the peak rate at a step (from 1): it rises over the warm-up, then falls to 0 after the last step."""
     rise = max(1, round(warmup * steps))
     return step / rise if step <= rise else (steps - step + 1) / max(1, steps - rise + 1)

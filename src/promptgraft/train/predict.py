@@ -1,4 +1,4 @@
-"""Forward without gradient: hidden states and scores of many rows, several prompts at once."""
+"""Hidden states and scores of many rows are computed without gradient, under several prompts at once."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def hidden_states(
             places.append(gather(tokens.starts, index)[0] if read == "tokens" else index)
     if not parts:
         return torch.zeros(0, backbone.hidden)
-    found = torch.cat(parts)
-    result = torch.empty_like(found)
-    result[torch.cat(places)] = found
+    states = torch.cat(parts)
+    result = torch.empty_like(states)
+    result[torch.cat(places)] = states
     return result
 
 
@@ -82,7 +82,7 @@ def pooled_each(backbone: Backbone, prompts: Sequence[Prompt], tokens: Tokens, r
 
 
 def answer(backbone: Backbone, questions: Sequence[Question]) -> list[Tensor]:
-    """Scores of each question; those of models of one company (`Tuned.company`) in shared batches."""
+    """Compute the scores of each question; models of one company (`Tuned.company`) share batches."""
     companies: dict[Hashable, list[int]] = {}
     for place, question in enumerate(questions):
         companies.setdefault(question.tuned.company, []).append(place)
@@ -92,17 +92,17 @@ def answer(backbone: Backbone, questions: Sequence[Question]) -> list[Tensor]:
         models, rows = [question.tuned for question in company], [question.tokens.count for question in company]
         tokens = concatenate([question.tokens for question in company])
         weights = models[0].weights
-        own = backbone if weights is None else backbone.with_weights(weights)
-        scores |= zip(places, answer_packed(own, stacked(models, rows), tokens, rows), strict=True)
+        model = backbone if weights is None else backbone.with_weights(weights)
+        scores |= zip(places, answer_packed(model, stacked(models, rows), tokens, rows), strict=True)
     return [scores[place] for place in range(len(questions))]
 
 
 @dataclass(frozen=True)
 class Stacked:
-    """Models that are asked together; whoever asks the same ones again can keep it.
+    """Models that score together, prepared once so that they can score again.
 
     Attributes:
-        prompts: theirs in one table; None where they have none.
+        prompts: the models' prompts in one table; None where they have none.
     """
 
     models: Sequence[Tuned]
@@ -111,14 +111,14 @@ class Stacked:
 
 
 def stacked(models: Sequence[Tuned], rows: Sequence[int]) -> Stacked:
-    """Models put together, for so many rows of each; others take a little longer."""
-    given = [model.prompt for model in models if model.prompt is not None]
+    """Prepare models to score `rows` rows each; other numbers of rows take a little longer."""
+    prompts = [model.prompt for model in models if model.prompt is not None]
     with torch.no_grad():
-        return Stacked(models, stack(given) if given else None, readers(models, rows))
+        return Stacked(models, stack(prompts) if prompts else None, readers(models, rows))
 
 
 def answer_packed(backbone: Backbone, asked: Stacked, tokens: Tokens, rows: Sequence[int]) -> list[Tensor]:
-    """Scores of each model's rows.
+    """Compute the scores of each model's rows in one packed batch.
 
     Args:
         rows: how many of the rows are the first model's, the second's, ...
@@ -127,17 +127,17 @@ def answer_packed(backbone: Backbone, asked: Stacked, tokens: Tokens, rows: Sequ
     owner = torch.arange(len(rows)).repeat_interleave(sequences) if asked.prompts is not None else None
     states = hidden_states(backbone, tokens, asked.prompts, owner, asked.models[0].read)
     with torch.no_grad():
-        found = score_together(asked.models, rows, tokens, states, asked.readers)
-        return [scores.cpu() for some in found for scores in some.each()]
+        scored = score_together(asked.models, rows, tokens, states, asked.readers)
+        return [scores.cpu() for group in scored for scores in group.each()]
 
 
 def answer_one(backbone: Backbone, tuned: Tuned, tokens: Tokens) -> Tensor:
-    """Scores of one tuned model."""
+    """Compute the scores of one tuned model."""
     return answer(backbone, [Question(tuned, tokens)])[0]
 
 
 def score(tuned: Tuned, states: Float[Tensor, "N H"], tokens: Tokens) -> Tensor:
-    """From hidden states to scores, where the readout lies."""
+    """Compute scores from hidden states, on the readout's device."""
     states = states.to(next(iter(tuned.readout.parameters().values())).device)
     if tuned.readout.reads == "tokens":
         return tuned.readout.scores(states, tokens)

@@ -1,4 +1,4 @@
-"""The recipe: every number that decides how a run is trained, and the defaults by backbone size."""
+"""A recipe holds every number that decides how a run is trained; its defaults go by the size of backbone and data."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class Recipe(BaseModel):
 
     def changed(self, **values: object) -> Self:
         """A copy with other values, validated again; None leaves a value as it is."""
-        given = {name: value for name, value in values.items() if value is not None}
-        return type(self).model_validate(self.model_dump() | given)
+        changes = {name: value for name, value in values.items() if value is not None}
+        return type(self).model_validate(self.model_dump() | changes)
 
 
 def default_recipe(backbone: Backbone, rows: int, kind: Kind = "classification") -> Recipe:
@@ -69,14 +69,14 @@ def default_recipe(backbone: Backbone, rows: int, kind: Kind = "classification")
     a larger rate. Many rows: about three passes, at most 600 steps. Span tasks read 384 tokens, all others 128.
     """
     rate = 1e-2 if backbone.hidden >= 256 else 2e-2
-    few = rows <= 512
-    steps = (60 if rows < 64 else 100) if few else min(600, max(200, 3 * rows // 32))
+    is_few = rows <= 512
+    steps = (60 if rows < 64 else 100) if is_few else min(600, max(200, 3 * rows // 32))
     return Recipe(
         steps=steps,
-        batch=16 if few else 32,
+        batch=16 if is_few else 32,
         rate=rate,
         readout_rate=rate,
-        patience=0 if few else 5,
+        patience=0 if is_few else 5,
         depth="deep" if backbone.deep else "shallow",
         max_length=min(384 if kind == "span" else 128, backbone.max_length),
         arithmetic=backbone.arithmetic,

@@ -1,4 +1,4 @@
-"""The run: one trainable thing inside the loop, and what comes out of it."""
+"""A run is one trainable thing inside the loop; this module also holds what comes out of it."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class Tuned:
 
     @property
     def read(self) -> Read:
-        """What the readout wants from the backbone."""
+        """Which hidden states the readout reads."""
         return "tokens" if self.readout.reads == "tokens" else self.pooling
 
     @property
     def company(self) -> Hashable:
-        """Models of equal company can be asked in one batch: they read alike and have prompts of one kind."""
+        """A key: models with equal keys can share a batch, since they read alike and have prompts of one kind."""
         prompt = None if self.prompt is None else (self.prompt.depth, self.prompt.placement)
         return self.read, prompt, None if self.weights is None else id(self)
 
@@ -84,7 +84,7 @@ class Run:
 
     @property
     def pack(self) -> tuple[object, ...]:
-        """Runs with equal keys can share a batch; a run with its own weights stays alone."""
+        """A key: runs with equal keys can share a batch; a run with its own weights stays alone."""
         alone = self.name if self.weights is not None else ""
         depth = self.recipe.depth if self.prompt is not None else None
         return (self.read, depth, self.placement, self.dropout, alone)
@@ -97,7 +97,7 @@ class Run:
         return {f"{group}.{name}": value for group, members in groups.items() for name, value in members.items()}
 
     def tuned(self) -> Tuned:
-        """The run's present prompt and readout as something that predicts (shares its tensors)."""
+        """The run's present prompt and readout as a model that predicts (it shares the run's tensors)."""
         prompt = None if self.prompt is None else Prompt(self.prompt.values(), self.placement)
         return Tuned(prompt, self.readout, self.pooling, self.encoding)
 
@@ -114,7 +114,7 @@ def _size(tensors: Mapping[str, Tensor]) -> int:
 
 @dataclass(frozen=True)
 class Fit:
-    """What a method gives when nothing is left to train in the loop (a probe, zero-shot)."""
+    """A model that needs no training in the loop, as a method gives it (a probe, zero-shot)."""
 
     name: str
     tuned: Tuned
@@ -124,7 +124,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Trained:
-    """What the loop gives back for a run.
+    """The result that the loop gives for a run.
 
     Attributes:
         history: a dictionary a row: step, loss, validation score, terms' logs.
@@ -141,7 +141,7 @@ class Trained:
 
     @property
     def steps(self) -> int:
-        """Optimiser steps that were taken."""
+        """How many optimiser steps were taken."""
         return int(self.history[-1]["step"]) if self.history else 0
 
 

@@ -1,4 +1,4 @@
-"""Where a run is while it is being trained, and how that is kept and found again."""
+"""The state of a run while it is being trained, and how it is saved and restored."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PLAIN = ("step", "best_key", "best_step", "stale", "done", "failure", "seconds",
 
 @dataclass
 class State:
-    """A run while it is being trained.
+    """The state of a run while it is being trained.
 
     Attributes:
         groups: its leaves with what the optimiser remembers of them.
@@ -46,7 +46,7 @@ class State:
 
 
 def begin(run: Run) -> State:
-    """A fresh state."""
+    """The state of a run before its first step."""
     recipe = run.recipe
     rates = {"prompt": recipe.rate, "readout": recipe.readout_rate, "weights": recipe.weights_rate}
     groups = {
@@ -69,12 +69,12 @@ def _leaves(run: Run, group: str) -> dict[str, Leaf]:
 
 
 def copy_of(run: Run) -> dict[str, Tensor]:
-    """A run's leaves as they are now."""
+    """Copy a run's leaves as they are now."""
     return {name: value.detach().clone() for name, value in run.trainable().items()}
 
 
 def dump(state: State) -> Saved:
-    """A state as tensors and plain values; nothing is pickled."""
+    """Turn a state into tensors and plain values; nothing is pickled."""
     tensors = {f"now.{name}": value.detach() for name, value in state.run.trainable().items()}
     tensors |= {f"best.{name}": value for name, value in state.best.items()}
     tensors |= {f"generator.{index}": stream.get_state() for index, stream in enumerate(_streams(state))}
@@ -94,16 +94,16 @@ def _all_leaves(state: State) -> Iterator[tuple[str, Leaf]]:
 
 
 def is_whole(state: State, saved: Saved) -> bool:
-    """Whether it has all that `restore` takes, in this run's shapes."""
-    (tensors, plain), (wanted, names) = saved, dump(state)
+    """Whether saved values have all that `restore` needs, in this run's shapes."""
+    (tensors, plain), (expected, names) = saved, dump(state)
     shapes = all(
-        name == "order" or tensors[name].shape == value.shape for name, value in wanted.items() if name in tensors
+        name == "order" or tensors[name].shape == value.shape for name, value in expected.items() if name in tensors
     )
-    return tensors.keys() == wanted.keys() and plain.keys() == names.keys() and shapes
+    return tensors.keys() == expected.keys() and plain.keys() == names.keys() and shapes
 
 
 def restore(state: State, saved: Saved) -> None:
-    """The opposite of `dump`."""
+    """Set a state to the values that `dump` gave."""
     tensors, plain = saved
     with torch.no_grad():
         for name, value in state.run.trainable().items():

@@ -1,4 +1,4 @@
-"""Teachers of a run: their scores computed once, or anew at every step where the method is defined so."""
+"""A teacher's scores are computed once, or anew at every step where the method is defined so."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Recorded:
 
     @classmethod
     def together(cls, teachers: Sequence[Self], step: Step) -> Tensor:
-        known = [teacher.scores[units] for teacher, units in zip(teachers, step.units, strict=True)]
-        scores = torch.stack(known).to(step.scores.device)
+        recorded = [teacher.scores[units] for teacher, units in zip(teachers, step.units, strict=True)]
+        scores = torch.stack(recorded).to(step.scores.device)
         # Choices and span positions are padded to the widest row of all; the batch may be narrower.
         return scores if scores.ndim < 3 else scores[..., : step.scores.shape[-1]]
 
@@ -64,15 +64,15 @@ class Live:
     @classmethod
     def together(cls, teachers: Sequence[Self], step: Step) -> Tensor:
         first, models = teachers[0], [teacher.tuned for teacher in teachers]
-        asked = zip(teachers, step.rows, strict=True)
-        parts = [teacher.data.tokens.select(teacher.order[rows]) for teacher, rows in asked]
+        pairs = zip(teachers, step.rows, strict=True)
+        parts = [teacher.data.tokens.select(teacher.order[rows]) for teacher, rows in pairs]
         prompts = [model.prompt for model in models if model.prompt is not None]
         owner = torch.arange(len(parts)).repeat_interleave(torch.tensor([part.sequences for part in parts]))
-        drawn = [
+        masks = [
             Dropout.draw(first.rate, part.sequences, teacher.stream)
             for teacher, part in zip(teachers, parts, strict=True)
         ]
-        dropout = Dropout(first.rate, torch.cat([one.keys for one in drawn]))
+        dropout = Dropout(first.rate, torch.cat([mask.keys for mask in masks]))
         tokens = concatenate(parts)
         with torch.no_grad():
             batch = Batch(tokens, owner if prompts else None)
@@ -80,12 +80,12 @@ class Live:
                 batch, stack(prompts) if prompts else None, first.tuned.read, dropout=dropout
             )
             scored = score_together(models, [part.count for part in parts], tokens, states)
-            scores = [one for some in scored for one in some.each()]
+            scores = [member for group in scored for member in group.each()]
         return torch.stack(scores).to(step.scores.device)
 
 
 def as_wide(scores: Sequence[Float[Tensor, "..."]]) -> list[Float[Tensor, "..."]]:
-    """Scores of several splits, padded with -inf to the widest: each split has choices and positions of its own."""
+    """Pad the scores of several splits with -inf to the widest: each split has choices and positions of its own."""
     if scores[0].ndim < 2:
         return list(scores)
     width = max(part.shape[-1] for part in scores)

@@ -1,4 +1,4 @@
-"""Loss terms beyond the loss of the labels: what distillation adds to runs, those of one kind computed together."""
+"""Loss terms are what distillation adds to the loss of the labels; terms of one kind are computed together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TermFigures = dict[str, Float[Tensor, "K"]]
 
 @dataclass(frozen=True)
 class Step:
-    """What terms see of one step of K runs that are scored together.
+    """The values that terms work with in one step of K runs that are scored together.
 
     Attributes:
         rows: of each run, which of its training rows are in the batch; as many for each.
@@ -64,19 +64,19 @@ class Teacher(Protocol):
         ...
 
 
-def taught(terms: Sequence[_Taught], step: Step) -> Float[Tensor, "K ..."]:
-    """What the terms' teachers say."""
+def taught(terms: Sequence[_HasTeacher], step: Step) -> Float[Tensor, "K ..."]:
+    """The scores that the terms' teachers give."""
     teachers = [term.teacher for term in terms]
     scores: Tensor = type(teachers[0]).together(teachers, step)
     return scores
 
 
-class _Taught(Protocol):
+class _HasTeacher(Protocol):
     teacher: Teacher
 
 
 def gradient_ratio(term: Float[Tensor, "K"], step: Step) -> Float[Tensor, "K"]:
-    """Norm of each term's gradient on its scores over that of the label loss: its share of the signal."""
+    """The norm of each term's gradient on the scores, divided by the norm of the label loss's gradient."""
     (ours,) = torch.autograd.grad(term.sum(), step.scores, retain_graph=True)
     (labels,) = torch.autograd.grad(step.loss.sum(), step.scores, retain_graph=True)
     share: Tensor = ours.flatten(1).norm(dim=1) / labels.flatten(1).norm(dim=1).clamp_min(1e-12)
@@ -84,7 +84,7 @@ def gradient_ratio(term: Float[Tensor, "K"], step: Step) -> Float[Tensor, "K"]:
 
 
 def known(teacher: Float[Tensor, "..."], scores: Float[Tensor, "..."]) -> Bool[Tensor, "..."]:
-    """Where both models score: not at choices or positions that are not there."""
+    """Where both models give a score: not at choices or positions that are not there."""
     return torch.isfinite(teacher) & torch.isfinite(scores)
 
 
@@ -178,17 +178,17 @@ class Gated:
         gate = trust(teacher, step.gold)
         term = (gate * divergence(teacher, step.scores, terms[0].temperature)).mean(1)
         ratio = gradient_ratio(term, step)
-        share = ratio.new_tensor([one.share for one in terms])
+        share = ratio.new_tensor([gated.share for gated in terms])
         scale = (share / ratio.clamp_min(1e-6)).clamp_max(1e3)
         return scale * term, {"gate": gate.mean(1), "ratio": ratio * scale}
 
 
 def trust(teacher: Tensor, gold: Tensor) -> Float[Tensor, "K U"]:
-    """The teacher's probability of the true label; where there is none, of its own first choice."""
+    """The teacher's probability of the true label; for units without a label, of its own first choice."""
     if teacher.ndim == 2:
         return torch.ones_like(teacher)
     probability = teacher.softmax(-1).nan_to_num(0)  # nothing to score, nothing to trust
-    own = probability.amax(-1)
+    certainty = probability.amax(-1)
     true = probability.gather(-1, gold.clamp_min(0).unsqueeze(-1)).squeeze(-1)
-    trusted = torch.where(gold >= 0, true, own)
+    trusted = torch.where(gold >= 0, true, certainty)
     return trusted.flatten(2).mean(2) if trusted.ndim > 2 else trusted

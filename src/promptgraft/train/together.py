@@ -1,4 +1,4 @@
-"""Scores of many models over one packed batch: readouts that are alike read their rows in one go."""
+"""Many models score one packed batch; models whose readouts are alike do so in one product."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from promptgraft.train.run import Tuned
 
 @dataclass(frozen=True)
 class Readers:
-    """Neighbouring models that read together.
+    """A group of consecutive models whose readouts are computed as one.
 
     Attributes:
-        members: which models, one after the other.
-        readout: that of the one member; of several, all of theirs as one.
+        members: the indices of the models.
+        readout: the readout of a single member, or all members' readouts stacked.
     """
 
     members: range
     readout: Readout
 
     def fits(self, rows: Sequence[int]) -> bool:
-        """Whether they have equally many rows."""
-        own = rows[self.members.start : self.members.stop]
-        return own.count(own[0]) == len(own)
+        """Whether the members have equally many rows."""
+        counts = rows[self.members.start : self.members.stop]
+        return counts.count(counts[0]) == len(counts)
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What models that read together gave.
+    """The scores of a group of models.
 
     Attributes:
-        scores: of the one member's rows; of several, `[K, ...]`.
+        scores: those of a single member's rows; of several members `[K, ...]`.
     """
 
     readers: Readers
@@ -49,24 +49,24 @@ class Scored:
         return self.readers.members
 
     def each(self) -> list[Float[Tensor, "..."]]:
-        """Every member's own scores."""
+        """The scores of each member."""
         return [self.scores] if len(self.members) == 1 else list(self.scores.unbind())
 
 
 def readers(models: Sequence[Tuned], rows: Sequence[int]) -> list[Readers]:
-    """Models whose readouts are alike and that have as many rows as their neighbours, put together."""
+    """Group consecutive models whose readouts are alike and that have equally many rows."""
 
     def key(place: int) -> Hashable:
         model = models[place]
         kind = kind_of(model.readout)
         return place if kind is None else (kind, model.encoding, rows[place])
 
-    found = []
+    groups = []
     for _, places in groupby(range(len(models)), key):
-        members = list(places)
-        some = range(members[0], members[-1] + 1)
-        found.append(Readers(some, stack_readouts([models[member].readout for member in some])))
-    return found
+        neighbours = list(places)
+        members = range(neighbours[0], neighbours[-1] + 1)
+        groups.append(Readers(members, stack_readouts([models[member].readout for member in members])))
+    return groups
 
 
 def score_together(
@@ -76,22 +76,22 @@ def score_together(
     hidden: Float[Tensor, "N H"],
     known: Sequence[Readers] = (),
 ) -> Iterator[Scored]:
-    """Scores of each model's rows, where the readouts lie.
+    """Yield the scores of each group of models, on the readouts' device.
 
     Args:
         rows: how many of the batch's rows are the first model's, the second's, ...
         tokens, hidden: the rows and their hidden states.
-        known: the models' `readers`, where they were put together before.
+        known: the models' `readers`, if they were grouped before.
     """
     bounds = [0, *accumulate(rows)]
     sequences = tokens.rows[bounds]
     ends = (tokens.starts[sequences] if models[0].read == "tokens" else sequences).tolist()
-    usable = known and all(some.fits(rows) for some in known)
-    for some in known if usable else readers(models, rows):
-        first, last, readout = some.members.start, some.members.stop, some.readout
-        states, own = hidden[ends[first] : ends[last]], tokens.part(bounds[first], bounds[last])
-        read = states if readout.reads == "tokens" else features(states, own, models[first].encoding)
-        read = read.to(next(iter(readout.parameters().values())).device)
-        if len(some.members) > 1:
-            read = read.view(len(some.members), rows[first], -1)
-        yield Scored(some, readout.scores(read, own))
+    usable = known and all(group.fits(rows) for group in known)
+    for group in known if usable else readers(models, rows):
+        first, last, readout = group.members.start, group.members.stop, group.readout
+        states, part = hidden[ends[first] : ends[last]], tokens.part(bounds[first], bounds[last])
+        inputs = states if readout.reads == "tokens" else features(states, part, models[first].encoding)
+        inputs = inputs.to(next(iter(readout.parameters().values())).device)
+        if len(group.members) > 1:
+            inputs = inputs.view(len(group.members), rows[first], -1)
+        yield Scored(group, readout.scores(inputs, part))

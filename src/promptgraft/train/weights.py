@@ -1,4 +1,4 @@
-"""A backbone's own weights while they are trained (model tuning)."""
+"""Model tuning trains copies of the backbone's own weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from promptgraft.model.tokens import Tokens
 
 @dataclass(frozen=True)
 class Weights:
-    """Trainable copies, in fp32: a step is far smaller than what bf16 can tell apart.
+    """Trainable copies of the weights, in fp32: a step is far smaller than what bf16 can tell apart.
 
     Of the table of words only those rows are trained that some training text reads. The others have no gradient at any
     step; they stay as they are, weight decay included. With few labels they are most of a small model, and would cost
@@ -33,25 +33,25 @@ class Weights:
 
     @classmethod
     def of(cls, backbone: Backbone, tokens: Tokens) -> Weights:
-        """For training on these rows."""
+        """Copy a backbone's weights for training on these rows."""
         used = tokens.ids.unique()
         table = backbone.weights[backbone.words].detach().float()
-        taken = {**backbone.weights, backbone.words: table[used.to(table.device)]}
-        leaves = {name: value.detach().float().clone().requires_grad_() for name, value in taken.items()}
+        trained = {**backbone.weights, backbone.words: table[used.to(table.device)]}
+        leaves = {name: value.detach().float().clone().requires_grad_() for name, value in trained.items()}
         return cls(leaves, backbone.words, table, used)
 
     def numbered(self, tokens: Tokens) -> Tokens:
-        """The training rows with words numbered as in the trained rows of the table."""
+        """Renumber the words of the training rows as in the trained rows of the table."""
         return replace(tokens, ids=torch.searchsorted(self.used, tokens.ids))
 
     def whole(self) -> dict[str, Float[Tensor, "..."]]:
-        """All weights as they are now, detached."""
-        now = {name: value.detach() for name, value in self.leaves.items()}
-        return now | {self.words: self.table.index_copy(0, self.used.to(self.table.device), now[self.words])}
+        """All weights of the model as they are now, detached."""
+        values = {name: value.detach() for name, value in self.leaves.items()}
+        return values | {self.words: self.table.index_copy(0, self.used.to(self.table.device), values[self.words])}
 
     @property
     def parameters(self) -> int:
-        """Numbers in the whole model."""
+        """How many numbers the whole model has."""
         return sum(value.numel() for value in self.leaves.values()) + (len(self.table) - len(self.used)) * int(
             self.table.shape[1]
         )
