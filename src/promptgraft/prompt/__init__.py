@@ -1,1 +1,1 @@
-"""The prompt: its value, how it starts, how it is parameterised, how it is kept on disk."""
+"""The prompt: its value, its start, its parameterisation, and its files on disk."""

@@ -67,7 +67,7 @@ class Artefact:
         return self.card.replace(prompt=prompt, tensors=self.digest)
 
     def replace(self, **changes: object) -> Artefact:
-        """A copy with other values."""
+        """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 
 
@@ -86,8 +86,8 @@ def save(artefact: Artefact, folder: str | Path) -> None:
     if folder.exists() and not _is_ours(folder):
         raise ArtefactError("exists and is not an artefact", where=folder, do="choose another place")
     try:
-        with atomic.writing_folder(folder) as new:
-            _write(artefact, new)
+        with atomic.writing_folder(folder) as temporary:
+            _write(artefact, temporary)
     except (OSError, SafetensorError) as error:
         raise ArtefactError(f"could not be written ({reason(error)})", where=folder, do=remedy(error)) from error
 
@@ -114,7 +114,7 @@ def load(folder: str | Path, *, fingerprint: str | None = None, backbone: str = 
 
 
 def load_card(folder: str | Path) -> Card:
-    """Only the card of an artefact's folder.
+    """Read only the card of an artefact's folder.
 
     Raises:
         ArtefactError: there is none, or it cannot be read.
@@ -125,10 +125,10 @@ def load_card(folder: str | Path) -> Card:
 
 def other_backbone(card: Card, fingerprint: str, backbone: str, where: str) -> ArtefactError:
     """The error for a prompt that is used with a backbone it was not tuned on."""
-    name, own = visible(card.backbone.name), visible(card.backbone.fingerprint[:12])
-    what = f"was tuned on {name} ({own}), not on {backbone} ({fingerprint[:12]})"
-    named = "the folder it was tuned with" if card.backbone.name == backbone else name
-    return ArtefactError(what, where=where, do=f"pass --model {named}")
+    name, fingerprint_start = visible(card.backbone.name), visible(card.backbone.fingerprint[:12])
+    what = f"was tuned on {name} ({fingerprint_start}), not on {backbone} ({fingerprint[:12]})"
+    model = "the folder it was tuned with" if card.backbone.name == backbone else name
+    return ArtefactError(what, where=where, do=f"pass --model {model}")
 
 
 def _write(artefact: Artefact, folder: Path) -> None:
@@ -142,7 +142,7 @@ def _write(artefact: Artefact, folder: Path) -> None:
 
 
 def _flat(artefact: Artefact) -> dict[str, Tensor]:
-    """The tensors of prompt.safetensors by their names there."""
+    """The tensors of prompt.safetensors, by their names in that file."""
     groups = {"readout": artefact.readout, "embedding": artefact.embeddings}
     flat = {f"{group}.{name}": plain(value) for group, members in groups.items() for name, value in members.items()}
     if artefact.prompt is None:
@@ -152,7 +152,7 @@ def _flat(artefact: Artefact) -> dict[str, Tensor]:
 
 
 def _grouped(stored: Mapping[str, Tensor], where: str) -> dict[str, dict[str, Tensor]]:
-    """Tensors of the file by group; both forms of a prompt are in the group `prompt`."""
+    """The file's tensors by group; both forms of a prompt belong to the group `prompt`."""
     groups: dict[str, dict[str, Tensor]] = {"prompt": {}, "readout": {}, "embedding": {}}
     for key, tensor in stored.items():
         group, _, name = key.partition(".")
@@ -168,12 +168,14 @@ def _grouped(stored: Mapping[str, Tensor], where: str) -> dict[str, dict[str, Te
 
 def _prompt(tensors: Mapping[str, Tensor], card: Card, where: str) -> Prompt | None:
     """The prompt, checked against the card's form."""
-    want = None if card.prompt is None else ("prompt" if card.prompt.layers is None else "prompt_kv", card.prompt.shape)
-    have = [(name, tuple(tensor.shape)) for name, tensor in tensors.items()]
-    if have != ([] if want is None else [want]):
-        found = ", ".join(f"{name} {list(shape)}" for name, shape in have) or "no prompt"
-        expected = "no prompt" if want is None else f"{want[0]} {list(want[1])}"
-        raise ArtefactError(f"{TENSORS} holds {found}, the card says {expected}", where=where, do="tune it again")
+    expected = (
+        None if card.prompt is None else ("prompt" if card.prompt.layers is None else "prompt_kv", card.prompt.shape)
+    )
+    shapes = [(name, tuple(tensor.shape)) for name, tensor in tensors.items()]
+    if shapes != ([] if expected is None else [expected]):
+        stored = ", ".join(f"{name} {list(shape)}" for name, shape in shapes) or "no prompt"
+        expected_text = "no prompt" if expected is None else f"{expected[0]} {list(expected[1])}"
+        raise ArtefactError(f"{TENSORS} holds {stored}, the card says {expected_text}", where=where, do="tune it again")
     if card.prompt is None:
         return None
     values = next(iter(tensors.values()))
@@ -185,7 +187,7 @@ def _prompt(tensors: Mapping[str, Tensor], card: Card, where: str) -> Prompt | N
 
 
 def _check_embeddings(embeddings: Mapping[str, Tensor], where: str) -> None:
-    """An ArtefactError unless these are task embeddings: one vector a pooling, all of one width."""
+    """Raises an ArtefactError unless these are task embeddings: one vector for each pooling, all of one width."""
     for name, tensor in embeddings.items():
         if name not in POOLINGS or tensor.ndim != 1 or not len(tensor):
             what = f"embedding.{visible(name)} {list(tensor.shape)} is no task embedding"
@@ -196,13 +198,13 @@ def _check_embeddings(embeddings: Mapping[str, Tensor], where: str) -> None:
 
 
 def _check_weights(weights: Mapping[str, Tensor], where: str) -> None:
-    """An ArtefactError unless a model can compute with its tuned weights."""
+    """Raises an ArtefactError unless a model can compute with these tuned weights."""
     for name, tensor in weights.items():
         check_numbers(visible(name), tensor, where)
 
 
 def _read_whole(folder: Path) -> tuple[Card, dict[str, Tensor], dict[str, Tensor] | None]:
-    """Card and tensors that belong together; read again where the folder was replaced in between."""
+    """Reads card and tensors that belong together, again where the folder was replaced in between."""
     for _ in range(TRIES):
         before = _identity(folder)
         try:
@@ -215,7 +217,7 @@ def _read_whole(folder: Path) -> tuple[Card, dict[str, Tensor], dict[str, Tensor
 
 
 def _identity(folder: Path) -> tuple[Path, int] | None:
-    """Which folder stands at a place; None where there is none."""
+    """The path and inode of the folder at a place, which tell whether it was replaced; None where there is none."""
     place = atomic.current(folder)
     try:
         return place, place.stat().st_ino
@@ -224,7 +226,7 @@ def _identity(folder: Path) -> tuple[Path, int] | None:
 
 
 def _read_tensors(folder: Path, card: Card) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
-    """The tensors beside a card, checked against its digest."""
+    """Reads the tensors beside a card and checks them against its digest."""
     place = atomic.current(folder)
     stored = load_tensors(place / TENSORS, LIMITS[TENSORS])
     weights = load_tensors(place / WEIGHTS, LIMITS[WEIGHTS]) if (place / WEIGHTS).exists() else None
@@ -241,7 +243,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether saving here replaces an artefact, one that lost a file too, or fills an empty folder."""
+    """Whether saving may write here: the folder is empty or holds an artefact, even one that lost a file."""
     if not folder.is_dir():
         return False
     names = {path.name for path in folder.iterdir()}

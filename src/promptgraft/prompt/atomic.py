@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all, whenever the process is killed.
+"""Writes files and folders atomically: they exist whole or not at all, even if the process is killed.
 
 A folder is written beside its place as `.NAME.TOKEN.new` and then takes the place in one step. Where the file
 system cannot exchange two folders in one step, the old one is first called `.NAME.TOKEN.old`; it counts as the
@@ -49,7 +49,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 @contextmanager
 def writing_folder(folder: Path) -> Iterator[Path]:
-    """A new folder to fill, which takes the place of `folder` when the block ends without an error.
+    """A context with a new folder to fill, which replaces `folder` when the block ends without an error.
 
     Raises:
         OSError: as from writing; the old folder is then untouched.
@@ -69,7 +69,7 @@ def writing_folder(folder: Path) -> Iterator[Path]:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder in one step: it is there whole, then it is gone."""
+    """Remove a folder in one step: a reader sees it whole or not at all."""
     temporary = _beside(folder, "new")
     folder.rename(temporary)
     sync_folder(folder.parent)
@@ -77,24 +77,24 @@ def remove_folder(folder: Path) -> None:
 
 
 def current(folder: Path) -> Path:
-    """Where the folder's whole content lies now: its place, or beside it while it is being replaced."""
+    """The path of a folder's content now: its own, or one beside it while it is being replaced."""
     if folder.exists():
         return folder
-    kept = (path for path in folder.parent.glob(".*.old") if _name_of(path) == folder.name)
-    return next(kept, folder)
+    replaced = (path for path in folder.parent.glob(".*.old") if _name_of(path) == folder.name)
+    return next(replaced, folder)
 
 
 def folders(parent: Path) -> dict[str, Path]:
-    """Name -> `current` place of every folder in `parent`, sorted; hidden ones are left out."""
+    """The `current` path of every folder in `parent`, by name and sorted; hidden folders are left out."""
     with os.scandir(parent) as entries:
         paths = [Path(entry.path) for entry in entries if _is_folder(entry)]
-    found = {path.name: path for path in paths if not path.name.startswith(".")}
-    kept = {_name_of(path): path for path in paths if path.name.startswith(".") and path.name.endswith(".old")}
-    return dict(sorted((kept | found).items()))
+    present = {path.name: path for path in paths if not path.name.startswith(".")}
+    replaced = {_name_of(path): path for path in paths if path.name.startswith(".") and path.name.endswith(".old")}
+    return dict(sorted((replaced | present).items()))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a folder, or stands for one that cannot be reached (a loop of links): that is found when read."""
+    """Whether an entry is a folder, or cannot be followed (a loop of links), which is reported when it is read."""
     try:
         return entry.is_dir()
     except OSError:
@@ -102,7 +102,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def tidy(parent: Path) -> None:
-    """Finish or clear away what killed writers left; only while no one else writes in `parent`."""
+    """Finish or remove what killed writers left; call it only while no one else writes in `parent`."""
     for path in list(parent.glob(".*.old")):
         place = parent / _name_of(path)
         if place.exists():
@@ -117,7 +117,7 @@ def tidy(parent: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames in a folder last; where folders cannot be opened (Windows) there is nothing to do."""
+    """Flush a folder to disk so that renames in it last; does nothing where folders cannot be opened (Windows)."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -127,7 +127,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def _share(folder: Path) -> None:
-    """Make every file as readable as the folder, which was made by the process's umask; safetensors writes 0600."""
+    """Give every file the folder's read rights, which follow the umask; safetensors writes files as 0600."""
     mode = folder.stat().st_mode & 0o666
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():
@@ -143,7 +143,7 @@ def _sync_tree(folder: Path) -> None:
 
 
 def _take_place(new: Path, place: Path) -> None:
-    """Put `new` at `place`, and away with what was there."""
+    """Move `new` to `place` and remove what was there."""
     if not place.exists():
         new.rename(place)
     elif exchange(new, place):
@@ -155,10 +155,10 @@ def _take_place(new: Path, place: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def exchange(one: Path, other: Path) -> bool:
+def exchange(first: Path, second: Path) -> bool:
     """Swap two paths in one step; False where the system or the file system cannot."""
     swap = _exchange_call()
-    return swap is not None and swap(os.fsencode(one), os.fsencode(other)) == 0
+    return swap is not None and swap(os.fsencode(first), os.fsencode(second)) == 0
 
 
 def _exchange_call() -> Callable[[bytes, bytes], int] | None:
@@ -166,9 +166,9 @@ def _exchange_call() -> Callable[[bytes, bytes], int] | None:
         return None
     library = ctypes.CDLL(None)
     if hasattr(library, "renameat2"):
-        return lambda one, other: int(library.renameat2(AT_FDCWD, one, AT_FDCWD, other, RENAME_EXCHANGE))
+        return lambda first, second: int(library.renameat2(AT_FDCWD, first, AT_FDCWD, second, RENAME_EXCHANGE))
     if hasattr(library, "renamex_np"):
-        return lambda one, other: int(library.renamex_np(one, other, RENAME_SWAP))
+        return lambda first, second: int(library.renamex_np(first, second, RENAME_SWAP))
     return None
 
 
@@ -177,5 +177,5 @@ def _beside(path: Path, ending: str) -> Path:
 
 
 def _name_of(path: Path) -> str:
-    """NAME of `.NAME.TOKEN.old`."""
+    """The NAME in `.NAME.TOKEN.old`."""
     return path.name[1:].rsplit(".", 2)[0]

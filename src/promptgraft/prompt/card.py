@@ -57,7 +57,7 @@ class TaskCard(Part):
 
     @classmethod
     def of(cls, task: Task) -> Self:
-        """Of a loaded task."""
+        """The card of a loaded task."""
         fields = ("name", "kind", "metric", "positive", "family", "language", "licence", "source", "fingerprint")
         labels, columns = dict(task.labels), dict(task.columns)
         return cls(labels=labels, columns=columns, **{field: getattr(task, field) for field in fields})
@@ -91,7 +91,7 @@ class BackboneCard(Part):
 
     @classmethod
     def of(cls, backbone: Identified, *, hub: str | None = None, revision: str | None = None) -> Self:
-        """Of a loaded backbone."""
+        """The card of a loaded backbone."""
         names = {"name": backbone.name, "fingerprint": backbone.fingerprint, "family": backbone.family}
         return cls(hub=hub, revision=revision, **names)
 
@@ -112,14 +112,14 @@ class PromptCard(Part):
 
     @classmethod
     def of(cls, prompt: Prompt) -> Self:
-        """Of a prompt."""
+        """The card of a prompt."""
         layers = prompt.values.shape[0] if prompt.depth == "deep" else None
         width = prompt.values.shape[-1]
         return cls(depth=prompt.depth, placement=prompt.placement, length=prompt.length, width=width, layers=layers)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the values on disk."""
+        """The shape of the values on disk."""
         return (self.length, self.width) if self.layers is None else (self.layers, 2, self.length, self.width)
 
 
@@ -147,17 +147,17 @@ class Origin(Part):
 
 def library_versions() -> dict[str, str]:
     """Versions of the libraries whose behaviour a result depends on."""
-    found = {}
+    versions = {}
     for name in LIBRARIES:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def now() -> datetime:
-    """UTC, to the second."""
+    """The current time in UTC, to the second."""
     return datetime.now(UTC).replace(microsecond=0)
 
 
@@ -196,7 +196,7 @@ class Card(Part):
 
     @property
     def hash(self) -> str:
-        """Content hash: the tensors and what the card says, but not when, how fast and with which versions."""
+        """Content hash over the tensors and the card, without its date, its seconds and its versions."""
         meaning = self.model_dump(mode="json", exclude={"created", "seconds", "versions"})
         # The order of labels is that of the classes; the order of all other keys means nothing.
         meaning["task"]["labels"] = list(self.task.labels.items())
@@ -205,11 +205,11 @@ class Card(Part):
         return content_hash([json.dumps(meaning, sort_keys=True, ensure_ascii=False)])
 
     def to_json(self) -> str:
-        """As in card.json."""
+        """The text of card.json."""
         return self.model_dump_json(indent=2) + "\n"
 
     def replace(self, **changes: object) -> Self:
-        """A copy with other values, checked like a new card."""
+        """A copy with some fields changed, checked like a new card."""
         return type(self).model_validate(dict(self) | changes)
 
 
@@ -242,11 +242,11 @@ def _first_mistake(error: ValidationError) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value of someone's card, short and harmless."""
+    """A value of an untrusted card, cut short and safe to show."""
     return visible(str(value))[:LONGEST_SHOWN]
 
 
 def schema() -> str:
     """The JSON schema of card.json, as kept in docs/card.schema.json."""
-    made = Card.model_json_schema(mode="validation")
-    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **made}, indent=2) + "\n"
+    content = Card.model_json_schema(mode="validation")
+    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **content}, indent=2) + "\n"

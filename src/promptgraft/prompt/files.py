@@ -1,4 +1,4 @@
-"""The files of an artefact's folder, and how large each may be: artefacts come from anyone."""
+"""The files of an artefact's folder, and how large each may be, since artefacts may come from anyone."""
 
 from __future__ import annotations
 

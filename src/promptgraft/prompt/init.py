@@ -1,4 +1,4 @@
-"""How a prompt starts: small noise, rows of the vocabulary, words, or prompts tuned earlier."""
+"""Initialises prompts: from small noise, rows of the vocabulary, words, or prompts tuned earlier."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from promptgraft.task.task import Task
 
 
 class HasIds(Protocol):
-    """Packed texts: flat token ids, text s is `ids[starts[s]:starts[s + 1]]`."""
+    """Packed texts as flat token ids, where text s is `ids[starts[s]:starts[s + 1]]`."""
 
     @property
     def ids(self) -> Int[Tensor, "T"]: ...
@@ -26,7 +26,7 @@ class HasIds(Protocol):
 
 
 class Vectors(Protocol):
-    """What starting a prompt needs of a backbone (the rest of the contract is above this room)."""
+    """The part of a backbone that initialising a prompt needs (the whole contract is in a room above this one)."""
 
     name: str
     hidden: int
@@ -43,7 +43,7 @@ class Vectors(Protocol):
 
 @dataclass(frozen=True)
 class Init:
-    """Which start is wanted.
+    """The chosen initialisation, with its settings.
 
     Attributes:
         name: one of INITS.
@@ -59,7 +59,7 @@ class Init:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Everything an initialiser may use.
+    """Everything that an initialiser may use.
 
     Attributes:
         sources: prompts to copy (`prompt`: the first) or to average (`mean`).
@@ -76,7 +76,7 @@ class Wanted:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the values: `(P, E)` or `(L, 2, P, H)`."""
+        """The shape of the values: `(P, E)` or `(L, 2, P, H)`."""
         if self.depth == "shallow":
             return (self.length, self.backbone.embedding_width)
         return (self.backbone.layers, 2, self.length, self.backbone.hidden)
@@ -87,7 +87,7 @@ INITS: dict[str, Initialiser] = {}
 
 
 def register(name: str) -> Callable[[Initialiser], Initialiser]:
-    """Decorator: make an initialiser known by a name."""
+    """Decorator that registers an initialiser under a name."""
 
     def keep(function: Initialiser) -> Initialiser:
         INITS[name] = function
@@ -107,7 +107,7 @@ def initial(
     task: Task | None = None,
     sources: Sequence[Prompt] = (),
 ) -> Prompt:
-    """The prompt a run starts from; detached, in fp32, its own memory.
+    """The prompt that a run starts from: detached, in fp32, with memory of its own.
 
     Args:
         length: P, at least 1.
@@ -187,23 +187,25 @@ def token_ids(backbone: Vectors, texts: Sequence[str]) -> list[list[int]]:
     packed = backbone.tokenize_texts(["", *texts])
     bounds = packed.starts.tolist()
     empty, *rows = [packed.ids[start:end].tolist() for start, end in pairwise(bounds)]
-    bare = [_without_frame(row, empty) for row in rows]
-    for words, ids in zip(texts, bare, strict=True):
+    token_lists = [_without_frame(row, empty) for row in rows]
+    for words, ids in zip(texts, token_lists, strict=True):
         if not ids:
             raise RunError(f"the text {words!r} has no tokens to start a prompt from")
-    return bare
+    return token_lists
 
 
 def _without_frame(ids: list[int], empty: list[int]) -> list[int]:
-    """What is left of `ids` when the ends it shares with the encoding of an empty text are taken off."""
+    """The ids without the beginning and the end that they share with the encoding of an empty text."""
     start = _shared(ids, empty)
-    rest = ids[start:]
-    return rest[: len(rest) - _shared(rest[::-1], empty[::-1])]
+    tail = ids[start:]
+    return tail[: len(tail) - _shared(tail[::-1], empty[::-1])]
 
 
-def _shared(one: list[int], other: list[int]) -> int:
-    """How many first items two lists share."""
-    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+def _shared(first: list[int], second: list[int]) -> int:
+    """The number of items with which both lists begin."""
+    return next(
+        (n for n, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
+    )
 
 
 def _of_tokens(wanted: Wanted, ids: Sequence[int]) -> Float[Tensor, "..."]:
@@ -213,7 +215,7 @@ def _of_tokens(wanted: Wanted, ids: Sequence[int]) -> Float[Tensor, "..."]:
 
 
 def _vocabulary_size(backbone: Vectors) -> int:
-    """V, by the word table's name in every encoder family of transformers that we know."""
+    """The size of the vocabulary, read from the word table, whose name depends on the encoder family."""
     ends = ("word_embeddings.weight", "tok_embeddings.weight", "embed_tokens.weight")
     for name, tensor in backbone.weights.items():
         if name.endswith(ends):
@@ -222,7 +224,7 @@ def _vocabulary_size(backbone: Vectors) -> int:
 
 
 def _fitting(wanted: Wanted) -> list[Tensor]:
-    """Values of the sources, each checked to be of the kind and shape that is wanted."""
+    """The values of the sources, each checked to have the wanted depth, placement and shape."""
     for source in wanted.sources:
         have = (source.depth, source.placement, tuple(source.values.shape))
         want = (wanted.depth, wanted.placement, wanted.shape)

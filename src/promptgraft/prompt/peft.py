@@ -1,4 +1,4 @@
-"""Prompts from and to PEFT's folders: PROMPT_TUNING and PREFIX_TUNING, with a classification head.
+"""Imports and exports PEFT adapter folders: PROMPT_TUNING and PREFIX_TUNING, with a classification head.
 
 Layout as PEFT 0.21 writes it: `prompt_embeddings` is `[P, E]`, or `[P, L * 2 * H]` with layers outermost, then key
 and value; the head is `base_model.classifier.*`. What PEFT has no place for is in promptgraft.json beside it,
@@ -100,7 +100,7 @@ def import_peft(folder: str | Path, backbone: BackboneCard, task: TaskCard | Non
 
 
 def _differences(prompt: Prompt, card: Card) -> tuple[str, ...]:
-    """Why PEFT's model would compute something else than ours."""
+    """The reasons why PEFT's model would predict differently from ours; empty where it would not."""
     family = card.backbone.family
     checks = {
         f"placement is {prompt.placement}, PEFT's own is peft": prompt.placement != "peft",
@@ -114,26 +114,26 @@ def _differences(prompt: Prompt, card: Card) -> tuple[str, ...]:
 
 
 def _to_rows(values: Float[Tensor, "..."]) -> Float[Tensor, "P W"]:
-    """`[P, E]` as it is, `[L, 2, P, H]` as `[P, L * 2 * H]`."""
+    """The values as PEFT's rows: `[P, E]` as it is, `[L, 2, P, H]` as `[P, L * 2 * H]`."""
     return plain(values) if values.ndim == 2 else plain(values.permute(2, 0, 1, 3).flatten(1))
 
 
 def _from_rows(tensors: Mapping[str, Tensor], config: Mapping[str, Any], folder: Path) -> Float[Tensor, "..."]:
-    """The opposite of `_to_rows`, checked against the adapter's configuration."""
+    """The values from PEFT's rows (the inverse of `_to_rows`), checked against the adapter's configuration."""
     rows = tensors.get("prompt_embeddings")
     length, width, layers = (int(config[key]) for key in FORM)
     deep = TYPES[config["peft_type"]] == "deep"
-    want = (length, width * layers * 2 if deep else width)
-    if rows is None or tuple(rows.shape) != want or 0 in want:
-        found = "no prompt_embeddings" if rows is None else f"prompt_embeddings {list(rows.shape)}"
-        what = f"holds {found}, {CONFIG} says {list(want)}"
+    expected = (length, width * layers * 2 if deep else width)
+    if rows is None or tuple(rows.shape) != expected or 0 in expected:
+        content = "no prompt_embeddings" if rows is None else f"prompt_embeddings {list(rows.shape)}"
+        what = f"holds {content}, {CONFIG} says {list(expected)}"
         raise ArtefactError(what, where=folder / TENSORS, do="only prompts of encoders can be imported")
     check_numbers("prompt_embeddings", rows, str(folder / TENSORS))
     return rows.view(length, layers, 2, width).permute(1, 2, 0, 3).contiguous() if deep else rows
 
 
 def _check_head(tensors: Mapping[str, Tensor], where: Path) -> None:
-    """An ArtefactError where there is half a classifier, or one that is no linear layer."""
+    """Raises an ArtefactError where a classifier is incomplete or is no linear layer."""
     weight, bias = tensors.get(WEIGHT), tensors.get(BIAS)
     for name in (WEIGHT, BIAS):
         if name in tensors:
@@ -145,7 +145,7 @@ def _check_head(tensors: Mapping[str, Tensor], where: Path) -> None:
 
 
 def _head(artefact: Artefact) -> dict[str, Tensor]:
-    """The readout as transformers' classifier; none where it has no such form."""
+    """The readout as the tensors of transformers' classifier; empty where it has no such form."""
     state, card = artefact.readout, artefact.card
     if card.backbone.family not in LINEAR_HEADS or card.encoding != "cross":
         return {}
@@ -158,7 +158,7 @@ def _head(artefact: Artefact) -> dict[str, Tensor]:
 
 
 def _readout(tensors: Mapping[str, Tensor], card: Card) -> dict[str, Tensor]:
-    """The classifier as the state of our readout."""
+    """The state of our readout, from the classifier's tensors."""
     if card.readout not in ("linear", "regression") or WEIGHT not in tensors:
         return {}
     weight, bias = tensors[WEIGHT], tensors[BIAS]
@@ -169,7 +169,7 @@ def _readout(tensors: Mapping[str, Tensor], card: Card) -> dict[str, Tensor]:
 
 
 def _config(prompt: Prompt, base_model: str, layers: int, heads: int, head: bool) -> dict[str, object]:
-    """adapter_config.json, with only the keys that every release of PEFT knows."""
+    """The content of adapter_config.json, with only the keys that every release of PEFT knows."""
     deep = prompt.depth == "deep"
     width = prompt.values.shape[-1]
     common: dict[str, object] = {
@@ -193,10 +193,10 @@ def _config(prompt: Prompt, base_model: str, layers: int, heads: int, head: bool
 
 def _write(folder: Path, tensors: Mapping[str, Tensor], pages: Mapping[str, object]) -> None:
     try:
-        with atomic.writing_folder(folder) as new:
-            safetensors.torch.save_file(dict(tensors), new / TENSORS, metadata={"format": "pt"})
+        with atomic.writing_folder(folder) as temporary:
+            safetensors.torch.save_file(dict(tensors), temporary / TENSORS, metadata={"format": "pt"})
             for name, page in pages.items():
-                (new / name).write_text(json.dumps(page, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+                (temporary / name).write_text(json.dumps(page, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     except (OSError, SafetensorError) as error:
         raise ArtefactError(f"could not be written ({reason(error)})", where=folder, do=remedy(error)) from error
 
@@ -206,11 +206,11 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if not path.exists():
         raise ArtefactError("is missing", where=path, do="name the folder that PEFT's save_pretrained wrote")
     config = read_json(read_bytes(path, LARGEST_JSON, ArtefactError), path, ArtefactError)
-    found = config.get("peft_type") if isinstance(config, dict) else None
-    if not isinstance(found, str):
+    peft_type = config.get("peft_type") if isinstance(config, dict) else None
+    if not isinstance(peft_type, str):
         raise ArtefactError("names no peft_type", where=path, do="name the folder that PEFT's save_pretrained wrote")
-    if found not in TYPES:
-        what = f"is a {visible(found)} adapter"
+    if peft_type not in TYPES:
+        what = f"is a {visible(peft_type)} adapter"
         raise ArtefactError(what, where=path, do=f"only {' and '.join(TYPES)} can be imported")
     if not all(type(config.get(key)) is int for key in FORM):
         raise ArtefactError(f"lacks one of {', '.join(FORM)}", where=path, do="save it with PEFT again")
@@ -218,7 +218,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _own_card(folder: Path, tensors: Mapping[str, Tensor]) -> Card | None:
-    """Our card, if it is there and the tensors are still those it speaks of."""
+    """The card that our export wrote, if there is one and the tensors have not changed since."""
     path = folder / OURS
     if not path.is_file():
         return None
@@ -229,8 +229,8 @@ def _own_card(folder: Path, tensors: Mapping[str, Tensor]) -> Card | None:
     if adapter != tensor_hash(tensors):
         warnings.warn(f"{path}: the adapter was changed since; its card is not used", stacklevel=3)
         return None
-    made = read_card(card, str(path))
-    return made if WEIGHT in tensors else made.replace(readout=NO_READOUT)
+    own_card = read_card(card, str(path))
+    return own_card if WEIGHT in tensors else own_card.replace(readout=NO_READOUT)
 
 
 def _new_card(
@@ -246,7 +246,7 @@ def _new_card(
     rows = 0 if weight is None else weight.shape[0]
     if weight is None and any("classifier" in name or "score" in name for name in tensors):
         warnings.warn(f"{folder}: its head is not a linear layer on the pooler and was left out", stacklevel=3)
-    task = task if task is not None else _guessed_task(folder, rows)
+    task = task if task is not None else _default_task(folder, rows)
     if task.labels and rows and len(task.labels) != rows:
         what = f"its head has {rows} rows, the task {task.name} has {len(task.labels)} labels"
         raise ArtefactError(what, where=folder, do="give the labels it was trained with, in their order")
@@ -262,8 +262,8 @@ def _new_card(
     )
 
 
-def _guessed_task(folder: Path, rows: int) -> TaskCard:
-    """PEFT keeps neither the task's name nor its labels."""
+def _default_task(folder: Path, rows: int) -> TaskCard:
+    """A task card named after the folder, with numbered labels, since PEFT keeps neither name nor labels."""
     name = folder.resolve().name
     if rows == 1:
         return TaskCard(name=name, kind="regression", metric="pearson_spearman")

@@ -1,4 +1,4 @@
-"""The prompt as a value: trained vectors at a placement, and a stack of K of them."""
+"""The prompt as a value (trained vectors at a placement), and the stack of K prompts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Prompt:
 
     @property
     def length(self) -> int:
-        """P."""
+        """P, the number of vectors."""
         return self.values.shape[-2]
 
     def to(self, device: torch.device) -> Prompt:
@@ -47,13 +47,13 @@ class Prompt:
 
     @property
     def positions(self) -> int:
-        """How many of the backbone's positions the prompt uses up."""
+        """How many of the backbone's positions the prompt takes."""
         return 0 if self.depth == "deep" and self.placement == "after_cls" else self.length
 
 
 @dataclass(frozen=True)
 class PromptStack:
-    """K prompts of one depth and placement as one table; lengths may differ.
+    """K prompts of one depth and placement in one table; their lengths may differ.
 
     Attributes:
         table: shallow `[N, E]` or deep `[L, 2, N, H]`, N = sum of the K lengths.

@@ -1,4 +1,4 @@
-"""README.md of an artefact: its card for people, with the front matter that model hubs read."""
+"""Writes an artefact's README.md: its card for people, with the front matter that model hubs read."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ MARKUP = re.compile(r"[\\`*\[\]<|]|(?<![^\W_])_|_(?![^\W_])")
 
 
 def readme(card: Card) -> str:
-    """The whole page."""
+    """The text of README.md: front matter and page."""
     return f"---\n{_yaml(front_matter(card))}---\n\n{_page(card)}"
 
 
 def front_matter(card: Card) -> dict[str, object]:
-    """What hubs index: library, base model, licence of the data, tags, results."""
+    """The fields that hubs index: library, base model, licence of the data, tags, results."""
     licence = (card.task.licence or "unknown").strip()
-    known = licence.lower() in HUB_LICENCES
+    is_listed = licence.lower() in HUB_LICENCES
     matter: dict[str, object] = {
         "library_name": "promptgraft",
         "base_model": card.backbone.hub or card.backbone.name,
-        "license": licence.lower() if known else "other",
+        "license": licence.lower() if is_listed else "other",
     }
-    if not known:
+    if not is_listed:
         matter["license_name"] = licence
     if card.task.language:
         matter["language"] = [card.task.language]
@@ -107,17 +107,17 @@ def _interval(low: float | None, high: float | None) -> str:
 
 
 def _text(text: str) -> str:
-    """Text of anyone's on one line: nothing hidden, and no sign in it is read as Markdown or HTML."""
+    """Untrusted text on one line, with nothing hidden and nothing that is read as Markdown or HTML."""
     return MARKUP.sub(r"\\\g<0>", visible(" ".join(text.split())))
 
 
 def _yaml(matter: Mapping[str, object]) -> str:
-    """One line a key."""
+    """The front matter as YAML, one line for each key."""
     return "".join(f"{key}: {_json(value)}\n" for key, value in matter.items())
 
 
 def _json(value: object) -> str:
-    """JSON, which YAML reads alike once nothing but printable characters stands there for itself.
+    """A value as JSON, which YAML reads the same way once all unprintable characters are escaped.
 
     U+0085, U+2028 and U+2029 end a line in YAML only, and its escapes know no surrogate pairs.
     """

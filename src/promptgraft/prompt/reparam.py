@@ -1,4 +1,4 @@
-"""How a prompt's values are parameterised while they are trained; what is kept is always the values."""
+"""Parameterisations of a prompt while it is trained; what is saved is always the prompt's values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from promptgraft.prompt.prompt import Prompt
 
 
 class Parameterisation(Protocol):
-    """From trainable tensors to a prompt's values.
+    """Computes a prompt's values from trainable tensors.
 
     At step 0 `values()` is the given prompt, bit for bit, so that an initialisation and a parameterisation
     can be chosen apart from each other.
@@ -24,11 +24,11 @@ class Parameterisation(Protocol):
 
     @classmethod
     def create(cls, start: Prompt, generator: torch.Generator) -> Self:
-        """Around the prompt a run starts from; random weights come from `generator`."""
+        """A parameterisation of the prompt that a run starts from; random weights come from `generator`."""
         ...
 
     def parameters(self) -> dict[str, Tensor]:
-        """Trainable leaf tensors by name; together with `start` they are all the state there is."""
+        """The trainable leaf tensors by name; with `start` they are the whole state."""
         ...
 
     def values(self) -> Float[Tensor, "..."]:
@@ -40,13 +40,13 @@ PARAMETERISATIONS: dict[str, type[Parameterisation]] = {}
 
 
 def register(kind: type[Parameterisation]) -> type[Parameterisation]:
-    """Class decorator: make a parameterisation known by its name."""
+    """Class decorator that registers a parameterisation under its name."""
     PARAMETERISATIONS[kind.name] = kind
     return kind
 
 
 def parameterise(name: str, start: Prompt, generator: torch.Generator) -> Parameterisation:
-    """The parameterisation of that name around a prompt, or an error with the nearest name."""
+    """The parameterisation of a name for a prompt. An unknown name is an error that suggests the nearest one."""
     if name not in PARAMETERISATIONS:
         raise unknown("parameterisation", name, PARAMETERISATIONS)
     return PARAMETERISATIONS[name].create(start, generator)
@@ -54,7 +54,7 @@ def parameterise(name: str, start: Prompt, generator: torch.Generator) -> Parame
 
 @register
 class Direct:
-    """The values themselves are trained."""
+    """Trains the values themselves."""
 
     name: ClassVar[str] = "direct"
 
@@ -74,7 +74,7 @@ class Direct:
 
 @register
 class Mlp:
-    """A vector for each position goes through one two-layer network to all values of that position.
+    """Trains a vector for each position, and one two-layer network that turns it into the position's values.
 
     Source: Li & Liang 2021 (Prefix-Tuning), section 4.3. Differs: the network makes a change that is added to
     the start, and its last layer starts at zero; inner width is the backbone's (the paper: 512 or 800).
@@ -89,13 +89,13 @@ class Mlp:
     @classmethod
     def create(cls, start: Prompt, generator: torch.Generator) -> Self:
         width = start.values.shape[-1]
-        made = start.values.numel() // start.length
+        size = start.values.numel() // start.length
         parts = {
             "positions": _random((start.length, width), 1, generator),
             "inner.weight": _random((width, width), width, generator),
             "inner.bias": torch.zeros(width),
-            "outer.weight": torch.zeros(made, width),
-            "outer.bias": torch.zeros(made),
+            "outer.weight": torch.zeros(size, width),
+            "outer.bias": torch.zeros(size),
         }
         return cls(start.values.detach().clone(), _leaves(parts, start))
 
@@ -105,14 +105,14 @@ class Mlp:
     def values(self) -> Float[Tensor, "..."]:
         part = self._parts
         inner = torch.tanh(torch.nn.functional.linear(part["positions"], part["inner.weight"], part["inner.bias"]))
-        made = torch.nn.functional.linear(inner, part["outer.weight"], part["outer.bias"])
+        change = torch.nn.functional.linear(inner, part["outer.weight"], part["outer.bias"])
         *layers, length, width = self._start.shape
-        return self._start + made.view(length, *layers, width).movedim(0, -2)
+        return self._start + change.view(length, *layers, width).movedim(0, -2)
 
 
 @register
 class Residual:
-    """Each vector plus a shared bottleneck network of it: x + LN(up(relu(down(x)))).
+    """Trains the vectors and a bottleneck network shared by them: x + LN(up(relu(down(x)))).
 
     Source: Razdaibiedina et al. 2023 (Residual Prompt Tuning), section 3; shared over positions (and, for deep
     prompts, over layers, keys and values). Differs: the gain of the normalisation starts at zero, not one.
@@ -151,7 +151,7 @@ class Residual:
 
 
 def _leaves(parts: dict[str, Tensor], start: Prompt) -> dict[str, Tensor]:
-    """Trainable copies on the device of the prompt they are made around."""
+    """Trainable copies, on the device of the prompt that the run starts from."""
     return {name: _leaf(values.to(start.values.device)) for name, values in parts.items()}
 
 
@@ -161,5 +161,5 @@ def _leaf(values: Tensor) -> Tensor:
 
 
 def _random(shape: tuple[int, ...], fan_in: int, generator: torch.Generator) -> Tensor:
-    """Gaussian with variance 1 / fan-in, so that activations keep their spread."""
+    """Gaussian weights with variance 1 / fan-in, so that activations keep their spread."""
     return torch.randn(shape, generator=generator) / math.sqrt(fan_in)

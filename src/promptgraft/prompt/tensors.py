@@ -1,4 +1,4 @@
-"""Tensors on disk: safetensors only, every fault one line."""
+"""Reads and checks tensors on disk: safetensors only, and every fault is an error of one line."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def load_tensors(path: Path, limit: int) -> dict[str, Tensor]:
 
 
 def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
-    """An ArtefactError that names the first tensor with a value that is infinite or not a number."""
+    """Raises an ArtefactError that names the first tensor with a value that is infinite or not a number."""
     for name, tensor in tensors.items():
         # By numpy: torch wakes its threads for each of a bank's many small tensors, which takes longer than the look.
         if tensor.is_floating_point() and not np.isfinite(plain(tensor).float().numpy()).all():
@@ -75,7 +75,7 @@ def largest(tensor: Tensor) -> float:
 
 
 def check_numbers(name: str, tensor: Tensor, where: str, limit: float = LARGEST) -> None:
-    """An ArtefactError unless a model can compute with the values."""
+    """Raises an ArtefactError unless a model can compute with the values."""
     if tensor.dtype not in FLOATS:
         kind = str(tensor.dtype).removeprefix("torch.")
         raise ArtefactError(f"{name} holds {kind} numbers", where=where, do="tune it again")
@@ -85,17 +85,17 @@ def check_numbers(name: str, tensor: Tensor, where: str, limit: float = LARGEST)
 
 
 def plain(tensor: Tensor) -> Tensor:
-    """Detached, on the CPU, contiguous."""
+    """The tensor detached, on the CPU and contiguous."""
     return tensor.detach().cpu().contiguous()
 
 
 def reason(error: Exception) -> str:
-    """The system's own words, on one line."""
+    """The operating system's own words for an error, on one line."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return visible(" ".join(text.split()))
 
 
 def remedy(error: Exception) -> str | None:
-    """What to do about a failed write, where we know."""
+    """The advice after a failed write, where there is any."""
     full = getattr(error, "errno", None) in atomic.NO_ROOM or "No space left" in str(error)
     return "make room on the disk; nothing was changed" if full else None
