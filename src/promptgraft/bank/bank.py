@@ -1,4 +1,4 @@
-"""The bank: a folder of artefacts that many processes read and one at a time writes."""
+"""The bank: a folder of artefacts that many processes may read while one at a time writes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STARTER_NAMES = ("starter", "builtin", "builtin:", "builtin:starter")
 
 @dataclass(frozen=True)
 class Summary:
-    """One line of a bank's list: an artefact's name and card, without its tensors."""
+    """An entry of a bank's list: an artefact's name and card, without its tensors."""
 
     name: str
     card: Card
@@ -44,7 +44,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Damage:
-    """What is wrong with one entry of a bank."""
+    """A damaged entry of a bank, and what is wrong with it."""
 
     name: str
     what: str
@@ -78,23 +78,23 @@ class Bank:
         language: str | None = None,
         family: str | None = None,
     ) -> list[Summary]:
-        """Summaries by name, of those artefacts only that agree with every filter given; damaged ones are named.
+        """Summaries by name of the artefacts that match every filter; a warning names those that are damaged.
 
         Args:
             fingerprint: of the backbone.
             kind, language, family: of the task.
         """
-        wanted = {"kind": kind, "language": language, "family": family}
-        asked = {field: value for field, value in wanted.items() if value is not None}
+        fields = {"kind": kind, "language": language, "family": family}
+        filters = {field: value for field, value in fields.items() if value is not None}
         return [
             Summary(name, card)
             for name, card in self._cards().items()
             if fingerprint in (None, card.backbone.fingerprint)
-            and all(getattr(card.task, field) == value for field, value in asked.items())
+            and all(getattr(card.task, field) == value for field, value in filters.items())
         ]
 
     def _cards(self) -> dict[str, Card]:
-        """Card by name; of an entry that cannot be read a warning says why."""
+        """The cards by name; a warning says why an entry cannot be read."""
         cards = {}
         for name, place in self._folders().items():
             path = place / CARD
@@ -111,7 +111,7 @@ class Bank:
         return tuple(self._folders())
 
     def load(self, name: str, *, fingerprint: str | None = None, backbone: str = "the backbone given") -> Artefact:
-        """An artefact, checked as by `artefact.load`.
+        """Load an artefact and check it as `artefact.load` does.
 
         Raises:
             BankError: no such name, with the nearest one.
@@ -127,7 +127,7 @@ class Bank:
         return artefact
 
     def add(self, artefact: Artefact | str | Path, name: str | None = None, *, replace: bool = False) -> str:
-        """Keep an artefact, or the one in a folder, and return the name it has here.
+        """Add an artefact, or the one in a folder, and return its name in this bank.
 
         Args:
             name: default: the folder's name, or the task's.
@@ -139,16 +139,16 @@ class Bank:
         """
         from promptgraft.prompt.artefact import Artefact, load, save
 
-        given = self._checked(artefact if isinstance(artefact, Artefact) else load(artefact))
-        default = given.card.task.name if isinstance(artefact, Artefact) else Path(artefact).resolve().name
+        checked = self._checked(artefact if isinstance(artefact, Artefact) else load(artefact))
+        default = checked.card.task.name if isinstance(artefact, Artefact) else Path(artefact).resolve().name
         name = check_name(name) if name is not None else file_name(default, DEFAULT)
         with self._writing():
-            if name not in self.names() or self._may_replace(name, given, replace):
-                save(given, self.folder / name)
+            if name not in self.names() or self._may_replace(name, checked, replace):
+                save(checked, self.folder / name)
         return name
 
     def reserve(self, name: str, fingerprint: str, *, replace: bool = False) -> Card | None:
-        """Make sure that an artefact of a task can be kept under a name later; the card of what it will replace.
+        """Check that an artefact can be added under a name later, and return the card of what it will replace.
 
         Args:
             fingerprint: of the task's examples; what the same examples gave may be replaced.
@@ -176,9 +176,9 @@ class Bank:
         except ArtefactError:
             return None
 
-    def _may_replace(self, name: str, given: Artefact, replace: bool) -> bool:
-        """Whether there is something to write over `name`; an error where that was not asked for."""
-        if self._hash(name) == given.hash:
+    def _may_replace(self, name: str, artefact: Artefact, replace: bool) -> bool:
+        """Whether `name` holds other content, to be replaced; an error where replacing was not asked for."""
+        if self._hash(name) == artefact.hash:
             return False
         if not replace:
             do = "choose another name, or replace it (--replace)"
@@ -186,14 +186,14 @@ class Bank:
         return True
 
     def _hash(self, name: str) -> str | None:
-        """Content hash of an entry if it is sound."""
+        """The content hash of an entry; None where it is damaged."""
         try:
             return self.load(name).hash
         except ArtefactError:
             return None
 
     def remove(self, name: str) -> None:
-        """Take an artefact out for good.
+        """Remove an artefact for good.
 
         Raises:
             BankError: no such name, the bank is locked or read-only.
@@ -202,7 +202,7 @@ class Bank:
             atomic.remove_folder(self._place(name))
 
     def verify(self) -> tuple[Damage, ...]:
-        """Read every entry whole; what is wrong with each, none if all are sound."""
+        """Read every entry completely and return the damaged ones; none if all are sound."""
         problems = []
         for name in self.names():
             try:
@@ -244,7 +244,7 @@ class Bank:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Alone among writers, and after clearing away what killed ones left."""
+        """A context in which no other process writes, after removing what killed writers left."""
         if self.read_only:
             raise BankError("cannot be changed", where=self.folder, do="add to a bank of your own (--bank FOLDER)")
         try:

@@ -1,4 +1,4 @@
-"""Names that artefacts of a bank may have: safe as folder names everywhere."""
+"""Checks the names of a bank's artefacts, which must be safe as folder names on every system."""
 
 from __future__ import annotations
 

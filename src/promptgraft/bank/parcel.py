@@ -1,4 +1,4 @@
-"""One artefact on its way between banks: a folder, or a zip archive that is safe to open."""
+"""Packs one artefact to carry between banks: as a folder, or as a zip archive that is safe to open."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def pack(artefact: Artefact, path: Path) -> Path:
 
 @contextmanager
 def unpacked(path: Path) -> Iterator[Path]:
-    """The folder of the artefact at `path`, for as long as the block runs.
+    """A context with the folder of the artefact at `path`; a zip archive is unpacked while the block runs.
 
     Raises:
         BankError: no archive, or one that holds anything else than the files of one artefact.
@@ -67,7 +67,7 @@ def unpacked(path: Path) -> Iterator[Path]:
 
 
 def _zipped(folder: Path) -> bytes:
-    """Fixed dates and order, so that the archive depends on the content alone."""
+    """The zip archive of a folder, with fixed dates and order, so that it depends on the content alone."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for file in sorted(folder.iterdir()):
@@ -78,7 +78,7 @@ def _zipped(folder: Path) -> bytes:
 
 
 def _unzip(path: Path, folder: Path) -> None:
-    """Write the known files of an archive into `folder`, under names of our own choosing."""
+    """Write the known files of an archive into `folder`, under names that we choose."""
     try:
         check_readable(path, LARGEST, BankError)
         with zipfile.ZipFile(path) as archive:
@@ -95,7 +95,7 @@ def _unzip(path: Path, folder: Path) -> None:
 
 
 def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
-    """File name -> member: files of an artefact at the top, or all in one folder; nothing else is ever written.
+    """The archive's members by file name: files of one artefact, at the top or all in one folder, and nothing else.
 
     Raises:
         BankError: any other member, the same file twice, one that is too large or packed in another way.
@@ -104,9 +104,9 @@ def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]
     names = [PurePosixPath(entry.filename) for entry in entries]
     strange = [str(name) for name in names if name.name not in LIMITS or len(name.parts) > 2 or ".." in name.parts]
     if strange or len({name.parent for name in names}) > 1 or len(set(names)) < len(names):
-        found = strange[0] if strange else "several artefacts"
+        content = strange[0] if strange else "several artefacts"
         raise BankError(
-            f"holds {visible(found)[:LONGEST_SHOWN]!r}, not one artefact",
+            f"holds {visible(content)[:LONGEST_SHOWN]!r}, not one artefact",
             where=path,
             do="export each artefact on its own",
         )
