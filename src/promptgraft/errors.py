@@ -1,4 +1,4 @@
-"""What can go wrong, in one tree. Every message is one line: where, what, what to do.
+"""All errors that a user can cause, in one tree. Every message is one line: where, what is wrong, what to do.
 
 PromptgraftError
 ├── UsageError        a name, option or combination that does not exist (exit status 2)
@@ -41,7 +41,7 @@ class PromptgraftError(Exception):
 
 
 class UsageError(PromptgraftError):
-    """A name, option or combination that does not exist."""
+    """A name, an option or a combination of them does not exist."""
 
 
 class TaskError(PromptgraftError):
@@ -65,14 +65,14 @@ class RunError(PromptgraftError):
 
 
 class MissingExtraError(PromptgraftError):
-    """A feature whose optional packages are not installed."""
+    """A feature needs optional packages that are not installed."""
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(f"{feature} needs the extra {extra!r}", do=f"pip install 'promptgraft[{extra}]'")
 
 
 def unknown(kind: str, name: str, known: Iterable[str], error: type[PromptgraftError] = UsageError) -> PromptgraftError:
-    """The error for a name that is not known, with the nearest known one; else with those there are."""
+    """The error for an unknown name; it suggests the nearest known name, else lists all known names."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     do = f"did you mean {near[0]!r}?" if near else f"known: {listed(names)}"
@@ -80,25 +80,25 @@ def unknown(kind: str, name: str, known: Iterable[str], error: type[PromptgraftE
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names with commas, the first dozen of many, none of them longer than a line can bear."""
-    more = f" ... and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return (", ".join(map(shortened, names[:SHOWN])) or "none") + more
+    """Names joined by commas: the first dozen of many, each shortened to what fits on a line."""
+    remainder = f" ... and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return (", ".join(map(shortened, names[:SHOWN])) or "none") + remainder
 
 
 def listed_quoted(names: Sequence[str]) -> str:
-    """Names in quotes with commas, the first dozen of many."""
-    more = f" ... and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(map(quoted, names[:SHOWN])) + more
+    """Names in quotes, joined by commas: the first dozen of many."""
+    remainder = f" ... and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(map(quoted, names[:SHOWN])) + remainder
 
 
 def quoted(value: object) -> str:
-    """A value in quotes, its control characters as escapes; of a long one the beginning."""
+    """A value in quotes, with control characters escaped; a long one is cut short."""
     text = str(value)
     return repr(text if len(text) <= QUOTED else text[: QUOTED - 3] + "...")
 
 
 def shortened(text: str) -> str:
-    """A text on one line, or the beginning of a long one; what is neither a letter nor a mark as escapes."""
+    """A text on one line, cut short if it is long, with unprintable characters escaped."""
     short = text if len(text) <= QUOTED else text[: QUOTED - 3] + "..."
     return "".join(c if c.isprintable() or c in SPACES else _escape(c) for c in short)
 

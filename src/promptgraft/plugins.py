@@ -1,4 +1,4 @@
-"""What other packages register: their entry points, loaded when a registry is first asked."""
+"""Loads what other packages register through entry points, when a registry is first used."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ LOADED: set[str] = set()
 
 
 def load(group: str) -> None:
-    """Import what installed packages name in a group of entry points, once.
+    """Import the entry points of a group from all installed packages, once.
 
-    When it is asked for, not when the registry is imported: a module that registers a method, a readout and a measure
-    imports all three rooms itself. One that cannot be imported is said, and left out.
+    A registry calls this when it is first used, not when it is imported: a module that registers a method, a readout
+    and a measure imports all three rooms itself. One that cannot be imported is left out, with a warning.
     """
     if group in LOADED:
         return

@@ -1,4 +1,4 @@
-"""What an object shows of itself in a console and in a notebook: a heading, some facts and a small table."""
+"""Shows an object in a console or a notebook: a heading, some facts and a small table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WIDE, LONG, HIGH = 100, 40, 12
 
 @dataclass(frozen=True)
 class Sheet:
-    """A screenful about an object; what does not fit is cut, and rows that are left out are counted."""
+    """A description of an object that fits a screen; long lines are cut, and rows left out are counted."""
 
     heading: str
     facts: tuple[str, ...] = ()
@@ -22,7 +22,7 @@ class Sheet:
     rows: Sequence[Sequence[str]] = ()
 
     def text(self) -> str:
-        """For `repr`."""
+        """The text that `repr` gives."""
         lines = [self.columns, *self._shown()] if self.rows else []
         widths = [max(len(line[column]) for line in lines) for column in range(len(self.columns))] if lines else []
         table = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
@@ -30,7 +30,7 @@ class Sheet:
         return "\n".join([short(self.heading, WIDE), *(f"  {line}" for line in [*body, *self._rest()])])
 
     def html(self) -> str:
-        """For `_repr_html_`."""
+        """The HTML that `_repr_html_` gives."""
         head = "".join(f"<th>{escape(name)}</th>" for name in self.columns)
         body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in self._shown())
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" if self.rows else ""
@@ -45,7 +45,7 @@ class Sheet:
 
 
 def short(text: str, longest: int) -> str:
-    """Text on one line that is safe to show, and not longer than this."""
+    """Text on one line that is safe to show, cut to `longest` characters."""
     begin = text[: 8 * longest]  # a text may have megabytes
     return _cut(visible(" ".join(begin.split())), longest)
 
@@ -54,7 +54,7 @@ def _cut(line: str, longest: int) -> str:
     return line if len(line) <= longest else f"{line[: longest - 3]}..."
 
 
-def some(names: Sequence[str], most: int = 6) -> str:
-    """The first few of many names."""
-    more = f", ... and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(short(name, LONG) for name in names[:most]) + more
+def first_few(names: Sequence[str], most: int = 6) -> str:
+    """The first few of many names, joined by commas, with the number of the others."""
+    remainder = f", ... and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(short(name, LONG) for name in names[:most]) + remainder

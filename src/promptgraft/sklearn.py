@@ -1,4 +1,4 @@
-"""Prompts as scikit-learn estimators: fit, predict, score; in pipelines, cross-validation and grid searches."""
+"""Scikit-learn estimators that tune prompts: for pipelines, cross-validation and grid searches."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MOST_COPIES = 50
 
 
 def backbone_of(model: Backbone | str | Path, device: DeviceName = "auto", arithmetic: DType = "auto") -> Backbone:
-    """A loaded backbone as it is; one that is named is loaded once a process for all estimators over it.
+    """The backbone of an estimator: a loaded one as it is, a named one loaded once for all estimators of the process.
 
     Raises:
         UsageError: a loaded one is on another device, or in another arithmetic, than asked.
@@ -101,20 +101,20 @@ class PromptEstimator(BaseEstimator):
         self.arithmetic = arithmetic
 
     def __getstate__(self) -> dict[str, Any]:
-        """A loaded backbone is pickled as its name, one of no catalog as the folder where it lies."""
+        """The state to pickle, in which a loaded backbone is its catalog name, or its folder if it has none."""
         state = dict(super().__getstate__())
         if not isinstance(self.model, str | Path):
-            lies = None if self.model.name in entries() else place_of(self.model.fingerprint)
-            state |= {"model": str(lies or self.model.name), "arithmetic": self.model.arithmetic}
+            folder = None if self.model.name in entries() else place_of(self.model.fingerprint)
+            state |= {"model": str(folder or self.model.name), "arithmetic": self.model.arithmetic}
         return state
 
     def __sklearn_clone__(self) -> Self:
-        """A clone shares a loaded backbone, which nothing changes; all else is copied as scikit-learn does."""
-        named = object.__new__(type(self))  # copy() would ask for what is pickled
-        named.__dict__.update(self.__dict__ | {"model": "shared"})
-        other: Self = BaseEstimator.__sklearn_clone__(named)
-        other.model = self.model
-        return other
+        """A clone that shares the loaded backbone, which nothing changes, and copies all else as scikit-learn does."""
+        stand_in = object.__new__(type(self))  # copy() would ask for what is pickled
+        stand_in.__dict__.update(self.__dict__ | {"model": "shared"})
+        clone: Self = BaseEstimator.__sklearn_clone__(stand_in)
+        clone.model = self.model
+        return clone
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -124,7 +124,7 @@ class PromptEstimator(BaseEstimator):
         return tags
 
     def _fit(self, rows: Texts, labels: Sequence[Label], task: Task, silent_names: bool = False) -> None:
-        """Tune on rows whose number and labels were checked."""
+        """Tune on rows whose number and labels have been checked."""
         state = self.random_state
         seed = int(state) if isinstance(state, int | np.integer) else int(check_random_state(state).randint(2**31 - 1))
         examples = [_example(row, label) for row, label in zip(rows, labels, strict=True)]
@@ -137,7 +137,7 @@ class PromptEstimator(BaseEstimator):
         self.notes_ = outcome.notes
 
     def _validation_share(self) -> float:
-        """The share of rows held out.
+        """The share of rows held out for validation.
 
         Raises:
             ValueError: it is no number between 0 and 1.
@@ -148,7 +148,7 @@ class PromptEstimator(BaseEstimator):
         return float(share)
 
     def _weighted(self, train: Sequence[Example], task: Task) -> tuple[Example, ...]:
-        """The training rows, each as often as it counts."""
+        """The training rows, each repeated as often as it counts."""
         return tuple(train)
 
     def _tuned(self, task: Task, seed: int, silent_names: bool) -> Outcome:
@@ -182,8 +182,8 @@ class PromptEstimator(BaseEstimator):
             **recipe,
         )
 
-    def _asked(self, X: object) -> tuple[Predictor, list[Example]]:
-        """The predictor and the rows to predict, as wide as those of fit."""
+    def _checked_rows(self, X: object) -> tuple[Predictor, list[Example]]:
+        """The predictor, and the rows to predict, which must have as many columns as those of fit."""
         check_is_fitted(self)
         rows = texts(X)
         if len(rows[0]) != self.n_features_in_:
@@ -260,27 +260,27 @@ class PromptClassifier(ClassifierMixin, PromptEstimator):
         self.classes_, index = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"Classifier can't train when only one class is present: {self.classes_[0]!r}")
-        names = [str(one) for one in self.classes_.tolist()]
+        names = [str(label) for label in self.classes_.tolist()]
         kind: Kind = "pair" if len(rows[0]) == 2 else "classification"
         metric = "macro_recall" if self.class_weight == "balanced" else "accuracy"
         task = Task("data", kind, metric, self._descriptions(names), {})
         silent = self.labels is None and not any(letter.isalpha() for name in names for letter in name)
-        self._fit(rows, [names[at] for at in index], task, silent)
+        self._fit(rows, [names[n] for n in index], task, silent)
         return self
 
     def predict(self, X: object) -> npt.NDArray[Any]:
         """The class of each row."""
-        predictor, rows = self._asked(X)
-        index = {name: at for at, name in enumerate(predictor.classes)}
+        predictor, rows = self._checked_rows(X)
+        index = {name: n for n, name in enumerate(predictor.classes)}
         return np.asarray(self.classes_[[index[str(name)] for name in predictor.predict(rows)]])
 
     def predict_proba(self, X: object) -> npt.NDArray[np.floating[Any]]:
         """Probabilities, `[rows, classes]`, classes in the order of `classes_`."""
-        predictor, rows = self._asked(X)
+        predictor, rows = self._checked_rows(X)
         return np.asarray(predictor.predict_proba(rows))
 
     def _weighted(self, train: Sequence[Example], task: Task) -> tuple[Example, ...]:
-        """The training rows, each as many times as its class weighs against the lightest.
+        """The training rows, each repeated as many times as its class weighs relative to the lightest class.
 
         Raises:
             ValueError: weights of classes that are not there, or that are no positive numbers.
@@ -293,33 +293,33 @@ class PromptClassifier(ClassifierMixin, PromptEstimator):
         return tuple(example for example in train for _ in range(copies[str(example.label)]))
 
     def _class_weights(self, rows: Mapping[str, int]) -> dict[str, float]:
-        """What a row of each class weighs, by the class's name.
+        """The weight of a row of each class, by the class's name.
 
         Args:
             rows: of each class.
         """
-        given: object = self.class_weight
-        if given == "balanced":
+        class_weight: object = self.class_weight
+        if class_weight == "balanced":
             return {name: 1 / count for name, count in rows.items()}
-        if not isinstance(given, Mapping):
-            raise ValueError(f"class_weight must be None, 'balanced' or a mapping, not {given!r}")
-        if unknown := given.keys() - set(self.classes_.tolist()):
+        if not isinstance(class_weight, Mapping):
+            raise ValueError(f"class_weight must be None, 'balanced' or a mapping, not {class_weight!r}")
+        if unknown := class_weight.keys() - set(self.classes_.tolist()):
             raise ValueError(f"class_weight weighs {sorted(unknown)}, which y does not have")
-        weights = {str(name): float(given.get(name, 1.0)) for name in self.classes_.tolist()}
+        weights = {str(name): float(class_weight.get(name, 1.0)) for name in self.classes_.tolist()}
         if not all(0 < weight < math.inf for weight in weights.values()):
-            raise ValueError(f"class_weight must hold positive numbers, not {given!r}")
+            raise ValueError(f"class_weight must hold positive numbers, not {class_weight!r}")
         return weights
 
     def _descriptions(self, names: Sequence[str]) -> dict[str, str]:
-        """Class name -> its meaning.
+        """The description of each class by its name; the name where there is none.
 
         Raises:
             ValueError: a description of a class that y does not have.
         """
-        given = {str(name): text for name, text in (self.labels or {}).items()}
-        if unknown := given.keys() - set(names):
+        descriptions = {str(name): text for name, text in (self.labels or {}).items()}
+        if unknown := descriptions.keys() - set(names):
             raise ValueError(f"labels describes {sorted(unknown)}, which y does not have; y has {list(names)}")
-        return {name: given.get(name, name) for name in names}
+        return {name: descriptions.get(name, name) for name in names}
 
 
 class PromptRegressor(RegressorMixin, PromptEstimator):
@@ -339,16 +339,16 @@ class PromptRegressor(RegressorMixin, PromptEstimator):
 
     def predict(self, X: object) -> npt.NDArray[np.floating[Any]]:
         """A number a row."""
-        predictor, rows = self._asked(X)
+        predictor, rows = self._checked_rows(X)
         return np.array(predictor.predict(rows), dtype=float)
 
 
 def _silent(_: Event) -> None:
-    """Progress that is not shown: searches fit many estimators."""
+    """A progress callback that shows nothing, since searches fit many estimators."""
 
 
 def texts(X: object) -> Texts:
-    """Rows of one or two texts.
+    """X as rows of one or two texts.
 
     Raises:
         ValueError: no rows, or rows that are not one or two texts.
@@ -366,7 +366,7 @@ def texts(X: object) -> Texts:
 
 
 def _cells(row: object) -> tuple[str, ...]:
-    """The texts of a row that is not one text itself."""
+    """The texts of a row that is not a single text."""
     cells = tuple(row) if isinstance(row, Sequence | np.ndarray) else (row,)
     for cell in cells:
         if not isinstance(cell, str):
@@ -375,7 +375,7 @@ def _cells(row: object) -> tuple[str, ...]:
 
 
 def targets(estimator: BaseEstimator, X: object, y: object) -> npt.NDArray[Any]:
-    """y as one column, as long as X and without gaps."""
+    """y as one column, checked to be as long as X and without gaps."""
     if y is None:
         name = type(estimator).__name__
         raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None.")

@@ -1,4 +1,4 @@
-"""What comes from outside: read within limits, turned into file names, and shown without effect on a terminal.
+"""Handles untrusted input: reads it within limits, makes file names of it, and shows it harmlessly on a terminal.
 
 Data files, artefacts, banks and models may come from anyone. Every door reads their JSON and TOML, builds paths from
 their names and shows their text by these functions alone.
@@ -41,9 +41,9 @@ def visible(text: str, *, lines: bool = False) -> str:
     Args:
         lines: keep line ends and tabs; else they are escaped too, so that the text stays one line.
     """
-    kept = JOINERS + ("\n\t" if lines else "")
+    allowed = JOINERS + ("\n\t" if lines else "")
     return "".join(
-        character if character in kept or unicodedata.category(character) not in HIDDEN else _escaped(character)
+        character if character in allowed or unicodedata.category(character) not in HIDDEN else _escaped(character)
         for character in text
     )
 
@@ -82,7 +82,7 @@ def check_readable(path: Path, limit: int, error: type[PromptgraftError]) -> Non
 
 
 def at_home(path: str | Path) -> Path:
-    """The path with `~` as the home folder it names; of a user who is not known it stays as it is."""
+    """The path with `~` expanded to the home folder; `~` with an unknown user stays as it is."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -90,7 +90,7 @@ def at_home(path: str | Path) -> Path:
 
 
 def why(problem: OSError) -> str:
-    """What an operating system's error says, in a few words: 'permission denied', 'no such file or directory'."""
+    """The reason of an operating system's error in a few words: 'permission denied', 'no such file or directory'."""
     return (problem.strerror or str(problem)).lower()
 
 
@@ -125,15 +125,15 @@ def read_toml(text: str, where: str | Path | None, error: type[PromptgraftError]
         raise error(f"this TOML is nested more than {DEEPEST} levels deep", where=where) from problem
     except ValueError as problem:  # TOMLDecodeError is one
         raise error(f"this is no TOML: {_first_line(problem)}", where=where) from problem
-    found: dict[str, Any] = _shallow(table, "TOML", where, error)
-    return found
+    content: dict[str, Any] = _shallow(table, "TOML", where, error)
+    return content
 
 
 def _shallow(value: Any, language: str, where: str | Path | None, error: type[PromptgraftError]) -> Any:
-    """The value, if it is nested within the limit; checked level by level, since recursion is what must not happen."""
+    """The value, if it is nested within the limit; checked level by level, so that the check itself never recurses."""
     level = [value]
     for _ in range(DEEPEST):
-        level = [part for whole in level for part in _parts(whole)]
+        level = [part for parent in level for part in _parts(parent)]
         if not level:
             return value
     raise error(f"this {language} is nested more than {DEEPEST} levels deep", where=where)

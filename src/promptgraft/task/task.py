@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-from promptgraft.sheet import Sheet, some
+from promptgraft.sheet import Sheet, first_few
 
 Kind = Literal["classification", "pair", "regression", "choice", "tagging", "span"]
 KINDS: tuple[Kind, ...] = ("classification", "pair", "regression", "choice", "tagging", "span")
@@ -94,9 +94,9 @@ class Task:
         rows = ", ".join(f"{len(examples):,} {split}" for split, examples in self.splits.items())
         facts = [f"rows: {rows or 'none'}"]
         if self.labels:
-            facts.append(f"classes: {some(self.classes)}")
+            facts.append(f"classes: {first_few(self.classes)}")
         if self.columns:
-            facts.append(f"columns: {some([f'{role} = {name}' for role, name in self.columns.items()])}")
+            facts.append(f"columns: {first_few([f'{role} = {name}' for role, name in self.columns.items()])}")
         if self.notes:
             facts.append(f"notes: {len(self.notes)}, in .notes")
         first = next(iter(self.splits.values()), ())[:SHOWN]
@@ -148,8 +148,8 @@ class Task:
 def _plain(label: Label | None) -> str:
     """A label as the text of one table cell."""
     if isinstance(label, Answers):
-        return some(label.texts, SHOWN)
-    return some(label, SHOWN) if isinstance(label, tuple) else "" if label is None else str(label)
+        return first_few(label.texts, SHOWN)
+    return first_few(label, SHOWN) if isinstance(label, tuple) else "" if label is None else str(label)
 
 
 def content_hash(parts: Iterable[str]) -> str:
