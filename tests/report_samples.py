@@ -14,7 +14,7 @@ from promptgraft.train.recipe import Recipe
 SEEDS = (0, 1, 2, 3, 4)
 RECIPE = Recipe(steps=100)
 COST = {
-    "linear-probe": (0.35, 385), "zero-shot": (0.08, 0), "prompt-tuning": (9.4, 148_225),
+    "linear-probe": (0.35, 385), "graft": (1.9, 2_304), "zero-shot": (0.08, 0), "prompt-tuning": (9.4, 148_225),
     "model-tuning": (31.0, 22_713_601), "frozen-source": (0.41, 385), "pot": (9.6, 148_225), "panda": (11.8, 148_225),
 }  # fmt: skip
 LEVEL = {

@@ -52,6 +52,7 @@ UNITS_ARE_ROWS = frozenset(MAKE) - {"tagging"}
 SERVES: dict[tuple[str, str, str], frozenset[Kind]] = {
     ("linear-probe", "", ""): NO_SPAN,
     ("frozen-source", "", ""): NO_SPAN,
+    ("graft", "", ""): NO_SPAN,
     ("prompt-tuning", "readout", "label-text"): CLASSES,
     ("pot", "readout", "label-text"): CLASSES,
     ("zero-shot", "", ""): CLASSES,

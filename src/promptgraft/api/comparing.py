@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from promptgraft.api.jobs import choose_sources, compare_jobs
+from promptgraft.api.jobs import Chosen, choose_sources, compare_jobs
 from promptgraft.api.opening import as_bank, free_text, log_notes, opened, seeds_of
 from promptgraft.bank.bank import Bank
 from promptgraft.engine.progress import Progress
 from promptgraft.engine.rank import Ranking, candidates, rank_sources
 from promptgraft.errors import RunError, UsageError
-from promptgraft.method.job import Source, row_label
+from promptgraft.method.job import row_label
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.device import DeviceName
 from promptgraft.report.compare import write
@@ -107,10 +107,10 @@ def compare(
         task, model, recipe, shots, out=out, test_rows=test_rows, device=device, progress=progress, keep_weights=False
     )
     seeds = seeds_of(seeds)
-    chosen: Mapping[int, Source | None] = dict.fromkeys(seeds)
-    notes: tuple[str, ...] = ("no bank was given: methods that need a source are left out",)
+    chosen = Chosen(dict.fromkeys(seeds), notes=("no bank was given: methods that need a source are left out",))
     if bank is not None:
-        chosen, notes = choose_sources(given, as_bank(bank), source, seeds)
+        methods = [method for method, _ in (rows_here() if rows is None else rows)]
+        chosen = choose_sources(given, as_bank(bank), source, seeds, methods)
     engine = given.engine
     jobs = compare_jobs(given, chosen, free_text(unlabelled, given.task), rows)
     order = [job.id for job in jobs]
@@ -120,7 +120,7 @@ def compare(
         raise RunError(f"no method could be run ({reasons})", where=given.task.name)
     ranked, best = judge(finished)
     asked = {row_label(method, options) for method, options in (rows_here() if rows is None else rows)}
-    skipped = {**engine.skipped, **{label: why for label, why in repeated(chosen).items() if label in asked}}
-    said = (*notes, *engine.notes(), *dict.fromkeys(note for one in finished for note in one.result.notes))
+    skipped = {**engine.skipped, **{label: why for label, why in repeated(chosen.sources).items() if label in asked}}
+    said = (*chosen.notes, *engine.notes(), *dict.fromkeys(note for one in finished for note in one.result.notes))
     log_notes(said)
     return Compared(given.task, given.backbone.name, shots, given.recipe, ranked, best, skipped, said)

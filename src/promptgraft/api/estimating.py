@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from promptgraft.api.jobs import choosing_job, compare_jobs, graft_jobs, named_source, tune_jobs
+from promptgraft.api.jobs import (
+    Chosen,
+    choose_sources,
+    choosing_job,
+    compare_jobs,
+    graft_jobs,
+    takes_one,
+    tune_jobs,
+)
 from promptgraft.api.opening import Opened, as_bank, free_text, opened, seeds_of
 from promptgraft.bank.bank import Bank
 from promptgraft.engine.estimate import Estimate
 from promptgraft.engine.estimate import estimate as estimate_jobs
 from promptgraft.engine.rank import candidates
 from promptgraft.errors import UsageError, unknown
-from promptgraft.method.job import Source
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.device import DeviceName
+from promptgraft.study.compare import rows_here
 from promptgraft.task.task import Task
 
 VERBS = ("tune", "transfer", "compare")
@@ -58,20 +66,25 @@ def estimate(
     drawn = seeds_of(range(5 if verb == "compare" else 1) if seeds is None else seeds)
     if verb == "tune":
         return estimate_jobs(given.engine, tune_jobs(given, method or "prompt-tuning", options, drawn))
-    chosen, ranked = ({}, 0) if bank is None else _stand_ins(given, as_bank(bank), source, drawn)
+    methods = [method or "pot"] if verb == "transfer" else [name for name, _ in (rows_here() if rows is None else rows)]
+    chosen, ranked = Chosen(dict.fromkeys(drawn)), 0
+    if bank is not None:
+        chosen, ranked = _stand_ins(given, as_bank(bank), source, drawn, methods)
     free = free_text(unlabelled, given.task)
     if verb == "compare":
-        jobs = compare_jobs(given, chosen or dict.fromkeys(drawn), free, rows)
+        jobs = compare_jobs(given, chosen, free, rows)
     else:
         own, beside = graft_jobs(given, method or "pot", options, chosen, free, baselines=baselines)
         jobs = [*own, *beside]
-    rankings = [(choosing_job(given, seed), ranked) for seed in chosen if ranked]
+    rankings = [(choosing_job(given, seed), ranked) for seed in drawn if ranked]
     return estimate_jobs(given.engine, jobs, rankings=rankings)
 
 
-def _stand_ins(given: Opened, bank: Bank, source: str, seeds: Sequence[int]) -> tuple[dict[int, Source], int]:
+def _stand_ins(
+    given: Opened, bank: Bank, source: str, seeds: Sequence[int], methods: Sequence[str]
+) -> tuple[Chosen, int]:
     """A source for every seed, and how many would be ranked to choose it."""
-    if source != "auto":
-        return named_source(given, bank, source, seeds), 0
+    if source != "auto" or not any(map(takes_one, methods)):
+        return choose_sources(given, bank, source, seeds, methods), 0
     sources, _ = candidates(bank, given.backbone, given.task)
-    return dict.fromkeys(seeds, sources[0]), len(sources)
+    return Chosen(dict.fromkeys(seeds, sources[0]), tuple(sources)), len(sources)

@@ -54,11 +54,12 @@ class Opened:
         options: Mapping[str, object] | None = None,
         source: Source | None = None,
         unlabelled: tuple[Example, ...] = (),
+        bank: tuple[Source, ...] = (),
     ) -> Job:
         """A job on the task."""
         kind = dict(options or {})
         return Job(
-            self.task, self.backbone.fingerprint, method, seed, self.recipe, self.shots, source, kind, unlabelled
+            self.task, self.backbone.fingerprint, method, seed, self.recipe, self.shots, source, kind, unlabelled, bank
         )
 
 

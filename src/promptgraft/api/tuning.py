@@ -15,7 +15,7 @@ from promptgraft.engine.local import LocalEngine
 from promptgraft.engine.predictor import Predictor
 from promptgraft.engine.progress import Progress
 from promptgraft.engine.result import Finished, Result
-from promptgraft.method.all import check
+from promptgraft.method.all import check, find
 from promptgraft.method.job import Job
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.device import DeviceName
@@ -144,11 +144,11 @@ def transfer(
     given = opened(task, model, recipe, shots, out=out, test_rows=test_rows, device=device, progress=progress)
     kept = keeper(given.task, out, keep_in, name, replace=replace)
     free = free_text(unlabelled, given.task)
-    chosen, notes = choose_sources(given, as_bank(bank), source, seeds)
+    chosen = choose_sources(given, as_bank(bank), source, seeds, [find(method).name])
     jobs, beside = graft_jobs(given, method, options, chosen, free, baselines=baselines)
     for job in jobs:
         check(job)
-    return _keep(given.engine, jobs, beside, kept, notes)
+    return _keep(given.engine, jobs, beside, kept, chosen.notes)
 
 
 def _keep(

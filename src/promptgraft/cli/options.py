@@ -173,7 +173,7 @@ class TransferMethod(MethodOptions):
 
     @classmethod
     def takes(cls, method: Method) -> bool:
-        return "source" in method.needs or "prompt" in method.options.model_fields
+        return bool({"source", "bank"} & method.needs) or "prompt" in method.options.model_fields
 
 
 class AnyMethod(MethodOptions):

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
 from promptgraft.engine.result import Finished
 from promptgraft.engine.view import JobView
 from promptgraft.errors import RunError
-from promptgraft.prompt.artefact import Artefact
+from promptgraft.method.job import Job, Source
+from promptgraft.prompt.artefact import Artefact, Member
 from promptgraft.prompt.card import BackboneCard, Card, Origin, PromptCard, SplitScore, TaskCard
+from promptgraft.prompt.prompt import Prompt
+from promptgraft.train.run import Tuned
 
 
 def make_artefact(finished: Finished, view: JobView) -> Artefact:
@@ -18,9 +26,6 @@ def make_artefact(finished: Finished, view: JobView) -> Artefact:
     job, result, tuned = finished.job, finished.result, finished.tuned
     if tuned is None:
         raise RunError("the model of this result was not kept", where=job.label, do="run it again in another folder")
-    origins: tuple[Origin, ...] = ()
-    if job.source is not None:
-        origins = (Origin(role="source", name=job.source.name, hash=job.source.artefact.hash),)
     card = Card(
         task=TaskCard.of(job.task),
         backbone=BackboneCard.of(view.backbone),
@@ -33,7 +38,7 @@ def make_artefact(finished: Finished, view: JobView) -> Artefact:
         recipe=job.recipe.model_dump(),
         seed=job.seed,
         shots=job.shots,
-        lineage=origins,
+        lineage=tuple(_origin(source) for source in _sources(job, tuned)),
         scores={
             split: SplitScore(
                 value=metrics["score"],
@@ -46,7 +51,26 @@ def make_artefact(finished: Finished, view: JobView) -> Artefact:
         trainable=result.parameters,
         seconds=result.seconds,
     )
+    others = tuple(Member(model.prompt, model.readout.state(), model.pooling) for model in tuned.others)
     embeddings = {}
     if tuned.prompt is not None and view.task.train:
         embeddings = {pooling: view.embedding(tuned.prompt, pooling) for pooling in ("cls", "mean")}
-    return Artefact(tuned.prompt, tuned.readout.state(), card, embeddings, tuned.weights)
+    return Artefact(tuned.prompt, tuned.readout.state(), card, embeddings, tuned.weights, others)
+
+
+def _sources(job: Job, tuned: Tuned) -> list[Source]:
+    """The banked artefacts that a model came from: the job's own source, and those whose prompts it has as they are."""
+    prompts = [model.prompt.values for model in tuned.members if model.prompt is not None]
+    kept = [source for source in job.bank if _is_among(source.artefact.prompt, prompts)]
+    return kept if job.source is None else [job.source, *kept]
+
+
+def _is_among(prompt: Prompt | None, values: Sequence[Tensor]) -> bool:
+    return prompt is not None and any(
+        prompt.values.shape == other.shape and torch.equal(prompt.values, other) for other in values
+    )
+
+
+def _origin(source: Source) -> Origin:
+    card = source.artefact.card
+    return Origin(role="source", name=source.name, hash=source.artefact.hash, licence=card.task.licence)

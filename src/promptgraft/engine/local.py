@@ -24,7 +24,7 @@ from promptgraft.task.metrics import score as metric_score
 from promptgraft.task.sampling import cap, few_shot, split_validation
 from promptgraft.task.task import Label, Task
 from promptgraft.train.loop import train
-from promptgraft.train.predict import answer_one, score
+from promptgraft.train.predict import add_scores, answer_one, score
 from promptgraft.train.run import Failed, Fit, Run, Trained, Tuned
 
 # Jobs that are set up, and runs that are trained, together. Of small models a step costs more than its products, so a
@@ -290,7 +290,9 @@ class LocalEngine:
         """Predictions on a split; `shared` keeps the hidden states for other jobs (frozen prompts)."""
         tokens = view.tokens(split, tuned.encoding)
         if shared and tuned.weights is None:
-            answers = score(tuned, self.shared.states(tokens, tuned.prompt, tuned.read), tokens)
+            members = tuned.members
+            states = (self.shared.states(tokens, model.prompt, model.read) for model in members)
+            answers = add_scores([score(model, own, tokens) for model, own in zip(members, states, strict=True)])
         else:
             answers = answer_one(self.backbone, tuned, tokens)
         return list(tuned.readout.predict(answers, tokens, view.task.splits[split], view.task))

@@ -22,7 +22,7 @@ from promptgraft.model.backbone import Backbone
 from promptgraft.prompt import artefact as artefacts
 from promptgraft.prompt.artefact import Artefact
 from promptgraft.prompt.atomic import NO_ROOM, tidy, write_bytes
-from promptgraft.readout.restore import check_fits, restore
+from promptgraft.readout.restore import check_fits, restore, restore_state
 from promptgraft.train.checkpoint import Checkpoints
 from promptgraft.train.run import Tuned
 from promptgraft.untrusted import why
@@ -166,7 +166,11 @@ def tuned_of(artefact: Artefact, backbone: Backbone | None = None) -> Tuned:
     card = artefact.card
     if backbone is not None:
         check_fits(artefact, backbone)
-    return Tuned(artefact.prompt, restore(artefact, backbone), card.pooling, card.encoding, artefact.weights)
+    others = tuple(
+        Tuned(member.prompt, restore_state(member.readout, card, backbone), member.pooling, card.encoding)
+        for member in artefact.others
+    )
+    return Tuned(artefact.prompt, restore(artefact, backbone), card.pooling, card.encoding, artefact.weights, others)
 
 
 def history_csv(history: tuple[dict[str, float], ...]) -> str:

@@ -21,7 +21,7 @@ from promptgraft.model.resolved import Pooling
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import Prompt
 from promptgraft.task.task import Example, Task
-from promptgraft.train.predict import score
+from promptgraft.train.predict import add_scores, score
 from promptgraft.train.run import Tuned
 
 FROM_TOKENS = frozenset({"tagging", "span"})
@@ -61,6 +61,12 @@ class JobView:
         read: Read = "tokens" if self.task.kind in FROM_TOKENS else pooling
         return self.shared.states(self.tokens(split, encoding), prompt, read)
 
+    def states_each(
+        self, split: Split, prompts: Sequence[Prompt], pooling: Pooling, encoding: Encoding
+    ) -> Iterator[Float[Tensor, "N H"]]:
+        read: Read = "tokens" if self.task.kind in FROM_TOKENS else pooling
+        return self.shared.states_each(self.tokens(split, encoding), prompts, read)
+
     def finished(self, job: Job) -> Tuned:
         return self._finished(job)
 
@@ -72,9 +78,10 @@ class JobView:
         tokens = self.tokens(split, tuned.encoding)
         if tuned.weights is not None:
             raise RunError("a model with its own weights cannot be a teacher", where=self.task.name)
-        states = self.shared.states(tokens, tuned.prompt, tuned.read)
         with torch.no_grad():
-            return score(tuned, states, tokens)
+            return add_scores(
+                [score(model, self.shared.states(tokens, model.prompt, model.read), tokens) for model in tuned.members]
+            )
 
     def similarity(self, source: Source, target: Tuned, pooling: str, data: str) -> float:
         """Cosine of the two tasks' embeddings.

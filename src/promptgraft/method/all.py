@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from promptgraft.errors import RunError, unknown
 from promptgraft.method import (
     frozen_source,
+    graft,
     linear_probe,
     model_tuning,
     panda,
@@ -23,6 +24,7 @@ __all__ = [
     "check",
     "find",
     "frozen_source",
+    "graft",
     "linear_probe",
     "methods",
     "model_tuning",

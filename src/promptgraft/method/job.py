@@ -33,6 +33,7 @@ class Job:
         options: of the method, by name, as text; other values are turned into it. `check` holds them to what the
             method takes.
         unlabelled: target text without labels, for terms that can use it.
+        bank: prompts to choose from, for methods that weigh all of them.
     """
 
     task: Task
@@ -44,6 +45,7 @@ class Job:
     source: Source | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     unlabelled: tuple[Example, ...] = ()
+    bank: tuple[Source, ...] = ()
 
     def __post_init__(self) -> None:
         options = {hyphened(name): text_of(value) for name, value in self.options.items()}
@@ -70,6 +72,7 @@ class Job:
             "options": dict(sorted(self.options.items())),
             "recipe": self.recipe.model_dump(),
             "unlabelled": content_hash(map(str, self.unlabelled)) if self.unlabelled else None,
+            **({"bank": sorted(source.artefact.hash for source in self.bank)} if self.bank else {}),
         }
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
@@ -18,7 +18,7 @@ from promptgraft.prompt.prompt import Prompt
 from promptgraft.task.task import Task
 from promptgraft.train.run import Fit, Run, Tuned
 
-Need = Literal["source", "labels", "gradients", "unlabelled"]
+Need = Literal["source", "bank", "labels", "gradients", "unlabelled"]
 Split = Literal["train", "validation", "test", "unlabelled"]
 Trains = Literal["prompt", "dropout", "weights"]
 
@@ -77,6 +77,12 @@ class View(Protocol):
 
     def states(self, split: Split, prompt: Prompt | None, pooling: Pooling, encoding: Encoding) -> Float[Tensor, "N H"]:
         """Frozen hidden states as the task's kind reads them (pooled, or of all tokens for tagging and span)."""
+        ...
+
+    def states_each(
+        self, split: Split, prompts: Sequence[Prompt], pooling: Pooling, encoding: Encoding
+    ) -> Iterator[Float[Tensor, "N H"]]:
+        """The same under each of several prompts in turn, whose rows share batches."""
         ...
 
     def finished(self, job: Job) -> Tuned:

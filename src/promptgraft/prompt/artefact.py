@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import safetensors.torch
 from safetensors import SafetensorError
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from promptgraft.errors import ArtefactError
 from promptgraft.prompt import atomic
-from promptgraft.prompt.card import Card, PromptCard, read_card
+from promptgraft.prompt.card import Card, MemberCard, PromptCard, read_card
 from promptgraft.prompt.files import CARD, LIMITS, README, TENSORS, WEIGHTS
 from promptgraft.prompt.prompt import Prompt
 from promptgraft.prompt.readme import readme
@@ -32,6 +33,22 @@ from promptgraft.untrusted import read_bytes, visible
 
 TRIES = 5
 POOLINGS = ("cls", "mean")
+OTHERS = "others"
+Pooled = Literal["cls", "mean", "pooler"]
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """A model beside the artefact's own: its prompt, its readout's state, and which states it reads."""
+
+    prompt: Prompt | None
+    readout: Mapping[str, Tensor]
+    pooling: Pooled
+
+    @property
+    def card(self) -> MemberCard:
+        """Its part of the card."""
+        return MemberCard(prompt=None if self.prompt is None else PromptCard.of(self.prompt), pooling=self.pooling)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +60,7 @@ class Artefact:
         readout: the readout's state.
         embeddings: task embeddings of the training rows, `cls` and `mean`, each `[H]`.
         weights: the backbone's own weights after model tuning; None where it stayed frozen.
+        others: models whose scores are added to its own.
     """
 
     prompt: Prompt | None
@@ -50,6 +68,7 @@ class Artefact:
     card: Card
     embeddings: Mapping[str, Tensor] = field(default_factory=dict)
     weights: Mapping[str, Tensor] | None = None
+    others: tuple[Member, ...] = ()
 
     @cached_property
     def digest(self) -> str:
@@ -64,7 +83,8 @@ class Artefact:
 
     def _whole_card(self) -> Card:
         prompt = None if self.prompt is None else PromptCard.of(self.prompt)
-        return self.card.replace(prompt=prompt, tensors=self.digest)
+        others = tuple(member.card for member in self.others)
+        return self.card.replace(prompt=prompt, others=others, tensors=self.digest)
 
     def replace(self, **changes: object) -> Artefact:
         """A copy with some fields changed."""
@@ -79,8 +99,9 @@ def save(artefact: Artefact, folder: str | Path) -> None:
     """
     folder = Path(folder)
     check_finite(_flat(artefact) | dict(artefact.weights or {}), str(folder))
-    if artefact.prompt is not None:
-        check_numbers("prompt", artefact.prompt.values, str(folder))
+    for prompt in (artefact.prompt, *(member.prompt for member in artefact.others)):
+        if prompt is not None:
+            check_numbers("prompt", prompt.values, str(folder))
     _check_embeddings(artefact.embeddings, str(folder))
     _check_weights(artefact.weights or {}, str(folder))
     if folder.exists() and not _is_ours(folder):
@@ -106,11 +127,13 @@ def load(folder: str | Path, *, fingerprint: str | None = None, backbone: str = 
     if fingerprint is not None and fingerprint != card.backbone.fingerprint:
         raise other_backbone(card, fingerprint, backbone, where=str(folder))
     check_finite(stored | (weights or {}), str(folder))
-    groups = _grouped(stored, str(folder))
-    prompt = _prompt(groups["prompt"], card, str(folder))
+    inner, beside = _apart(stored, len(card.others), str(folder))
+    groups = _grouped(inner, str(folder))
+    prompt = _prompt(groups["prompt"], card.prompt, str(folder))
     _check_embeddings(groups["embedding"], str(folder))
     _check_weights(weights or {}, str(folder))
-    return Artefact(prompt, groups["readout"], card, groups["embedding"], weights)
+    others = tuple(_member(tensors, member, str(folder)) for tensors, member in zip(beside, card.others, strict=True))
+    return Artefact(prompt, groups["readout"], card, groups["embedding"], weights, others)
 
 
 def load_card(folder: str | Path) -> Card:
@@ -145,10 +168,44 @@ def _flat(artefact: Artefact) -> dict[str, Tensor]:
     """The tensors of prompt.safetensors, by their names in that file."""
     groups = {"readout": artefact.readout, "embedding": artefact.embeddings}
     flat = {f"{group}.{name}": plain(value) for group, members in groups.items() for name, value in members.items()}
-    if artefact.prompt is None:
-        return flat
-    name = "prompt" if artefact.prompt.depth == "shallow" else "prompt_kv"
-    return {name: plain(artefact.prompt.values), **flat}
+    for number, member in enumerate(artefact.others):
+        named = {f"readout.{name}": plain(value) for name, value in member.readout.items()} | _named(member.prompt)
+        flat |= {f"{OTHERS}.{number}.{name}": value for name, value in named.items()}
+    return _named(artefact.prompt) | flat
+
+
+def _named(prompt: Prompt | None) -> dict[str, Tensor]:
+    """A prompt's values by their name in the file; nothing where there is no prompt."""
+    if prompt is None:
+        return {}
+    return {"prompt" if prompt.depth == "shallow" else "prompt_kv": plain(prompt.values)}
+
+
+def _apart(
+    stored: Mapping[str, Tensor], count: int, where: str
+) -> tuple[dict[str, Tensor], tuple[dict[str, Tensor], ...]]:
+    """The artefact's own tensors, and those of each of so many models beside it, by their names within it."""
+    inner: dict[str, Tensor] = {}
+    beside: tuple[dict[str, Tensor], ...] = tuple({} for _ in range(count))
+    for key, tensor in stored.items():
+        group, _, rest = key.partition(".")
+        number, _, name = rest.partition(".")
+        if group != OTHERS:
+            inner[key] = tensor
+        elif number in {str(place) for place in range(count)} and name:
+            beside[int(number)][name] = tensor
+        else:
+            what = f"{TENSORS} holds {visible(key)!r}, the card knows {count} models beside its own"
+            raise ArtefactError(what, where=where, do="tune it again")
+    return inner, beside
+
+
+def _member(tensors: Mapping[str, Tensor], card: MemberCard, where: str) -> Member:
+    """A model beside the artefact's own, checked against its part of the card."""
+    groups = _grouped(tensors, where)
+    if groups["embedding"]:
+        raise ArtefactError("a model beside its own has task embeddings", where=where, do="tune it again")
+    return Member(_prompt(groups["prompt"], card.prompt, where), groups["readout"], card.pooling)
 
 
 def _grouped(stored: Mapping[str, Tensor], where: str) -> dict[str, dict[str, Tensor]]:
@@ -166,22 +223,20 @@ def _grouped(stored: Mapping[str, Tensor], where: str) -> dict[str, dict[str, Te
     return groups
 
 
-def _prompt(tensors: Mapping[str, Tensor], card: Card, where: str) -> Prompt | None:
+def _prompt(tensors: Mapping[str, Tensor], form: PromptCard | None, where: str) -> Prompt | None:
     """The prompt, checked against the card's form."""
-    expected = (
-        None if card.prompt is None else ("prompt" if card.prompt.layers is None else "prompt_kv", card.prompt.shape)
-    )
+    expected = None if form is None else ("prompt" if form.layers is None else "prompt_kv", form.shape)
     shapes = [(name, tuple(tensor.shape)) for name, tensor in tensors.items()]
     if shapes != ([] if expected is None else [expected]):
         stored = ", ".join(f"{name} {list(shape)}" for name, shape in shapes) or "no prompt"
         expected_text = "no prompt" if expected is None else f"{expected[0]} {list(expected[1])}"
         raise ArtefactError(f"{TENSORS} holds {stored}, the card says {expected_text}", where=where, do="tune it again")
-    if card.prompt is None:
+    if form is None:
         return None
     values = next(iter(tensors.values()))
     check_numbers("prompt", values, where)
-    prompt = Prompt(values, card.prompt.placement)
-    if PromptCard.of(prompt) != card.prompt or 0 in values.shape:
+    prompt = Prompt(values, form.placement)
+    if PromptCard.of(prompt) != form or 0 in values.shape:
         raise ArtefactError(f"its card does not describe the prompt of {TENSORS}", where=where, do="tune it again")
     return prompt
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # cards are listed without loading torch
     from promptgraft.prompt.prompt import Prompt
 
 VERSION: Final = 1
+MOST_MEMBERS = 32
 LIBRARIES = ("promptgraft", "torch", "transformers", "tokenizers", "scikit-learn")
 NO_READOUT: Final = "none"
 """The readout of an imported prompt without a head."""
@@ -138,11 +139,23 @@ class SplitScore(Part):
 
 
 class Origin(Part):
-    """An artefact this one came from."""
+    """An artefact this one came from.
+
+    Attributes:
+        licence: of its data, where its card says it.
+    """
 
     role: Literal["source", "teacher"]
     name: str
     hash: str
+    licence: str | None = None
+
+
+class MemberCard(Part):
+    """A model whose scores are added to the artefact's own: its prompt's form (None: no prompt) and its pooling."""
+
+    prompt: PromptCard | None = None
+    pooling: Literal["cls", "mean", "pooler"]
 
 
 def library_versions() -> dict[str, str]:
@@ -167,6 +180,7 @@ class Card(Part):
     Attributes:
         prompt: None for artefacts without one (linear probe, model tuning).
         pooling, encoding, readout: how hidden states become predictions.
+        others: models whose scores are added to those; their readouts are of the same kind.
         method, options, recipe, seed, shots: how it was tuned; `shots` is rows a class, None for all.
         lineage: the artefacts it came from, by content hash.
         scores: split -> score; test is never looked at while tuning.
@@ -181,6 +195,7 @@ class Card(Part):
     pooling: Literal["cls", "mean", "pooler"]
     encoding: Literal["cross", "separate", "cosine"] = "cross"
     readout: str
+    others: tuple[MemberCard, ...] = Field(default=(), max_length=MOST_MEMBERS)
     method: str
     options: dict[str, JsonValue] = {}
     recipe: dict[str, JsonValue] = {}
@@ -200,8 +215,14 @@ class Card(Part):
         meaning = self.model_dump(mode="json", exclude={"created", "seconds", "versions"})
         # The order of labels is that of the classes; the order of all other keys means nothing.
         meaning["task"]["labels"] = list(self.task.labels.items())
-        if not self.task.columns:  # cards of before there were columns keep their hash
+        # Cards of before there were these fields keep their hash.
+        if not self.task.columns:
             del meaning["task"]["columns"]
+        if not self.others:
+            del meaning["others"]
+        for origin in meaning["lineage"]:
+            if origin["licence"] is None:
+                del origin["licence"]
         return content_hash([json.dumps(meaning, sort_keys=True, ensure_ascii=False)])
 
     def to_json(self) -> str:

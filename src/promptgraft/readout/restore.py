@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from torch import Tensor
+
 from promptgraft.errors import ArtefactError, unknown
 from promptgraft.model.backbone import Backbone
 from promptgraft.prompt.artefact import Artefact
@@ -27,15 +31,20 @@ def restore(artefact: Artefact, backbone: Backbone | None = None) -> Readout:
         ArtefactError: there is no such readout, it cannot read the task's kind, or its tensors are not those of so many
             labels and such features.
     """
-    card, where = artefact.card, f"the readout of {artefact.card.task.name!r}"
+    return restore_state(artefact.readout, artefact.card, backbone)
+
+
+def restore_state(state: Mapping[str, Tensor], card: Card, backbone: Backbone | None = None) -> Readout:
+    """A readout of the card's kind from its tensors; the arguments and errors are those of `restore`."""
+    where = f"the readout of {card.task.name!r}"
     kind = _kind(card, where)
     sizes = {"classes": len(card.task.labels)}
     if backbone is not None:
         sizes["width"] = feature_width(backbone.hidden, card.encoding) if kind.reads == "pooled" else backbone.hidden
-    _check_shapes(artefact, kind, sizes, where)
-    if "labels" in kind.form and _names(artefact, where) != tuple(card.task.labels):
+    _check_shapes(state, kind, sizes, where)
+    if "labels" in kind.form and _names(state, where) != tuple(card.task.labels):
         raise ArtefactError("its labels are not those of its card", where=where, do=DO)
-    return kind.load(artefact.readout)
+    return kind.load(state)
 
 
 def check_artefact(artefact: Artefact, backbone: Backbone | None = None) -> None:
@@ -47,7 +56,8 @@ def check_artefact(artefact: Artefact, backbone: Backbone | None = None) -> None
     if backbone is not None:
         check_fits(artefact, backbone)
     if artefact.card.readout != NO_READOUT:
-        restore(artefact, backbone)
+        for state in (artefact.readout, *(member.readout for member in artefact.others)):
+            restore_state(state, artefact.card, backbone)
 
 
 def check_fits(artefact: Artefact, backbone: Backbone) -> None:
@@ -56,10 +66,10 @@ def check_fits(artefact: Artefact, backbone: Backbone) -> None:
     Raises:
         ArtefactError: they are not.
     """
-    where, form = f"the prompt of {artefact.card.task.name!r}", artefact.card.prompt
-    if form is not None:
-        deep = (backbone.layers, backbone.hidden)
-        if (form.layers, form.width) != (deep if form.depth == "deep" else (None, backbone.embedding_width)):
+    where, deep = f"the prompt of {artefact.card.task.name!r}", (backbone.layers, backbone.hidden)
+    for form in (artefact.card.prompt, *(member.card.prompt for member in artefact.others)):
+        wanted = None if form is None else deep if form.depth == "deep" else (None, backbone.embedding_width)
+        if form is not None and (form.layers, form.width) != wanted:
             raise ArtefactError(f"is not as wide or as deep as {backbone.name}", where=where, do=DO)
     if any(len(vector) != backbone.hidden for vector in artefact.embeddings.values()):
         raise ArtefactError(f"its task embeddings are not as wide as {backbone.name}", where=where, do=DO)
@@ -81,15 +91,15 @@ def _kind(card: Card, where: str) -> type[Readout]:
     return kind
 
 
-def _check_shapes(artefact: Artefact, kind: type[Readout], sizes: dict[str, int], where: str) -> None:
+def _check_shapes(state: Mapping[str, Tensor], kind: type[Readout], sizes: dict[str, int], where: str) -> None:
     """An ArtefactError unless the tensors are those of the readout's form, of one size each."""
-    if artefact.readout.keys() != kind.form.keys():
-        found, wanted = (", ".join(sorted(names)) or "none" for names in (artefact.readout, kind.form))
+    if state.keys() != kind.form.keys():
+        found, wanted = (", ".join(sorted(names)) or "none" for names in (state, kind.form))
         raise ArtefactError(f"has the tensors {visible(found)}, not {wanted}", where=where, do=DO)
     if "classes" in {size for shape in kind.form.values() for size in shape} and not sizes["classes"]:
         raise ArtefactError("its card has no labels", where=where, do=DO)
     for name, shape in kind.form.items():
-        tensor = artefact.readout[name]
+        tensor = state[name]
         if name != "labels":
             check_numbers(name, tensor, where, LARGEST)
         known = dict(zip(shape, tensor.shape, strict=False)) | sizes
@@ -99,8 +109,8 @@ def _check_shapes(artefact: Artefact, kind: type[Readout], sizes: dict[str, int]
         sizes |= {size: length for size, length in known.items() if isinstance(size, str)}
 
 
-def _names(artefact: Artefact, where: str) -> tuple[str, ...]:
+def _names(state: Mapping[str, Tensor], where: str) -> tuple[str, ...]:
     try:
-        return decode_names(artefact.readout["labels"])
+        return decode_names(state["labels"])
     except (ValueError, TypeError, RecursionError):
         raise ArtefactError("its labels cannot be read", where=where, do=DO) from None

@@ -21,6 +21,7 @@ BASELINE = "prompt-tuning:linear"
 
 ROWS: tuple[tuple[str, dict[str, str]], ...] = (
     ("linear-probe", {}),
+    ("graft", {}),
     ("zero-shot", {"prompt": "none"}),
     ("prompt-tuning", {"readout": "linear"}),
     ("prompt-tuning", {"readout": "label-text"}),
@@ -59,6 +60,7 @@ def plan(
     *,
     unlabelled: tuple[Example, ...] = (),
     rows: Sequence[tuple[str, Mapping[str, object]]] = ROWS,
+    bank: tuple[Source, ...] = (),
 ) -> list[Job]:
     """Jobs of a comparison.
 
@@ -73,7 +75,8 @@ def plan(
                 continue
             free = unlabelled if method == "panda" and options.get("mode") != "released" else ()
             given = source if wants else None
-            jobs.append(Job(task, backbone, method, seed, recipe, shots, given, options, free))
+            banked = bank if "bank" in find(method).needs else ()
+            jobs.append(Job(task, backbone, method, seed, recipe, shots, given, options, free, banked))
     return jobs
 
 

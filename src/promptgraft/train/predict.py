@@ -83,6 +83,8 @@ def pooled_each(backbone: Backbone, prompts: Sequence[Prompt], tokens: Tokens, r
 
 def answer(backbone: Backbone, questions: Sequence[Question]) -> list[Tensor]:
     """Compute the scores of each question; models of one company (`Tuned.company`) share batches."""
+    if any(question.tuned.others for question in questions):
+        return _answer_members(backbone, questions)
     companies: dict[Hashable, list[int]] = {}
     for place, question in enumerate(questions):
         companies.setdefault(question.tuned.company, []).append(place)
@@ -95,6 +97,18 @@ def answer(backbone: Backbone, questions: Sequence[Question]) -> list[Tensor]:
         model = backbone if weights is None else backbone.with_weights(weights)
         scores |= zip(places, answer_packed(model, stacked(models, rows), tokens, rows), strict=True)
     return [scores[place] for place in range(len(questions))]
+
+
+def _answer_members(backbone: Backbone, questions: Sequence[Question]) -> list[Tensor]:
+    """Compute the scores of models that have others beside them: the sum over all of a question's members."""
+    members = [[Question(model, question.tokens) for model in question.tuned.members] for question in questions]
+    scores = iter(answer(backbone, [question for group in members for question in group]))
+    return [add_scores([next(scores) for _ in group]) for group in members]
+
+
+def add_scores(scores: Sequence[Tensor]) -> Tensor:
+    """The sum of several models' scores of the same rows."""
+    return torch.stack(list(scores)).sum(0) if len(scores) > 1 else scores[0]
 
 
 @dataclass(frozen=True)

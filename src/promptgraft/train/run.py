@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ class Tuned:
 
     Attributes:
         weights: the backbone's own weights after model tuning; None where it stayed frozen.
+        others: models whose scores are added to its own, all of one encoding; empty for most.
     """
 
     prompt: Prompt | None
@@ -33,6 +34,12 @@ class Tuned:
     pooling: Pooling
     encoding: Encoding
     weights: Mapping[str, Tensor] | None = None
+    others: tuple[Tuned, ...] = ()
+
+    @property
+    def members(self) -> tuple[Tuned, ...]:
+        """The model and the others, each alone."""
+        return (replace(self, others=()), *self.others) if self.others else (self,)
 
     @property
     def read(self) -> Read:

@@ -1,0 +1,178 @@
+"""Evidence for prompts: how well readouts of frozen features under each of them foretell labels they have not seen.
+
+A candidate is a prompt with a readout that is fitted without training: a regularised logistic regression on the
+directions of features, held towards zero (a probe) or towards the directions of the labels' descriptions (label text
+as a prior: one curve from zero-shot, where few rows say little, to the probe). Cross-validation gives every candidate
+the log likelihood of all labelled rows. Candidates are mixed as a product of experts: weights fall with likelihood, and
+since scores are linear in the features, all candidates of a prompt are one readout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from promptgraft.readout.fit import NEVER, fitting_threads
+from promptgraft.readout.logistic import logistic
+from promptgraft.task.draws import Array
+
+PROBE_STRENGTHS = (33.0, 10.0, 3.3)
+PRIOR_STRENGTHS = (10.0, 3.3, 1.0)
+"""How far the weights may go from zero, and from the descriptions: strength times the rows' log likelihood is set
+against half the squared distance."""
+PRIOR_LENGTH = 10.0
+"""Of the prior's weights: descriptions point, and say nothing of how sure they are."""
+FOLDS = 5
+FLOOR = 0.02
+"""Share of every candidate's probability that goes to all classes alike, so that one row it gets badly wrong does not
+decide alone."""
+WEIGHT = 0.1
+"""What a candidate's log likelihood counts in its weight. Less than 1, since candidates read the same rows and their
+evidence is one piece of luck."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The readouts of one prompt.
+
+    Attributes:
+        unseen: log probabilities of every row by fits that have not seen it.
+        weights, biases: fitted to all rows.
+    """
+
+    unseen: Float[Array, "J U K"]
+    weights: Float[Array, "J K H"]
+    biases: Float[Array, "J K"]
+
+    def likelihood(self, y: Int[Array, "U"]) -> Float[Array, "J U"]:
+        """Log probability of each row's label, never below that of the floor."""
+        rows = self.unseen[:, np.arange(len(y)), y]
+        return np.asarray(np.log((1 - FLOOR) * np.exp(rows) + FLOOR / self.unseen.shape[2]))
+
+
+@dataclass(frozen=True)
+class Blend:
+    """Which candidates of which prompts are mixed.
+
+    Attributes:
+        prompts: their numbers, the weightiest first.
+        shares: of each of these prompts' candidates; over all prompts they sum to 1.
+        temperature: that the mixed scores are divided by.
+        unseen: log probabilities of every row, by mixtures that have not seen it.
+    """
+
+    prompts: tuple[int, ...]
+    shares: tuple[Float[Array, "J"], ...]
+    temperature: float
+    unseen: Float[Array, "U K"]
+
+
+def candidates(
+    features: Float[Array, "U H"],
+    y: Int[Array, "U"],
+    fold: Int[Array, "U"],
+    described: Float[Array, "K H"] | None,
+    classes: int,
+) -> Candidates:
+    """Fit all readouts of one prompt, to every part of a cross-validation and to all rows.
+
+    Args:
+        fold: which part a row is left out of.
+        described: embeddings of the labels' descriptions; None where features are not what describes them.
+    """
+    inputs = directions(features)
+    priors = [np.zeros((classes, inputs.shape[1]))] * len(PROBE_STRENGTHS)
+    strengths = [*PROBE_STRENGTHS]
+    if described is not None:
+        centred = described - described.mean(0)
+        priors += [PRIOR_LENGTH * directions(centred)] * len(PRIOR_STRENGTHS)
+        strengths += PRIOR_STRENGTHS
+    has_prior = np.arange(len(strengths)) >= len(PROBE_STRENGTHS)
+    parts = np.stack([*(fold != number for number in range(fold.max() + 1)), np.ones(len(y), dtype=bool)])
+    axes, basis = principal(inputs)
+    means = np.stack([prior @ inputs.T for prior in priors])
+    present = np.stack([np.bincount(y[part], minlength=classes) > 0 for part in parts])
+    allowed = present[None] | has_prior[:, None, None]
+    count = len(parts)
+    with fitting_threads(inputs.size):
+        found = logistic(
+            axes,
+            y,
+            np.tile(parts, (len(priors), 1)),
+            np.repeat(strengths, count),
+            allowed.reshape(-1, classes),
+            bias=False,
+            offset=np.repeat(means, count, axis=0),
+        )
+    moved = found.reshape(len(priors), count, classes, -1)
+    biases = np.where(allowed, 0.0, NEVER)
+    scores = moved @ axes.T + biases[..., None] + means[:, None]
+    logs = log_softmax(scores.swapaxes(2, 3))
+    unseen = np.take_along_axis(logs, fold[None, None, :, None], axis=1)[:, 0]
+    weights = moved[:, -1] @ basis + np.stack(priors)
+    return Candidates(unseen, weights, biases[:, -1])
+
+
+def blend(found: Sequence[Candidates], y: Int[Array, "U"], fold: Int[Array, "U"], members: int) -> Blend:
+    """Weigh all candidates by their evidence, keep the best prompts, and set the temperature.
+
+    Args:
+        members: prompts that are kept, at most.
+    """
+    likelihood = [prompt.likelihood(y) for prompt in found]
+    chosen = weigh([rows.sum(1) for rows in likelihood], members)
+    unseen = np.empty(found[0].unseen.shape[1:])
+    for number in range(fold.max() + 1):  # weights of a part do not look at the rows they are judged on
+        part = fold == number
+        shares = weigh([rows[:, ~part].sum(1) for rows in likelihood], members)
+        experts = [np.einsum("j,juk->uk", share, found[prompt].unseen[:, part]) for prompt, share in shares.items()]
+        unseen[part] = np.sum(experts, axis=0)
+    unseen = log_softmax(unseen)
+    temperature = best_temperature(unseen, y)
+    return Blend(tuple(chosen), tuple(chosen.values()), temperature, log_softmax(unseen / temperature))
+
+
+def weigh(evidence: Sequence[Float[Array, "J"]], members: int) -> dict[int, Float[Array, "J"]]:
+    """Prompt -> the shares of its candidates, of the prompts with the most evidence, the weightiest first."""
+    powers = [WEIGHT * own for own in evidence]
+    totals = np.array([np.logaddexp.reduce(own) for own in powers])
+    kept = np.argsort(-totals, kind="stable")[:members].tolist()
+    whole = np.logaddexp.reduce(totals[kept])
+    return {prompt: np.exp(powers[prompt] - whole) for prompt in kept}
+
+
+SPREAD = 0.35
+"""Of the logarithm of a temperature before any row is seen: most mixtures are too modest by half, few are off by more
+than that, and few rows cannot tell."""
+
+
+def best_temperature(unseen: Float[Array, "U K"], y: Int[Array, "U"]) -> float:
+    """The temperature that makes unseen rows' labels likeliest, held near 1."""
+    grid = np.linspace(-1.5, 1.5, 121)
+    rows = np.arange(len(y))
+    value = [log_softmax(unseen * np.exp(-log))[rows, y].sum() - (log / SPREAD) ** 2 / 2 for log in grid]
+    return float(np.exp(grid[int(np.argmax(value))]))
+
+
+def directions(vectors: Float[Array, "N H"]) -> Float[Array, "N H"]:
+    """Vectors at unit length; zero stays zero."""
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.where(length > 0, length, 1.0))
+
+
+def principal(inputs: Float[Array, "U H"]) -> tuple[Float[Array, "U R"], Float[Array, "R H"]]:
+    """Rows along axes that span them, and these axes: a fit that is held never leaves their span."""
+    if len(inputs) >= inputs.shape[1]:
+        return inputs, np.eye(inputs.shape[1])
+    square, units = np.linalg.eigh(inputs @ inputs.T)
+    kept = square > 1e-10 * square[-1]
+    size = np.sqrt(square[kept])
+    return units[:, kept] * size, (units[:, kept] / size).T @ inputs
+
+
+def log_softmax(scores: Float[Array, "*N K"]) -> Float[Array, "*N K"]:
+    """Log probabilities over the last axis."""
+    return np.asarray(scores - np.logaddexp.reduce(scores, axis=-1, keepdims=True))
