@@ -1,1 +1,1 @@
-"""Tables, plots and pages of what a study found."""
+"""Tables, plots and pages that report the results of a study."""

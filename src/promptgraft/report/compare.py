@@ -1,4 +1,4 @@
-"""Writes what a comparison found: one page and one CSV."""
+"""Writes the report of a comparison: one page and one CSV file."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def write(comparison: Comparison, folder: Path, command: str | None = None) -> d
 
 
 def rows(comparison: Comparison) -> str:
-    """results.csv: a row a method and seed, in the columns of CSV_COLUMNS."""
+    """The text of results.csv: one row for each method and seed, in the columns of CSV_COLUMNS."""
     text = io.StringIO()
     writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -49,7 +49,7 @@ def rows(comparison: Comparison) -> str:
 
 
 def page(comparison: Comparison, command: str | None = None) -> str:
-    """report.html: everything in one file, no scripts, nothing loaded from elsewhere."""
+    """The text of report.html: everything in one file, no scripts, nothing loaded from elsewhere."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -57,7 +57,7 @@ def page(comparison: Comparison, command: str | None = None) -> str:
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
-        finalize=_shown,
+        finalize=_visible,
     )
     return environment.get_template("compare.html").render(
         comparison=comparison,
@@ -83,8 +83,8 @@ def page(comparison: Comparison, command: str | None = None) -> str:
     )
 
 
-def _shown(value: object) -> object:
-    """A value as the page shows it: text without what acts on a screen or turns its direction."""
+def _visible(value: object) -> object:
+    """A value as the page shows it: text without characters that control a screen or change its direction."""
     return visible(value, lines=True) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
@@ -95,10 +95,10 @@ def _shots(shots: int | None) -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {"promptgraft": __version__, "Python": platform.python_version()}
+    versions = {"promptgraft": __version__, "Python": platform.python_version()}
     for name in LIBRARIES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions

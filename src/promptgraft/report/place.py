@@ -1,4 +1,4 @@
-"""Names beside points, so that no name lies on another or on a point."""
+"""Places names beside points, so that no name covers another name or a point."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ SIDES = (
 def beside_points(
     axes: Axes, names: Mapping[str, tuple[float, float]], points: Sequence[tuple[float, float]], best: str
 ) -> None:
-    """Write every name by its point, the best one's in bold, with a thin line where it could not be near."""
+    """Write each name beside its point, the best one in bold, with a thin line where there is no room close by."""
     from matplotlib.transforms import Bbox
 
     axes.figure.draw_without_rendering()  # type: ignore[union-attr]
-    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in axes.transData.transform(points)]
+    occupied = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in axes.transData.transform(points)]
     for name, point in sorted(names.items(), key=lambda item: -item[1][1]):
-        taken.append(_write(axes, name, point, taken, "bold" if name == best else "normal"))
+        occupied.append(_write(axes, name, point, occupied, "bold" if name == best else "normal"))
 
 
-def _write(axes: Axes, name: str, point: tuple[float, float], taken: Sequence[Bbox], weight: str) -> Bbox:
-    """Write at the first free place, or at the least covered one; where the text lies."""
+def _write(axes: Axes, name: str, point: tuple[float, float], occupied: Sequence[Bbox], weight: str) -> Bbox:
+    """Write a name at the first free place, or at the least covered one, and return the box of its text."""
     best = None
     for reach in REACH:
         for across, up, horizontal, vertical in SIDES:
@@ -43,7 +43,7 @@ def _write(axes: Axes, name: str, point: tuple[float, float], taken: Sequence[Bb
                 ha=horizontal, va=vertical, fontsize=9, fontweight=weight, arrowprops=line,
             )  # fmt: skip
             box = text.get_window_extent()
-            cover = sum(box.overlaps(other) for other in taken) + 3 * (not _within(axes, box))
+            cover = sum(box.overlaps(other) for other in occupied) + 3 * (not _within(axes, box))
             if best is None or cover < best[0]:
                 if best is not None:
                     best[1].remove()

@@ -1,4 +1,4 @@
-"""The pictures of a comparison: scores, scores against time, paired differences."""
+"""Draws the pictures of a comparison: scores, scores against time, paired differences."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class Plot:
 
 
 def draw(comparison: Comparison) -> list[Plot]:
-    """All pictures that the comparison has something for."""
+    """All pictures for which the comparison has values."""
     import matplotlib
 
-    shown = tuple(replace(row, label=visible(row.label)) for row in comparison.rows)
-    comparison = replace(comparison, rows=shown, best=visible(comparison.best))
+    rows = tuple(replace(row, label=visible(row.label)) for row in comparison.rows)
+    comparison = replace(comparison, rows=rows, best=visible(comparison.best))
     with matplotlib.rc_context(STYLE):
         plots = [_scores(comparison), _cost(comparison)] if tested(comparison) else []
         if any(row.gain is not None for row in comparison.rows):
@@ -53,7 +53,7 @@ def draw(comparison: Comparison) -> list[Plot]:
 
 
 def _scores(comparison: Comparison) -> Plot:
-    """Every method's mean and interval with its seeds, best on top, and where the baseline is."""
+    """The picture of every method's mean, interval and seeds, best on top, with a line at the baseline."""
     rows = sorted(comparison.rows, key=lambda row: on_test(row).value)
     figure, axes = _listing([row.label for row in rows], comparison.best)
     tips = {}
@@ -77,7 +77,7 @@ def _scores(comparison: Comparison) -> Plot:
 
 
 def _cost(comparison: Comparison) -> Plot:
-    """Score against time, on a logarithmic axis."""
+    """The picture of scores against time, on a logarithmic axis."""
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
     figure = _figure(WIDTH, 3.6)
@@ -96,9 +96,11 @@ def _cost(comparison: Comparison) -> Plot:
     axes.set_xlabel("seconds a run: set-up, training, validation")
     axes.set_ylabel(f"{comparison.rows[0].results[0].metric} on test, percent")
     axes.grid(alpha=0.6)
-    named = _named(comparison)
+    named_rows = _rows_to_name(comparison)
     points = [(times[row.label], on_test(row).value) for row in comparison.rows]
-    beside_points(axes, {row.label: (times[row.label], on_test(row).value) for row in named}, points, comparison.best)
+    beside_points(
+        axes, {row.label: (times[row.label], on_test(row).value) for row in named_rows}, points, comparison.best
+    )
     return Plot(
         "Score against time",
         inline(figure, "cost", "Score on test against seconds of every method", tips),
@@ -107,21 +109,21 @@ def _cost(comparison: Comparison) -> Plot:
 
 
 def _gains(comparison: Comparison) -> Plot:
-    """Paired differences to the baseline, seed by seed."""
+    """The picture of paired differences to the baseline, seed by seed."""
     gains = [(row, row.gain) for row in comparison.rows if row.gain is not None]
     gains.sort(key=lambda pair: pair[1].value)
     base = tests(next(row for row in comparison.rows if row.label == BASELINE))
     figure, axes = _listing([row.label for row, _ in gains], comparison.best)
     axes.axvline(0, color=COLOURS["muted"], linewidth=1, zorder=1)
-    tips, every, marks = {}, [], _seed_marks(sorted(base))
+    tips, differences, marks = {}, [], _seed_marks(sorted(base))
     for place, (row, gain) in enumerate(gains):
         for seed, value in tests(row).items():
             if seed not in base:
                 continue
-            every.append(value - base[seed])
+            differences.append(value - base[seed])
             axes.plot(value - base[seed], place, marks[seed], color=_colour(row), markersize=4, zorder=3)
         tips[_mean_mark(axes, place, row, gain, f"row{place}")] = f"{row.label}: {words.difference_with_interval(gain)}"
-    cut = _limit(axes, [gain for _, gain in gains], every)
+    cut = _limit(axes, [gain for _, gain in gains], differences)
     axes.set_xlabel(f"points to {BASELINE}")
     _seed_key(figure, marks)
     return Plot(
@@ -139,7 +141,7 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _listing(labels: Sequence[str], best: str) -> tuple[Figure, Axes]:
-    """A figure with a line a method; the chosen one's name in bold."""
+    """A figure with one line for each method, and the chosen method's name in bold."""
     from matplotlib.ticker import MaxNLocator
 
     figure = _figure(WIDTH, AROUND + ROW_HEIGHT * len(labels))
@@ -158,7 +160,7 @@ def _listing(labels: Sequence[str], best: str) -> tuple[Figure, Axes]:
 
 
 def _mean_mark(axes: Axes, place: int, row: Row, mean: Mean, gid: str) -> str:
-    """Draw a mean with its interval; the gid of the mark."""
+    """Draw a mean with its interval, and return the gid of its mark."""
     if mean.low is not None and mean.high is not None:
         ends = [mean.low, mean.high]
         axes.plot(ends, [place] * 2, "-", color=_colour(row), linewidth=7, alpha=0.28, solid_capstyle="butt", zorder=2)
@@ -183,7 +185,7 @@ def _colour(row: Row) -> str:
 
 
 def _limit(axes: Axes, means: Sequence[Mean], values: Sequence[float]) -> bool:
-    """Show all values, and intervals as far as they leave the values readable; whether any had to be cut."""
+    """Limit the axis to all values and as much of the intervals as leaves them readable; True where any is cut."""
     low, high = min(values), max(values)
     room = max(high - low, 1.0) * 0.5
     least = min(mean.value if mean.low is None else mean.low for mean in means)
@@ -195,30 +197,30 @@ def _limit(axes: Axes, means: Sequence[Mean], values: Sequence[float]) -> bool:
 
 
 def _decades(times: Iterable[float]) -> tuple[float, float]:
-    """Whole decades around all times, so that the axis always has labelled ticks."""
+    """The whole decades that enclose all times, so that the axis always has labelled ticks."""
     logs = [math.log10(time) for time in times]
     return 10 ** math.floor(min(logs) - 0.1), 10 ** math.ceil(max(logs) + 0.1)
 
 
-def _named(comparison: Comparison) -> list[Row]:
-    """Rows worth a name beside their point."""
+def _rows_to_name(comparison: Comparison) -> list[Row]:
+    """The rows that get a name beside their point."""
     front, best = [], -math.inf
     for row in sorted(comparison.rows, key=lambda row: (row.seconds, -on_test(row).value)):
         if on_test(row).value > best:
             front.append(row)
             best = on_test(row).value
-    wanted = {comparison.best, BASELINE, "linear-probe", "model-tuning", *(row.label for row in front)}
-    return [row for row in comparison.rows if row.label in wanted]
+    labels = {comparison.best, BASELINE, "linear-probe", "model-tuning", *(row.label for row in front)}
+    return [row for row in comparison.rows if row.label in labels]
 
 
 def _seed_marks(seeds: Sequence[int]) -> dict[int, str]:
-    """A mark of its own for every seed; the same for all where there are more seeds than shapes one can tell apart."""
+    """The mark of each seed; one mark for all where there are more seeds than shapes one can tell apart."""
     shapes = SEED_MARKS if len(seeds) <= len(SEED_MARKS) else "o" * len(seeds)
     return dict(zip(seeds, shapes, strict=False))
 
 
 def _seed_key(figure: Figure, marks: dict[int, str]) -> None:
-    """Which mark is which seed, above the picture."""
+    """Draw the key that tells which mark is which seed, above the picture."""
     from matplotlib.lines import Line2D
 
     if len(set(marks.values())) < 2:

@@ -1,4 +1,4 @@
-"""The rows of a comparison as the report groups them."""
+"""Groups the rows of a comparison for the report."""
 
 from __future__ import annotations
 
@@ -31,57 +31,57 @@ class AgainstPlacebo:
 
 
 def group(row: Row) -> Section:
-    """Which group of the table a row belongs to."""
+    """The group of the table that a row belongs to."""
     if row.results[0].method == "panda":
         return "placebo" if missing(row) else "panda"
     return "source" if row.sources else "scratch"
 
 
 def missing(row: Row) -> str:
-    """What a placebo lacks, in words; empty for every other row."""
+    """What a placebo lacks, in words; empty for all other rows."""
     return lacks(row.results[0])
 
 
 def grouped(comparison: Comparison) -> list[tuple[Section, list[Row]]]:
-    """Groups that have rows, each in the order of the comparison."""
+    """The groups that have rows, with their rows in the order of the comparison."""
     groups = [(name, [row for row in comparison.rows if group(row) == name]) for name in TITLES]
     return [(name, rows) for name, rows in groups if rows]
 
 
 def find(comparison: Comparison, label: str) -> Row | None:
-    """The row of that label, if it was run."""
+    """The row with a label; None where it was not run."""
     return next((row for row in comparison.rows if row.label == label), None)
 
 
 def tests(row: Row) -> dict[int, float]:
-    """Seed -> score on test."""
+    """The score on test of each seed."""
     return scores(row.results, "test")
 
 
 def against(row: Row, other: Row) -> Mean | None:
-    """Paired difference on test of one row to another."""
+    """The paired difference on test between one row and another."""
     return paired(tests(row), tests(other), METRICS[row.results[0].metric].bounds)
 
 
 def tested(comparison: Comparison) -> bool:
-    """Whether there were test rows, without which nothing can be said of rows that no choice has seen."""
+    """Whether there were test rows, without which nothing can be said about rows that no choice has seen."""
     return any(row.test is not None for row in comparison.rows)
 
 
 def on_test(row: Row) -> Mean:
-    """A row's mean on test, of a comparison that has test rows."""
+    """A row's mean on test, in a comparison that has test rows."""
     assert row.test is not None, "there are no test rows"
     return row.test
 
 
 def seed_count(comparison: Comparison) -> int:
-    """Over how many seeds the means are, at most."""
+    """The largest number of seeds that any row has."""
     means = (row.test or row.validation for row in comparison.rows)
     return max((mean.count for mean in means if mean is not None), default=len(comparison.rows[0].results))
 
 
 def against_placebos(comparison: Comparison) -> list[AgainstPlacebo]:
-    """Every mode of PANDA against every placebo of the same mode."""
+    """Every mode of PANDA compared with every placebo of the same mode."""
     pairs = []
     modes = [row for row in comparison.rows if group(row) == "panda"]
     placebos = [row for row in comparison.rows if group(row) == "placebo"]
@@ -93,5 +93,5 @@ def against_placebos(comparison: Comparison) -> list[AgainstPlacebo]:
 
 
 def seeds(comparison: Comparison) -> list[int]:
-    """Seeds that any row has, ascending."""
+    """All seeds that any row has, ascending."""
     return sorted({result.seed for row in comparison.rows for result in row.results})

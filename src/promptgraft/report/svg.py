@@ -1,4 +1,4 @@
-"""Figures as inline SVG that follows the page: its font, its colours (light and dark), ids of its own."""
+"""Turns figures into inline SVG with the page's font and colours (light and dark), and ids of their own."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ FONT = re.compile(r"font: ([\d.]+)px [^;\"]*")
 
 
 def inline(figure: Figure, prefix: str, title: str, tips: dict[str, str]) -> str:
-    """The figure's SVG element.
+    """The SVG element of a figure.
 
     Args:
         prefix: leads every id, so that several figures fit on one page.
@@ -57,7 +57,7 @@ def inline(figure: Figure, prefix: str, title: str, tips: dict[str, str]) -> str
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text).replace("xlink:href", "href")
-    text = re.sub(r'<g id="([^"]+)">', lambda found: found[0] + _tip(tips.get(found[1])), text)
+    text = re.sub(r'<g id="([^"]+)">', lambda match: match[0] + _tip(tips.get(match[1])), text)
     text = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', text)
     text = re.sub(r"(href=\"|url\()#", rf"\1#{prefix}-", text)
     text = FONT.sub(r"font-size: \1px", text)

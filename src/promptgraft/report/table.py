@@ -1,4 +1,4 @@
-"""The table of a comparison: as plain values, as text, for a terminal."""
+"""The table of a comparison, as plain values, as text, or for a terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEADINGS: tuple[str, ...] = ("method", "test", "gain", "valid.", "time", "traine
 
 
 def comparison_table(comparison: Comparison) -> list[dict[str, object]]:
-    """A dictionary a row, in the order of the report; numbers are percent, None where there is none."""
+    """The table as one dictionary a row, in the report's order; numbers in percent, None where there is none."""
     return [_values(row, comparison.best) for _, rows in grouped(comparison) for row in rows]
 
 
@@ -33,7 +33,7 @@ def plain(comparison: Comparison) -> str:
 
 
 def rich_table(comparison: Comparison) -> Table:
-    """The table for a terminal of 80 columns; a section a group."""
+    """The table for a terminal of 80 columns, with a section for each group."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -63,12 +63,12 @@ def _cells(row: Row, best: str) -> tuple[str, ...]:
 
 
 def _below(comparison: Comparison) -> str:
-    """What the columns mean, in two lines."""
+    """Two lines below the table on what its columns mean."""
     metric, count = comparison.rows[0].results[0].metric, seed_count(comparison)
-    said = f"{metric} in percent, {words.count(count, 'seed')}"
-    said += "; ± half the 95 % interval" if count > 1 else ""
+    text = f"{metric} in percent, {words.count(count, 'seed')}"
+    text += "; ± half the 95 % interval" if count > 1 else ""
     marked = f"{CHOSEN} chosen by validation; " if comparison.best else ""
-    return f"{said}\n{marked}gain: to {BASELINE}, paired by seed"
+    return f"{text}\n{marked}gain: to {BASELINE}, paired by seed"
 
 
 def _aligned(line: tuple[str, ...], widths: list[int]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a comparison says, in plain sentences."""
+"""States the results of a comparison in plain sentences."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ NAMES = {BASELINE: "prompt tuning from scratch", PROBE: "the linear probe"}
 
 
 def verdict(comparison: Comparison) -> list[str]:
-    """What won by validation, by how much on test, and whether that is within noise."""
+    """Sentences on what validation chose, its difference on test, and whether that is within noise."""
     best = find(comparison, comparison.best)
     if best is None:
         return ["No method has a score on validation, so none is chosen."]
     metric, count = best.results[0].metric, len(best.results)
-    said = [
+    sentences = [
         f"Validation chooses {best.label}: {words.score(best.validation)} there, the highest "
         f"{'score' if count == 1 else 'mean'} of {words.count(len(comparison.rows), 'method')} "
         f"({words.count(count, 'seed')}).",
         _on_test(best, metric),
     ]
     if missing(best):
-        said.append(f"It is a placebo ({missing(best)}): what it gained is not owed to a source.")
-    said += filter(None, (_to(comparison, best, label) for label in NAMES if label != best.label))
-    said += _higher_on_test(comparison, best)
-    return said
+        sentences.append(f"It is a placebo ({missing(best)}): what it gained is not owed to a source.")
+    sentences += filter(None, (_to(comparison, best, label) for label in NAMES if label != best.label))
+    sentences += _higher_on_test(comparison, best)
+    return sentences
 
 
 def _on_test(best: Row, metric: str) -> str:
@@ -39,7 +39,7 @@ def _on_test(best: Row, metric: str) -> str:
 
 
 def noise(gain: Mean) -> str:
-    """Whether a paired difference is more than the seeds' noise (its interval leaves out 0), to end a sentence."""
+    """The end of a sentence: whether a paired difference is more than the seeds' noise (its interval excludes 0)."""
     if gain.low is None or gain.high is None:
         return "one seed gives no interval, so whether that is more than noise cannot be said"
     if gain.low > 0 or gain.high < 0:
@@ -48,7 +48,7 @@ def noise(gain: Mean) -> str:
 
 
 def placebos(comparison: Comparison) -> str:
-    """Whether PANDA beat its own placebos here; empty where it was not run beside one."""
+    """Sentences on whether PANDA beat its own placebos; empty where none was run beside it."""
     gains = {f"{pair.mode.label} to {pair.placebo.label}": pair.gain for pair in against_placebos(comparison)}
     known = {name: gain for name, gain in gains.items() if gain is not None}
     if not known:
@@ -56,45 +56,45 @@ def placebos(comparison: Comparison) -> str:
     above = [name for name, gain in known.items() if gain.low is not None and gain.low > 0]
     below = [name for name, gain in known.items() if gain.high is not None and gain.high < 0]
     if all(gain.low is None for gain in known.values()):
-        said = _above_on_one_seed(known)
+        text = _above_on_one_seed(known)
     elif len(above) == len(known):
-        said = f"PANDA beats its own placebos here: {_all_of(known)} above 0, clear of noise."
+        text = f"PANDA beats its own placebos here: {_all_of(known)} above 0, clear of noise."
     elif above:
-        said = (
+        text = (
             f"PANDA beats only some of its own placebos here, {len(above)} of {len(known)} differences clear of noise: "
             f"{words.listed(above)}. To be owed to the source, a gain has to beat them all."
         )
     else:
-        said = (
+        text = (
             f"PANDA does not beat its own placebos here: of {words.count(len(known), 'difference')} none is above 0, "
             "clear of noise. That the teacher's knowledge of the source helps is not shown."
         )
     worse = f" Below a placebo, clear of noise: {words.listed(below)}." if below else ""
-    return said + worse + _without_placebo(comparison)
+    return text + worse + _without_placebo(comparison)
 
 
 def intervals(comparison: Comparison) -> str:
-    """What the intervals are, and what they do not cover."""
+    """Sentences on what the intervals are, and what they do not cover."""
     count = seed_count(comparison)
     if count == 1:
-        said = "One seed: no intervals."
+        text = "One seed: no intervals."
     else:
-        said = (
+        text = (
             f"Intervals: 95 %, Student's t over {count} seeds, cut to what the metric can be; a seed draws the "
             "training rows and starts the run. Clear of noise is a difference whose interval leaves out 0."
         )
     if count in (2, 3):
-        said += (
+        text += (
             f" {count} seeds know little of their own spread, hence intervals this wide; five or more say something."
         )
     compared = sum(row.gain is not None and row.gain.low is not None for row in comparison.rows)
     if compared > 1:
-        said += f" Of {compared} such intervals of differences about {compared * 0.05:.1f} miss by chance alone."
-    return f"{said} {_test_rows(comparison)}".rstrip()
+        text += f" Of {compared} such intervals of differences about {compared * 0.05:.1f} miss by chance alone."
+    return f"{text} {_test_rows(comparison)}".rstrip()
 
 
 def _test_rows(comparison: Comparison) -> str:
-    """What another draw of the test rows would give, which the seeds do not say."""
+    """A sentence on what another draw of the test rows would give, which the seeds do not tell."""
     row = find(comparison, comparison.best) or comparison.rows[0]
     result = row.results[0]
     if "test" not in result.intervals:
@@ -119,14 +119,14 @@ def _all_of(gains: Mapping[str, Mean]) -> str:
 
 
 def _without_placebo(comparison: Comparison) -> str:
-    """Modes that have nothing to be held against."""
+    """A sentence on the modes that were run without a placebo to compare with."""
     held = {pair.mode.label for pair in against_placebos(comparison)}
     alone = [row.label for row in comparison.rows if group(row) == "panda" and row.label not in held]
     return f" Run without a placebo of its own: {words.listed(alone)}." if alone else ""
 
 
 def _to(comparison: Comparison, best: Row, label: str) -> str:
-    """How far the chosen row is from another on test."""
+    """A sentence on the chosen row's difference on test to another row."""
     if best.test is None:
         return ""
     name, other = NAMES[label], find(comparison, label)
@@ -146,7 +146,7 @@ def _to(comparison: Comparison, best: Row, label: str) -> str:
 
 
 def _higher_on_test(comparison: Comparison, best: Row) -> list[str]:
-    """The row a look at test would have chosen."""
+    """A sentence on the row with the best score on test, where validation did not choose it."""
     rows = {row.label: (row, row.test) for row in comparison.rows if row.test is not None}
     if best.test is None or not rows:
         return []
