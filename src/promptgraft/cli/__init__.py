@@ -1,1 +1,1 @@
-"""The command line: one file a verb; arguments, calls and printing, no logic."""
+"""The command line, one file for each verb: arguments, calls and printing, but no logic."""

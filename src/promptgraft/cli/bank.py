@@ -27,20 +27,20 @@ def show_all(say: Say, bank: BankArgument = "starter") -> None:
     """The prompts of a bank, a line each."""
     from promptgraft.bank.bank import open_bank
 
-    opened = open_bank(bank)
-    found = opened.list()
-    damaged = sorted({*opened.names()} - {entry.name for entry in found})
+    prompt_bank = open_bank(bank)
+    summaries = prompt_bank.list()
+    damaged = sorted({*prompt_bank.names()} - {entry.name for entry in summaries})
     say.note(*(f"{name} cannot be read; promptgraft bank verify {bank} says why" for name in damaged))
     say.table(
         ("name", "backbone", "kind", "labels ", "language", "method", "metric", "test ", "licence of the data"),
-        [(entry.name, *cells(entry.card)) for entry in found],
-        title=f"{len(found)} prompts in {bank}",
+        [(entry.name, *cells(entry.card)) for entry in summaries],
+        title=f"{len(summaries)} prompts in {bank}",
     )
-    say.data([{"name": entry.name, "hash": entry.hash} | entry.card.model_dump(mode="json") for entry in found])
+    say.data([{"name": entry.name, "hash": entry.hash} | entry.card.model_dump(mode="json") for entry in summaries])
 
 
 def cells(card: Card) -> tuple[str, ...]:
-    """A card on one line."""
+    """The cells of a card's row in the list."""
     test = card.scores.get("test")
     return (
         card.backbone.name,
@@ -84,9 +84,9 @@ def add(
     from promptgraft.api.opening import as_bank
     from promptgraft.prompt.artefact import load
 
-    kept = as_bank(bank, create=True).add(load(artefact_folder(run)), name, replace=replace)
-    say.line(f"{kept} is in {bank}")
-    say.data({"bank": bank, "name": kept})
+    entry = as_bank(bank, create=True).add(load(artefact_folder(run)), name, replace=replace)
+    say.line(f"{entry} is in {bank}")
+    say.data({"bank": bank, "name": entry})
 
 
 @bank.command("remove")
@@ -139,11 +139,11 @@ def export(
     if peft:
         reasons = export_to_peft(bank, name, path, exact=not differing)
         say.note(*(f"PEFT will predict differently: {reason}" for reason in reasons))
-        made = path
+        copy = path
     else:
-        made = as_bank(bank).export(name, path)
-    say.line(f"{name} is copied to {made}")
-    say.data({"name": name, "path": str(made)})
+        copy = as_bank(bank).export(name, path)
+    say.line(f"{name} is copied to {copy}")
+    say.data({"name": name, "path": str(copy)})
 
 
 @bank.command("import")
@@ -171,8 +171,8 @@ def import_(
     from promptgraft.api.opening import as_bank
 
     if model is not None:
-        kept = import_from_peft(bank, path, model, task=task, name=name, replace=replace)
+        entry = import_from_peft(bank, path, model, task=task, name=name, replace=replace)
     else:
-        kept = as_bank(bank, create=True).import_(path, name, replace=replace)
-    say.line(f"{kept} is in {bank}")
-    say.data({"bank": bank, "name": kept})
+        entry = as_bank(bank, create=True).import_(path, name, replace=replace)
+    say.line(f"{entry} is in {bank}")
+    say.data({"bank": bank, "name": entry})

@@ -30,17 +30,17 @@ def show(context: typer.Context, say: Say) -> None:
         return
     from promptgraft.engine.cache import open_cache
 
-    opened = open_cache()
-    usage = opened.usage()
-    total = sum(one.size for one in usage)
+    store = open_cache()
+    usage = store.usage()
+    total = sum(row.size for row in usage)
     say.table(
         ("kind", "entries ", "MB ", "found again "),
-        [(one.kind, str(one.entries), f"{one.size / 2**20:.1f}", str(one.hits)) for one in usage],
+        [(row.kind, str(row.entries), f"{row.size / 2**20:.1f}", str(row.hits)) for row in usage],
     )
-    said = f"{total / 2**20:.1f} of {opened.limit / 2**20:.0f} MB" if opened.limit else "turned off"
-    say.line(f"{said}, in {opened.folder}")
-    kinds = {one.kind: {"entries": one.entries, "bytes": one.size, "hits": one.hits} for one in usage}
-    say.data({"path": str(opened.folder), "limit": opened.limit, "bytes": total, "kinds": kinds})
+    size = f"{total / 2**20:.1f} of {store.limit / 2**20:.0f} MB" if store.limit else "turned off"
+    say.line(f"{size}, in {store.folder}")
+    kinds = {row.kind: {"entries": row.entries, "bytes": row.size, "hits": row.hits} for row in usage}
+    say.data({"path": str(store.folder), "limit": store.limit, "bytes": total, "kinds": kinds})
 
 
 @cache.command("clear")
@@ -52,7 +52,7 @@ def clear(say: Say, kind: Annotated[str | None, typer.Option(help=KINDS_HELP, sh
     """
     from promptgraft.engine.cache import open_cache
 
-    opened = open_cache()
-    count = opened.clear(kind)
-    say.line(f"{count} entries deleted from {opened.folder}")
-    say.data({"path": str(opened.folder), "deleted": count})
+    store = open_cache()
+    count = store.clear(kind)
+    say.line(f"{count} entries deleted from {store.folder}")
+    say.data({"path": str(store.folder), "deleted": count})

@@ -68,13 +68,13 @@ def compare(
     from promptgraft.api.keeping import run_folder as own_folder
     from promptgraft.report.compare import write
 
-    with progress(say) as told:
-        opened = columns.open(task)
-        say.note(*opened.notes)
+    with progress(say) as callback:
+        target = columns.open(task)
+        say.note(*target.notes)
         note_slow_arithmetic(say, recipe.arithmetic, device)
-        folder = own_folder(run_folder(out, "compare", opened), opened, replace=replace)
+        folder = own_folder(run_folder(out, "compare", target), target, replace=replace)
         comparison = api.compare(
-            opened,
+            target,
             model,
             bank,
             source=source,
@@ -83,7 +83,7 @@ def compare(
             rows=chosen_rows(methods),
             unlabelled=unlabelled,
             out=folder,
-            progress=told,
+            progress=callback,
             device=device,
             **recipe.given(),
         )
@@ -93,13 +93,13 @@ def compare(
 
 
 def without_place(word: str) -> str:
-    """A word of the command line as the page shows it: of a path from the root, which is no one else's, the end."""
+    """A word of the command line as the report shows it: of an absolute path, which is private, only the last part."""
     option, sign, value = word.rpartition("=")
     return f"{option}{sign}{Path(value).name}" if Path(value).is_absolute() or value.startswith("~") else word
 
 
-def chosen_rows(named: str | None) -> list[tuple[str, dict[str, str]]] | None:
-    """The rows of the comparison that belong to the methods named; None for all.
+def chosen_rows(methods_named: str | None) -> list[tuple[str, dict[str, str]]] | None:
+    """The rows of the comparison that belong to the named methods; None for all rows.
 
     Raises:
         UsageError: no name, or one that no method has.
@@ -108,16 +108,16 @@ def chosen_rows(named: str | None) -> list[tuple[str, dict[str, str]]] | None:
     from promptgraft.method.all import find, methods
     from promptgraft.study.compare import rows_of
 
-    if named is None:
+    if methods_named is None:
         return None
-    names = [find(name.strip()).name for name in named.split(",") if name.strip()]
+    names = [find(name.strip()).name for name in methods_named.split(",") if name.strip()]
     if not names:
         raise UsageError("--methods names no method", do=f"known: {', '.join(sorted(methods()))}")
     return [row for name in dict.fromkeys(names) for row in rows_of(name)]
 
 
 def show(say: Say, comparison: Comparison, files: Mapping[str, Path]) -> None:
-    """The table, what it says in words, and where the report is."""
+    """Print the table, what it says in words, and where the report is."""
     from promptgraft.report.table import plain, rich_table
     from promptgraft.report.verdict import intervals, placebos, verdict
 

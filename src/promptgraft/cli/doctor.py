@@ -21,7 +21,7 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "scikit-learn
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at.
+    """One result of the check: what was looked at, and its state.
 
     Attributes:
         broken: whether something that is needed does not work.
@@ -38,15 +38,17 @@ def doctor(say: Say) -> None:
 
     Exit status 1 where something that is needed is broken.
     """
-    found = [*libraries(), *machine(), *models(), *starter(), *extras()]
-    say.table(("what", "is", ""), [(one.what, one.state, "BROKEN" if one.broken else "") for one in found])
-    say.data([asdict(one) for one in found])
-    if any(one.broken for one in found):
+    findings = [*libraries(), *machine(), *models(), *starter(), *extras()]
+    say.table(
+        ("what", "is", ""), [(finding.what, finding.state, "BROKEN" if finding.broken else "") for finding in findings]
+    )
+    say.data([asdict(finding) for finding in findings])
+    if any(finding.broken for finding in findings):
         raise typer.Exit(COULD_NOT)
 
 
 def libraries() -> Iterator[Finding]:
-    """Python and what promptgraft is built on."""
+    """The versions of Python and of the libraries that promptgraft is built on."""
     yield Finding("python", platform.python_version())
     for name in ("promptgraft", *LIBRARIES):
         try:
@@ -56,7 +58,7 @@ def libraries() -> Iterator[Finding]:
 
 
 def machine() -> Iterator[Finding]:
-    """Where the work is done."""
+    """The machine: threads, processor, native path, device and data folder."""
     import torch
 
     from promptgraft.kernels.native.library import COMPILE, left_out
@@ -73,11 +75,11 @@ def machine() -> Iterator[Finding]:
     writable = os.access(nearest, os.W_OK)
     advice = "" if writable else " (not writable; set PROMPTGRAFT_HOME to a folder that you may write to)"
     yield Finding("PROMPTGRAFT_HOME", f"{place}{advice}", broken=not writable)
-    yield kept()
+    yield cache_size()
 
 
 def paths_taken() -> Iterator[Finding]:
-    """Which path each arithmetic takes, and how fast the paths were that it was chosen from."""
+    """The path that each arithmetic takes, and the speeds of the paths it was chosen from."""
     from promptgraft.model.paths import PLAIN, choice
     from promptgraft.model.trial import TOKENS
 
@@ -86,9 +88,9 @@ def paths_taken() -> Iterator[Finding]:
     state = f"{', '.join(variants)}: {chosen.why}" if variants else f"no, plain torch instead: {chosen.why}"
     yield Finding("native path", state)
     for arithmetic, seconds in chosen.seconds.items():
-        taken = chosen.paths[arithmetic] or PLAIN
+        path_used = chosen.paths[arithmetic] or PLAIN
         rates = [
-            f"{'plain torch' if path == PLAIN else path} {TOKENS / span:,.0f}{' (used)' if path == taken else ''}"
+            f"{'plain torch' if path == PLAIN else path} {TOKENS / span:,.0f}{' (used)' if path == path_used else ''}"
             for path, span in seconds.items()
         ]
         unit = "tokens/s a thread, small pass" if arithmetic == "int8" else "tokens/s a thread, small training step"
@@ -98,30 +100,30 @@ def paths_taken() -> Iterator[Finding]:
         )
 
 
-def kept() -> Finding:
-    """The cache: how much is in it."""
+def cache_size() -> Finding:
+    """The size of the cache."""
     from promptgraft.engine.cache import open_cache
 
     try:
         cache = open_cache()
-        size = sum(one.size for one in cache.usage()) / 2**20
+        size = sum(row.size for row in cache.usage()) / 2**20
     except (OSError, PromptgraftError) as error:
         return Finding("cache", line_of(error), broken=True)
     return Finding("cache", f"{size:.1f} of {cache.limit / 2**20:.0f} MB" if cache.limit else "turned off")
 
 
 def models() -> Iterator[Finding]:
-    """Models that were pulled, and whether they are whole."""
+    """The models that were pulled, and whether their files are complete."""
     from promptgraft.model.catalog import check, entries
 
     for entry in entries().values():
-        wrong = check(entry.name)
-        said = f"{wrong}; promptgraft models pull {entry.name}" if wrong else str(entry.path)
-        yield Finding(f"model {entry.name}", said, broken=wrong is not None and entry.pulled)
+        damage = check(entry.name)
+        state = f"{damage}; promptgraft models pull {entry.name}" if damage else str(entry.path)
+        yield Finding(f"model {entry.name}", state, broken=damage is not None and entry.pulled)
 
 
 def starter() -> Iterator[Finding]:
-    """The bank that ships."""
+    """The starter bank that ships, and whether its prompts are sound."""
     from promptgraft.bank.bank import open_bank
 
     try:
@@ -134,7 +136,7 @@ def starter() -> Iterator[Finding]:
 
 
 def extras() -> Iterator[Finding]:
-    """Optional parts."""
+    """The optional extras, and whether they are installed."""
     for extra, module in EXTRAS.items():
-        there = importlib.util.find_spec(module) is not None
-        yield Finding(f"extra {extra}", "yes" if there else f"no; pip install 'promptgraft[{extra}]'")
+        installed = importlib.util.find_spec(module) is not None
+        yield Finding(f"extra {extra}", "yes" if installed else f"no; pip install 'promptgraft[{extra}]'")

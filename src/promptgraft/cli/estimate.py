@@ -64,12 +64,12 @@ def estimate(
     from promptgraft import api
 
     with progress(say, "reading task and model, and measuring this machine"):
-        opened = columns.open(task)
-        say.note(*opened.notes)
+        target = columns.open(task)
+        say.note(*target.notes)
         note_slow_arithmetic(say, recipe.arithmetic, device)
-        found = api.estimate(
+        result = api.estimate(
             verb,
-            opened,
+            target,
             model,
             bank,
             source=source,
@@ -80,30 +80,30 @@ def estimate(
             rows=chosen_rows(methods),
             unlabelled=unlabelled,
             baselines=baselines,
-            out=run_folder(out, verb, opened),
+            out=run_folder(out, verb, target),
             device=device,
             **recipe.given(),
         )
-    say.note(*(f"{label} would be skipped: {reason}" for label, reason in found.skipped.items()))
-    show(say, found)
+    say.note(*(f"{label} would be skipped: {reason}" for label, reason in result.skipped.items()))
+    show(say, result)
 
 
-def show(say: Say, found: Estimate) -> None:
-    """Seconds by method, and all together."""
-    rows = [[line.label, str(line.jobs), f"{line.seconds:.1f}"] for line in found.lines]
-    if found.ranking:
-        rows.insert(0, ["choice of the source", "", f"{found.ranking:.1f}"])
+def show(say: Say, estimate: Estimate) -> None:
+    """Print the seconds of each method, and of all together."""
+    rows = [[line.label, str(line.jobs), f"{line.seconds:.1f}"] for line in estimate.lines]
+    if estimate.ranking:
+        rows.insert(0, ["choice of the source", "", f"{estimate.ranking:.1f}"])
     say.table(["method", "jobs ", "seconds "], rows)
-    say.line(f"about {found.seconds:.0f} s and {found.mebibytes:.0f} MiB at the peak, loading not counted")
-    if found.finished:
-        say.line(f"{found.finished} jobs are finished already")
+    say.line(f"about {estimate.seconds:.0f} s and {estimate.mebibytes:.0f} MiB at the peak, loading not counted")
+    if estimate.finished:
+        say.line(f"{estimate.finished} jobs are finished already")
     say.data(
         {
-            "lines": [{"method": one.label, "jobs": one.jobs, "seconds": one.seconds} for one in found.lines],
-            "ranking": found.ranking,
-            "seconds": found.seconds,
-            "mebibytes": found.mebibytes,
-            "finished": found.finished,
-            "skipped": dict(found.skipped),
+            "lines": [{"method": line.label, "jobs": line.jobs, "seconds": line.seconds} for line in estimate.lines],
+            "ranking": estimate.ranking,
+            "seconds": estimate.seconds,
+            "mebibytes": estimate.mebibytes,
+            "finished": estimate.finished,
+            "skipped": dict(estimate.skipped),
         }
     )

@@ -1,4 +1,4 @@
-"""Files to label: from disk, a pipe or standard input, with all their columns."""
+"""Reads the files that `predict` labels, from disk, a pipe or standard input, with all their columns."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FORMATS = ("csv", "tsv", "json", "jsonl", "parquet", "txt")
 
 @dataclass(frozen=True)
 class FileShape:
-    """What the reader must know of the task a file is for."""
+    """The task's kind and columns, which a reader needs to read a file for it."""
 
     kind: Kind
     columns: dict[str, str] = field(default_factory=dict)
@@ -30,7 +30,7 @@ class FileShape:
 
 @contextmanager
 def regular(file: Path, form: str | None) -> Iterator[Path]:
-    """A file of that content whose name says its format: the file itself, or a copy of what a pipe holds.
+    """A context with a file whose name tells its format: the file itself, or a copy of what a pipe holds.
 
     Args:
         file: `-` is standard input.
@@ -70,24 +70,24 @@ def rows_of(
     from promptgraft.task.examples import make_examples
     from promptgraft.task.load import columns_of, read_inputs
 
-    given = {role: name for role, name in (("text", text), ("pair", pair)) if name is not None}
+    named = {role: name for role, name in (("text", text), ("pair", pair)) if name is not None}
     tuned = {role: name for role, name in task.columns.items() if role != "label"}
-    shape = FileShape(task.kind, tuned | given)
+    shape = FileShape(task.kind, tuned | named)
     table = read_inputs(file, shape, header=header)
     first = table.rows[0][0]
-    told = table.columns.text is not None
-    for name in () if told else given.values():
+    has_columns = table.columns.text is not None
+    for name in () if has_columns else named.values():
         check_column(name, first, file)
-    for name in () if told or len(first) == 1 else shape.columns.values():
+    for name in () if has_columns or len(first) == 1 else shape.columns.values():
         check_column(name, first, file, f", from which {task.name} was tuned")
     columns = {role: name for role, name in columns_of(shape, table).items() if role != "label"}
     examples = list(make_examples(task.kind, columns, table.rows, str(file), labelled=False))
-    read = [] if told else [columns_note(columns, tuned, list(first))]
-    return [row for row, _ in table.rows], examples, [*table.notes, *read]
+    columns_read = [] if has_columns else [columns_note(columns, tuned, list(first))]
+    return [row for row, _ in table.rows], examples, [*table.notes, *columns_read]
 
 
 def check_column(name: str, names: Iterable[str], where: Path, why: str = "") -> None:
-    """That a file has a column.
+    """Check that a file has a column.
 
     Raises:
         TaskError: it has not; with the nearest name there is.
@@ -102,11 +102,11 @@ def check_column(name: str, names: Iterable[str], where: Path, why: str = "") ->
 
 
 def columns_note(columns: Mapping[str, str], tuned: Mapping[str, str], names: Sequence[str]) -> str:
-    """Which columns are read, on what ground, and which are not."""
+    """A note on which columns are read and why, and which are not used."""
     read = ", ".join(f"{role} = {name!r}" for role, name in columns.items())
     unused = [quoted(name) for name in names if name not in columns.values()]
-    rest = f" (not used: {listed(unused)})" if unused else ""
+    unused_text = f" (not used: {listed(unused)})" if unused else ""
     if not tuned:
-        return f"columns inferred, since the prompt's card names none: {read}{rest}"
+        return f"columns inferred, since the prompt's card names none: {read}{unused_text}"
     ground = "as tuned" if dict(columns) == dict(tuned) else "tuned from " + ", ".join(map(repr, tuned.values()))
-    return f"columns read: {read}, {ground}{rest}"
+    return f"columns read: {read}, {ground}{unused_text}"

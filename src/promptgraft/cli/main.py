@@ -35,7 +35,7 @@ Results go to standard output, notes and progress to standard error. Exit status
 
 
 class Program(typer.Typer):
-    """All verbs; what goes wrong before one begins, while help or version are printed, is one line too."""
+    """The application of all verbs; an error before a verb begins, as in printing help, is one line too."""
 
     def __call__(self, *words: Any, **settings: Any) -> Any:
         try:

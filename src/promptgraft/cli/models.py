@@ -22,7 +22,7 @@ def show_all(say: Say) -> None:
     """The models known by name, and which of them are here."""
     from promptgraft.model.catalog import entries
 
-    known = list(entries().values())
+    catalog = list(entries().values())
     say.table(
         ("name", "here", "layers ", "width ", "language", "licence", "what"),
         [
@@ -35,11 +35,11 @@ def show_all(say: Say) -> None:
                 entry.licence,
                 entry.description,
             )
-            for entry in known
+            for entry in catalog
         ],
     )
     fields = ("name", "description", "family", "language", "layers", "hidden", "licence", "restricted", "pulled")
-    say.data([{field: getattr(entry, field) for field in fields} for entry in known])
+    say.data([{field: getattr(entry, field) for field in fields} for entry in catalog])
 
 
 @models.command("pull")

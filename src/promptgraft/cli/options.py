@@ -1,4 +1,4 @@
-"""Arguments and options that several verbs have in common."""
+"""Arguments and options that several verbs share."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ NoHeaderOption = Annotated[
 
 @dataclass(frozen=True)
 class DataOptions:
-    """How the task's data are read; what is not said is inferred and noted."""
+    """The options for reading a task's data; what is not given is inferred, with a note."""
 
     text_column: Annotated[str | None, typer.Option(rich_help_panel="Data", help="Column of the text.")] = None
     pair_column: Annotated[str | None, typer.Option(rich_help_panel="Data", help="Of the second text.")] = None
@@ -83,17 +83,17 @@ class DataOptions:
     ] = None
 
     def open(self, task: str) -> Task:
-        """The task."""
+        """Load the task with these options."""
         from promptgraft.api import open_task
 
         columns: dict[str, Any] = {"text": self.text_column, "pair": self.pair_column, "label": self.label_column}
-        named: dict[str, Any] = {"kind": self.kind, "metric": self.metric, "positive": self.positive}
-        return open_task(task, test_rows=self.test_rows, header=not self.no_header, **columns, **named)
+        settings: dict[str, Any] = {"kind": self.kind, "metric": self.metric, "positive": self.positive}
+        return open_task(task, test_rows=self.test_rows, header=not self.no_header, **columns, **settings)
 
 
 @dataclass(frozen=True)
 class Seeds:
-    """Which random draws: rows, order and initial values."""
+    """The options for seeds, which decide the draws of rows, order and initial values."""
 
     seed: Annotated[int | None, typer.Option(help="One seed (default: 0).", show_default=False)] = None
     seeds: Annotated[
@@ -101,7 +101,7 @@ class Seeds:
     ] = None
 
     def chosen(self, default: int = 1) -> tuple[int, ...]:
-        """The seeds; `default` of them where none were named."""
+        """The chosen seeds; where none were given, the first `default` seeds."""
         if self.seed is not None and self.seeds is not None:
             raise UsageError("--seed and --seeds are both given", do="keep one of them")
         if self.seed is not None:
@@ -119,7 +119,7 @@ class Seeds:
 
 
 class MethodOptions(Late):
-    """The method, and the options of those that can be chosen, read off their models; a method refuses the others'."""
+    """The options `--method` and those of all methods, read from their models; a method refuses the others' options."""
 
     method: str
     default: ClassVar[str | None]
@@ -134,20 +134,20 @@ class MethodOptions(Late):
     def group(cls) -> type:
         from promptgraft.method.all import methods
 
-        taken = {name: method for name, method in sorted(methods().items()) if cls.takes(method)}
-        flags = {"method": (str | None, typer.Option(help=f"{cls.wants}: {', '.join(taken)}."), cls.default)}
-        for name, method in taken.items():
+        available = {name: method for name, method in sorted(methods().items()) if cls.takes(method)}
+        flags = {"method": (str | None, typer.Option(help=f"{cls.wants}: {', '.join(available)}."), cls.default)}
+        for name, method in available.items():
             for field_name, field in method.options.model_fields.items():
                 panel = "Method" if field_name in SHARED else f"Options of {name}"
                 flags.setdefault(field_name, flag(field, panel))
         return make_group(cls, flags)
 
     def given(self) -> dict[str, object]:
-        """The options that were given, as a job takes them."""
+        """The options that were given, by the names a job uses."""
         from promptgraft.method.options import hyphened
 
-        named = dataclasses.asdict(self)  # type: ignore[call-overload]
-        return {hyphened(name): value for name, value in named.items() if value is not None and name != "method"}
+        values = dataclasses.asdict(self)  # type: ignore[call-overload]
+        return {hyphened(name): value for name, value in values.items() if value is not None and name != "method"}
 
 
 SHARED = ("readout", "label_map", "prompt")
@@ -155,7 +155,7 @@ SHARED = ("readout", "label_map", "prompt")
 
 
 class TuneMethod(MethodOptions):
-    """What `tune` can run: nothing that starts from a source."""
+    """The methods that `tune` can run: those that need no source."""
 
     default = "prompt-tuning"
     wants = "What is tuned"
@@ -166,7 +166,7 @@ class TuneMethod(MethodOptions):
 
 
 class TransferMethod(MethodOptions):
-    """What `transfer` can run: what starts from a source, or can."""
+    """The methods that `transfer` can run: those that start from a source, or can."""
 
     default = "pot"
     wants = "How it is carried over"
@@ -177,14 +177,14 @@ class TransferMethod(MethodOptions):
 
 
 class AnyMethod(MethodOptions):
-    """Every method."""
+    """All methods, for verbs that can run each."""
 
     default = None
     wants = "Of tune or transfer (default: the verb's)"
 
 
 class RecipeOptions(Late):
-    """Values of the recipe; what is not given follows from the size of the model and of the data."""
+    """The options for the recipe; what is not given follows from the size of the model and of the data."""
 
     arithmetic: str | None
 
@@ -197,7 +197,7 @@ class RecipeOptions(Late):
         return make_group(cls, flags)
 
     def given(self) -> dict[str, Any]:
-        """Those that were given."""
+        """The values that were given."""
         values = dataclasses.asdict(self)  # type: ignore[call-overload]
         return {name: value for name, value in values.items() if value is not None}
 
@@ -207,13 +207,13 @@ Flag = tuple[Any, Any, Any]
 
 
 def make_group(base: type, flags: Mapping[str, Flag]) -> type:
-    """A dataclass whose fields are these flags."""
+    """A dataclass whose fields are the given flags."""
     fields = [(name, Annotated[kind, option], default) for name, (kind, option, default) in flags.items()]
     return dataclasses.make_dataclass(base.__name__, fields, bases=(base,), frozen=True)
 
 
 def flag(field: FieldInfo, panel: str, *more: str) -> Flag:
-    """The option of a model's field: its type, bounds and description; None where it is not given.
+    """The command-line option for a model's field: its type, bounds and description, with None as default.
 
     Args:
         more: words that it takes here beside the field's.
@@ -233,7 +233,7 @@ def flag(field: FieldInfo, panel: str, *more: str) -> Flag:
 
 
 def note_slow_arithmetic(say: Say, arithmetic: str | None, device: DeviceName) -> None:
-    """Say that bf16 was asked for where fp32 is faster; the library does as it is told, and says nothing."""
+    """Note that bf16 was asked for where fp32 is faster; the library itself uses what it is given, silently."""
     if arithmetic != "bf16":
         return
     from promptgraft.model.device import resolve_device

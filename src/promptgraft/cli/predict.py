@@ -19,7 +19,7 @@ from promptgraft.cli.writing import check_target, check_writable, columns_of, fr
 from promptgraft.errors import UsageError
 
 if TYPE_CHECKING:
-    from promptgraft.cli.progress import Told
+    from promptgraft.cli.progress import ProgressCallback
     from promptgraft.engine.predictor import Predictions, Predictor
     from promptgraft.task.task import Example
 
@@ -87,7 +87,7 @@ def predict(
         raise UsageError("--safe-cells is for files", do="add --out FILE.csv, or leave it out")
     note_slow_arithmetic(say, arithmetic, device)
     with (
-        progress(say, "reading model and rows") as told,
+        progress(say, "reading model and rows") as callback,
         nullcontext(None) if file is None else regular(file, form) as source,
     ):
         predictor = api.load(path, model, device=device, arithmetic="auto" if arithmetic == "int8" else arithmetic)
@@ -102,20 +102,20 @@ def predict(
         if arithmetic == "int8":
             quick = api.load(path, model, device=device, arithmetic="int8")
             predictor = quickened(predictor, quick, examples, say, windows=windows)
-        answers = list(answered(predictor, examples, told, windows=windows))
+        answers = list(answered(predictor, examples, callback, windows=windows))
     note_cut(answers, predictor, say)
-    found = [row for some in answers for row in as_rows(some, predictor.classes, names)]
-    labelled = [row | answer for row, answer in zip(rows, found, strict=True)]
+    answer_rows = [row for batch in answers for row in as_rows(batch, predictor.classes, names)]
+    labelled = [row | answer for row, answer in zip(rows, answer_rows, strict=True)]
     if out is not None:
         write(labelled, out, safe_cells=safe_cells)
         say.line(f"{len(labelled)} rows labelled in {out}")
     else:
-        show(say, labelled, list(found[0]))
+        show(say, labelled, list(answer_rows[0]))
     say.data({"rows": len(labelled), "out": str(out)} if out is not None else labelled)
 
 
 def typed(texts: Sequence[str], pairs: Sequence[str]) -> tuple[list[Record], list[Example]]:
-    """Rows and examples of texts on the command line.
+    """The rows and examples of texts given on the command line.
 
     Raises:
         UsageError: texts and second texts are not as many, or hold bytes that are no text.
@@ -136,9 +136,9 @@ def typed(texts: Sequence[str], pairs: Sequence[str]) -> tuple[list[Record], lis
 
 
 def answer_names(rows: Sequence[Record], say: Say) -> dict[str, str]:
-    """What the columns of the answers are called, so that no column of the file is lost; each that gave way is said."""
-    taken = columns_of(rows)
-    names = {name: free_name(name, taken) for name in ANSWERS}
+    """The names of the answers' columns, changed with a note where the file already has a column of that name."""
+    columns = columns_of(rows)
+    names = {name: free_name(name, columns) for name in ANSWERS}
     for name in ANSWERS:
         if names[name] != name:
             say.note(f"the file has a column {name!r}: ours is {names[name]!r}")
@@ -146,39 +146,39 @@ def answer_names(rows: Sequence[Record], say: Say) -> dict[str, str]:
 
 
 def quickened(exact: Predictor, quick: Predictor, examples: Sequence[Example], say: Say, *, windows: bool) -> Predictor:
-    """The quick predictor where it gives the exact one's answers on a sample, else the exact one."""
+    """The quick predictor if it gives the same answers as the exact one on a sample, else the exact one."""
     from promptgraft.engine.agreement import agreement
 
-    found = agreement(exact, quick, examples, windows=windows)
-    say.note(found.verdict)
-    return quick if found.holds else exact
+    comparison = agreement(exact, quick, examples, windows=windows)
+    say.note(comparison.verdict)
+    return quick if comparison.holds else exact
 
 
 def answered(
-    predictor: Predictor, examples: Sequence[Example], told: Told | None, *, windows: bool
+    predictor: Predictor, examples: Sequence[Example], callback: ProgressCallback | None, *, windows: bool
 ) -> Iterator[Predictions]:
-    """The answers to all examples, some thousand at a time."""
+    """The answers to all examples, in batches of a few thousand."""
     from promptgraft.engine.progress import Event
 
     for start in range(0, len(examples), AT_ONCE):
-        if told is not None:
-            told(Event(start, len(examples), "labelling", unit="rows", behind=start / len(examples)))
+        if callback is not None:
+            callback(Event(start, len(examples), "labelling", unit="rows", behind=start / len(examples)))
         yield predictor.answers(examples[start : start + AT_ONCE], windows=windows)
 
 
 def note_cut(answers: Sequence[Predictions], predictor: Predictor, say: Say) -> None:
-    """How much was cut, or read in parts."""
+    """Note how many texts were cut, or read in several windows."""
     from promptgraft.engine.predictor import cut_note
 
-    if cut := sum(some.cut for some in answers):
+    if cut := sum(batch.cut for batch in answers):
         say.note(cut_note(cut, predictor.task.kind, "--windows"))
-    rows, parts = sum(len(some.predictions) for some in answers), sum(some.windows for some in answers)
+    rows, parts = sum(len(batch.predictions) for batch in answers), sum(batch.windows for batch in answers)
     if parts > rows:
         say.note(f"{rows} texts were read in {parts} windows")
 
 
 def as_rows(answers: Predictions, classes: Sequence[str], names: dict[str, str]) -> Iterator[Record]:
-    """The answers by the names of their columns."""
+    """The answers as rows, by the names of their columns."""
     prediction, probability = (names[name] for name in ANSWERS)
     if answers.probabilities is None:
         yield from ({prediction: value} for value in answers.predictions)
@@ -189,6 +189,6 @@ def as_rows(answers: Predictions, classes: Sequence[str], names: dict[str, str])
 
 
 def show(say: Say, labelled: Sequence[Record], answers: Sequence[str]) -> None:
-    """The answers first, then what they are answers to; a record a line."""
+    """Print a table with the answers first and then the rows' own columns."""
     names = [*answers, *(name for name in columns_of(labelled) if name not in answers)]
     say.table(names, [[cell(row.get(name)) for name in names] for row in labelled])

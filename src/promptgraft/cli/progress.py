@@ -1,7 +1,7 @@
-"""How far long work is and when it should end: bars on a terminal, elsewhere a line at least every ten seconds.
+"""Shows how far long work is and when it should end: bars on a terminal, elsewhere a line every ten seconds.
 
-What works says where it is whenever it has moved. A thread beside it repeats what runs now and for how long, so that
-nothing is silent, whatever it is busy with.
+The work sends an event whenever it has moved. A thread beside it repeats what runs now and for how long, so that a long
+step is never silent.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ FIRST, EVERY = 2.0, 10.0  # seconds until the first line, and between two
 BEAT = 0.5
 FOUNDED = 0.05  # of the cost of all work: less says nothing of the pace
 LONG = 10.0  # seconds after which it is said how long something has run
-Told = Callable[["Event"], None]
+ProgressCallback = Callable[["Event"], None]
 
 
-class Shown(Protocol):
-    """What shows progress."""
+class Display(Protocol):
+    """Shows progress, as bars or as lines."""
 
     def tell(self, event: Event) -> None:
-        """Work has moved."""
+        """Take in an event of the work."""
         ...
 
     def beat(self) -> None:
-        """Time has passed."""
+        """Refresh what is shown, since time has passed."""
         ...
 
 
 @contextmanager
-def progress(say: Say, first: str = "reading task and model") -> Iterator[Told | None]:
-    """What to hand to the engine as its `progress`; None with `--quiet`.
+def progress(say: Say, first: str = "reading task and model") -> Iterator[ProgressCallback | None]:
+    """A context with the callback to give the engine as its `progress`; None with `--quiet`.
 
     Args:
         first: what is done before anything is told.
@@ -51,33 +51,33 @@ def progress(say: Say, first: str = "reading task and model") -> Iterator[Told |
     if say.quiet:
         yield None
     elif say.err.is_terminal:
-        with bars(say) as shown, beating(Bars(shown, Pace(first))) as told:
-            yield told
+        with bars(say) as display, beating(Bars(display, Pace(first))) as callback:
+            yield callback
     else:
-        with beating(ProgressLines(say, Pace(first))) as told:
-            yield told
+        with beating(ProgressLines(say, Pace(first))) as callback:
+            yield callback
 
 
 @contextmanager
-def beating(shown: Shown) -> Iterator[Told]:
-    """Lets time pass for what is shown, until the work ends or is stopped."""
+def beating(display: Display) -> Iterator[ProgressCallback]:
+    """A context with a display's callback, which refreshes the display regularly until the work ends or is stopped."""
     ended = threading.Event()
 
     def beat() -> None:
         while not ended.wait(BEAT):
-            shown.beat()
+            display.beat()
 
     thread = threading.Thread(target=beat, name="progress", daemon=True)
     thread.start()
     try:
-        yield shown.tell
+        yield display.tell
     finally:
         ended.set()
         thread.join(timeout=1.0)
 
 
 class Pace:
-    """Where work is, since when, and when it should end.
+    """Follows the work: where it is, since when, and when it should end.
 
     Args:
         first: what is done before anything is told.
@@ -88,15 +88,15 @@ class Pace:
         self.first, self.clock = first, clock
         self.event: Event | None = None
         self.started = self._began = self._moved = self._named = clock()
-        self._given = 0.0
+        self._done_before = 0.0
 
     def tell(self, event: Event) -> None:
-        """Work has moved; other pieces than before have a pace of their own."""
+        """Take in an event of the work; a new kind of pieces starts a pace of its own."""
         now, before = self.clock(), self.event
         if before is None or (before.unit, before.jobs) != (event.unit, event.jobs) or event.done < before.done:
-            self._began, self._given = now, event.share
+            self._began, self._done_before = now, event.share
         elif event.steps and not before.steps:
-            self._given += event.share - before.share  # steps that an earlier call had done
+            self._done_before += event.share - before.share  # steps that an earlier call had done
         if before is None or event.label != before.label:
             self._named = now
         self.event, self._moved = event, now
@@ -108,7 +108,7 @@ class Pace:
 
     @property
     def now(self) -> str:
-        """What runs now, and for how long if it is long."""
+        """The name of what runs now, and for how long if it has run long."""
         if self.event is None:
             return lasting(self.first, self.passed)
         event = self.event
@@ -117,33 +117,33 @@ class Pace:
 
     @property
     def left(self) -> str:
-        """Time to the end at the pace so far; nothing where too little is done, or what runs now is overdue."""
-        if self.event is None or (done := self.event.share - self._given) < FOUNDED or self.event.share >= 1:
+        """The time left at the pace so far; empty where too little is done, or what runs now is overdue."""
+        if self.event is None or (done := self.event.share - self._done_before) < FOUNDED or self.event.share >= 1:
             return ""
-        whole, silent = (self._moved - self._began) / done, self.clock() - self._moved
-        runs_on = whole * (self.event.behind + self.event.running - self.event.share)
-        seconds = whole * (1 - self.event.share) - silent
+        total, silent = (self._moved - self._began) / done, self.clock() - self._moved
+        runs_on = total * (self.event.behind + self.event.running - self.event.share)
+        seconds = total * (1 - self.event.share) - silent
         if seconds <= 0 or silent > runs_on + LONG:
             return ""
         return f"about {seconds:.0f} s left" if seconds < 100 else f"about {seconds / 60:.0f} min left"
 
 
 def lasting(what: str, seconds: float) -> str:
-    """What runs, and for how long if it is long."""
+    """The name of what runs, and for how long if it has run long."""
     return f"{what} for {seconds:.0f} s" if what and seconds >= LONG else what
 
 
 def bars(say: Say) -> Progress:
-    """Two bars that vanish when the work is done."""
+    """The bars on a terminal, which vanish when the work is done."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}"), TimeElapsedColumn())
     return Progress(*columns, TextColumn("{task.fields[aside]}"), console=say.err, transient=True)
 
 
 class Bars:
-    """A bar of jobs, and one of what runs now."""
+    """Shows progress as two bars: one for all jobs, and one for what runs now."""
 
-    def __init__(self, shown: Progress, pace: Pace) -> None:
-        self.shown, self.pace = shown, pace
+    def __init__(self, display: Progress, pace: Pace) -> None:
+        self.display, self.pace = display, pace
         self.rows: dict[str, TaskID] = {}
         self._one_at_a_time = threading.Lock()
         self.beat()
@@ -164,15 +164,15 @@ class Bars:
 
     def _set(self, row: str, name: str, done: int, total: int | None, aside: str) -> None:
         if row not in self.rows:
-            self.rows[row] = self.shown.add_task("", total=total, aside=aside, count="")
+            self.rows[row] = self.display.add_task("", total=total, aside=aside, count="")
         count = "" if total is None else f"{done}/{total}"
-        self.shown.update(
+        self.display.update(
             self.rows[row], description=escape(visible(name)), completed=done, total=total, aside=aside, count=count
         )
 
 
 class ProgressLines:
-    """A line at least every ten seconds, and no more of them."""
+    """Shows progress as a line every ten seconds, and no more often."""
 
     def __init__(self, say: Say, pace: Pace) -> None:
         self.say, self.pace = say, pace

@@ -61,21 +61,29 @@ def rank(
     from promptgraft import api
 
     names = [name.strip() for name in measures.split(",") if name.strip()]
-    with progress(say) as told:
-        opened = columns.open(task)
-        say.note(*opened.notes)
+    with progress(say) as callback:
+        target = columns.open(task)
+        say.note(*target.notes)
         note_slow_arithmetic(say, recipe.arithmetic, device)
         ranking = api.rank(
-            opened, model, bank, measures=names, shots=shots, seed=seed, device=device, progress=told, **recipe.given()
+            target,
+            model,
+            bank,
+            measures=names,
+            shots=shots,
+            seed=seed,
+            device=device,
+            progress=callback,
+            **recipe.given(),
         )
     say.note(*(f"left out: {reason}" for reason in ranking.left_out))
     say.note(*ranking.instead)
-    show(say, opened, ranking)
-    say.data(as_data(opened, ranking))
+    show(say, target, ranking)
+    say.data(as_data(target, ranking))
 
 
 def show(say: Say, task: Task, ranking: Ranking) -> None:
-    """The order, what it cost, and what it is worth."""
+    """Print the order of the prompts, what it cost, and how far it can be trusted."""
     columns = ["rank ", "source"]
     for name in ranking.measures:
         columns += [f"{name} ", "error "]
@@ -90,12 +98,12 @@ def show(say: Say, task: Task, ranking: Ranking) -> None:
 
 
 def cells(score: Score) -> tuple[str, str]:
-    """A score and its standard error."""
+    """The cells of a score and of its standard error."""
     return f"{score.value:.3f}", "" if score.error is None else f"{score.error:.3f}"
 
 
 def as_data(task: Task, ranking: Ranking) -> dict[str, object]:
-    """The ranking for programs."""
+    """The ranking as data for programs."""
     return {
         "task": task.name,
         "rows": [

@@ -1,4 +1,4 @@
-"""Tables of scores, as tune, transfer and compare print them."""
+"""Prints the tables of scores of tune, transfer and compare."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ GAIN = "gain: paired difference to prompt tuning from scratch with a linear read
 
 
 def results(say: Say, rows: Sequence[Row], best: str, metric: str) -> None:
-    """A table with a row a method, the chosen one set off; how to read it below."""
+    """Print a table with one row for each method, the chosen one in bold, and below it how to read it."""
     labels = [row.label for row in rows]
     place = labels.index(best) if best in labels else -1
     table = list(map(cells, rows))
     filled = [number for number in range(len(COLUMNS)) if any(row[number] for row in table)]
-    shown = [[row[number] for number in filled] for row in table]
-    say.table([COLUMNS[number] for number in filled], shown, title=f"{metric} in percent", best=place)
+    filled_cells = [[row[number] for number in filled] for row in table]
+    say.table([COLUMNS[number] for number in filled], filled_cells, title=f"{metric} in percent", best=place)
     if rows[0].test is None:
         say.line("no test rows: how good it is on rows that no choice has seen cannot be said")
         return
@@ -42,7 +42,7 @@ def results(say: Say, rows: Sequence[Row], best: str, metric: str) -> None:
 
 
 def cells(row: Row) -> tuple[str, ...]:
-    """A method's row of the table."""
+    """The cells of a method's row."""
     return (
         row.label,
         f"{row.test.value:.1f}" if row.test else "",
@@ -68,7 +68,7 @@ def by_rows(row: Row) -> str:
 
 
 def as_data(row: Row) -> dict[str, object]:
-    """A method's row for programs."""
+    """A method's row as data for programs."""
     return {
         "method": row.label,
         "test": spread(row.test),
@@ -82,5 +82,5 @@ def as_data(row: Row) -> dict[str, object]:
 
 
 def spread(mean: Mean | None) -> dict[str, object] | None:
-    """A mean with its interval for programs."""
+    """A mean and its interval as data for programs."""
     return None if mean is None else {"mean": mean.value, "low": mean.low, "high": mean.high, "count": mean.count}

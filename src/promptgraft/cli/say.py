@@ -1,4 +1,4 @@
-"""What a verb says: results to standard output, notes and progress to standard error."""
+"""Prints what a verb has to say: results to standard output, notes and progress to standard error."""
 
 from __future__ import annotations
 
@@ -31,35 +31,35 @@ class Output:
 
 
 class Say:
-    """The voice of one verb."""
+    """Prints the results, notes and errors of one verb."""
 
     def __init__(self, output: Output) -> None:
         self.json, self.quiet, self.debug = output.json, output.quiet, output.debug
         self.out, self.err = console(stderr=False), console(stderr=True)
-        self._said: set[str] = set()
+        self._notes: set[str] = set()
 
     def note(self, *notes: str) -> None:
-        """What was inferred, cut, sampled or chosen; each once."""
+        """Print notes on what was inferred, cut, sampled or chosen, each of them once."""
         for note in notes:
-            if note not in self._said and not self.quiet:
+            if note not in self._notes and not self.quiet:
                 self.err.print(Text(visible(f"note: {note}"), style="dim"), soft_wrap=True)
-            self._said.add(note)
+            self._notes.add(note)
 
     def problem(self, line: str) -> None:
-        """The one line of an error."""
+        """Print the one line of an error."""
         self.err.print(Text(visible(f"promptgraft: {line}")), soft_wrap=True)
 
     def trace(self, text: str) -> None:
-        """Where an error comes from."""
+        """Print where an error comes from."""
         self.err.print(Text(visible(text, lines=True)), soft_wrap=True)
 
     def line(self, text: str) -> None:
-        """A line of the result, for people."""
+        """Print a line of the result, for people."""
         if not self.json:
             self.out.print(Text(visible(text, lines=True)), soft_wrap=True)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "", best: int = -1) -> None:
-        """A table of the result, for people; columns whose name ends in a space are aligned to the right.
+        """Print a table of the result, for people; columns whose name ends in a space are aligned to the right.
 
         Args:
             best: the row to set off.
@@ -78,7 +78,7 @@ class Say:
         self.out.print(table)
 
     def either(self, fancy: Callable[[], RenderableType], simple: Callable[[], str]) -> None:
-        """One of two forms of a result for people: for a terminal, or for a pipe."""
+        """Print one of two forms of a result for people: `fancy` on a terminal, `simple` to a pipe."""
         if self.json:
             return
         if self.out.is_terminal:
@@ -87,13 +87,13 @@ class Say:
             self.line(simple())
 
     def data(self, value: object) -> None:
-        """The result, for programs."""
+        """Print the result as JSON, for programs."""
         if self.json:
             self.out.out(json_text(value, ascii_only=not self.out.encoding.startswith("utf")), highlight=False)
 
 
 def json_text(value: object, *, ascii_only: bool) -> str:
-    """A value as JSON in which nothing acts on a terminal.
+    """A value as JSON text that has no effect on a terminal.
 
     Args:
         ascii_only: for consoles that cannot show the rest.
@@ -105,7 +105,7 @@ def json_text(value: object, *, ascii_only: bool) -> str:
 
 
 def console(*, stderr: bool) -> Console:
-    """A console as wide as its terminal; a pipe has all the width it needs.
+    """A console as wide as its terminal; for a pipe, as wide as its lines.
 
     It keeps the stream there is now: progress goes on while a library's own output is turned away. What the stream's
     encoding does not have is escaped.

@@ -25,7 +25,7 @@ from promptgraft.cli.options import (
 )
 from promptgraft.cli.progress import progress
 from promptgraft.cli.say import Say
-from promptgraft.cli.tune import NameOption, kept
+from promptgraft.cli.tune import NameOption, show_outcome
 from promptgraft.cli.verb import resuming_verb
 
 
@@ -66,13 +66,13 @@ def transfer(
     """
     from promptgraft import api
 
-    with progress(say) as told:
-        opened = columns.open(task)
-        say.note(*opened.notes)
+    with progress(say) as callback:
+        target = columns.open(task)
+        say.note(*target.notes)
         note_slow_arithmetic(say, recipe.arithmetic, device)
-        folder = run_folder(out, "transfer", opened)
+        folder = run_folder(out, "transfer", target)
         outcome = api.transfer(
-            opened,
+            target,
             model,
             bank,
             source=source,
@@ -86,8 +86,8 @@ def transfer(
             name=name,
             replace=replace,
             keep_in=keep_in,
-            progress=told,
+            progress=callback,
             device=device,
             **recipe.given(),
         )
-    kept(say, opened, outcome, folder, keep_in)
+    show_outcome(say, target, outcome, folder, keep_in)

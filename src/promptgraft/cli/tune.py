@@ -63,13 +63,13 @@ def tune(
     """
     from promptgraft import api
 
-    with progress(say) as told:
-        opened = columns.open(task)
-        say.note(*opened.notes)
+    with progress(say) as callback:
+        target = columns.open(task)
+        say.note(*target.notes)
         note_slow_arithmetic(say, recipe.arithmetic, device)
-        folder = run_folder(out, "tune", opened)
+        folder = run_folder(out, "tune", target)
         outcome = api.tune(
-            opened,
+            target,
             model,
             method=options.method,
             options=options.given(),
@@ -79,15 +79,15 @@ def tune(
             replace=replace,
             shots=shots,
             seeds=seeds.chosen(),
-            progress=told,
+            progress=callback,
             device=device,
             **recipe.given(),
         )
-    kept(say, opened, outcome, folder, bank)
+    show_outcome(say, target, outcome, folder, bank)
 
 
-def kept(say: Say, task: Task, outcome: Outcome, folder: Path, bank: str | None) -> None:
-    """Print what a run gave, and where the model is that was kept."""
+def show_outcome(say: Say, task: Task, outcome: Outcome, folder: Path, bank: str | None) -> None:
+    """Print the results of a run, and where the chosen model was saved."""
     from promptgraft.study.compare import judge
 
     say.note(*outcome.notes)

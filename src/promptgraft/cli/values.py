@@ -1,4 +1,4 @@
-"""Values of data files as JSON and as the text of a cell: dates in ISO 8601, bytes in base64, decimals as text."""
+"""Writes values of data files as JSON or as a cell's text: dates in ISO 8601, bytes in base64, decimals as text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def json_value(value: Any) -> Any:
-    """A value as JSON knows it.
+    """A value converted to one that JSON can hold.
 
     Numbers that are not finite are null, since JSON has none. Decimals are text, so that no digit is lost.
 
@@ -66,7 +66,7 @@ def _text_of(value: Any) -> str:
 
 
 def _iso_duration(span: datetime.timedelta) -> str:
-    """ISO 8601 in days and seconds: `P1DT2.5S`."""
+    """A duration in ISO 8601, in days and seconds: `P1DT2.5S`."""
     sign, span = ("-", -span) if span < datetime.timedelta(0) else ("", span)
     seconds = f"{span.seconds + span.microseconds / 1e6:.6f}".rstrip("0").rstrip(".")
     return f"{sign}P{span.days}DT{seconds}S"

@@ -1,4 +1,4 @@
-"""What turns a function into a verb: groups of options shared by verbs, and errors as one line and an exit status."""
+"""Turns a function into a verb, with groups of shared options, and errors as one line and an exit status."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PASSED_ON = (typer.Exit, typer.Abort, typer.BadParameter)
 
 
 class Late:
-    """A group of options that are read off models which take seconds to load; `group` makes the dataclass of them.
+    """A group of options that are read from models which take seconds to load; `group` makes their dataclass.
 
     A verb that has one is expanded when it is called or its own help is asked for; the help of all verbs needs none.
     """
@@ -48,25 +48,25 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def resuming_verb(function: Callable[..., None]) -> Callable[..., None]:
-    """The same, for a function that goes on where it was stopped when it is called again."""
+    """A command like that of `verb`, for a function that continues where it was stopped when it is called again."""
     return _command(function, "stopped; the same command goes on where it was")
 
 
 def add(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
-    """Give an application a verb; one with late options stands there by its docstring until it is called."""
+    """Add a verb to an application; one with late options has only its docstring until it is called."""
     expand: Callable[[], Callable[..., None]] | None = getattr(function, "expand", None)
     if expand is None:
         app.command(name)(function)
         return
-    wanted = expand
+    expand_verb = expand
 
     class Verb(typer.core.TyperCommand):
         """Parses and runs as the command that the verb is once it is expanded."""
 
         def parse_args(self, context: Any, arguments: list[str]) -> list[str]:
-            own = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings=HELP_OPTIONS)
-            own.command(name)(wanted())
-            command = typer.main.get_command(own)
+            single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings=HELP_OPTIONS)
+            single.command(name)(expand_verb())
+            command = typer.main.get_command(single)
             inner = command.make_context(context.info_name, list(arguments), parent=context.parent)
             context.params, context.args = inner.params, []
             context.meta[name] = command, inner
@@ -100,11 +100,11 @@ def _expanded(function: Callable[..., None], hints: Mapping[str, Any], stopped: 
     groups = {name: kind for name, kind in groups.items() if dataclasses.is_dataclass(kind)}
 
     @wraps(function)
-    def run(**given: Any) -> None:
-        made = {name: build(kind, given) for name, kind in groups.items()}
-        say = Say(made["say"])
+    def run(**values: Any) -> None:
+        objects = {name: build(kind, values) for name, kind in groups.items()}
+        say = Say(objects["say"])
         with one_line(say, stopped):
-            function(**given | made | {"say": say})
+            function(**values | objects | {"say": say})
 
     parameters = list(expanded(function, hints, groups))
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -113,14 +113,14 @@ def _expanded(function: Callable[..., None], hints: Mapping[str, Any], stopped: 
 
 
 def grouped(kind: Any) -> Any:
-    """What a parameter's type stands for: a late group's dataclass, else the type itself."""
+    """The type that options are made from: a late group's dataclass, else the type itself."""
     return kind.group() if isinstance(kind, type) and issubclass(kind, Late) else kind
 
 
 def expanded(
     function: Callable[..., None], hints: Mapping[str, Any], groups: Mapping[str, Any]
 ) -> Iterator[inspect.Parameter]:
-    """The function's own parameters, then the fields of every group; those of every verb last."""
+    """The parameters of a verb: the function's own, then the fields of every group, those of `Output` last."""
     for name, parameter in inspect.signature(function).parameters.items():
         if name not in groups:
             yield parameter.replace(kind=parameter.KEYWORD_ONLY, annotation=hints[name])
@@ -131,14 +131,14 @@ def expanded(
             yield inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=kind)
 
 
-def build(group: Any, given: dict[str, Any]) -> Any:
-    """The group's object from the values given; they are taken out of `given`."""
-    return group(**{field.name: given.pop(field.name) for field in dataclasses.fields(group)})
+def build(group: Any, values: dict[str, Any]) -> Any:
+    """The object of a group, from its values, which are removed from `values`."""
+    return group(**{field.name: values.pop(field.name) for field in dataclasses.fields(group)})
 
 
 @contextmanager
 def one_line(say: Say, stopped: str) -> Iterator[None]:
-    """End with one line and an exit status whatever goes wrong; `--debug` shows where it did.
+    """A context in which any error ends the command with one line and an exit status; `--debug` shows its place.
 
     Args:
         stopped: the line where the user stopped it.
@@ -161,13 +161,13 @@ def one_line(say: Say, stopped: str) -> Iterator[None]:
 
 
 def silence() -> None:
-    """Let no more be written: the reader has gone or the disk is full, and Python would complain again at exit."""
+    """Discard further output: the reader is gone or the disk is full, and Python would complain again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager
 def library_warnings(say: Say) -> Iterator[None]:
-    """Warnings of ours as notes; other libraries' only with `--debug`."""
+    """A context that shows our warnings as notes, and those of other libraries only with `--debug`."""
     if not say.debug:  # what these two log is no concern of the user's, or what a line of ours says
         logging.getLogger("matplotlib").setLevel(logging.ERROR)
         os.environ.setdefault("HF_HUB_VERBOSITY", "error")
@@ -184,7 +184,7 @@ def library_warnings(say: Say) -> Iterator[None]:
 
 @contextmanager
 def logged_notes(say: Say) -> Iterator[None]:
-    """What the library logs as a warning is a note; what it says on top of results, verbs print themselves."""
+    """A context that shows the library's logged warnings as notes; verbs print what it logs at lower levels."""
     handler, logger = NoteHandler(say), logging.getLogger("promptgraft")
     logger.addHandler(handler)
     try:
@@ -194,7 +194,7 @@ def logged_notes(say: Say) -> Iterator[None]:
 
 
 class NoteHandler(logging.Handler):
-    """Says records as notes."""
+    """Shows log records as notes."""
 
     def __init__(self, say: Say) -> None:
         super().__init__(logging.WARNING)
@@ -217,8 +217,8 @@ def line_of(error: BaseException) -> str:
             where = f"{error.filename}: " if error.filename else ""
             return f"{where}{error.strerror or error}"
         case _:
-            said = " ".join(str(error).split())
-            return f"a mistake of ours: {type(error).__name__}: {said}; run it again with --debug and report it"
+            message = " ".join(str(error).split())
+            return f"a mistake of ours: {type(error).__name__}: {message}; run it again with --debug and report it"
 
 
 def status_of(error: BaseException) -> int:

@@ -1,4 +1,4 @@
-"""Labelled rows as a file: csv, tsv, jsonl, json or parquet. What cannot be written is refused before the work."""
+"""Writes labelled rows as csv, tsv, jsonl, json or parquet; what cannot be written is refused before the work."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def check_target(out: Path, *, safe_cells: bool) -> None:
-    """That a file can be written there; its folder is made.
+    """Check that a file can be written to a path, and make its folder.
 
     Raises:
         UsageError: an ending that is not written, a folder of that name, a place without the right to write.
@@ -42,7 +42,7 @@ def check_target(out: Path, *, safe_cells: bool) -> None:
 
 
 def check_writable(rows: Records, out: Path | None) -> None:
-    """That rows can be written to a file of this ending, and read back as they are; None: that they are JSON.
+    """Check that rows can be written to `out` and read back unchanged; without `out`, that they can be JSON.
 
     Raises:
         UsageError: they cannot; with the column.
@@ -61,7 +61,7 @@ def check_writable(rows: Records, out: Path | None) -> None:
 
 
 def write(rows: Records, out: Path, *, safe_cells: bool = False) -> None:
-    """Write rows in the format of the file's ending; whole or not at all.
+    """Write rows in the format of the file's ending, whole or not at all.
 
     Args:
         safe_cells: put an apostrophe before cells of csv and tsv that a spreadsheet would take for a formula.
@@ -72,24 +72,24 @@ def write(rows: Records, out: Path, *, safe_cells: bool = False) -> None:
 
 
 def ending_of(path: Path) -> str:
-    """The format that a file's name asks for."""
+    """The format that a file's ending stands for."""
     return path.suffix.removeprefix(".").lower()
 
 
 def columns_of(rows: Records) -> list[str]:
-    """All columns that occur, in the order of their first appearance."""
+    """All columns that occur in rows, in the order of their first appearance."""
     return list(dict.fromkeys(name for row in rows for name in row))
 
 
 def free_name(name: str, taken: Iterable[str]) -> str:
-    """The name, or the name with the first number behind it that no column has."""
+    """The name itself, or with the first number appended that makes it differ from all taken names."""
     taken = set(taken)
     numbered = (f"{name}_{number}" for number in range(2, len(taken) + 3))
-    return name if name not in taken else next(other for other in numbered if other not in taken)
+    return name if name not in taken else next(candidate for candidate in numbered if candidate not in taken)
 
 
 def safe(rows: Records) -> list[dict[str, str]]:
-    """Records whose cells, and names of columns, no spreadsheet takes for a formula."""
+    """The records with cells and column names escaped that a spreadsheet would take for a formula."""
     return [{_safe(name): _safe(cell(value)) for name, value in row.items()} for row in rows]
 
 
@@ -98,7 +98,7 @@ def _safe(text: str) -> str:
 
 
 def table(rows: Records, delimiter: str) -> bytes:
-    """A header, then a line a row; what a row does not have is an empty cell."""
+    """The rows as csv or tsv: a header, then one line for each row, with empty cells for missing values."""
     columns = columns_of(rows)
     cells = [columns, *([cell(row.get(name)) for name in columns] for row in rows)]
     content = "".join(delimiter.join(quoted(text, delimiter) for text in line) + "\n" for line in cells)
@@ -107,24 +107,24 @@ def table(rows: Records, delimiter: str) -> bytes:
 
 
 def quoted(text: str, delimiter: str) -> str:
-    """A cell, in quotes where it needs them; csv.writer leaves a bare carriage return outside of them."""
+    """A cell, in quotes where it needs them; csv.writer does not quote a bare carriage return."""
     needed = any(mark in text for mark in (delimiter, '"', "\n", "\r"))
     return '"' + text.replace('"', '""') + '"' if needed else text
 
 
 def lines(rows: Records) -> bytes:
-    """An object a line."""
+    """The rows as jsonl, one object a line."""
     return "".join(json.dumps(json_value(row), ensure_ascii=False) + "\n" for row in rows).encode()
 
 
 def array(rows: Records) -> bytes:
-    """A list of objects, one a line."""
+    """The rows as a JSON list, one object a line."""
     body = ",\n".join(json.dumps(json_value(row), ensure_ascii=False) for row in rows)
     return f"[\n{body}\n]\n".encode()
 
 
 def parquet(rows: Records) -> bytes:
-    """Apache Parquet, by pyarrow.
+    """The rows as Apache Parquet, through pyarrow.
 
     Raises:
         UsageError: a column whose values are not of one type.
@@ -134,9 +134,9 @@ def parquet(rows: Records) -> bytes:
 
     columns = {name: _column(name, [row.get(name) for row in rows]) for name in columns_of(rows)}
     content = io.BytesIO()
-    whole: Table = pyarrow.table(columns)
+    content_table: Table = pyarrow.table(columns)
     try:
-        pyarrow.parquet.write_table(whole, content)
+        pyarrow.parquet.write_table(content_table, content)
     except (pyarrow.ArrowException, NotImplementedError) as error:
         what = str(error).splitlines()[0]
         raise UsageError(f"these rows cannot be written as parquet ({what})", do="use --out FILE.jsonl") from error
@@ -144,18 +144,18 @@ def parquet(rows: Records) -> bytes:
 
 
 def _column(name: str, values: list[Any]) -> Array:
-    """The values of a column, checked to come back as they are."""
+    """The values of a column as an array, checked to be read back as they are."""
     import pyarrow
 
     try:
-        made = pyarrow.array(values)
+        column = pyarrow.array(values)
     except (pyarrow.ArrowException, OverflowError, TypeError, ValueError) as error:
         what = str(error).splitlines()[0]
         raise UsageError(f"column {name!r} is no column of parquet ({what})", do="use --out FILE.jsonl") from error
-    if [cell(value) for value in made.to_pylist()] != [cell(value) for value in values]:
+    if [cell(value) for value in column.to_pylist()] != [cell(value) for value in values]:
         what = f"column {name!r} is no column of parquet (its values are of several types)"
         raise UsageError(what, do="use --out FILE.jsonl")
-    return made
+    return column
 
 
 WRITERS: dict[str, Callable[[Records], bytes]] = {
