@@ -1,1 +1,1 @@
-"""Ways to set up a run: one file a method, behind one contract."""
+"""A method sets up a run; each has a file of its own behind one contract."""

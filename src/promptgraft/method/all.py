@@ -1,4 +1,4 @@
-"""All methods by name, those of other people's packages included; nothing that registers a method imports this."""
+"""The registry of methods is looked up here, plugins included; no module that registers a method imports this one."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ __all__ = [
 
 
 def methods() -> Mapping[str, Method]:
-    """All of them by name."""
+    """All methods by name."""
     load("promptgraft.methods")
     return METHODS
 
 
 def find(name: str) -> Method:
-    """The method of that name, or an error with the nearest name."""
+    """Look up a method by name; an unknown name raises an error with the nearest one."""
     if name not in methods():
         raise unknown("method", name, METHODS)
     return METHODS[name]
 
 
 def check(job: Job) -> None:
-    """Whether the job brings what its method needs, with options the method knows.
+    """Check that a job brings what its method needs, with options that the method knows.
 
     Raises:
         UsageError: an unknown option or value.

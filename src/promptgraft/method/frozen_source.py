@@ -1,4 +1,4 @@
-"""Frozen source + probe: a source's prompt as it is, and a linear model on the features it gives."""
+"""Frozen source + probe fits a linear model on the features under a source's prompt, which stays as it is."""
 
 from __future__ import annotations
 

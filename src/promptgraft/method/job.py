@@ -1,4 +1,4 @@
-"""The job: task x backbone x method x source x shots x seed x recipe, with an id made from its content."""
+"""A job is task x backbone x method x source x shots x seed x recipe, with an id made from its content."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from promptgraft.train.recipe import Recipe
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A banked prompt that a job starts from: its name, for people, and the artefact."""
+    """A banked prompt that a job starts from: the artefact, and its name for people."""
 
     name: str
     artefact: Artefact
@@ -52,16 +52,16 @@ class Job:
         object.__setattr__(self, "options", options)
 
     def replace(self, **changes: object) -> Job:
-        """A copy with other values."""
+        """A copy of the job with other values."""
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 
     @cached_property
     def id(self) -> str:
-        """Sixteen hex digits over everything that decides the result."""
+        """Sixteen hex digits of a hash over everything that decides the result."""
         return content_hash([json.dumps(self.describe(), sort_keys=True)])[:16]
 
     def describe(self) -> dict[str, object]:
-        """The job as plain values: what its id is made of, and what is written beside its result."""
+        """The job as plain values; its id is made of them, and they are written beside its result."""
         return {
             "task": self.task.fingerprint,
             "backbone": self.backbone,
@@ -77,7 +77,7 @@ class Job:
 
     @property
     def label(self) -> str:
-        """How a row of a table is called."""
+        """The job's name in tables, the same for all seeds."""
         return row_label(self.method, self.options)
 
 

@@ -1,4 +1,4 @@
-"""Linear probe: a regularised linear model on frozen features, nothing trained by gradient."""
+"""The linear probe fits a regularised linear model on frozen features; nothing is trained by gradient."""
 
 from __future__ import annotations
 

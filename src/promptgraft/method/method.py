@@ -1,4 +1,4 @@
-"""The contract of a method, what it may ask the engine for, and the registry of all methods."""
+"""This module has the contract of a method, the view it works with, and the registry of all methods."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Trains = Literal["prompt", "dropout", "weights"]
 
 @dataclass(frozen=True)
 class Work:
-    """What a job of a method is made of, for an estimate of its cost.
+    """The steps, terms and probes that a job of a method consists of, for an estimate of its cost.
 
     Attributes:
         trains: what its steps do: train a prompt, do so with dropout, or train the backbone's weights; None: no steps.
@@ -49,7 +49,7 @@ def steps_of(job: Job, work: Work, rows: int) -> int:
 
 
 class View(Protocol):
-    """What the engine has ready for a job; everything here is computed once and shared between jobs.
+    """What a method can ask the engine for; everything is computed once and shared between jobs.
 
     Attributes:
         task: the job's task with its few-shot splits drawn.
@@ -60,15 +60,15 @@ class View(Protocol):
 
     @property
     def pooling(self) -> Pooling:
-        """Declared by the backbone, or chosen by a cross-validated probe."""
+        """The pooling that the backbone declares, or that a cross-validated probe chooses."""
         ...
 
     def encoding(self) -> Encoding:
-        """How pairs are best read, by a cross-validated probe on frozen features; `cross` for other kinds."""
+        """The encoding of pairs that a cross-validated probe on frozen features chooses; `cross` for other kinds."""
         ...
 
     def tokens(self, split: Split, encoding: Encoding) -> Tokens:
-        """The split's rows, tokenised once."""
+        """The tokens of a split's rows."""
         ...
 
     def describe(self, texts: Sequence[str], pooling: Pooling) -> Float[Tensor, "C H"]:
@@ -86,11 +86,11 @@ class View(Protocol):
         ...
 
     def finished(self, job: Job) -> Tuned:
-        """The model of a job this one `requires`."""
+        """The finished model of a job that this one `requires`."""
         ...
 
     def answers(self, tuned: Tuned, split: Split) -> Tensor:
-        """Scores of a frozen model on a split, computed once (evaluation mode)."""
+        """Scores of a frozen model on a split, in evaluation mode."""
         ...
 
     def similarity(self, source: Source, target: Tuned, pooling: str, data: str) -> float:
@@ -98,7 +98,7 @@ class View(Protocol):
         ...
 
     def tell(self, step: int, steps: int) -> None:
-        """How far a set-up is that takes long."""
+        """Report how far a long set-up is."""
         ...
 
 
@@ -122,11 +122,11 @@ class Method(Protocol):
         ...
 
     def work(self, job: Job) -> Work:
-        """What it will do, roughly; by default: train a prompt, or nothing."""
+        """Roughly what the job will do; by default it trains a prompt, or nothing."""
         return Work("prompt" if "gradients" in self.needs else None)
 
     def setup(self, job: Job, view: View) -> Run | Fit:
-        """A run for the loop, or a finished fit.
+        """Set up a job: return a run for the loop, or a finished fit.
 
         Raises:
             RunError: the job lacks something, and what.

@@ -1,4 +1,4 @@
-"""Model tuning: all the weights of the backbone and a readout (full fine-tuning)."""
+"""Model tuning trains all the weights of the backbone and a readout (full fine-tuning)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from promptgraft.train.weights import Weights
 
 @register
 class ModelTuning(Method):
-    """No dropout, as nowhere in the house; rate of the weights from the recipe, readout at a tenth of its rate."""
+    """Full fine-tuning without dropout, the readout at a tenth of the recipe's rate."""
 
     name: ClassVar[str] = "model-tuning"
     summary: ClassVar[str] = "all the weights of the backbone (full fine-tuning)"

@@ -1,4 +1,4 @@
-"""Options of methods: typed, documented, and read from text or from Python's own values.
+"""Options of methods are typed and documented, and are read from text or from Python values.
 
 A method declares a model of its options; the command line, `check`, the help texts and the job's id follow from it.
 """
@@ -30,7 +30,7 @@ class Options(BaseModel):
 
     @classmethod
     def read(cls, method: str, given: Mapping[str, object]) -> Self:
-        """Options from a job's, which may be text.
+        """Read options from a job's, whose values may be text.
 
         Raises:
             UsageError: a name or a value that the method does not know.
@@ -47,7 +47,7 @@ class Options(BaseModel):
             raise wrong_value(method, name, names[name], given, str(first["msg"])) from None
 
     def placebo(self) -> str:
-        """What the run lacks, in words, if it only shows what the method owes to its source; else nothing."""
+        """What a placebo run lacks, in words; empty for a run that is no placebo."""
         return ""
 
 
@@ -63,8 +63,8 @@ def wrong_value(
 
 def choices(field: FieldInfo) -> tuple[str, ...]:
     """The words that a field takes, the default first; empty where it takes others too."""
-    found = tuple(dict.fromkeys(literals(field.annotation)))
-    return tuple(sorted(found, key=lambda word: word != field.default))
+    words = tuple(dict.fromkeys(literals(field.annotation)))
+    return tuple(sorted(words, key=lambda word: word != field.default))
 
 
 def literals(annotation: Any) -> list[str]:
@@ -74,14 +74,14 @@ def literals(annotation: Any) -> list[str]:
 
 
 def text_of(value: object) -> str:
-    """A value as it stands in a job's id: the shortest text that reads back as it."""
+    """The text of a value in a job's id: the shortest that reads back as the value."""
     if isinstance(value, Mapping):
         return json.dumps(dict(sorted(value.items())), ensure_ascii=False)
     return format(value, ".15g") if isinstance(value, float) else str(value)
 
 
 def read_label_map(value: object) -> object:
-    """`a=b,c=d`, or a JSON object where a label has a comma or an equals sign, as target label -> source label."""
+    """Read a label map, target label -> source label: `a=b,c=d`, or JSON where a label has a comma or equals sign."""
     if not isinstance(value, str):
         return value
     if value.lstrip().startswith("{"):

@@ -1,4 +1,4 @@
-"""PANDA (Zhong et al., TKDE 2024): prompt tuning plus distillation from a teacher that knows the source prompt.
+"""PANDA adds distillation from a teacher that knows the source prompt to prompt tuning (Zhong et al., TKDE 2024).
 
 Three readings of it, since paper and released code differ:
 
@@ -55,7 +55,7 @@ LACKS = {
     "shuffled": "each row is shown the teacher's answer to another row",
     "random": "the teacher is a random prompt with a random readout",
 }
-"""What a placebo's teacher does not know."""
+"""What each placebo's teacher lacks."""
 
 
 class PandaOptions(Options):
@@ -74,7 +74,7 @@ class PandaOptions(Options):
 
     @property
     def weighed(self) -> float:
-        """The weight, or that of the mode where none is given."""
+        """The weight of the term, by default that of the mode."""
         if self.weight is not None:
             return self.weight
         return RELEASED_WEIGHT if self.mode == "released" else 1.0
@@ -85,7 +85,7 @@ class PandaOptions(Options):
 
 @dataclass(frozen=True)
 class _Lesson:
-    """A teacher, the run's rows it was asked about, and the random numbers of its dropout where it has any."""
+    """A teacher, the rows it teaches, and the random numbers of its dropout if it has any."""
 
     tuned: Tuned
     rows: tuple[Data, Data]
@@ -104,12 +104,12 @@ class Panda(Method):
         plain = {"readout": "linear"}
         scratch_job = job.replace(method="prompt-tuning", source=None, options=plain, unlabelled=())
         options = options_of(job)
-        wanted = []
+        jobs = []
         if options.teacher == "self" or (options.mode == "paper" and options.similarity != "one"):
-            wanted.append(scratch_job)
+            jobs.append(scratch_job)
         if options.mode == "released" and options.teacher in ("source", "shuffled", "shuffled-in-class"):
-            wanted.append(job.replace(method="pot", options={"readout": "new"}, unlabelled=()))
-        return tuple(wanted)
+            jobs.append(job.replace(method="pot", options={"readout": "new"}, unlabelled=()))
+        return tuple(jobs)
 
     def work(self, job: Job) -> Work:
         options = options_of(job)
@@ -137,8 +137,8 @@ class Panda(Method):
         )
 
     def _teacher(self, job: Job, view: View, student: Tuned) -> Tuned:
-        """The model whose scores are distilled, before any shuffling."""
-        options, required = options_of(job), {other.method: other for other in self.requires(job)}
+        """The model whose scores are distilled, before a placebo shuffles them."""
+        options, required = options_of(job), {required_job.method: required_job for required_job in self.requires(job)}
         if options.teacher == "self":
             return view.finished(required["prompt-tuning"])
         if options.teacher == "random":
@@ -165,10 +165,10 @@ class Panda(Method):
         return Distill(teacher, options.weighed * max(0.0, similarity), options.temperature)
 
     def _similarity(self, job: Job, view: View) -> float:
-        """The paper's balance: cosine of the task embeddings of the source's and the target's own prompt."""
+        """The cosine of the task embeddings of source and target, by which the paper weights its term."""
         assert job.source is not None
         options = options_of(job)
-        (target,) = (other for other in self.requires(job) if other.method == "prompt-tuning")
+        (target,) = (required_job for required_job in self.requires(job) if required_job.method == "prompt-tuning")
         return view.similarity(job.source, view.finished(target), options.embedding, options.similarity)
 
 
@@ -190,7 +190,7 @@ def _recipe(job: Job, view: View) -> Recipe:
 
 
 def _groups(job: Job, gold: Tensor) -> Tensor | None:
-    """Within which groups a placebo shuffles the teacher's scores; None where it does not."""
+    """The groups within which a placebo shuffles the teacher's scores; None where nothing is shuffled."""
     teacher = options_of(job).teacher
     if teacher == "shuffled":
         return torch.zeros(len(gold), dtype=torch.long)
@@ -202,14 +202,14 @@ def _groups(job: Job, gold: Tensor) -> Tensor | None:
 
 
 def _order(job: Job, gold: Tensor) -> Tensor:
-    """Whose scores each unit is shown: its own, or another's under a shuffling placebo."""
-    own = torch.arange(len(gold))
+    """The unit whose scores each unit is taught: itself, or another one under a shuffling placebo."""
+    order = torch.arange(len(gold))
     groups = _groups(job, gold)
-    return own if groups is None else shuffled(own, groups, generator(job, 5))
+    return order if groups is None else shuffled(order, groups, generator(job, 5))
 
 
 def _recorded(job: Job, view: View, lesson: _Lesson) -> Recorded:
-    """The teacher's scores on all training rows, computed once."""
+    """A teacher whose scores on all training rows are computed once."""
     scores = view.answers(lesson.tuned, "train")
     if view.task.splits.get("unlabelled"):
         scores = torch.cat(as_wide([scores, view.answers(lesson.tuned, "unlabelled")]))
@@ -217,7 +217,7 @@ def _recorded(job: Job, view: View, lesson: _Lesson) -> Recorded:
 
 
 def _live(job: Job, view: View, lesson: _Lesson) -> Live:
-    """The teacher as released: run at each step with dropout on."""
+    """A teacher as in the released code, which runs at each step with dropout on."""
     data = lesson.rows[0]
     if len(data.gold) != len(data):
         raise RunError("PANDA as released distils rows, not words", where=job.task.name, do="use mode=paper")

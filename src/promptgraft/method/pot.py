@@ -1,4 +1,4 @@
-"""PoT, prompt transfer: start the target's prompt from a source's (SPoT, Vu et al. 2022; PANDA's baseline)."""
+"""PoT, prompt transfer, starts the target's prompt from a source's (SPoT, Vu et al. 2022; PANDA's baseline)."""
 
 from __future__ import annotations
 
@@ -39,9 +39,10 @@ class PoTOptions(Options):
 
 @register
 class PoT(Method):
-    """`readout=new`: a fresh linear one (vanilla PoT); `keep`: the source's own; `label-text`: the labels in words.
+    """Prompt transfer, with a choice of the readout that the target's prompt starts with.
 
-    Any other readout starts fresh over the source's prompt.
+    `readout=new`: a fresh linear one (vanilla PoT); `keep`: the source's own; `label-text`: the labels in words. Any
+    other readout starts fresh over the source's prompt.
 
     With `shots 0` nothing is trained: the source's prompt and readout are reused as they are.
     """
@@ -67,7 +68,7 @@ class PoT(Method):
 
 
 def pot_start(job: Job, view: View, options: PoTOptions) -> Tuned:
-    """Prompt and readout a transferred run begins with."""
+    """The prompt and readout that a transferred run starts from."""
     assert job.source is not None
     if options.readout == "keep":
         return carried_readout(job, view, options.label_map)

@@ -1,4 +1,4 @@
-"""The probe of a task on frozen features, with a source's prompt or without one."""
+"""A linear probe is fitted to a task on frozen features, with a source's prompt or without one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from promptgraft.train.run import Fit, Tuned
 
 
 def probe(job: Job, view: View, prompt: Prompt | None, pooling: Pooling) -> Fit:
-    """A linear readout fitted to the training rows' frozen states; its strength by cross-validation.
+    """Fit a linear readout to the training rows' frozen states; its strength is chosen by cross-validation.
 
     Raises:
         RunError: a kind no probe is made for.

@@ -1,4 +1,4 @@
-"""Prompt tuning: a few vectors and a readout from scratch, backbone frozen (Lester et al. 2021, Liu et al. 2022)."""
+"""Prompt tuning trains a few vectors and a readout over a frozen backbone (Lester et al. 2021, Liu et al. 2022)."""
 
 from __future__ import annotations
 

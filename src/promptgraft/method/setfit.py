@@ -1,4 +1,4 @@
-"""SetFit (Tunstall et al. 2022): contrastive tuning of all weights, then a logistic head; the honest few-shot rival."""
+"""SetFit tunes all weights on pairs, then fits a logistic head (Tunstall et al. 2022): the honest few-shot rival."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ NEVER = -1e4
 
 
 def installed() -> bool:
-    """Whether the extra is there."""
+    """Whether the extra `setfit` is installed."""
     return importlib.util.find_spec("setfit") is not None
 
 
 @register
 class SetFit(Method):
-    """The library makes the pairs, the contrastive loss and the head; the encoder is our own forward."""
+    """SetFit by its library, which makes the pairs, the contrastive loss and the head, over our own encoder."""
 
     name: ClassVar[str] = "setfit"
     summary: ClassVar[str] = "contrastive tuning of all weights, then a logistic head (extra setfit)"
@@ -72,7 +72,7 @@ class SetFit(Method):
 
 
 def _fitted(job: Job, view: View, body: torch.nn.Module) -> tuple[Tensor, Tensor]:
-    """Train the body in place; coefficients `[C, H]` and intercepts `[C]` of the head."""
+    """Train the body in place, and return coefficients `[C, H]` and intercepts `[C]` of the head."""
     from datasets import Dataset
     from sentence_transformers import SentenceTransformer
     from setfit import SetFitModel, Trainer, TrainingArguments
@@ -99,7 +99,7 @@ def _fitted(job: Job, view: View, body: torch.nn.Module) -> tuple[Tensor, Tensor
 
 
 def _head(head: Any, count: int) -> tuple[Tensor, Tensor]:
-    """Coefficients and intercepts of all classes; one that had no row is never chosen."""
+    """Coefficients and intercepts of all classes; a class without a row is never chosen."""
     coefficients, bias = torch.tensor(head.coef_), torch.tensor(head.intercept_)
     if len(coefficients) == 1:  # two classes: one row that says the second against the first
         coefficients, bias = (torch.cat([torch.zeros_like(value), value]) for value in (coefficients, bias))
@@ -110,7 +110,7 @@ def _head(head: Any, count: int) -> tuple[Tensor, Tensor]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the progress bars, tables and warnings of three libraries."""
+    """Silence the progress bars, tables and warnings of three libraries."""
     logger = logging.getLogger("setfit")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -123,14 +123,14 @@ def _quiet() -> Iterator[None]:
 
 
 def _body(
-    backbone: Backbone, pooling: Pooling, stream: torch.Generator, told: Callable[[int], None]
+    backbone: Backbone, pooling: Pooling, stream: torch.Generator, on_pass: Callable[[int], None]
 ) -> torch.nn.Module:
-    """A module as sentence-transformers wants it: `tokenize` texts, then `forward` to sentence embeddings.
+    """Make a module of the form that sentence-transformers wants: `tokenize` texts, `forward` to embeddings.
 
     Its parameters are copies of the backbone's weights, in their order.
 
     Args:
-        told: of the passes it has been trained on so far.
+        on_pass: called with the number of passes it has been trained on so far.
     """
 
     class Body(torch.nn.Module):
@@ -146,12 +146,12 @@ def _body(
         def forward(self, features: dict[str, Tensor], **_: Any) -> dict[str, Tensor]:
             ids, types, starts, rows = (features[name].cpu() for name in ("input_ids", "types", "starts", "rows"))
             tokens = Tokens(ids, types, starts, rows)
-            own = backbone.with_weights(dict(zip(backbone.weights, self.held, strict=True)))
+            model = backbone.with_weights(dict(zip(backbone.weights, self.held, strict=True)))
             dropout = Dropout.draw(DROPOUT, tokens.sequences, stream) if self.training else None
-            states = own.forward(Batch(tokens), None, pooling, dropout=dropout)
+            states = model.forward(Batch(tokens), None, pooling, dropout=dropout)
             if self.training:
                 self.passes += 1
-                told(self.passes)
+                on_pass(self.passes)
             return features | {"sentence_embedding": states.to(features["input_ids"].device)}
 
     return Body()

@@ -1,4 +1,4 @@
-"""What several methods share when they set up a run: readouts, rows, prompts, ends."""
+"""These functions are shared by methods that set up a run: they make its readout, rows and prompt."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ PLAIN = {
     "tagging": "tagging",
     "span": "span",
 }
-"""The readout of a kind that knows nothing but the labels' indices."""
+"""The default readout of each kind, which knows nothing of the labels but their indices."""
 
 
 def generator(job: Job, salt: int = 0) -> torch.Generator:
-    """Random numbers of a job; another salt is another stream."""
+    """The random numbers of a job; each salt gives a stream of its own."""
     return torch.Generator().manual_seed(job.seed * 1_000_003 + salt)
 
 
 def carried_by_default(task: Task) -> str:
-    """The readout that carries over to other labels where the kind has one: label text for single texts."""
+    """The default readout of transfers: label text for single texts, which carries over to other labels."""
     return "label-text" if task.kind == "classification" else PLAIN[task.kind]
 
 
 def known_readout(name: str, *words: str) -> str:
-    """The name of a readout, or one of a method's own words for one.
+    """Check that a name is a readout's, or one of the method's own words.
 
     Raises:
         ValueError: neither.
@@ -60,7 +60,7 @@ def known_readout(name: str, *words: str) -> str:
 
 
 def readout_name(task: Task, wanted: str, default: str) -> str:
-    """Check that the readout can read the task's kind.
+    """The name of the readout to use, checked to read the task's kind.
 
     Raises:
         RunError: it cannot.
@@ -72,7 +72,7 @@ def readout_name(task: Task, wanted: str, default: str) -> str:
 
 
 def encoding_for(view: View, readout: str) -> Encoding:
-    """How pairs are read: as measured where the readout can read separate ones, else as one sequence."""
+    """The encoding of pairs: the view's choice if the readout can read separate sequences, else `cross`."""
     paired = any(example.pair is not None for rows in view.task.splits.values() for example in rows[:1])
     readable = view.task.kind in ("pair", "regression") and paired and find_readout(readout).pairs
     return view.encoding() if readable else "cross"
@@ -87,7 +87,7 @@ def new_readout(job: Job, view: View, name: str, encoding: Encoding) -> Readout:
 
 
 def source_tuned(source: Source) -> Tuned:
-    """The source's model as it was kept.
+    """The source's model as it is stored.
 
     Raises:
         RunError: the artefact has no prompt (a probe, or model tuning).
@@ -108,8 +108,8 @@ def carried_readout(job: Job, view: View, label_map: Mapping[str, str]) -> Tuned
     assert job.source is not None
     tuned = source_tuned(job.source)
     if view.task.kind not in type(tuned.readout).kinds:
-        what = f"its readout {type(tuned.readout).name!r} cannot read a {view.task.kind} task"
-        raise RunError(what, where=job.source.name, do="use --readout new")
+        message = f"its readout {type(tuned.readout).name!r} cannot read a {view.task.kind} task"
+        raise RunError(message, where=job.source.name, do="use --readout new")
     for label in label_map:
         if label not in view.task.labels:
             raise unknown(f"label of {view.task.name} in the label map", label, view.task.classes, RunError)
@@ -170,7 +170,7 @@ def make_run(
     weights: Weights | None = None,
     carried: bool = False,
 ) -> Run:
-    """A run that trains, on the backbone's device, prompt and readout of `start`, and the weights if there are any."""
+    """Make a run that trains the prompt and readout of `start`, and weights if given, on the backbone's device."""
     recipe = recipe or job.recipe
     device = view.backbone.device
     prompt = None if start.prompt is None else start.prompt.to(device)
@@ -199,7 +199,7 @@ def make_run(
 
 
 def check_room(view: View, prompt: Prompt, encoding: Encoding) -> None:
-    """Whether every row stands beside the prompt, before the first of them is trained on.
+    """Check that every row fits beside the prompt, before the first of them is trained on.
 
     Raises:
         RunError: the longest row and the prompt take more positions than the backbone has.
@@ -210,16 +210,16 @@ def check_room(view: View, prompt: Prompt, encoding: Encoding) -> None:
     longest = max((int(tokens.lengths.max()) for tokens in splits if len(tokens.lengths)), default=0)
     room = view.backbone.max_length - prompt.length
     if longest > room:
-        what = f"a row of {longest} tokens and a prompt of {prompt.length} take more than {view.backbone.max_length}"
+        message = f"a row of {longest} tokens and a prompt of {prompt.length} take more than {view.backbone.max_length}"
         do = f"use --max-length {room}, or --depth deep, whose vectors take no positions"
-        raise RunError(f"{what} positions of {view.backbone.name}", where=view.task.name, do=do)
+        raise RunError(f"{message} positions of {view.backbone.name}", where=view.task.name, do=do)
 
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test", "unlabelled")
 
 
 def scratch(job: Job, view: View, readout: str) -> Tuned:
-    """A prompt and a readout that know nothing yet."""
+    """A fresh prompt and readout from scratch."""
     encoding = encoding_for(view, readout)
     return Tuned(fresh_prompt(job, view), new_readout(job, view, readout, encoding), view.pooling, encoding)
 

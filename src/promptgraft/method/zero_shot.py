@@ -1,4 +1,4 @@
-"""Zero-shot: no training at all; labels are told apart by their descriptions, or by a carried readout."""
+"""Zero-shot trains nothing: labels are told apart by their descriptions, or by a carried readout."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ZeroShotOptions(Options):
 
 @register
 class ZeroShot(Method):
-    """`prompt=none`: the backbone alone; `prompt=source`: the source's prompt reused as it is."""
+    """Prediction without training: `prompt=none` is the backbone alone, `prompt=source` reuses a source's prompt."""
 
     name: ClassVar[str] = "zero-shot"
     summary: ClassVar[str] = "no training: label descriptions alone, or a source's prompt and readout as they are"
