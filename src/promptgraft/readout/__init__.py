@@ -1,1 +1,1 @@
-"""From hidden states to predictions: one file a readout, behind one contract."""
+"""A readout turns hidden states into predictions; each has a file of its own behind one contract."""

@@ -1,4 +1,4 @@
-"""All readouts by name, those of other people's packages included; nothing that registers a readout imports this."""
+"""The registry of readouts is looked up here, plugins included; no module that registers a readout imports this one."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["choice", "direction", "find", "label_text", "linear", "readouts", "r
 
 
 def readouts() -> Mapping[str, type[Readout]]:
-    """All of them by name."""
+    """All readouts by name."""
     load("promptgraft.readouts")
     return READOUTS
 
 
 def find(name: str) -> type[Readout]:
-    """The readout of that name, or an error with the nearest name."""
+    """Look up a readout by name; an unknown name raises an error with the nearest one."""
     if name not in readouts():
         raise unknown("readout", name, READOUTS)
     return READOUTS[name]

@@ -1,4 +1,4 @@
-"""What readouts of classes have in common: a weight and a bias a class, and rows that are each of one class."""
+"""Readouts of classes share a weight and a bias for each class, and rows that each get one class."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ByRow(Readout):
 
 @dataclass(frozen=True, eq=False)
 class Affine(Readout):
-    """scores = W f + b; W starts from normal(0, 0.02), b from 0."""
+    """A linear map: scores = W f + b; W starts from normal(0, 0.02), b from 0."""
 
     form: ClassVar[Mapping[str, tuple[int | str, ...]]] = {
         "labels": ("bytes",),

@@ -1,4 +1,4 @@
-"""`choice`: one score a choice, softmax over the choices of a row."""
+"""The readout `choice` gives each choice a score, with a softmax over the choices of a row."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INIT_SD = 0.02
 @register
 @dataclass(frozen=True, eq=False)
 class Choice(Readout):
-    """score of a choice = w . f; no bias, since a softmax over choices would not see it."""
+    """A linear score of each choice, w . f; no bias, since a softmax over choices would not see it."""
 
     name: ClassVar[str] = "choice"
     kinds: ClassVar[frozenset[Kind]] = frozenset({"choice"})
@@ -41,7 +41,7 @@ class Choice(Readout):
         return torch.tensor(places, dtype=torch.long, device=tokens.ids.device)
 
     def scores(self, features: Float[Tensor, "S F"], tokens: Tokens) -> Float[Tensor, "B C"]:
-        """Scores of a row's choices; -inf where a row has fewer than the most."""
+        """Scores of each row's choices; -inf where a row has fewer choices than the longest."""
         return scatter(features.to(self.weight.dtype) @ self.weight, tokens.rows)
 
     def loss(self, scores: Float[Tensor, "B C"], gold: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
@@ -58,7 +58,7 @@ class Choice(Readout):
 
 
 def right_choice(example: Example, task: Task) -> int:
-    """Place of the right choice, -100 without a label."""
+    """The index of the right choice; -100 without a label."""
     if example.label is None:
         return classes.UNLABELLED
     if example.label not in example.choices:
@@ -67,7 +67,7 @@ def right_choice(example: Example, task: Task) -> int:
 
 
 def scatter(values: Float[Tensor, "N"], starts: Int[Tensor, "B_plus_1"]) -> Float[Tensor, "B C"]:
-    """Range b of a flat list as row b, -inf after its end; gradients flow back."""
+    """Lay the ranges of a flat list out as rows, padded with -inf; gradients flow back."""
     starts = starts.to(values.device)
     lengths = starts.diff()
     row = torch.arange(len(lengths), device=values.device).repeat_interleave(lengths)

@@ -1,4 +1,4 @@
-"""What readouts share: class names as a tensor, gold indices, a safe cross entropy, labels matched between tasks."""
+"""Readouts share these helpers: encoded class names, gold indices, a safe cross entropy, matching of labels."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ UNLABELLED = -100
 
 
 def check_kind(readout: str, kinds: frozenset[Kind], task: Task) -> None:
-    """Raise a RunError unless a readout can read that task."""
+    """Raise a RunError if a readout cannot read the task."""
     if task.kind not in kinds:
         can = ", ".join(kind for kind in KINDS if kind in kinds)
         raise RunError(f"readout {readout!r} reads {can}, not {task.kind}", where=task.name)
 
 
 def encode_names(names: Sequence[str]) -> UInt8[Tensor, "N"]:
-    """Names as bytes, because a readout's state is tensors only."""
+    """Encode names as bytes, because a readout's state is tensors only."""
     return torch.tensor(list(json.dumps(list(names)).encode("ascii")), dtype=torch.uint8)
 
 
 def decode_names(data: UInt8[Tensor, "N"]) -> tuple[str, ...]:
-    """Names from `encode_names`."""
+    """Decode names that `encode_names` encoded."""
     names = json.loads(bytes(data.tolist()))
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError("these are no names")
@@ -36,7 +36,7 @@ def decode_names(data: UInt8[Tensor, "N"]) -> tuple[str, ...]:
 
 
 def class_indices(labels: Iterable[Label | None], task: Task) -> list[int]:
-    """Class index of each label; -100 where there is none.
+    """The class index of each label; -100 where there is none.
 
     Raises:
         TaskError: a label that the task does not have.
@@ -52,7 +52,7 @@ def class_indices(labels: Iterable[Label | None], task: Task) -> list[int]:
 
 
 def cross_entropy(scores: Float[Tensor, "*U C"], gold: Int[Tensor, "*U"]) -> Float[Tensor, "*U"]:
-    """-log softmax(scores)[gold]; 0, with a zero gradient, where gold is -100.
+    """Cross entropy -log softmax(scores)[gold]; 0, with a zero gradient, where gold is -100.
 
     A unit without a label may score -inf everywhere (a context that was cut away); its scores are replaced
     before the softmax, since a NaN times a zero gradient is a NaN.
@@ -65,7 +65,7 @@ def cross_entropy(scores: Float[Tensor, "*U C"], gold: Int[Tensor, "*U"]) -> Flo
 
 
 def match_labels(source: Sequence[str], task: Task, label_map: Mapping[str, str]) -> dict[str, int]:
-    """Target label -> index of the source label it stands for, by the map, else by equal name.
+    """Match labels: target label -> index of the source label it stands for, by the map, else by equal name.
 
     Raises:
         RunError: the map names a label that one of the two does not have.
@@ -80,7 +80,7 @@ def match_labels(source: Sequence[str], task: Task, label_map: Mapping[str, str]
 
 
 def source_rows(readout: str, source: Sequence[str], task: Task, label_map: Mapping[str, str]) -> Int[Tensor, "C"]:
-    """For each class of a task the source class it stands for: the map's, else that of the same name.
+    """The source class that each class of a task stands for: by the map, else by equal name.
 
     Names without a letter say nothing of what they mean (`1` is another thing in every task), so equal ones stand for
     each other only where the map says so.
@@ -106,5 +106,5 @@ def is_word(name: str) -> bool:
 
 
 def leaf(tensor: Tensor) -> Tensor:
-    """A trainable copy."""
+    """A trainable copy of a tensor."""
     return tensor.detach().clone().requires_grad_()

@@ -1,4 +1,4 @@
-"""From the hidden states that a backbone returns to the features that a readout reads."""
+"""Features are what a readout reads, made from the hidden states that a backbone returns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from promptgraft.model.tokens import Tokens
 
 
 def features(hidden: Float[Tensor, "N H"], tokens: Tokens, encoding: Encoding) -> Float[Tensor, "M F"]:
-    """What a readout reads.
+    """Make features from hidden states, by the encoding of pairs.
 
     Args:
         hidden: one vector a sequence, or one a token for readouts that read tokens.
@@ -33,5 +33,5 @@ def features(hidden: Float[Tensor, "N H"], tokens: Tokens, encoding: Encoding) -
 
 
 def feature_width(hidden: int, encoding: Encoding) -> int:
-    """F for a backbone of that width."""
+    """The width F of features, for a backbone of that width."""
     return {"cross": hidden, "separate": 2 * hidden, "cosine": 1}[encoding]

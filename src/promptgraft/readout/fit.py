@@ -1,4 +1,4 @@
-"""Fits of a probe's problem: to all of its units, or to many parts of them at once.
+"""A probe's problem is fitted to all of its units, or to many parts of them at once.
 
 Features are centred and divided by their root-mean-square length, one number for all: with few rows that beats a
 standard deviation a feature (8 labels a class on six tasks, frozen MiniLM: 64.4 against 63.7 %), and it makes one
@@ -45,7 +45,7 @@ def thread_pools() -> ThreadpoolController:
 
 @contextmanager
 def fitting_threads(size: int) -> Iterator[None]:
-    """As many threads as a problem of that size is worth."""
+    """Use one thread for a small problem, all threads for a larger one."""
     if size > SMALL:
         yield
     else:
@@ -55,7 +55,7 @@ def fitting_threads(size: int) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class ProbeFit:
-    """scores = weight x + bias, on the features as they came."""
+    """A fitted linear map, scores = weight x + bias, on the original features."""
 
     weight: Float[Array, "C F"]
     bias: Float[Array, "C"]
@@ -63,7 +63,7 @@ class ProbeFit:
 
 @dataclass(frozen=True)
 class Reduced:
-    """A problem as it is fitted: what is told apart, along its principal axes, of unit length.
+    """A problem with its inputs centred, rotated to their principal axes and scaled to unit length.
 
     With fewer units than features the axes span the units only: an L2-held fit never leaves their span, so it is the
     same fit over fewer inputs.
@@ -87,7 +87,7 @@ class Reduced:
 
 
 def reduce(problem: Problem) -> Reduced:
-    """What all fits to parts of a problem share.
+    """Reduce a problem to what all fits to its parts share.
 
     Choices: logistic regression without bias on right minus wrong choice, which for two choices is the softmax over
     choices itself, and else Bradley-Terry's approximation of it.
@@ -107,20 +107,20 @@ def reduce(problem: Problem) -> Reduced:
 
 
 def principal(x: Float[Array, "N F"]) -> tuple[Float[Array, "N R"], Float[Array, "R F"]]:
-    """Units along their principal axes over their root-mean-square length, and these axes."""
+    """Rotate units to their principal axes, divided by their root-mean-square length; return them and the axes."""
     length = float(np.sqrt((x**2).sum(1).mean())) or 1.0
     x = x / length
     if len(x) >= x.shape[1]:
         axes = np.linalg.eigh(x.T @ x)[1].T
         return x @ axes.T, axes / length
     square, units = np.linalg.eigh(x @ x.T)
-    kept = square > SAME * max(square[-1], SAME)
-    size = np.sqrt(square[kept])
-    return units[:, kept] * size, (units[:, kept] / size).T @ x / length
+    nonzero = square > SAME * max(square[-1], SAME)
+    size = np.sqrt(square[nonzero])
+    return units[:, nonzero] * size, (units[:, nonzero] / size).T @ x / length
 
 
 def lengths(x: Float[Array, "N R"], seen: Bool[Array, "J N"], *, centred: bool) -> Float[Array, "J"]:
-    """Root-mean-square length of the units of each part, from their own centre; 1 where it is nothing."""
+    """The root-mean-square length of each part's units, from their centre if `centred`; 1 where it is zero."""
     share = seen / seen.sum(1, keepdims=True)
     squares = share @ (x**2).sum(1)
     spread = squares - ((share @ x) ** 2).sum(1) if centred else squares
@@ -128,7 +128,7 @@ def lengths(x: Float[Array, "N R"], seen: Bool[Array, "J N"], *, centred: bool) 
 
 
 def solve(reduced: Reduced, strengths: Sequence[float]) -> list[ProbeFit]:
-    """The fit to all units at each strength C (small C: strongly held towards zero).
+    """Fit all units at each strength C (small C: strongly held towards zero).
 
     Classes: logistic regression. Numbers: ridge regression with alpha = 1 / C.
     """
@@ -142,31 +142,35 @@ def solve(reduced: Reduced, strengths: Sequence[float]) -> list[ProbeFit]:
 def unseen_scores(
     reduced: Reduced, seen: Bool[Array, "J B"], strengths: Sequence[float]
 ) -> list[list[Float[Array, "_ C"]]]:
-    """Scores of the units of the rows that each part leaves out, by the fits to its own at each strength."""
-    found = []
+    """Scores of the rows that each part leaves out, by the fits to that part at each strength.
+
+    Args:
+        seen: the rows of each part.
+    """
+    scores_by_part = []
     fits = fit_parts(reduced, seen[:, reduced.row], strengths)
     for rows, (weights, biases) in zip(seen, fits, strict=True):
         inputs = reduced.inputs[~rows[reduced.row]]
         scores = inputs @ weights.transpose(0, 2, 1) + biases[:, None]
         if reduced.problem.kind == "choice":
             scores = scores_of_choices(scores, reduced.problem.y[~rows[reduced.problem.row]])
-        found.append([*scores])
-    return found
+        scores_by_part.append([*scores])
+    return scores_by_part
 
 
 def scores_of_choices(margins: Float[Array, "S N 2"], y: Int[Array, "U"]) -> Float[Array, "S U 1"]:
-    """0 for each row's right choice, what it is ahead of them for the wrong ones."""
+    """Turn margins into scores of choices: 0 for the right one, minus its lead over them for the wrong ones."""
     scores = np.zeros((len(margins), len(y), 1))
     scores[:, y == 0, 0] = margins[..., 0] - margins[..., 1]
     return scores
 
 
 FitWeights = tuple[Float[Array, "S C R"], Float[Array, "S C"]]
-"""Of the fits at each strength, and their biases, on `Reduced.inputs`."""
+"""Weights of the fits at each strength, and their biases, on `Reduced.inputs`."""
 
 
 def fit_parts(reduced: Reduced, seen: Bool[Array, "J N"], strengths: Sequence[float]) -> list[FitWeights]:
-    """The fits at all strengths to some of the units, for many such parts.
+    """Fit many parts of the units, each at all strengths.
 
     Features are centred and scaled by each part's own units.
     """
@@ -174,34 +178,39 @@ def fit_parts(reduced: Reduced, seen: Bool[Array, "J N"], strengths: Sequence[fl
     held = np.array(strengths) / length[:, None] ** 2
     with fitting_threads(reduced.problem.x.size):
         if reduced.problem.kind == "regression":
-            return [ridge(reduced.inputs[part], reduced.y[part], own) for part, own in zip(seen, held, strict=True)]
+            return [
+                ridge(reduced.inputs[part], reduced.y[part], strength)
+                for part, strength in zip(seen, held, strict=True)
+            ]
         if reduced.inputs.size * reduced.outputs > TOGETHER:
-            return [one_by_one(reduced, part, own) for part, own in zip(seen, held, strict=True)]
+            return [one_by_one(reduced, part, strength) for part, strength in zip(seen, held, strict=True)]
         return together(reduced, seen, held)
 
 
 def together(reduced: Reduced, seen: Bool[Array, "J N"], strengths: Float[Array, "J S"]) -> list[FitWeights]:
-    """Logistic regressions of all parts at all strengths as one problem."""
+    """Solve the logistic regressions of all parts at all strengths as one problem."""
     count = strengths.shape[1]
     present = np.stack([classes_of(reduced, part) for part in seen])
-    many, fitted = present.repeat(count, 0), seen.repeat(count, 0)
+    present_in_fit, fitted = present.repeat(count, 0), seen.repeat(count, 0)
     twice = 1 if reduced.bias else 2  # choices: right minus wrong tells the same as wrong minus right
-    found = logistic(reduced.inputs, reduced.y, fitted, twice * strengths.ravel(), many, bias=reduced.bias)
+    solutions = logistic(
+        reduced.inputs, reduced.y, fitted, twice * strengths.ravel(), present_in_fit, bias=reduced.bias
+    )
     width = reduced.inputs.shape[1]
-    weights = found[..., :width].reshape(len(seen), count, reduced.outputs, width)
-    biases = np.where(many, found[..., -1] if reduced.bias else 0.0, NEVER).reshape(len(seen), count, -1)
+    weights = solutions[..., :width].reshape(len(seen), count, reduced.outputs, width)
+    biases = np.where(present_in_fit, solutions[..., -1] if reduced.bias else 0.0, NEVER).reshape(len(seen), count, -1)
     return [*zip(weights, biases, strict=True)]
 
 
 def classes_of(reduced: Reduced, part: Bool[Array, "N"]) -> Bool[Array, "C"]:
-    """Which classes a part's fit is over: those that have a unit there; right and wrong for choices."""
+    """The classes that a part's fit is over: those with a unit in the part; right and wrong for choices."""
     if reduced.problem.kind == "choice":
         return np.ones(2, dtype=bool)
     return np.bincount(reduced.y[part], minlength=reduced.outputs) > 0
 
 
 def one_by_one(reduced: Reduced, part: Bool[Array, "N"], strengths: Float[Array, "S"]) -> FitWeights:
-    """Logistic regressions of a part by scikit-learn, on inputs of its own centre and unit length."""
+    """Fit a part by scikit-learn's logistic regression, on inputs centred and scaled by the part's own units."""
     from sklearn.linear_model import LogisticRegression
 
     inputs, y = reduced.inputs[part], reduced.y[part]
@@ -217,8 +226,8 @@ def one_by_one(reduced: Reduced, part: Bool[Array, "N"], strengths: Float[Array,
     if not reduced.bias:
         inputs, y = np.concatenate([inputs, -inputs]), np.repeat([1, 0], len(inputs))
     for place, strength in enumerate(strengths):
-        own = strength * length**2
-        model = LogisticRegression(C=own, fit_intercept=reduced.bias, max_iter=1000).fit(inputs, y)
+        scaled = strength * length**2
+        model = LogisticRegression(C=scaled, fit_intercept=reduced.bias, max_iter=1000).fit(inputs, y)
         weight, bias = model.coef_ / length, np.broadcast_to(model.intercept_, len(model.coef_))
         if len(weight) == 1:
             weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
@@ -227,9 +236,9 @@ def one_by_one(reduced: Reduced, part: Bool[Array, "N"], strengths: Float[Array,
 
 
 def ridge(inputs: Float[Array, "N R"], y: Float[Array, "N"], strengths: Float[Array, "S"]) -> FitWeights:
-    """Ridge regressions, in the labels' own units."""
+    """Fit ridge regressions at each strength, in the labels' own units."""
     middle, level = inputs.mean(0), float(y.mean())
-    moved = inputs - middle
+    centred = inputs - middle
     alphas = np.eye(inputs.shape[1]) / strengths[:, None, None]
-    weights = np.linalg.solve(moved.T @ moved + alphas, (moved.T @ (y - level))[:, None])[..., 0]
+    weights = np.linalg.solve(centred.T @ centred + alphas, (centred.T @ (y - level))[:, None])[..., 0]
     return weights[:, None], (level - weights @ middle)[:, None]

@@ -1,4 +1,4 @@
-"""`label-text`: class scores as the cosine between a text and what its label means, in words."""
+"""The readout `label-text` scores classes by the cosine between a text and the label's description."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ have 0.29 as they come), means the same for every backbone: 69.5 % on six tasks 
 @register
 @dataclass(frozen=True, eq=False)
 class LabelText(ByRow):
-    """scores = scale * cos(f, e + delta) + b, e the embedding of the label's description.
+    """Scores are scale * cos(f, e + delta) + b, with e the embedding of the label's description.
 
     With delta = 0 and b = 0 it reads labels that it never saw, so it carries over to other labels.
 
@@ -84,7 +84,7 @@ class LabelText(ByRow):
         return SCALE_LEAST * torch.exp(math.log(SCALE_MOST / SCALE_LEAST) * torch.sigmoid(self.raw_scale))
 
     def carry(self, task: Task, describe: Describe, label_map: Mapping[str, str]) -> Self:
-        """The same scale over the new task's descriptions; delta and bias of labels that mean the same.
+        """Carry the scale over to the new task's descriptions, with delta and bias of labels that mean the same.
 
         A label means the same as a source label when the map says so. Without a map, equal names do, where every
         label of the task has its equal (some with a learned delta and some without are worse than none: 1 to 5
@@ -109,12 +109,12 @@ class LabelText(ByRow):
         if label_map:
             return match
         places = {target: task.classes.index(target) for target in match}
-        told = {
+        same = {
             target: source
             for target, source in match.items()
             if classes.is_word(target) or torch.allclose(embeddings[places[target]], self.embeddings[source], atol=1e-4)
         }
-        return told if len(told) == len(task.classes) else {}
+        return same if len(same) == len(task.classes) else {}
 
 
 def describe_labels(task: Task, describe: Describe) -> Float[Tensor, "C H"]:

@@ -1,4 +1,4 @@
-"""`linear`: class scores as a linear map of pooled features."""
+"""The readout `linear` scores classes by a linear map of pooled features."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from promptgraft.task.task import Kind
 @register
 @dataclass(frozen=True, eq=False)
 class Linear(Affine, ByRow):
-    """scores = W f + b."""
+    """Linear class scores of a row: W f + b."""
 
     name: ClassVar[str] = "linear"
     kinds: ClassVar[frozenset[Kind]] = frozenset({"classification", "pair"})

@@ -1,4 +1,4 @@
-"""Many logistic regressions over the same units at once, each over some of the units and at its own strength.
+"""Many logistic regressions are solved at once, each over some of the same units and at its own strength.
 
 The folds and strengths of a cross-validation share their inputs, so one matrix product serves them all. Newton's
 method in step for all fits, each step by conjugate gradients (Lin, Weng & Keerthi 2008) preconditioned by the Hessian's
@@ -30,7 +30,7 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class Fits:
-    """J regressions.
+    """The data of J regressions over the same inputs.
 
     Attributes:
         inputs: the last column is 1 where there is a bias.
@@ -49,12 +49,12 @@ class Fits:
     offset: Float[Array, "J K U"] | None = None
 
     def only(self, index: Bool[Array, "J"]) -> Fits:
-        """Some of them."""
+        """The data of some of the regressions."""
         offset = None if self.offset is None else self.offset[index]
         return Fits(self.inputs, self.gold, self.strength[index], self.barred[index], self.penalty, offset)
 
     def loss(self, weights: Float[Array, "J K D"]) -> tuple[Float[Array, "J"], Float[Array, "J K U"]]:
-        """The loss of each fit, and every unit's probabilities."""
+        """The loss of each fit, and the class probabilities of every unit."""
         scores = times(weights, self.inputs.T)
         if self.offset is not None:
             scores += self.offset
@@ -68,17 +68,17 @@ class Fits:
         return (self.strength[:, 0] * entropy).sum(1) + squares / 2, odds / total
 
     def gradient(self, weights: Float[Array, "J K D"], probability: Float[Array, "J K U"]) -> Float[Array, "J K D"]:
-        """Of the loss."""
+        """The gradient of the loss."""
         return np.asarray(times((probability - self.gold) * self.strength, self.inputs) + weights * self.penalty)
 
     def diagonal(self, probability: Float[Array, "J K U"], squares: Float[Array, "U D"]) -> Float[Array, "J K D"]:
-        """Of the Hessian."""
+        """The diagonal of the Hessian."""
         curvature = times(probability * (1 - probability) * self.strength, squares)
         return np.asarray(curvature + np.maximum(self.penalty, ROUNDING))
 
 
 def times(rows: Float[Array, "J K U"], matrix: Float[Array, "U D"]) -> Float[Array, "J K D"]:
-    """One product for all fits."""
+    """Multiply the rows of all fits by a matrix in one product."""
     jobs, classes, width = rows.shape
     return np.asarray(rows.reshape(-1, width) @ matrix).reshape(jobs, classes, -1)
 
@@ -93,7 +93,7 @@ def logistic(
     bias: bool = True,
     offset: Float[Array, "J K U"] | None = None,
 ) -> Float[Array, "J K D"]:
-    """The weights of each fit, its bias (where it has one) in the last column; 0 for absent classes.
+    """Solve all fits: the weights of each, its bias (if any) in the last column; 0 for absent classes.
 
     A fit with two classes is scikit-learn's of two: one vector w, here as w/2 and -w/2, held by |w|^2 / 2.
 
@@ -107,17 +107,19 @@ def logistic(
     penalty = np.ones(columns.shape[1])
     penalty[inputs.shape[1] :] = 0
     gold = (np.arange(present.shape[1])[:, None] == y).astype(float)
-    own = seen * np.where(present.sum(1) == 2, strength / 2, strength)[:, None]
-    found = minimise(Fits(columns, gold, own[:, None], np.where(present, 0.0, -np.inf)[..., None], penalty, offset))
+    unit_strength = seen * np.where(present.sum(1) == 2, strength / 2, strength)[:, None]
+    weights = minimise(
+        Fits(columns, gold, unit_strength[:, None], np.where(present, 0.0, -np.inf)[..., None], penalty, offset)
+    )
     if bias:
-        found[..., -1] -= found[..., -1].sum(1, keepdims=True) / present.sum(1, keepdims=True)
-    return found * present[..., None]
+        weights[..., -1] -= weights[..., -1].sum(1, keepdims=True) / present.sum(1, keepdims=True)
+    return weights * present[..., None]
 
 
 def minimise(fits: Fits) -> Float[Array, "J K D"]:
-    """Newton's method from zero."""
+    """Minimise the loss of all fits by Newton's method, started from zero."""
     weights = np.zeros((len(fits.strength), len(fits.gold), fits.inputs.shape[1]))
-    found, active, squares = weights.copy(), np.arange(len(weights)), fits.inputs**2
+    solution, active, squares = weights.copy(), np.arange(len(weights)), fits.inputs**2
     loss, probability = fits.loss(weights)
     gradient = fits.gradient(weights, probability)
     first = size = norm(gradient)
@@ -125,7 +127,7 @@ def minimise(fits: Fits) -> Float[Array, "J K D"]:
     for _ in range(NEWTON):
         stuck = (size > before / 2) & (size < 1e-6 * first)
         going = ~stuck & (size > GRADIENT * np.maximum(1, norm(weights)))
-        found[active] = weights
+        solution[active] = weights
         if not going.any():
             break
         if not going.all():
@@ -135,7 +137,7 @@ def minimise(fits: Fits) -> Float[Array, "J K D"]:
         weights, loss, probability = descend(fits, weights, loss, step, (gradient * step).sum((1, 2)))
         gradient = fits.gradient(weights, probability)
         before, size = size, norm(gradient)
-    return found
+    return solution
 
 
 def newton_step(
@@ -145,30 +147,34 @@ def newton_step(
     squares: Float[Array, "U D"],
     tolerance: Float[Array, "J"],
 ) -> Float[Array, "J K D"]:
-    """Of each fit, by preconditioned conjugate gradients until so much of the residual is left."""
+    """The Newton step of each fit, by preconditioned conjugate gradients.
+
+    Args:
+        tolerance: the share of the residual that may be left.
+    """
     step, active, partial = np.zeros_like(gradient), np.arange(len(gradient)), np.zeros_like(gradient)
     diagonal, weighted = fits.diagonal(probability, squares), probability * fits.strength
     residual = -gradient
     direction = scaled = residual / diagonal
-    left = (residual * scaled).sum((1, 2))
-    goal = tolerance**2 * left
+    remaining = (residual * scaled).sum((1, 2))
+    goal = tolerance**2 * remaining
     for _ in range(CONJUGATE):
-        moved = times(direction, fits.inputs.T)
-        moved -= (probability * moved).sum(1, keepdims=True)
-        moved *= weighted
-        product = times(moved, fits.inputs) + direction * fits.penalty
-        length = (left / (direction * product).sum((1, 2)))[:, None, None]
+        change = times(direction, fits.inputs.T)
+        change -= (probability * change).sum(1, keepdims=True)
+        change *= weighted
+        product = times(change, fits.inputs) + direction * fits.penalty
+        length = (remaining / (direction * product).sum((1, 2)))[:, None, None]
         partial = partial + length * direction
         residual = residual - length * product
         scaled = residual / diagonal
-        before, left = left, (residual * scaled).sum((1, 2))
-        direction = scaled + (left / before)[:, None, None] * direction
-        going = left > goal
+        before, remaining = remaining, (residual * scaled).sum((1, 2))
+        direction = scaled + (remaining / before)[:, None, None] * direction
+        going = remaining > goal
         step[active] = partial
         if not going.any():
             break
         if not going.all():
-            active, left, goal, diagonal = active[going], left[going], goal[going], diagonal[going]
+            active, remaining, goal, diagonal = active[going], remaining[going], goal[going], diagonal[going]
             probability, weighted = probability[going], weighted[going]
             partial, residual, direction = partial[going], residual[going], direction[going]
     return step
@@ -181,17 +187,17 @@ def descend(
     step: Float[Array, "J K D"],
     slope: Float[Array, "J"],
 ) -> tuple[Float[Array, "J K D"], Float[Array, "J"], Float[Array, "J K U"]]:
-    """Weights, loss and probabilities after the step, halved until the loss falls enough (Armijo)."""
+    """Take the step, halved until the loss falls enough (Armijo); return weights, loss and probabilities."""
     share = np.ones(len(weights))
-    moved = weights + step
-    value, probability = fits.loss(moved)
+    candidate = weights + step
+    value, probability = fits.loss(candidate)
     while (high := ~(value <= loss + 1e-4 * share * slope + ROUNDING * (1 + abs(loss)))).any() and share.min() > 1e-9:
         share[high] /= 2
-        moved[high] = weights[high] + share[high, None, None] * step[high]
-        value[high], probability[high] = fits.only(high).loss(moved[high])
-    return moved, value, probability
+        candidate[high] = weights[high] + share[high, None, None] * step[high]
+        value[high], probability[high] = fits.only(high).loss(candidate[high])
+    return candidate, value, probability
 
 
 def norm(values: Float[Array, "J K D"]) -> Float[Array, "J"]:
-    """Length of each fit's."""
+    """The Euclidean length of each fit's values."""
     return np.asarray(np.sqrt((values**2).sum((1, 2))))

@@ -1,4 +1,4 @@
-"""Linear probes on frozen features: fitted as plain readouts, scored by cross-validation, used to choose features."""
+"""Linear probes on frozen features are fitted as readouts, scored by cross-validation, and used to choose features."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class CrossValidated:
-    """What a probe would score on rows it has not seen.
+    """The cross-validated estimate of what a probe scores on unseen rows.
 
     Attributes:
         value: mean over rows: accuracy (classes, choices, words) or R squared (regression).
@@ -60,7 +60,7 @@ class CrossValidated:
 def fit_probe(
     task: Task, examples: Sequence[Example], features: Float[Tensor, "N F"], tokens: Tokens, seed: int
 ) -> Probe:
-    """The readout of a task's kind, fitted to frozen features; its strength by cross-validation.
+    """Fit the readout of a task's kind to frozen features; its strength is chosen by cross-validation.
 
     Args:
         features: one a row; for choices one a sequence; for tagging one a token.
@@ -77,7 +77,7 @@ def fit_probe(
 
 
 def as_readout(task: Task, problem: Problem, fit: ProbeFit) -> Readout:
-    """The same scores as a readout that can be trained on, stored and carried."""
+    """Turn a fit into a readout with the same scores, which can be trained on, stored and carried."""
     weight, bias = torch.from_numpy(fit.weight).float(), torch.from_numpy(fit.bias).float()
     if task.kind == "choice":
         return Choice.load({"weight": weight[0]})
@@ -97,7 +97,7 @@ def cross_validate(
     seed: int,
     repeats: int = 3,
 ) -> CrossValidated:
-    """Score of a probe by repeated cross-validation over labelled rows, 5 folds balanced by class.
+    """Score a probe by repeated cross-validation over labelled rows, in 5 folds balanced by class.
 
     The strength is picked once on the first folds, for all folds: nested picking costs ten times as much, and with
     the safe strength as the prior the gain that this could fake is small (tests hold it to noise on random labels).
@@ -110,8 +110,8 @@ def cross_validate(
         raise RunError("a cross-validated probe needs two rows with labels", where=task.name)
     reduced = reduce(problem)
     strength, first = best_strength(reduced, seed)
-    others = out_of_fold(reduced, [strength], range(seed + 1, seed + repeats)) if repeats > 1 else []
-    runs = [first, *(run for (run,) in others)]
+    repetitions = out_of_fold(reduced, [strength], range(seed + 1, seed + repeats)) if repeats > 1 else []
+    runs = [first, *(run for (run,) in repetitions)]
     hits = np.mean([run.hit for run in runs], axis=0)
     likelihood = np.mean([run.likelihood for run in runs], axis=0)
     return CrossValidated(float(hits.mean()), standard_error(hits), hits, likelihood)
@@ -123,7 +123,7 @@ def choose(
     options: Mapping[str, tuple[Float[Tensor, "N F"], Tokens]],
     seed: int,
 ) -> tuple[str, dict[str, CrossValidated]]:
-    """The feature variant whose probe gives unseen rows' labels the highest likelihood, and the estimate of each.
+    """Choose the features whose probe gives unseen rows' labels the highest likelihood; return all estimates too.
 
     The first option wins a tie. It is not preferred further: held on to within one standard error, `cross` costs
     4.3 points at 8 labels a class on four sets of pairs (frozen MiniLM, mrpc, rte, snli, qqp: 59.0 against 63.3,
@@ -134,7 +134,7 @@ def choose(
 
 
 def best_strength(reduced: Reduced, seed: int) -> tuple[float, Judged]:
-    """The strength that reads most unseen rows right, if it is surely better than the safe one, and what it reads.
+    """The strength with most unseen rows right, if surely better than the safe one, and how it reads each row.
 
     Right rows, not their likelihood: that favours bold strengths, which read fewer rows right (32 labels a class:
     74.6 against 74.9 %).
@@ -145,33 +145,35 @@ def best_strength(reduced: Reduced, seed: int) -> tuple[float, Judged]:
     return STRENGTHS[chosen], runs[chosen]
 
 
-def surely_better(one: Float[Array, "B"], other: Float[Array, "B"]) -> bool:
+def surely_better(first: Float[Array, "B"], second: Float[Array, "B"]) -> bool:
     """Whether the mean difference over rows is more than two standard errors above zero."""
-    difference = one - other
+    difference = first - second
     return float(difference.mean()) > 2 * standard_error(difference)
 
 
 def standard_error(values: Float[Array, "B"]) -> float:
-    """Of the mean."""
+    """The standard error of the mean."""
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("inf")
 
 
 def out_of_fold(reduced: Reduced, strengths: Sequence[float], seeds: Sequence[int]) -> list[list[Judged]]:
-    """For each seed of folds and each strength, every row judged by a fit that has not seen it."""
+    """Judge every row by a fit that has not seen it, for each seed of folds and each strength."""
     problem = reduced.problem
-    seen = [fold != held for fold in (deal_folds(problem, seed) for seed in seeds) for held in range(fold.max() + 1)]
+    training_rows = [
+        fold != held for fold in (deal_folds(problem, seed) for seed in seeds) for held in range(fold.max() + 1)
+    ]
     variance = float(problem.y.var())
     judged = []
-    for rows, scores in zip(seen, unseen_scores(reduced, np.array(seen), strengths), strict=True):
+    for rows, scores in zip(training_rows, unseen_scores(reduced, np.array(training_rows), strengths), strict=True):
         part = problem.part(~rows[problem.row])
-        judged.append([judge(own, part, variance) for own in scores])
-    folds = len(seen) // max(1, len(seeds))
+        judged.append([judge(part_scores, part, variance) for part_scores in scores])
+    folds = len(training_rows) // max(1, len(seeds))
     by_seed = [judged[start : start + folds] for start in range(0, len(judged), folds)]
-    return [[join(parts) for parts in zip(*some, strict=True)] for some in by_seed]
+    return [[join(parts) for parts in zip(*runs, strict=True)] for runs in by_seed]
 
 
 def join(parts: Sequence[Judged]) -> Judged:
-    """Rows of several folds, in order of their numbers."""
+    """Join the rows of several folds, in order of their numbers."""
     rows = np.concatenate([part.rows for part in parts])
     order = rows.argsort()
     hit, likelihood = (
@@ -181,7 +183,7 @@ def join(parts: Sequence[Judged]) -> Judged:
 
 
 def deal_folds(problem: Problem, seed: int) -> Int[Array, "B"]:
-    """Rows shuffled and dealt out like cards: each class from the first fold on, numbers in their order.
+    """Shuffle rows and deal them out to folds like cards: each class from the first fold on, numbers in their order.
 
     Classes of one row are dealt out together. Where classes are of one size every fold leaves a balanced rest; a
     rest that lacks one more row of the very class it is asked about is worse than chance (sst2, 16 rows: 44 %
@@ -204,12 +206,12 @@ def deal_folds(problem: Problem, seed: int) -> Int[Array, "B"]:
 
 
 def sample_rows(problem: Problem, seed: int) -> Problem:
-    """Rows drawn by seed until they hold 2,000 units."""
+    """Draw rows by seed, as many as hold 2,000 units."""
     if len(problem.x) <= MOST_UNITS:
         return problem
     order = np.random.default_rng(seed).permutation(problem.rows)
     units = np.bincount(problem.row, minlength=problem.rows)
-    kept = np.zeros(problem.rows, dtype=bool)
-    kept[order[np.cumsum(units[order]) <= MOST_UNITS]] = True
-    part = problem.part(kept[problem.row])
-    return Problem(part.kind, part.x, part.y, (np.cumsum(kept) - 1)[part.row], part.outputs)
+    chosen = np.zeros(problem.rows, dtype=bool)
+    chosen[order[np.cumsum(units[order]) <= MOST_UNITS]] = True
+    part = problem.part(chosen[problem.row])
+    return Problem(part.kind, part.x, part.y, (np.cumsum(chosen) - 1)[part.row], part.outputs)

@@ -1,4 +1,4 @@
-"""A probe as a small convex problem: what there is to fit, and how good a fit is.
+"""A probe is a small convex problem: this module poses it from features and labels, and judges fits.
 
 Every kind becomes units with features: a row, a word of a row, or a choice of a row.
 """
@@ -26,7 +26,7 @@ KINDS: frozenset[Kind] = frozenset({"classification", "pair", "regression", "cho
 
 @dataclass(frozen=True)
 class Problem:
-    """Units to fit and the labels they have.
+    """The units that a probe is fitted to, with their labels.
 
     Attributes:
         y: class of each unit; the number (regression); 1 at the right choice, else 0.
@@ -42,16 +42,16 @@ class Problem:
 
     @property
     def rows(self) -> int:
-        """Rows with a label."""
+        """The number of rows with a label."""
         return int(self.row[-1]) + 1 if len(self.row) else 0
 
     def part(self, units: Bool[Array, "U"]) -> Problem:
-        """Only those units; rows keep their numbers."""
+        """The problem with only those units; rows keep their numbers."""
         return Problem(self.kind, self.x[units], self.y[units], self.row[units], self.outputs)
 
 
 def pose(task: Task, examples: Sequence[Example], features: Float[Tensor, "N F"], tokens: Tokens) -> Problem:
-    """The problem of reading a task's labels from frozen features.
+    """Pose the problem of reading a task's labels from frozen features.
 
     Args:
         features: one a row; for choices one a sequence; for tagging one a token.
@@ -79,16 +79,20 @@ def pose(task: Task, examples: Sequence[Example], features: Float[Tensor, "N F"]
 
 
 def labels_of_units(task: Task, examples: Sequence[Example], tokens: Tokens) -> Float[Array, "U"] | Int[Array, "U"]:
-    """`Problem.y` of all units, with anything at units without a label."""
+    """The values `Problem.y` of all units; those of units without a label mean nothing."""
     if task.kind == "regression":
-        return np.array([0.0 if one.label is None else number(one.label, task) for one in examples])
+        return np.array([0.0 if example.label is None else number(example.label, task) for example in examples])
     if task.kind == "choice":
         places = [right_choice(example, task) for example in examples]
         lengths = tokens.rows.diff().tolist()
         return np.concatenate([np.arange(length) == place for place, length in zip(places, lengths, strict=True)]) * 1
     if task.kind == "tagging":
         rows = zip(examples, words_of_rows(tokens), strict=True)
-        tags = [None if one.label is None else word_tag(one, word, task) for one, words in rows for word in words]
+        tags = [
+            None if example.label is None else word_tag(example, word, task)
+            for example, words in rows
+            for word in words
+        ]
         return np.array(classes.class_indices(tags, task))
     return np.array(classes.class_indices((example.label for example in examples), task))
 
@@ -110,7 +114,7 @@ class Judged:
 
 
 def judge(scores: Float[Array, "U C"], part: Problem, variance: float) -> Judged:
-    """Hits and likelihoods of rows from their scores.
+    """Judge rows by their scores: hits and likelihoods.
 
     Args:
         variance: of all labels (regression).
@@ -130,7 +134,7 @@ def judge(scores: Float[Array, "U C"], part: Problem, variance: float) -> Judged
 def judge_choices(
     scores: Float[Array, "U"], y: Int[Array, "U"], rows: Int[Array, "N"], place: Int[Array, "U"]
 ) -> Judged:
-    """Whether the right choice scores above all others, and its log probability among them."""
+    """Judge rows of choices: whether the right one scores highest, and its log probability."""
     best_wrong, total = np.full(len(rows), -np.inf), np.full(len(rows), -np.inf)
     np.maximum.at(best_wrong, place[y == 0], scores[y == 0])
     np.logaddexp.at(total, place, scores)

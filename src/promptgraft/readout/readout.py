@@ -1,4 +1,4 @@
-"""The contract of a readout, and the registry of all of them."""
+"""This module has the contract of a readout and the registry of all readouts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Describe = Callable[[Sequence[str]], Float[Tensor, "C H"]]
 
 
 class Readout(Protocol):
-    """From hidden states to predictions.
+    """Turns hidden states into scores and predictions.
 
     Scores have one layout: `[U, ..., C]`, U units (rows, or words for tagging), and the last axis is what a
     softmax goes over; a choice or a position that is not there scores -inf. Regression scores are `[U]`.
@@ -59,7 +59,7 @@ class Readout(Protocol):
 
     @classmethod
     def load(cls, state: Mapping[str, Tensor]) -> Self:
-        """From `state()`."""
+        """Make a readout from what `state()` gave."""
         fields: dict[str, Tensor | tuple[str, ...]] = {
             name: classes.leaf(state[name]) if name in cls.trained else state[name].detach().clone()
             for name in cls.form
@@ -81,21 +81,21 @@ class Readout(Protocol):
         )
 
     def gold(self, examples: Sequence[Example], tokens: Tokens, task: Task) -> Tensor:
-        """Labels as `[U, ...]`; -100 marks a unit without a label."""
+        """Gold labels as `[U, ...]`; -100 marks a unit without a label."""
         ...
 
     def scores(self, features: Float[Tensor, "N F"], tokens: Tokens) -> Float[Tensor, "..."]:
-        """Scores in the layout above."""
+        """Scores of the units, in the class's layout."""
         ...
 
     def loss(self, scores: Float[Tensor, "..."], gold: Tensor) -> Float[Tensor, "U"]:
-        """Loss of each unit, 0 for a unit without a label."""
+        """The loss of each unit, 0 for a unit without a label."""
         ...
 
     def predict(
         self, scores: Float[Tensor, "..."], tokens: Tokens, examples: Sequence[Example], task: Task
     ) -> list[Label | str]:
-        """Label names, numbers, choices, tags or answer texts, one a row."""
+        """Predict a label name, number, choice, tags or answer text for each row."""
         ...
 
     def carry(self, task: Task, describe: Describe, label_map: Mapping[str, str]) -> Self:
@@ -127,7 +127,7 @@ _KINDS: WeakKeyDictionary[Readout, Hashable] = WeakKeyDictionary()
 
 
 def kind_of(readout: Readout) -> Hashable:
-    """Equal for readouts that one can stand for; None for one that stands for itself alone."""
+    """A key that is equal for readouts that can be stacked; None for one that cannot be."""
     if not readout.stacks:
         return None
     if readout not in _KINDS:
@@ -137,14 +137,14 @@ def kind_of(readout: Readout) -> Hashable:
 
 
 def stack_readouts(readouts: Sequence[Readout]) -> Readout:
-    """One readout that stands for all of these, which are of one kind; gradients flow back to each."""
+    """Stack readouts of one kind into one that computes all of them; gradients flow back to each."""
     first = readouts[0]
     if len(readouts) == 1:
         return first
-    own = {name: torch.stack([getattr(one, name) for one in readouts]) for name in _tensors(first)}
-    return replace(first, **own)  # type: ignore[type-var]
+    stacked = {name: torch.stack([getattr(readout, name) for readout in readouts]) for name in _tensors(first)}
+    return replace(first, **stacked)  # type: ignore[type-var]
 
 
 def _tensors(readout: Readout) -> dict[str, Tensor]:
-    """A dataclass's tensors by field."""
+    """The tensors of a readout, by field."""
     return {name: value for name, value in vars(readout).items() if isinstance(value, Tensor)}

@@ -1,4 +1,4 @@
-"""`regression`: one number a row, learned in units of the training labels' spread."""
+"""The readout `regression` predicts a number for each row, learned in units of the training labels' spread."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INIT_SD = 0.02
 @register
 @dataclass(frozen=True, eq=False)
 class Regression(Readout):
-    """score = w . f + b, against labels standardised by the training labels' mean and standard deviation.
+    """A linear score, w . f + b, learned on labels standardised by the training labels' mean and standard deviation.
 
     Attributes:
         moments: mean and standard deviation of the training labels; predictions are `score * sd + mean`.
@@ -67,7 +67,7 @@ class Regression(Readout):
         return [score * sd + mean for score in scores.tolist()]
 
     def carry(self, task: Task, describe: Describe, label_map: Mapping[str, str]) -> Self:
-        """The same weights, in units of the new task's labels where it has training labels."""
+        """Carry the weights over, in units of the new task's labels where it has training labels."""
         classes.check_kind(self.name, self.kinds, task)
         moments = label_moments(task)
         return self.load(self.state() | ({} if moments is None else {"moments": moments.to(self.moments)}))
@@ -84,7 +84,7 @@ def label_moments(task: Task) -> Float[Tensor, "2"] | None:
 
 
 def number(label: Label, task: Task) -> float:
-    """The label as a number, or a TaskError."""
+    """The label as a number; anything else raises a TaskError."""
     if not isinstance(label, int | float):
         raise TaskError(f"label {label!r} is not a number", where=task.name)
     return float(label)

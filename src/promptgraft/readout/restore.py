@@ -1,4 +1,4 @@
-"""A readout from what was kept of it, checked against what its card promises: artefacts come from anyone."""
+"""A stored readout is restored and checked against its card, because artefacts come from anyone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DO = "tune it again"
 
 
 def restore(artefact: Artefact, backbone: Backbone | None = None) -> Readout:
-    """The readout of an artefact.
+    """Restore the readout of an artefact.
 
     Args:
         backbone: which it will read; None: any that its tensors agree on.
@@ -92,21 +92,21 @@ def _kind(card: Card, where: str) -> type[Readout]:
 
 
 def _check_shapes(state: Mapping[str, Tensor], kind: type[Readout], sizes: dict[str, int], where: str) -> None:
-    """An ArtefactError unless the tensors are those of the readout's form, of one size each."""
+    """Raise an ArtefactError unless the tensors match the readout's form, with each named size the same everywhere."""
     if state.keys() != kind.form.keys():
-        found, wanted = (", ".join(sorted(names)) or "none" for names in (state, kind.form))
-        raise ArtefactError(f"has the tensors {visible(found)}, not {wanted}", where=where, do=DO)
+        actual, required = (", ".join(sorted(names)) or "none" for names in (state, kind.form))
+        raise ArtefactError(f"has the tensors {visible(actual)}, not {required}", where=where, do=DO)
     if "classes" in {size for shape in kind.form.values() for size in shape} and not sizes["classes"]:
         raise ArtefactError("its card has no labels", where=where, do=DO)
     for name, shape in kind.form.items():
         tensor = state[name]
         if name != "labels":
             check_numbers(name, tensor, where, LARGEST)
-        known = dict(zip(shape, tensor.shape, strict=False)) | sizes
-        expected = [known.get(size, 0) if isinstance(size, str) else size for size in shape]
+        named_sizes = dict(zip(shape, tensor.shape, strict=False)) | sizes
+        expected = [named_sizes.get(size, 0) if isinstance(size, str) else size for size in shape]
         if list(tensor.shape) != expected or 0 in expected:
             raise ArtefactError(f"its {name} is {list(tensor.shape)}, not {expected}", where=where, do=DO)
-        sizes |= {size: length for size, length in known.items() if isinstance(size, str)}
+        sizes |= {size: length for size, length in named_sizes.items() if isinstance(size, str)}
 
 
 def _names(state: Mapping[str, Tensor], where: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""`span`: where an answer starts and ends in its context."""
+"""The readout `span` finds where an answer starts and ends in its context."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LONGEST_ANSWER = 30
 @register
 @dataclass(frozen=True, eq=False)
 class Span(Readout):
-    """Start and end scores of every token = W h; softmax over the context's tokens (Devlin et al. 2019, 4.2).
+    """Linear start and end scores of every token, with a softmax over the context's (Devlin et al. 2019, 4.2).
 
     Scores are `[B, 2, L]`, L the tokens of the longest row, -inf outside the context. The answer is the best
     start + end score with start <= end and at most 30 tokens, cut from the context itself by characters.
@@ -45,7 +45,7 @@ class Span(Readout):
         return cls(classes.leaf(INIT_SD * torch.randn(2, width, generator=generator, device=generator.device)))
 
     def gold(self, examples: Sequence[Example], tokens: Tokens, task: Task) -> Int[Tensor, "B 2"]:
-        """First and last token of the first answer that was not cut off, -100 where none is left."""
+        """The first and last token of the first answer that was not cut off; -100 where there is none."""
         rows = zip(examples, characters_of_rows(tokens), strict=True)
         places = [answer_tokens(example, characters, task) for example, characters in rows]
         return torch.tensor(places, dtype=torch.long, device=tokens.ids.device).reshape(-1, 2)
@@ -72,14 +72,14 @@ class Span(Readout):
 
 
 def characters_of_rows(tokens: Tokens) -> list[list[list[int]]]:
-    """For each row, for each token, its first and one-past-last character in the context, [-1, -1] outside it."""
+    """The first and one-past-last character of each row's tokens in its context; [-1, -1] outside the context."""
     assert tokens.chars is not None, "only span rows have characters"
     ends, characters = tokens.row_tokens.tolist(), tokens.chars.tolist()
     return [characters[start:end] for start, end in itertools.pairwise(ends)]
 
 
 def answer_tokens(example: Example, characters: list[list[int]], task: Task) -> tuple[int, int]:
-    """First and last token of the first answer that lies wholly in the tokens."""
+    """The first and last token of the first answer that lies wholly in the tokens."""
     if example.label is None:
         return classes.UNLABELLED, classes.UNLABELLED
     if not isinstance(example.label, Answers):
@@ -94,7 +94,7 @@ def answer_tokens(example: Example, characters: list[list[int]], task: Task) -> 
 
 
 def best_spans(scores: Float[Tensor, "B 2 L"]) -> Int[Tensor, "B 2"]:
-    """Start and end of the best span; the shortest, then the first, of equal ones; -1 where no token is allowed."""
+    """Start and end of the best span; of equal ones the shortest, then the first; -1 where no token is allowed."""
     starts, ends = scores[:, 0], scores[:, 1]
     best = torch.full((len(scores),), -torch.inf, dtype=scores.dtype, device=scores.device)
     spans = torch.full((len(scores), 2), -1, dtype=torch.long, device=scores.device)
@@ -107,6 +107,6 @@ def best_spans(scores: Float[Tensor, "B 2 L"]) -> Int[Tensor, "B 2"]:
 
 
 def answer_text(example: Example, characters: list[list[int]], span: list[int]) -> str:
-    """The answer's own characters in the context; empty where nothing of the context was read."""
+    """The answer's text, cut from the context; empty where nothing of the context was read."""
     start, end = span
     return "" if start < 0 else (example.pair or "")[characters[start][0] : characters[end][1]]

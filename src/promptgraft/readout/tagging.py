@@ -1,4 +1,4 @@
-"""`tagging`: class scores of every word, read at its first token."""
+"""The readout `tagging` scores the classes of every word, read at its first token."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from promptgraft.task.task import Example, Kind, Label, Task
 @register
 @dataclass(frozen=True, eq=False)
 class Tagging(Affine):
-    """scores of a word = W h + b, h the state of its first token; W starts from normal(0, 0.02), b from 0.
+    """Linear scores of a word, W h + b, with h the state of its first token; W starts from normal(0, 0.02), b from 0.
 
     A word that was cut off, or that has no token, is predicted as the tag `O`, else as the training data's most
     frequent tag, else as the first tag.
@@ -63,21 +63,21 @@ class Tagging(Affine):
         return rows
 
     def unseen_tag(self, task: Task) -> str:
-        """The tag of a word that no token stands for."""
+        """The tag predicted for a word without a token."""
         if "O" in self.labels:
             return "O"
-        seen = Counter(tag for example in task.train if isinstance(example.label, tuple) for tag in example.label)
-        return seen.most_common(1)[0][0] if seen else self.labels[0]
+        counts = Counter(tag for example in task.train if isinstance(example.label, tuple) for tag in example.label)
+        return counts.most_common(1)[0][0] if counts else self.labels[0]
 
 
 def word_features(hidden: Float[Tensor, "T H"], tokens: Tokens) -> Float[Tensor, "W H"]:
-    """States of first tokens of words."""
+    """The states of each word's first token."""
     assert tokens.words is not None, "only tagging rows have words"
     return hidden[tokens.words >= 0]
 
 
 def words_of_rows(tokens: Tokens) -> list[list[int]]:
-    """For each row the indices of its words that tokens stand for, in order."""
+    """The indices of each row's words that have a token, in order."""
     assert tokens.words is not None, "only tagging rows have words"
     words = tokens.words[tokens.words >= 0].tolist()
     ends = tokens.row_words.tolist()
