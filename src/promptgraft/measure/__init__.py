@@ -1,1 +1,1 @@
-"""How well a source prompt should transfer to a target: one file a measure, behind one contract."""
+"""A measure predicts how well a source prompt transfers to a target; each has a file of its own behind one contract."""

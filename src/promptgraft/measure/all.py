@@ -1,4 +1,4 @@
-"""All measures by name, those of other people's packages included; nothing that registers a measure imports this."""
+"""The registry of measures is looked up here, plugins included; no module that registers a measure imports this one."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ __all__ = ["find", "label_text", "make", "measures", "probe", "task_embedding"]
 
 
 def measures() -> Mapping[str, type[Measure]]:
-    """All of them by name."""
+    """All measures by name."""
     load("promptgraft.measures")
     return MEASURES
 
 
 def make(text: str) -> Measure:
-    """A measure from `NAME` or `NAME:OPTION=VALUE:...`: the options are the fields of its dataclass.
+    """Make a measure from `NAME` or `NAME:OPTION=VALUE:...`; the options are the fields of its dataclass.
 
     Raises:
         UsageError: a name, an option or a value that does not exist.
     """
-    name, *given = text.split(":")
+    name, *settings = text.split(":")
     kind = find(name)
     kinds = get_type_hints(kind)
     names = {field.name: kinds[field.name] for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     values = {}
-    for entry in given:
+    for entry in settings:
         option, sign, value = entry.partition("=")
         if option not in names:
             raise unknown(f"option of measure {name!r}", option, names)
@@ -46,7 +46,7 @@ def make(text: str) -> Measure:
 
 
 def find(name: str) -> type[Measure]:
-    """The measure of that name (call it with its options), or an error with the nearest name."""
+    """Look up a measure's class by name; an unknown name raises an error with the nearest one."""
     if name not in measures():
         raise unknown("measure", name, MEASURES)
     return MEASURES[name]

@@ -1,4 +1,4 @@
-"""`label-text`: how well a source's prompt brings texts near what their labels mean in words."""
+"""The measure `label-text` scores how near a source's prompt brings texts to their labels' descriptions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from promptgraft.readout.all import find as find_readout
 @register
 @dataclass(frozen=True)
 class LabelTextScore(Measure):
-    """Mean probability that the label-text readout, untrained, gives the target's labels under the source's prompt.
+    """The mean probability that an untrained label-text readout gives the target's labels under the source's prompt.
 
     It needs no second row of a class, so it judges where a probe cannot be cross-validated.
     """
@@ -28,15 +28,15 @@ class LabelTextScore(Measure):
         return frozenset({"labels"})
 
     def score(self, source: SeenSource, target: Target, view: MeasureView) -> Score:
-        """Its error is the standard error over rows.
+        """The mean probability of the gold labels; its error is the standard error over rows.
 
         Raises:
             RunError: a kind that has no labels in words, or no row with a label.
         """
         readout_kind = find_readout("label-text")
         if target.task.kind not in readout_kind.kinds:
-            what = f"measure 'label-text' cannot judge a {target.task.kind} task"
-            raise RunError(what, where=target.task.name)
+            message = f"measure 'label-text' cannot judge a {target.task.kind} task"
+            raise RunError(message, where=target.task.name)
         examples = tuple(example for example in target.task.train if example.label is not None)
         if not examples:
             raise RunError("measure 'label-text' needs a row with a label", where=target.task.name)

@@ -1,4 +1,4 @@
-"""The contract of a measure of transfer, what it is handed, and the registry of all of them."""
+"""This module has the contract of a measure of transfer, the values it works with, and the registry of all measures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MeasureNeed = Literal["labels", "target-prompt", "source-embedding"]
 
 @dataclass(frozen=True)
 class SeenSource:
-    """A banked prompt, as a measure sees it.
+    """A banked prompt with what measures may use of it.
 
     Attributes:
         pooling: what its readout read, and what its prompt was tuned for.
@@ -67,7 +67,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Lead:
-    """By how much one score is above another of the same measure and target.
+    """The difference between two scores of the same measure and target.
 
     Attributes:
         error: standard error; over the same rows that of the paired difference, since what is hard for one is hard
@@ -80,7 +80,7 @@ class Lead:
     rows: int = 0
 
     def is_clear(self, scores: int) -> bool:
-        """Whether it is more than noise, when the two are the first and second of so many scores.
+        """Whether the lead is more than noise, if the two are the first and second of so many scores.
 
         The first of many is ahead of the second by being picked, so each of all differences between two of them has
         to stay within noise together (Bonferroni; Student's t over the rows, 5 %).
@@ -90,23 +90,23 @@ class Lead:
         if self.error is None:
             return False
         share = 1 - 0.05 / max(1, scores * (scores - 1))
-        wanted = stdtrit(self.rows - 1, share) if self.rows > 1 else ndtri(share)
-        return bool(self.value > wanted * self.error)
+        bound = stdtrit(self.rows - 1, share) if self.rows > 1 else ndtri(share)
+        return bool(self.value > bound * self.error)
 
 
-def lead(one: Score, other: Score) -> Lead:
-    """By how much one score is above another."""
-    ahead = one.value - other.value
-    if len(one.rows) == len(other.rows) > 1:
-        differences = [mine - theirs for mine, theirs in zip(one.rows, other.rows, strict=True)]
+def lead(first: Score, second: Score) -> Lead:
+    """The lead of the first score over the second, with its error where it is known."""
+    ahead = first.value - second.value
+    if len(first.rows) == len(second.rows) > 1:
+        differences = [left - right for left, right in zip(first.rows, second.rows, strict=True)]
         return Lead(ahead, statistics.stdev(differences) / math.sqrt(len(differences)), len(differences))
-    if one.error is None or other.error is None:
+    if first.error is None or second.error is None:
         return Lead(ahead, None)
-    return Lead(ahead, math.hypot(one.error, other.error))
+    return Lead(ahead, math.hypot(first.error, second.error))
 
 
 class MeasureView(Protocol):
-    """The backbone as a measure sees it: whoever implements it tokenises, batches and caches by content."""
+    """What a measure can ask of the backbone; the implementation tokenises, batches and caches by content."""
 
     def hidden(
         self, prompt: Prompt | None, examples: Sequence[Example], target: Target, read: Read
@@ -121,7 +121,7 @@ class MeasureView(Protocol):
     def hidden_each(
         self, prompts: Sequence[Prompt], examples: Sequence[Example], target: Target, read: Read
     ) -> Iterator[tuple[Float[Tensor, "N H"], Tokens]]:
-        """The same under each of several prompts in turn, whose rows share batches."""
+        """States of the same examples under each of several prompts in turn, computed in shared batches."""
         ...
 
     def describe(self, texts: Sequence[str], pooling: Pooling) -> Float[Tensor, "C H"]:
@@ -143,7 +143,7 @@ class Measure(Protocol):
     def needs(self) -> frozenset[MeasureNeed]: ...
 
     def score(self, source: SeenSource, target: Target, view: MeasureView) -> Score:
-        """Score of one source for one target.
+        """Score one source for one target.
 
         Raises:
             RunError: something that the measure needs is not there, or the target is of a kind it cannot judge.
@@ -151,7 +151,7 @@ class Measure(Protocol):
         ...
 
     def score_all(self, sources: Sequence[SeenSource], target: Target, view: MeasureView) -> Iterator[Score]:
-        """Scores of several sources, in their order; a measure that can look at them together says how."""
+        """Score several sources, in their order; a measure that can score them together overrides this."""
         yield from (self.score(source, target, view) for source in sources)
 
 

@@ -1,4 +1,4 @@
-"""`probe`: what a linear probe on features under the source's prompt scores on the target's labelled rows."""
+"""The measure `probe` cross-validates a linear probe on the target's labelled rows under the source's prompt."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from promptgraft.task.task import Example, Kind
 @register
 @dataclass(frozen=True)
 class ProbeScore(Measure):
-    """Cross-validated score of a probe: accuracy (tagging: of words), R squared for regression.
+    """The cross-validated score of a probe: accuracy (tagging: of words), R squared for regression.
 
     Attributes:
         repeats: of the 5 folds, over which rows' hits are averaged.
@@ -45,12 +45,12 @@ class ProbeScore(Measure):
         return frozenset({"labels"})
 
     def score(self, source: SeenSource, target: Target, view: MeasureView) -> Score:
-        """Features are pooled as the source's prompt was tuned to be; one pass of every labelled training row."""
+        """Score one source by one pass of every labelled training row, pooled as the source's prompt was tuned."""
         examples = self._labelled(target)
         return self._judged(*view.hidden(source.prompt, examples, target, read_of(source, target)), examples, target)
 
     def score_all(self, sources: Sequence[SeenSource], target: Target, view: MeasureView) -> Iterator[Score]:
-        """As `score`, the rows of neighbours that pool alike in shared batches."""
+        """Score several sources; consecutive ones with the same pooling share batches."""
         examples = self._labelled(target)
         for read, alike in groupby(sources, lambda source: read_of(source, target)):
             prompts = [source.prompt for source in alike]
@@ -65,19 +65,19 @@ class ProbeScore(Measure):
             raise RunError("measure 'probe' needs at least two rows with labels", where=target.task.name)
         counts = Counter(example.label for example in examples if isinstance(example.label, str))
         if target.task.kind in ("classification", "pair") and max(counts.values()) < 2:
-            what = "measure 'probe' cannot be cross-validated on one row a class"
-            raise RunError(what, where=target.task.name, do="label a second row of a class")
+            message = "measure 'probe' cannot be cross-validated on one row a class"
+            raise RunError(message, where=target.task.name, do="label a second row of a class")
         return examples
 
     def _judged(
         self, hidden: Float[Tensor, "N H"], tokens: Tokens, examples: Sequence[Example], target: Target
     ) -> Score:
         """The cross-validated score of features."""
-        seen = features(hidden, tokens, target.encoding)
-        estimate = cross_validate(target.task, examples, seen, tokens, self.seed, self.repeats)
+        inputs = features(hidden, tokens, target.encoding)
+        estimate = cross_validate(target.task, examples, inputs, tokens, self.seed, self.repeats)
         return Score(estimate.value, len(examples), estimate.error, tuple(estimate.hits.tolist()))
 
 
 def read_of(source: SeenSource, target: Target) -> Read:
-    """Which states a probe of the target reads under the source's prompt."""
+    """The hidden states that a probe of the target reads under the source's prompt."""
     return "tokens" if target.task.kind == "tagging" else source.pooling

@@ -1,4 +1,4 @@
-"""`task-embedding`: cosine of two tasks' mean states, each under its own prompt (the metric of PANDA)."""
+"""The measure `task-embedding` is the cosine of two tasks' mean states under their own prompts (PANDA's metric)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EXAMPLES = 100
 @register
 @dataclass(frozen=True)
 class TaskEmbedding(Measure):
-    """cos(h_s, h_t), h the mean last-layer state of a task's training examples under its own prompt.
+    """The cosine of two task embeddings: mean last-layer states of a task's training examples under its own prompt.
 
     PANDA (Zhong et al., TKDE 2024, equation 2). The stored sources do not say which state, which examples or
     whose examples, and no code computes it, so these are ASSUMPTIONS, marked with *:
@@ -44,29 +44,37 @@ class TaskEmbedding(Measure):
 
     @property
     def needs(self) -> frozenset[MeasureNeed]:
-        own: frozenset[MeasureNeed] = frozenset({"target-prompt", "source-embedding"})
-        return own if self.data == "own" else frozenset({"target-prompt"})
+        both: frozenset[MeasureNeed] = frozenset({"target-prompt", "source-embedding"})
+        return both if self.data == "own" else frozenset({"target-prompt"})
 
     def score(self, source: SeenSource, target: Target, view: MeasureView) -> Score:
-        """The cosine; its error is a jackknife over the target's examples.
+        """The cosine of the two embeddings; its error is a jackknife over the target's examples.
 
         Tuning the target's prompt is a cost too, far above the counted passes, and not among them.
         """
         if target.prompt is None:
             raise RunError("measure 'task-embedding' needs a prompt tuned on the target", where=target.task.name)
         examples = sample_examples(target.task, self.count, self.seed)
-        here = states(target.prompt, examples, target, view, self.pooling)
+        target_states = states(target.prompt, examples, target, view, self.pooling)
         if self.data == "common":
-            there = states(source.prompt, examples, target, view, self.pooling)
-            return Score(cosine(there.mean(0), here.mean(0)), 2 * len(examples), jackknife(there, here))
+            source_states = states(source.prompt, examples, target, view, self.pooling)
+            return Score(
+                cosine(source_states.mean(0), target_states.mean(0)),
+                2 * len(examples),
+                jackknife(source_states, target_states),
+            )
         if self.pooling not in source.embeddings:
             raise RunError(
                 f"no {self.pooling!r} task embedding was stored with it",
                 where=source.name,
                 do="tune it again, or measure with data 'common'",
             )
-        stored = source.embeddings[self.pooling].to(here)
-        return Score(cosine(stored, here.mean(0)), len(examples), jackknife(stored.expand_as(here), here))
+        stored = source.embeddings[self.pooling].to(target_states)
+        return Score(
+            cosine(stored, target_states.mean(0)),
+            len(examples),
+            jackknife(stored.expand_as(target_states), target_states),
+        )
 
 
 def embed_task(
@@ -79,33 +87,33 @@ def embed_task(
 def states(
     prompt: Prompt, examples: Sequence[Example], target: Target, view: MeasureView, pooling: Pooling
 ) -> Float[Tensor, "S H"]:
-    """One vector a sequence. Pairs are one sequence whatever they were tuned as, so that any two tasks compare."""
+    """Pooled states of examples, with pairs as one sequence always, so that any two tasks can be compared."""
     return view.hidden(prompt, examples, replace(target, encoding="cross"), pooling)[0].float()
 
 
 def sample_examples(task: Task, count: int, seed: int) -> tuple[Example, ...]:
-    """At most that many training examples, drawn by seed, in the task's order."""
+    """Draw at most `count` training examples by seed, in the task's order."""
     if not task.train:
         raise RunError("a task embedding needs training examples", where=task.name)
     if len(task.train) <= count:
         return task.train
-    drawn = sorted(random.Random(seed).sample(range(len(task.train)), count))
-    return tuple(task.train[place] for place in drawn)
+    places = sorted(random.Random(seed).sample(range(len(task.train)), count))
+    return tuple(task.train[place] for place in places)
 
 
-def cosine(one: Float[Tensor, "H"], other: Float[Tensor, "H"]) -> float:
-    """Of the angle between two vectors; 0 where one of them is zero."""
-    return float(torch.nn.functional.cosine_similarity(one, other, dim=0))
+def cosine(first: Float[Tensor, "H"], second: Float[Tensor, "H"]) -> float:
+    """The cosine of the angle between two vectors; 0 where one of them is zero."""
+    return float(torch.nn.functional.cosine_similarity(first, second, dim=0))
 
 
-def jackknife(there: Float[Tensor, "S H"], here: Float[Tensor, "S H"]) -> float | None:
-    """Standard error of the cosine of two means, from leaving out one example (of both) at a time.
+def jackknife(source: Float[Tensor, "S H"], target: Float[Tensor, "S H"]) -> float | None:
+    """The standard error of the cosine of two means, by leaving out one example (of both) at a time.
 
     se^2 = (n - 1) / n * sum_i (cos_i - mean cos)^2 (Efron 1981).
     """
-    count = len(here)
+    count = len(target)
     if count < 2:
         return None
-    one, other = ((states.sum(0) - states) / (count - 1) for states in (there, here))
-    cosines = torch.nn.functional.cosine_similarity(one, other, dim=1).double()
+    source_means, target_means = ((states.sum(0) - states) / (count - 1) for states in (source, target))
+    cosines = torch.nn.functional.cosine_similarity(source_means, target_means, dim=1).double()
     return float(((count - 1) * cosines.var(correction=0)).sqrt())
