@@ -1,1 +1,1 @@
-"""Plans that expand into jobs, and what their results say."""
+"""A study is a plan that expands into jobs, and a judgement of their results."""

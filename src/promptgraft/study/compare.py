@@ -1,4 +1,6 @@
-"""Compare: every method on one target at equal steps, several seeds; chosen by validation, reported on test."""
+"""A comparison runs every method on one target at equal steps and several seeds.
+
+The best is chosen by validation and reported on test."""
 
 from __future__ import annotations
 
@@ -42,12 +44,12 @@ ROWS: tuple[tuple[str, dict[str, str]], ...] = (
 
 
 def rows_here() -> tuple[tuple[str, dict[str, str]], ...]:
-    """ROWS, and SetFit where its extra is installed."""
+    """The rows of a full comparison here: ROWS, and SetFit if its extra is installed."""
     return (*ROWS, ("setfit", {})) if setfit.installed() else ROWS
 
 
 def rows_of(method: str) -> tuple[tuple[str, dict[str, str]], ...]:
-    """A method's rows; one with its defaults where ROWS has none, as of methods of other packages."""
+    """The rows of a method; one with its defaults if ROWS has none, as for methods of other packages."""
     return tuple(row for row in ROWS if row[0] == method) or ((method, {}),)
 
 
@@ -62,7 +64,7 @@ def plan(
     rows: Sequence[tuple[str, Mapping[str, object]]] = ROWS,
     bank: tuple[Source, ...] = (),
 ) -> list[Job]:
-    """Jobs of a comparison.
+    """Expand a comparison into jobs.
 
     Args:
         sources: seed -> the source chosen on that seed's rows; None leaves out what needs one.
@@ -74,14 +76,14 @@ def plan(
             if wants and (source is None or _repeats(method, options, source)):
                 continue
             free = unlabelled if method == "panda" and options.get("mode") != "released" else ()
-            given = source if wants else None
+            job_source = source if wants else None
             banked = bank if "bank" in find(method).needs else ()
-            jobs.append(Job(task, backbone, method, seed, recipe, shots, given, options, free, banked))
+            jobs.append(Job(task, backbone, method, seed, recipe, shots, job_source, options, free, banked))
     return jobs
 
 
 def repeated(sources: Mapping[int, Source | None]) -> dict[str, str]:
-    """Rows that `plan` leaves out since they are other rows' runs, and why."""
+    """The rows that `plan` leaves out because another row is the same run, and why."""
     keep = {"readout": "keep"}
     if not any(source is not None and _repeats("pot", keep, source) for source in sources.values()):
         return {}
@@ -89,7 +91,7 @@ def repeated(sources: Mapping[int, Source | None]) -> dict[str, str]:
 
 
 def _repeats(method: str, options: Mapping[str, object], source: Source) -> bool:
-    """Whether keeping the source's own readout is the same run as its label-text readout carried."""
+    """Whether a row that keeps the source's own readout is the same run as the row of label text."""
     keeps = method == "pot" and options.get("readout") == "keep"
     return keeps and source.artefact.card.readout == "label-text"
 
@@ -116,7 +118,7 @@ class Row:
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
-    """What `compare` found.
+    """The rows of a comparison and the choice by validation.
 
     Attributes:
         best: label of the row with the best mean validation score, placebos aside; the smaller model wins a tie.
@@ -149,16 +151,16 @@ class Comparison:
 
 
 def _shown(row: Row) -> tuple[str, ...]:
-    """A row's figures; empty where there are none."""
+    """The cells of a row; empty where there is no figure."""
     means = (row.test, row.gain, row.validation)
     return (row.label, *("" if mean is None else str(mean) for mean in means), f"{row.seconds:.1f}")
 
 
 def judge(finished: Sequence[Finished], baseline: str = BASELINE) -> tuple[tuple[Row, ...], str]:
-    """Rows in order of first appearance, and the label validation chooses; empty where nothing was validated."""
+    """Group results into rows; return them with the label validation chooses, empty where nothing was validated."""
     groups: dict[str, list[Result]] = {}
-    for one in finished:
-        groups.setdefault(one.result.label, []).append(one.result)
+    for item in finished:
+        groups.setdefault(item.result.label, []).append(item.result)
     base = scores(groups.get(baseline, []), "test")
     rows = tuple(_row(label, results, base, label == baseline) for label, results in groups.items())
     judged = [row for row in rows if row.validation is not None and not is_placebo(row.results[0])]
@@ -172,7 +174,7 @@ def is_placebo(result: Result) -> bool:
 
 
 def missing(result: Result) -> str:
-    """What a placebo lacks, in words; nothing for every other run, those of methods that are not here included."""
+    """What a placebo lacks, in words; empty for every other run, also if its method is not installed here."""
     with suppress(UsageError):
         return find(result.method).options.read(result.method, result.options).placebo()
     return ""

@@ -1,4 +1,4 @@
-"""What results over seeds say: means, intervals, paired differences."""
+"""Results over seeds are summed up as means with intervals and as paired differences."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Mean:
 
 
 def mean(values: Sequence[float], bounds: tuple[float, float] = (-math.inf, math.inf)) -> Mean:
-    """Mean and t interval of independent values.
+    """The mean and t interval of independent values.
 
     Args:
         bounds: between which every value lies by its nature; the interval is cut to them.
@@ -46,7 +46,7 @@ def mean(values: Sequence[float], bounds: tuple[float, float] = (-math.inf, math
 def paired(
     ours: Mapping[int, float], theirs: Mapping[int, float], bounds: tuple[float, float] = (-math.inf, math.inf)
 ) -> Mean | None:
-    """Mean difference over the seeds both have, with its interval; None where they share no seed.
+    """The mean difference over the seeds that both have, with its interval; None where they share no seed.
 
     Args:
         bounds: of the values that are subtracted.
