@@ -1,4 +1,4 @@
-"""Tuned artefacts: ready to predict, and to and from PEFT."""
+"""These verbs load tuned artefacts for prediction, and move them to and from PEFT."""
 
 from __future__ import annotations
 
@@ -30,38 +30,38 @@ def load(
     device: DeviceName = "auto",
     arithmetic: DType = "auto",
 ) -> Predictor:
-    """A tuned artefact (its folder, or a run folder that holds one), ready to predict.
+    """Load a tuned artefact, by its folder or a run folder that holds one, ready to predict.
 
     Args:
         model: the backbone; default: the one the card names.
         arithmetic: of the backbone. What `int8` predicts may differ: `engine.agreement` says how often.
     """
     artefact = artefacts.load(artefact_folder(path))
-    named = model if model is not None else _here(artefact.card.backbone, path)
-    return Predictor(artefact, open_model(named, arithmetic, device))
+    backbone = model if model is not None else _local_model(artefact.card.backbone, path)
+    return Predictor(artefact, open_model(backbone, arithmetic, device))
 
 
-def _here(model: BackboneCard, where: str | Path) -> str | Path:
-    """The name or the folder of a card's model, which is on this machine.
+def _local_model(model: BackboneCard, where: str | Path) -> str | Path:
+    """The name or the folder under which a card's model is found on this machine.
 
     Raises:
         ModelError: it is not here; a name of the catalog says how to get it, of another the caller knows where it is.
     """
-    name, known = model.name, place_of(model.fingerprint)
-    if known is not None and name not in entries():
-        return known
+    name, folder = model.name, place_of(model.fingerprint)
+    if folder is not None and name not in entries():
+        return folder
     try:
         resolve(name)
     except ModelError as error:
         if name in entries():
             raise
-        what = f"it was tuned on {name!r}, which is not found from here"
-        raise ModelError(what, where=where, do="say where that model is: --model FOLDER, or model=FOLDER") from error
+        message = f"it was tuned on {name!r}, which is not found from here"
+        raise ModelError(message, where=where, do="say where that model is: --model FOLDER, or model=FOLDER") from error
     return name
 
 
 def artefact_folder(path: str | Path) -> Path:
-    """The folder of the artefact at a path: the path itself, or the one in a run folder.
+    """The folder of the artefact at a path: the path itself, or the artefact's folder inside a run folder.
 
     Raises:
         ArtefactError: there is none.
@@ -89,7 +89,7 @@ def export_to_peft(
     Returns: why predictions will differ, empty where they will not.
     """
     artefact = as_bank(bank).load(name)
-    backbone = open_model(model if model is not None else _here(artefact.card.backbone, name))
+    backbone = open_model(model if model is not None else _local_model(artefact.card.backbone, name))
     base = artefact.card.backbone.hub or artefact.card.backbone.name
     return export_peft(artefact, folder, base_model=base, layers=backbone.layers, heads=backbone.heads, exact=exact)
 

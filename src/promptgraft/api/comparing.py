@@ -1,4 +1,4 @@
-"""Look before choosing: which of a bank's prompts should transfer, and which method does best on a task."""
+"""These verbs help to choose: `rank` orders a bank's prompts for a task, `compare` runs every method on it."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Compared(Comparison):
-    """What `compare` gives: the comparison, with its page and its figures as plain values."""
+    """The result of `compare`: the comparison, with its page and its figures as plain values."""
 
     def report(self, path: str | Path) -> dict[str, Path]:
-        """Write report.html and results.csv into a folder; name of the file -> its path."""
+        """Write report.html and results.csv into a folder; return the path of each file by its name."""
         return write(self, Path(path))
 
     def to_dict(self) -> dict[str, object]:
-        """All of it as plain values, fit for JSON; numbers are percent, None where there is none."""
+        """The comparison as plain values, fit for JSON; figures are in percent, None where there is none."""
         return {
             "task": self.task.name,
             "backbone": self.backbone,
@@ -48,7 +48,7 @@ class Compared(Comparison):
         }
 
     def to_frame(self) -> DataFrame:
-        """A pandas DataFrame with a row a method, in the order of the report.
+        """A pandas DataFrame with a row for each method, in the order of the report.
 
         Raises:
             UsageError: pandas is not installed.
@@ -78,11 +78,11 @@ def rank(
     Args:
         measures: the first gives the order; one that needs a prompt of the target, as `task-embedding` does, trains it.
     """
-    given = opened(task, model, recipe, shots, out=out, device=device, progress=progress)
-    sources, left_out = candidates(as_bank(bank), given.backbone, given.task)
-    job = given.job("prompt-tuning", seed, {"readout": "linear"})
-    ranking = rank_sources(given.engine, job, sources, measures, left_out)
-    log_notes([*given.task.notes, *given.engine.notes(), *(f"left out: {reason}" for reason in left_out)])
+    context = opened(task, model, recipe, shots, out=out, device=device, progress=progress)
+    sources, left_out = candidates(as_bank(bank), context.backbone, context.task)
+    job = context.job("prompt-tuning", seed, {"readout": "linear"})
+    ranking = rank_sources(context.engine, job, sources, measures, left_out)
+    log_notes([*context.task.notes, *context.engine.notes(), *(f"left out: {reason}" for reason in left_out)])
     return ranking
 
 
@@ -102,25 +102,29 @@ def compare(
     progress: Progress | None = None,
     **recipe: object,
 ) -> Compared:
-    """Every method on one task at equal steps over several seeds; chosen by validation, reported on test."""
-    given = opened(
+    """Run every method on one task at equal steps over several seeds; chosen by validation, reported on test."""
+    context = opened(
         task, model, recipe, shots, out=out, test_rows=test_rows, device=device, progress=progress, keep_weights=False
     )
     seeds = seeds_of(seeds)
     chosen = Chosen(dict.fromkeys(seeds), notes=("no bank was given: methods that need a source are left out",))
     if bank is not None:
         methods = [method for method, _ in (rows_here() if rows is None else rows)]
-        chosen = choose_sources(given, as_bank(bank), source, seeds, methods)
-    engine = given.engine
-    jobs = compare_jobs(given, chosen, free_text(unlabelled, given.task), rows)
+        chosen = choose_sources(context, as_bank(bank), source, seeds, methods)
+    engine = context.engine
+    jobs = compare_jobs(context, chosen, free_text(unlabelled, context.task), rows)
     order = [job.id for job in jobs]
-    finished = sorted(engine.run(jobs, skip=True), key=lambda one: order.index(one.job.id))
+    finished = sorted(engine.run(jobs, skip=True), key=lambda item: order.index(item.job.id))
     if not finished:
         reasons = "; ".join(engine.skipped.values())
-        raise RunError(f"no method could be run ({reasons})", where=given.task.name)
+        raise RunError(f"no method could be run ({reasons})", where=context.task.name)
     ranked, best = judge(finished)
-    asked = {row_label(method, options) for method, options in (rows_here() if rows is None else rows)}
-    skipped = {**engine.skipped, **{label: why for label, why in repeated(chosen.sources).items() if label in asked}}
-    said = (*chosen.notes, *engine.notes(), *dict.fromkeys(note for one in finished for note in one.result.notes))
-    log_notes(said)
-    return Compared(given.task, given.backbone.name, shots, given.recipe, ranked, best, skipped, said)
+    labels = {row_label(method, options) for method, options in (rows_here() if rows is None else rows)}
+    skipped = {**engine.skipped, **{label: why for label, why in repeated(chosen.sources).items() if label in labels}}
+    all_notes = (
+        *chosen.notes,
+        *engine.notes(),
+        *dict.fromkeys(note for item in finished for note in item.result.notes),
+    )
+    log_notes(all_notes)
+    return Compared(context.task, context.backbone.name, shots, context.recipe, ranked, best, skipped, all_notes)

@@ -1,4 +1,4 @@
-"""What tune, transfer or compare would cost, before they run."""
+"""`estimate` predicts what tune, transfer or compare would cost before they run."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def estimate(
     device: DeviceName = "auto",
     **recipe: object,
 ) -> Estimate:
-    """Seconds and memory that `tune`, `transfer` or `compare` with these arguments would take; trains nothing.
+    """Predict the seconds and memory that `tune`, `transfer` or `compare` would take; trains nothing.
 
     The first estimate with a backbone on a machine measures it for some seconds (`engine.calibration`). A source that
     the verb would choose is stood in for by another of the bank, and the choice is counted.
@@ -62,29 +62,29 @@ def estimate(
         raise unknown("verb to estimate", verb, VERBS)
     if verb == "transfer" and bank is None:
         raise UsageError("transfer needs a bank", do="pass bank='starter' or a bank's folder")
-    given = opened(task, model, recipe, shots, out=out, test_rows=test_rows, device=device)
-    drawn = seeds_of(range(5 if verb == "compare" else 1) if seeds is None else seeds)
+    context = opened(task, model, recipe, shots, out=out, test_rows=test_rows, device=device)
+    seed_list = seeds_of(range(5 if verb == "compare" else 1) if seeds is None else seeds)
     if verb == "tune":
-        return estimate_jobs(given.engine, tune_jobs(given, method or "prompt-tuning", options, drawn))
+        return estimate_jobs(context.engine, tune_jobs(context, method or "prompt-tuning", options, seed_list))
     methods = [method or "pot"] if verb == "transfer" else [name for name, _ in (rows_here() if rows is None else rows)]
-    chosen, ranked = Chosen(dict.fromkeys(drawn)), 0
+    chosen, ranked = Chosen(dict.fromkeys(seed_list)), 0
     if bank is not None:
-        chosen, ranked = _stand_ins(given, as_bank(bank), source, drawn, methods)
-    free = free_text(unlabelled, given.task)
+        chosen, ranked = _stand_ins(context, as_bank(bank), source, seed_list, methods)
+    free = free_text(unlabelled, context.task)
     if verb == "compare":
-        jobs = compare_jobs(given, chosen, free, rows)
+        jobs = compare_jobs(context, chosen, free, rows)
     else:
-        own, beside = graft_jobs(given, method or "pot", options, chosen, free, baselines=baselines)
-        jobs = [*own, *beside]
-    rankings = [(choosing_job(given, seed), ranked) for seed in drawn if ranked]
-    return estimate_jobs(given.engine, jobs, rankings=rankings)
+        grafts, beside = graft_jobs(context, method or "pot", options, chosen, free, baselines=baselines)
+        jobs = [*grafts, *beside]
+    rankings = [(choosing_job(context, seed), ranked) for seed in seed_list if ranked]
+    return estimate_jobs(context.engine, jobs, rankings=rankings)
 
 
 def _stand_ins(
-    given: Opened, bank: Bank, source: str, seeds: Sequence[int], methods: Sequence[str]
+    context: Opened, bank: Bank, source: str, seeds: Sequence[int], methods: Sequence[str]
 ) -> tuple[Chosen, int]:
-    """A source for every seed, and how many would be ranked to choose it."""
+    """Take a source for every seed without choosing; return them with how many would be ranked to choose."""
     if source != "auto" or not any(map(takes_one, methods)):
-        return choose_sources(given, bank, source, seeds, methods), 0
-    sources, _ = candidates(bank, given.backbone, given.task)
+        return choose_sources(context, bank, source, seeds, methods), 0
+    sources, _ = candidates(bank, context.backbone, context.task)
     return Chosen(dict.fromkeys(seeds, sources[0]), tuple(sources)), len(sources)

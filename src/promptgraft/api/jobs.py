@@ -1,4 +1,4 @@
-"""Which jobs a verb runs, and which source each seed takes; an estimate asks the same."""
+"""Verbs expand into jobs here, and sources are chosen for their seeds; `estimate` uses the same functions."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from promptgraft.task.task import Example
 
 MethodRows = Sequence[tuple[str, Mapping[str, object]]]
 BESIDE: MethodRows = (("linear-probe", {}), ("prompt-tuning", {"readout": "linear"}))
-"""What a transfer is shown beside."""
+"""The baselines that a transfer is compared with."""
 
 
-def tune_jobs(given: Opened, method: str, options: Mapping[str, object] | None, seeds: Sequence[int]) -> list[Job]:
-    """One a seed, from scratch."""
-    return [given.job(method, seed, options) for seed in seeds_of(seeds)]
+def tune_jobs(context: Opened, method: str, options: Mapping[str, object] | None, seeds: Sequence[int]) -> list[Job]:
+    """The jobs of `tune`, one for each seed."""
+    return [context.job(method, seed, options) for seed in seeds_of(seeds)]
 
 
 def graft_jobs(
-    given: Opened,
+    context: Opened,
     method: str,
     options: Mapping[str, object] | None,
     chosen: Chosen,
@@ -33,26 +33,37 @@ def graft_jobs(
     *,
     baselines: bool,
 ) -> tuple[list[Job], list[Job]]:
-    """Jobs of a transfer, and of what is run beside it."""
+    """The jobs of `transfer`, and those of its baselines."""
     bank = chosen.bank if "bank" in find(method).needs else ()
-    jobs = [given.job(method, seed, options, source, free, bank) for seed, source in chosen.sources.items()]
-    if not baselines or given.shots == 0:
+    jobs = [context.job(method, seed, options, source, free, bank) for seed, source in chosen.sources.items()]
+    if not baselines or context.shots == 0:
         return jobs, []
-    return jobs, compare_jobs(given, Chosen(dict.fromkeys(chosen.sources)), (), BESIDE)
+    return jobs, compare_jobs(context, Chosen(dict.fromkeys(chosen.sources)), (), BESIDE)
 
 
-def compare_jobs(given: Opened, chosen: Chosen, free: tuple[Example, ...], rows: MethodRows | None) -> list[Job]:
-    """Every row's method on every seed; None: all that can be run here."""
-    asked = rows_here() if rows is None else rows
-    fingerprint, recipe = given.backbone.fingerprint, given.recipe
+def compare_jobs(context: Opened, chosen: Chosen, free: tuple[Example, ...], rows: MethodRows | None) -> list[Job]:
+    """The jobs of `compare`: every row's method on every seed.
+
+    Args:
+        rows: methods and their options; None: all that can be run here.
+    """
+    method_rows = rows_here() if rows is None else rows
+    fingerprint, recipe = context.backbone.fingerprint, context.recipe
     return plan(
-        given.task, fingerprint, chosen.sources, recipe, given.shots, unlabelled=free, rows=asked, bank=chosen.bank
+        context.task,
+        fingerprint,
+        chosen.sources,
+        recipe,
+        context.shots,
+        unlabelled=free,
+        rows=method_rows,
+        bank=chosen.bank,
     )
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """What is taken from a bank.
+    """The prompts that are taken from a bank.
 
     Attributes:
         sources: seed -> the source of methods that take one; None where none of them is run.
@@ -64,29 +75,29 @@ class Chosen:
     notes: tuple[str, ...] = ()
 
 
-def choose_sources(given: Opened, bank: Bank, source: str, seeds: Sequence[int], methods: Sequence[str]) -> Chosen:
+def choose_sources(context: Opened, bank: Bank, source: str, seeds: Sequence[int], methods: Sequence[str]) -> Chosen:
     """The prompts of a bank that methods start from: the named one, else all, and for each seed the best by a probe.
 
     The probe reads that seed's training rows; it is asked only where a method takes one source.
     """
     seeds = seeds_of(seeds)
     if source != "auto":
-        named = Source(source, bank.load(source, fingerprint=given.backbone.fingerprint))
-        return Chosen(dict.fromkeys(seeds, named), (named,))
+        named_source = Source(source, bank.load(source, fingerprint=context.backbone.fingerprint))
+        return Chosen(dict.fromkeys(seeds, named_source), (named_source,))
     try:
-        sources, left_out = candidates(bank, given.backbone, given.task)
+        sources, left_out = candidates(bank, context.backbone, context.task)
     except BankError as error:
         if any(map(takes_one, methods)):
             raise
         return Chosen(dict.fromkeys(seeds), notes=(f"{error}; the backbone alone is read",))
     if not any(map(takes_one, methods)):
         return Chosen(dict.fromkeys(seeds), tuple(sources), left_out)
-    if given.shots == 0:
+    if context.shots == 0:
         raise RunError("--source auto needs labelled rows to choose by", do="name the source, or use --shots 1 or more")
     chosen: dict[int, Source | None] = {}
     notes = list(left_out)
     for seed in seeds:
-        ranking = rank_sources(given.engine, choosing_job(given, seed), sources, ("probe",), ())
+        ranking = rank_sources(context.engine, choosing_job(context, seed), sources, ("probe",), ())
         chosen[seed] = ranking.best.source
         notes += ranking.instead
         judge = "the probe" if ranking.measures[0] == "probe" else ranking.measures[0]
@@ -99,6 +110,6 @@ def takes_one(method: str) -> bool:
     return "source" in find(method).needs or "prompt" in find(method).options.model_fields
 
 
-def choosing_job(given: Opened, seed: int) -> Job:
-    """On whose rows sources are ranked."""
-    return given.job("linear-probe", seed)
+def choosing_job(context: Opened, seed: int) -> Job:
+    """The job on whose rows sources are ranked."""
+    return context.job("linear-probe", seed)

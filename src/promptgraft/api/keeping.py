@@ -1,4 +1,4 @@
-"""Where a verb keeps what it makes, decided and tried before anything is trained."""
+"""The places where a verb keeps its artefact are decided and checked before anything is trained."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LARGEST_OWNER = 1 << 20
 
 @dataclass(frozen=True)
 class Keeper:
-    """Places that were found fit to keep a task's artefact in.
+    """The checked places in which a task's artefact will be kept.
 
     Attributes:
         folder: the run folder, if there is one.
@@ -54,7 +54,7 @@ def keeper(
     *,
     replace: bool = False,
 ) -> Keeper:
-    """The places where a task's artefact will be kept.
+    """Check the places where a task's artefact will be kept, and reserve them.
 
     Args:
         name: in the bank; default: made of the task's name.
@@ -65,18 +65,20 @@ def keeper(
     folder = None if out is None else run_folder(Path(out), task, replace=replace)
     if bank is None:
         return Keeper(folder)
-    own = check_name(name) if name is not None else file_name(task.name, DEFAULT)
+    artefact_name = check_name(name) if name is not None else file_name(task.name, DEFAULT)
     opened = as_bank(bank, create=True)
-    known = opened.reserve(own, task.fingerprint, replace=replace)
-    notes = [f"in the bank it is called {own!r}"] if name is None and own != task.name else []
-    if known is not None:
-        data = "the same" if known.task.fingerprint == task.fingerprint else "other"
-        notes.append(f"{own!r} in {opened.folder} is replaced: it was tuned on {data} data ({known.method})")
-    return Keeper(folder, opened, own, tuple(notes))
+    previous = opened.reserve(artefact_name, task.fingerprint, replace=replace)
+    notes = [f"in the bank it is called {artefact_name!r}"] if name is None and artefact_name != task.name else []
+    if previous is not None:
+        data = "the same" if previous.task.fingerprint == task.fingerprint else "other"
+        notes.append(
+            f"{artefact_name!r} in {opened.folder} is replaced: it was tuned on {data} data ({previous.method})"
+        )
+    return Keeper(folder, opened, artefact_name, tuple(notes))
 
 
 def run_folder(folder: Path, task: Task, *, replace: bool = False) -> Path:
-    """A run folder that can be written and is this task's own, which it is from now on.
+    """Check that a run folder can be written and is this task's, and mark it as this task's.
 
     Raises:
         RunError: it cannot be written, or holds a run on other data.
@@ -89,16 +91,16 @@ def run_folder(folder: Path, task: Task, *, replace: bool = False) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-        own = {"name": task.name, "fingerprint": task.fingerprint}
-        if owner != own:
-            write_text(folder / OWNER, json.dumps(own, indent=2) + "\n")
+        identity = {"name": task.name, "fingerprint": task.fingerprint}
+        if owner != identity:
+            write_text(folder / OWNER, json.dumps(identity, indent=2) + "\n")
     except OSError as error:
         raise RunError(f"cannot be written ({why(error)})", where=folder, do="choose another folder (--out)") from None
     return folder
 
 
 def _owner(folder: Path) -> dict[str, str] | None:
-    """Name and fingerprint of the task that a run folder is for; None where no one knows."""
+    """Name and fingerprint of the task that a run folder is for; None where nothing says so."""
     path = folder / OWNER
     if path.exists():
         owner = read_json(read_bytes(path, LARGEST_OWNER, RunError), path, RunError)

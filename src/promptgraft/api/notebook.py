@@ -1,4 +1,4 @@
-"""A bar in notebooks while a verb works."""
+"""A progress bar is shown in notebooks while a verb works."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ EVERY = 0.2  # seconds between two updates, but for the last
 
 
 def notebook_progress() -> Progress | None:
-    """A new bar where the caller is a notebook; elsewhere nothing is shown."""
+    """A new progress bar if the caller is a notebook, else None."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return Bar() if type(shell).__name__ == "ZMQInteractiveShell" else None
 
 
 class Bar:
-    """Shows the last event in place of the one before."""
+    """A progress bar that shows the latest event in place of the one before."""
 
     def __init__(self) -> None:
         self._display: Any = None
@@ -41,7 +41,7 @@ class Bar:
 
 
 def bar(event: Event) -> str:
-    """An event as HTML."""
+    """Render an event as HTML."""
     share = event.share or (event.done / event.jobs if event.jobs else 0.0)
     step = f", step {event.step} of {event.steps}" if event.step < event.steps else ""
     words = f"{event.done} of {event.jobs} {event.unit}" + (f": {event.label}{step}" if event.done < event.jobs else "")

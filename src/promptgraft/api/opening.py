@@ -1,4 +1,4 @@
-"""What a verb is given (names, paths or the things themselves), opened."""
+"""The arguments of a verb (names, paths or objects) are opened here: tasks, models, banks, recipes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LARGEST_SEED = 2**31
 
 @dataclass(frozen=True)
 class Opened:
-    """What all verbs that run jobs have in common."""
+    """The opened arguments of a verb that runs jobs: engine, task, recipe and shots."""
 
     engine: LocalEngine
     task: Task
@@ -56,7 +56,7 @@ class Opened:
         unlabelled: tuple[Example, ...] = (),
         bank: tuple[Source, ...] = (),
     ) -> Job:
-        """A job on the task."""
+        """Make a job on the task."""
         kind = dict(options or {})
         return Job(
             self.task, self.backbone.fingerprint, method, seed, self.recipe, self.shots, source, kind, unlabelled, bank
@@ -75,7 +75,7 @@ def opened(
     progress: Progress | None = None,
     keep_weights: bool = True,
 ) -> Opened:
-    """Task, model and recipe, and an engine that keeps what it makes in `out`."""
+    """Open task, model and recipe, and make an engine that keeps its results in `out`."""
     backbone = open_model(model, recipe.get("arithmetic", "auto"), device)
     loaded = open_task(task, test_rows=test_rows)
     store = None if out is None else Store(Path(out), keep_weights=keep_weights)
@@ -84,7 +84,7 @@ def opened(
 
 
 def log_notes(notes: Iterable[str]) -> None:
-    """What was inferred, cut, sampled or chosen, for whoever listens to the logger `promptgraft`."""
+    """Log what was inferred, cut, sampled or chosen, each note once, to the logger `promptgraft`."""
     for note in dict.fromkeys(notes):
         LOG.info("%s", note)
 
@@ -104,13 +104,13 @@ def load_backbone(name_or_path: str | Path, *, dtype: DType = "auto", device: De
 
 
 def open_task(task: Task | str | Path, *, test_rows: int | None = None, seed: int = 13, **columns: Any) -> Task:
-    """A task as it is, or loaded; `test_rows` caps its test split."""
+    """Load a task unless it is one already; `test_rows` caps its test split."""
     loaded = task if isinstance(task, Task) else load_task(task, seed=seed, **columns)
     return loaded if test_rows is None else cap(loaded, "test", test_rows, seed)
 
 
 def open_model(model: Backbone | str | Path, arithmetic: object = "auto", device: DeviceName = "auto") -> Backbone:
-    """A backbone as it is, or loaded by name or folder.
+    """Load a backbone by name or folder unless it is one already.
 
     Args:
         arithmetic: `fp32`, `bf16`, `int8` (no gradients), or `auto`: the faster of the first two here.
@@ -118,27 +118,27 @@ def open_model(model: Backbone | str | Path, arithmetic: object = "auto", device
     Raises:
         UsageError: another arithmetic or device, or one that a loaded backbone does not have.
     """
-    wanted = next((name for name in ARITHMETICS if name == arithmetic), None)
-    if wanted is None:
+    dtype = next((name for name in ARITHMETICS if name == arithmetic), None)
+    if dtype is None:
         raise unknown("arithmetic", str(arithmetic), ARITHMETICS)
     if device not in DEVICES:
         raise unknown("device", str(device), DEVICES)
     if isinstance(model, str | Path):
-        return load_model(model, dtype=wanted, device=device)
-    if wanted not in ("auto", model.arithmetic):
-        raise UsageError(f"{model.name} was loaded in {model.arithmetic}, not {wanted}", do="load it anew")
+        return load_model(model, dtype=dtype, device=device)
+    if dtype not in ("auto", model.arithmetic):
+        raise UsageError(f"{model.name} was loaded in {model.arithmetic}, not {dtype}", do="load it anew")
     if device not in ("auto", model.device.type):
         raise UsageError(f"{model.name} was loaded on {model.device.type}, not {device}", do="load it anew")
     return model
 
 
 def as_bank(bank: Bank | str | Path, *, create: bool = False) -> Bank:
-    """A bank as it is, or opened by its folder's path or its name (`starter`)."""
+    """Open a bank by its folder's path or its name (`starter`) unless it is one already."""
     return bank if isinstance(bank, Bank) else open_bank(bank, create=create, check=check_artefact)
 
 
 def recipe_for(backbone: Backbone, task: Task, shots: int | None, given: Mapping[str, object]) -> Recipe:
-    """The default recipe for the size of the job, with the given values put in.
+    """Make the default recipe for the size of the job, changed by the given values.
 
     Raises:
         UsageError: a name or a value that a recipe does not have.
@@ -157,7 +157,7 @@ def recipe_for(backbone: Backbone, task: Task, shots: int | None, given: Mapping
 
 
 def seeds_of(seeds: Sequence[int]) -> tuple[int, ...]:
-    """Each seed once, in order.
+    """The seeds in order, each once.
 
     Raises:
         UsageError: there is none, or one that no generator takes.
@@ -170,9 +170,9 @@ def seeds_of(seeds: Sequence[int]) -> tuple[int, ...]:
 
 
 def free_text(given: str | Path | Sequence[str] | None, task: Task) -> tuple[Example, ...]:
-    """Unlabelled target text from a file or a list."""
+    """Read unlabelled target text from a file or a list."""
     if given is None:
         return ()
     if isinstance(given, str | Path):
-        return tuple(Example(one.text, one.pair, one.choices, one.tokens) for one in read_texts(given, task))
+        return tuple(Example(row.text, row.pair, row.choices, row.tokens) for row in read_texts(given, task))
     return tuple(Example(text=text) for text in given)

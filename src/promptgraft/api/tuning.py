@@ -1,4 +1,4 @@
-"""Tune a task from scratch, or graft a banked prompt onto it, and keep the result."""
+"""`tune` trains a task from scratch, `transfer` grafts a banked prompt onto it; both keep the result."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from promptgraft.task.task import Task
 
 @dataclass(frozen=True, repr=False)
 class Outcome:
-    """What `tune` and `transfer` give: every seed's result, and the model validation chooses.
+    """The result of `tune` or `transfer`: every seed's result, and the model that validation chooses.
 
     Attributes:
         baselines: results of the honest alternatives that were run beside them.
@@ -70,7 +70,7 @@ class Outcome:
 
 
 def _shown(result: Result) -> tuple[str, ...]:
-    """A result's figures; empty where there are none."""
+    """The cells of a result; empty where there is no figure."""
     scores = [
         f"{result.scores[split]['score']:.1f}" if split in result.scores else "" for split in ("test", "validation")
     ]
@@ -104,11 +104,11 @@ def tune(
         device: `cpu`, `cuda`, or `auto`: the GPU where there is one.
         recipe: values of `Recipe` that differ from the defaults.
     """
-    given = opened(task, model, recipe, shots, out=out, test_rows=test_rows, device=device, progress=progress)
-    jobs = tune_jobs(given, method, options, seeds)
+    context = opened(task, model, recipe, shots, out=out, test_rows=test_rows, device=device, progress=progress)
+    jobs = tune_jobs(context, method, options, seeds)
     for job in jobs:
         check(job)
-    return _keep(given.engine, jobs, (), keeper(given.task, out, bank, name, replace=replace))
+    return _keep(context.engine, jobs, (), keeper(context.task, out, bank, name, replace=replace))
 
 
 def transfer(
@@ -141,46 +141,54 @@ def transfer(
         keep_in: a bank to keep the artefact in as well, under `name` (default: the task's name).
         replace: what other data gave, in the run folder and in the bank.
     """
-    given = opened(task, model, recipe, shots, out=out, test_rows=test_rows, device=device, progress=progress)
-    kept = keeper(given.task, out, keep_in, name, replace=replace)
-    free = free_text(unlabelled, given.task)
-    chosen = choose_sources(given, as_bank(bank), source, seeds, [find(method).name])
-    jobs, beside = graft_jobs(given, method, options, chosen, free, baselines=baselines)
+    context = opened(task, model, recipe, shots, out=out, test_rows=test_rows, device=device, progress=progress)
+    places = keeper(context.task, out, keep_in, name, replace=replace)
+    free = free_text(unlabelled, context.task)
+    chosen = choose_sources(context, as_bank(bank), source, seeds, [find(method).name])
+    jobs, beside = graft_jobs(context, method, options, chosen, free, baselines=baselines)
     for job in jobs:
         check(job)
-    return _keep(given.engine, jobs, beside, kept, chosen.notes)
+    return _keep(context.engine, jobs, beside, places, chosen.notes)
 
 
 def _keep(
     engine: LocalEngine,
     jobs: Sequence[Job],
     beside: Sequence[Job],
-    kept: Keeper,
+    places: Keeper,
     notes: Sequence[str] = (),
 ) -> Outcome:
-    """Run, choose by validation, and keep the chosen model where it was asked for."""
+    """Run the jobs, choose a model by validation, and keep it in the places asked for."""
     by_id = {finished.job.id: finished for finished in engine.run([*jobs, *beside], skip=True)}
     finished = tuple(by_id[job.id] for job in jobs if job.id in by_id)
     if not finished:
         raise engine.problems[jobs[0].id][1]
     best = max(finished, key=_on_validation)
     artefact = make_artefact(best, engine.view(best.job))
-    kept.keep(artefact)
-    own = dict.fromkeys(note for one in finished for note in one.result.notes)
+    places.keep(artefact)
+    run_notes = dict.fromkeys(note for item in finished for note in item.result.notes)
     failed = (f"{label} is left out: {reason}" for label, reason in engine.skipped.items())
-    said = (*best.job.task.notes, *kept.notes, *notes, *engine.notes(), *own, *failed, *_unchecked(best, len(finished)))
-    log_notes(said)
-    others = tuple(by_id[job.id] for job in beside if job.id in by_id)
-    return Outcome(finished, best, artefact, Predictor(artefact, engine.backbone), others, said, kept.name)
+    all_notes = (
+        *best.job.task.notes,
+        *places.notes,
+        *notes,
+        *engine.notes(),
+        *run_notes,
+        *failed,
+        *_unchecked(best, len(finished)),
+    )
+    log_notes(all_notes)
+    baselines = tuple(by_id[job.id] for job in beside if job.id in by_id)
+    return Outcome(finished, best, artefact, Predictor(artefact, engine.backbone), baselines, all_notes, places.name)
 
 
 def _on_validation(finished: Finished) -> float:
-    """What seeds are chosen by."""
+    """The validation score, by which a seed is chosen."""
     return finished.result.scores.get("validation", {}).get("score", 0.0)
 
 
 def _unchecked(best: Finished, seeds: int) -> Iterator[str]:
-    """What could not be done for want of rows."""
+    """Notes on what could not be done for want of rows."""
     scores = best.result.scores
     if "validation" not in scores:
         first = f", and seed {best.result.seed} is kept since it is the first" if seeds > 1 else ""
