@@ -1,1 +1,1 @@
-"""The frozen backbone: catalog, tokens, and one file a model family."""
+"""This room holds the frozen backbone: the catalog, the tokeniser, and a file for each model family."""

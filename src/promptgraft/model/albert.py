@@ -1,4 +1,4 @@
-"""ALBERT: narrow embeddings, and layers that share their weights in groups."""
+"""ALBERT has narrow embeddings, and layers that share their weights in groups."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from promptgraft.model.encoder import Encoder, Layer, Shape, Take
 
 
 def with_groups(shape: Shape, config: Mapping[str, Any], where: str) -> Shape:
-    """The shape with the group and inner layer that every turn uses; a turn of an inner layer counts as a layer."""
+    """Add to the shape the group and inner layer that each turn uses; each turn counts as a layer."""
     groups = whole(config, "num_hidden_groups", where, 1, most=shape.layers)
     inner = whole(config, "inner_group_num", where, 1, most=MOST_LAYERS // shape.layers)
-    turns = tuple((int(turn / (shape.layers / groups)), one) for turn in range(shape.layers) for one in range(inner))
+    turns = tuple(
+        (int(turn / (shape.layers / groups)), layer) for turn in range(shape.layers) for layer in range(inner)
+    )
     return dataclasses.replace(shape, groups=turns, layers=len(turns))
 
 

@@ -1,4 +1,4 @@
-"""Any other encoder, through transformers: padded, and with shallow prompts only."""
+"""Any other encoder runs through transformers, with padding and with shallow prompts only."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class AnyBackbone:
         fingerprint: str | None,
     ) -> None:
         config: Any = module.config
-        self.name, self.pooling, self.weights, self._known = name, pooling, weights, fingerprint
+        self.name, self.pooling, self.weights, self._fingerprint = name, pooling, weights, fingerprint
         self.hidden, self.layers, self.heads = config.hidden_size, config.num_hidden_layers, config.num_attention_heads
         self.max_length = max_length
         self.arithmetic: Arithmetic = "bf16" if weights[words].dtype == torch.bfloat16 else "fp32"
@@ -62,8 +62,8 @@ class AnyBackbone:
 
     @property
     def fingerprint(self) -> str:
-        """Made when it is asked for: weights that learn are other weights at every step."""
-        return fingerprint(self.weights) if self._known is None else self._known
+        """The hash of the weights, made when it is asked for: weights that learn change at every step."""
+        return fingerprint(self.weights) if self._fingerprint is None else self._fingerprint
 
     @property
     def reading(self) -> str:
@@ -94,9 +94,9 @@ class AnyBackbone:
         """Run the module on a padded rectangle and take the rows that are read."""
         index, valid = padded(layout.starts, torch.arange(len(layout.starts) - 1, device=self.device))
         inputs = {"inputs_embeds": words[index], "attention_mask": valid.long(), "token_type_ids": layout.types[index]}
-        known = inspect.signature(self._module.forward).parameters
-        given = {name: value for name, value in inputs.items() if name in known}
-        out: Any = functional_call(self._module, dict(self.weights), kwargs=given)
+        parameters = inspect.signature(self._module.forward).parameters
+        arguments = {name: value for name, value in inputs.items() if name in parameters}
+        out: Any = functional_call(self._module, dict(self.weights), kwargs=arguments)
         if read == "pooler":
             pooled: Tensor = out.pooler_output
             return pooled.float()
@@ -126,85 +126,91 @@ class AnyBackbone:
         if prompts is not None and prompts.depth == "deep":
             raise self._no_deep()
         if prompts is not None and prompts.table.shape[-1] != self.embedding_width:
-            what = (
+            message = (
                 f"a prompt of width {prompts.table.shape[-1]} does not fit {self.name}, which is {self.embedding_width}"
             )
-            raise RunError(what)
+            raise RunError(message)
         if read == "pooler" and not self._has_pooler:
             raise ModelError("this model has no pooler", where=self.name, do="read cls or mean")
         if dropout is not None:
             raise RunError(f"dropout is not supported for {self.name}", do="use the BERT family")
 
     def _no_deep(self) -> ModelError:
-        what = f"{self.name} takes shallow prompts only"
-        return ModelError(what, do="use a shallow prompt, or a model of the BERT family for a deep one")
+        message = f"{self.name} takes shallow prompts only"
+        return ModelError(message, do="use a shallow prompt, or a model of the BERT family for a deep one")
 
 
-def load_any(found: Resolved, config: Mapping[str, Any], dtype: torch.dtype, device: torch.device = CPU) -> AnyBackbone:
-    """Load an encoder that has no forward of our own.
+def load_any(
+    resolved: Resolved, config: Mapping[str, Any], dtype: torch.dtype, device: torch.device = CPU
+) -> AnyBackbone:
+    """Load an encoder that is computed by transformers.
 
     Raises:
         ModelError: not an encoder, unknown to transformers, or its weights cannot be used.
     """
-    _check_encoder(found, config)
-    check_types(files(found.path))
+    _check_encoder(resolved, config)
+    check_types(files(resolved.path))
     from transformers import AutoModel
 
     try:
         with _quiet():  # in fp32, whatever it is used in: its identity is that of the weights before they are rounded
-            module, said = AutoModel.from_pretrained(
-                found.path, local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=torch.float32
+            module, report = AutoModel.from_pretrained(
+                resolved.path,
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+                dtype=torch.float32,
             )
     except Exception as error:  # each architecture fails in its own way
         first = visible((str(error) or type(error).__name__).splitlines()[0])
-        raise ModelError(f"transformers cannot load it ({first})", where=found.path) from error
+        raise ModelError(f"transformers cannot load it ({first})", where=resolved.path) from error
     if "inputs_embeds" not in inspect.signature(module.forward).parameters:
-        raise ModelError(f"{config.get('model_type')} takes no input embeddings, so no prompts", where=found.path)
-    missing = {name for name in said["missing_keys"] if "pooler" not in name}
+        raise ModelError(f"{config.get('model_type')} takes no input embeddings, so no prompts", where=resolved.path)
+    missing = {name for name in report["missing_keys"] if "pooler" not in name}
     if missing:
-        raise ModelError(f"its weights lack {sorted(missing)[0]!r}", where=found.path)
+        raise ModelError(f"its weights lack {sorted(missing)[0]!r}", where=resolved.path)
     module.eval().requires_grad_(False)
-    read = {name: weight for name, weight in module.named_parameters() if name not in said["missing_keys"]}
-    check_weights(read, found.path)
-    identity = fingerprint(read)
+    loaded = {name: weight for name, weight in module.named_parameters() if name not in report["missing_keys"]}
+    check_weights(loaded, resolved.path)
+    identity = fingerprint(loaded)
     for parameter in module.parameters():
         parameter.data = parameter.data.to(dtype)
     weights = dict(module.to(device).named_parameters())
     table = module.get_input_embeddings().weight
     return AnyBackbone(
-        found.name,
+        resolved.name,
         module,
         weights,
-        load_tokenizer(found.path, prefix=found.text_prefix, to_traditional=found.to_traditional),
+        load_tokenizer(resolved.path, prefix=resolved.text_prefix, to_traditional=resolved.to_traditional),
         next(name for name, weight in weights.items() if weight is table),
         max_length=_positions(module.config),
-        pooling=found.pooling,
-        has_pooler=hasattr(module, "pooler") and module.pooler is not None and not said["missing_keys"],
+        pooling=resolved.pooling,
+        has_pooler=hasattr(module, "pooler") and module.pooler is not None and not report["missing_keys"],
         fingerprint=identity,
     )
 
 
-def _check_encoder(found: Resolved, config: Mapping[str, Any]) -> None:
+def _check_encoder(resolved: Resolved, config: Mapping[str, Any]) -> None:
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
     kind = str(config.get("model_type"))
     for name in ("hidden_size", "num_hidden_layers", "num_attention_heads"):
         if name in config:  # some architectures have other names for them
-            whole(config, name, str(found.path))
+            whole(config, name, str(resolved.path))
     if kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES or config.get("is_encoder_decoder") or config.get("is_decoder"):
-        what = f"model_type {visible(kind)!r} is not an encoder that can be used"
-        raise ModelError(what, where=found.path, do="choose a model of the BERT family (promptgraft models list)")
+        message = f"model_type {visible(kind)!r} is not an encoder that can be used"
+        raise ModelError(message, where=resolved.path, do="choose a model of the BERT family (promptgraft models list)")
 
 
 def _positions(config: Any) -> int:
-    """Positions that can be used; RoBERTa's relatives leave those up to the padding index unused."""
+    """The number of usable positions; RoBERTa's relatives leave those up to the padding index unused."""
     unused = config.pad_token_id + 1 if config.model_type in ("mpnet", "camembert", "longformer", "mega") else 0
     return int(getattr(config, "max_position_embeddings", 512)) - unused
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' report and progress bar."""
+    """Silence transformers' report and progress bar."""
     from transformers.utils import logging
 
     before, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -1,4 +1,4 @@
-"""The contract of a frozen pretrained model, and what is read from it."""
+"""This module has the contract of a backbone, a frozen pretrained model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Arithmetic = Literal["fp32", "bf16", "int8"]
 
 @dataclass(frozen=True)
 class Batch:
-    """What goes through a backbone at once: packed rows, and which prompt each sequence has.
+    """The input of one pass through a backbone: packed rows, and the prompt of each sequence.
 
     Attributes:
         prompt_of: for every sequence the index of its prompt in the stack; None where no prompts are given.
@@ -74,7 +74,7 @@ class Backbone(Protocol):
 
     @property
     def reading(self) -> str:
-        """Identity of its tokenizer: equal where every text becomes the same tokens."""
+        """The identity of the tokenizer: equal where every text becomes the same tokens."""
         ...
 
     def tokenize(
@@ -89,7 +89,7 @@ class Backbone(Protocol):
         ...
 
     def tokenize_texts(self, texts: Sequence[str]) -> Tokens:
-        """Single texts (label descriptions, initial prompts), encoded like any classification row."""
+        """Tokenise single texts (label descriptions, initial prompts) like any classification row."""
         ...
 
     def forward(

@@ -1,4 +1,4 @@
-"""BERT, RoBERTa, XLM-RoBERTa and ELECTRA: one layout of weights under the same names."""
+"""BERT, RoBERTa, XLM-RoBERTa and ELECTRA share one layout of weights under the same names."""
 
 from __future__ import annotations
 

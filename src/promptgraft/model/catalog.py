@@ -1,4 +1,4 @@
-"""Names of models, and where the model behind a name or a path lies."""
+"""The catalog knows models by name, and finds the model behind a name or a path on this machine."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ class Entry:
 
     @property
     def path(self) -> Path:
-        """Its folder once it is pulled."""
+        """The model's folder once it is pulled."""
         return models() / self.name
 
     @property
     def pulled(self) -> bool:
-        """Whether it is here."""
+        """Whether the model is on this machine."""
         return os.access(self.path / "config.json", os.R_OK)
 
 
@@ -105,8 +105,8 @@ def _from_entry(entry: Entry) -> Resolved:
 
 def _from_folder(folder: Path, name: str) -> Resolved:
     if not (folder / "config.json").is_file():
-        what = "no config.json in this folder"
-        raise ModelError(what, where=folder, do="name a folder with config.json, model.safetensors and a tokenizer")
+        message = "no config.json in this folder"
+        raise ModelError(message, where=folder, do="name a folder with config.json, model.safetensors and a tokenizer")
     entry = _origin(folder)
     if entry:
         return Resolved(entry.name, folder, entry.text_prefix, entry.pooling, entry.to_traditional)
@@ -114,7 +114,7 @@ def _from_folder(folder: Path, name: str) -> Resolved:
 
 
 def _origin(folder: Path) -> Entry | None:
-    """The catalog entry that a folder was made from, by its source.json."""
+    """The catalog entry that a folder was made from, according to its source.json."""
     source = source_of(folder)
     for entry in entries().values():
         if source.get("name") == entry.name or (entry.package and source.get("sha256") == entry.package.sha256):
@@ -123,22 +123,22 @@ def _origin(folder: Path) -> Entry | None:
 
 
 def source_of(folder: Path) -> dict[str, Any]:
-    """What the folder's source.json says of where the model came from; empty where there is none."""
+    """The content of a folder's source.json, which says where the model came from; empty if there is none."""
     return read_optional(folder / "source.json")
 
 
 def _declared_pooling(folder: Path) -> Pooling | None:
-    """What sentence-transformers' own file says; ways of pooling that we do not have count as nothing said."""
-    said = read_optional(folder / "1_Pooling" / "config.json")
-    if said.get("pooling_mode_cls_token") or said.get("pooling_mode") == "cls":
+    """The pooling declared in sentence-transformers' file; None for a kind of pooling that is not supported."""
+    declared = read_optional(folder / "1_Pooling" / "config.json")
+    if declared.get("pooling_mode_cls_token") or declared.get("pooling_mode") == "cls":
         return "cls"
-    if said.get("pooling_mode_mean_tokens") or said.get("pooling_mode") == "mean":
+    if declared.get("pooling_mode_mean_tokens") or declared.get("pooling_mode") == "mean":
         return "mean"
     return None
 
 
 def _hub_cached(name: str) -> Path | None:
-    """The folder of a model that was downloaded from the hub earlier, by whichever program."""
+    """The folder of a model in the local hub cache, whichever program downloaded it."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
@@ -155,20 +155,20 @@ def looks_like_hub(name: str) -> bool:
 
 def _not_found(name: str) -> PromptgraftError:
     if looks_like_hub(name):
-        what = f"{name} is neither a folder nor in the local hub cache"
-        return ModelError(what, do=f"promptgraft models pull {name}")
+        message = f"{name} is neither a folder nor in the local hub cache"
+        return ModelError(message, do=f"promptgraft models pull {name}")
     if "/" in name:
         return ModelError("no such folder", where=name, do="promptgraft models list shows the models known by name")
     return unknown("model", name, entries(), ModelError)
 
 
 def check(name: str) -> str | None:
-    """What is wrong with the model of this catalog name on this machine; None where it is ready."""
+    """The problem with the model of a catalog name on this machine; None if it is ready."""
     return problem(entries()[name].path)
 
 
 def problem(folder: Path) -> str | None:
-    """What is wrong with a model folder; None where it is ready.
+    """The problem with a model folder; None if it is ready.
 
     Opens every safetensors file, which finds truncated ones; reads no weights.
     """

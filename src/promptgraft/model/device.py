@@ -1,4 +1,4 @@
-"""Where a backbone lies, and how what a pass needs gets there.
+"""A backbone lies on one device, and the inputs of a pass are moved there.
 
 One rule everywhere: the weights, the trainable tensors of a run and what `Backbone.forward` gives lie on the
 backbone's device. Everything else is on the processor: tokens and labels, states and scores that are kept, prompts and
@@ -27,21 +27,21 @@ LISTS = ("starts", "positions", "types", "source", "read", "read_starts")
 
 
 def resolve_device(name: DeviceName) -> torch.device:
-    """The device of that name; `auto`: the GPU where there is one.
+    """Find the device of a name; `auto` is the GPU if there is one.
 
     Raises:
         ModelError: a GPU is asked for, and there is none.
     """
-    there = torch.cuda.is_available()
-    if name == "cuda" and not there:
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
         raise ModelError("there is no CUDA device here", do="use --device cpu or auto")
-    return CPU if name == "cpu" or not there else torch.device("cuda", torch.cuda.current_device())
+    return CPU if name == "cpu" or not available else torch.device("cuda", torch.cuda.current_device())
 
 
 def place(
     batch: Batch, layout: Layout, prompts: PromptStack | None, device: torch.device
 ) -> tuple[Batch, Layout, PromptStack | None]:
-    """All that a pass reads, on the backbone's device; as it is where that is the processor."""
+    """Move all that a pass reads to the backbone's device; nothing is moved on a processor."""
     if device.type == "cpu":
         return batch, layout, prompts
     lists = {
@@ -50,35 +50,35 @@ def place(
         "prompt_starts": None if prompts is None else prompts.starts,
         **{name: getattr(layout, name) for name in LISTS},
     }
-    there = moved({name: one for name, one in lists.items() if one is not None}, device)
-    rest = {name: there.get(name) for name in LISTS}
-    placed = replace(layout, **rest, limits=limits_of(batch, layout, prompts))  # type: ignore[arg-type]
+    copies = moved({name: values for name, values in lists.items() if values is not None}, device)
+    layout_lists = {name: copies.get(name) for name in LISTS}
+    placed = replace(layout, **layout_lists, limits=limits_of(batch, layout, prompts))  # type: ignore[arg-type]
     if prompts is not None:
-        prompts = replace(prompts, table=prompts.table.to(device), starts=there["prompt_starts"])
-    return Batch(replace(batch.tokens, ids=there["ids"]), there.get("prompt_of")), placed, prompts
+        prompts = replace(prompts, table=prompts.table.to(device), starts=copies["prompt_starts"])
+    return Batch(replace(batch.tokens, ids=copies["ids"]), copies.get("prompt_of")), placed, prompts
 
 
 def moved(lists: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    """Lists of whole numbers in one copy; a copy each would cost more than the numbers do."""
+    """Move lists of whole numbers in one copy; a copy for each list would cost more than the numbers do."""
     flat = torch.cat(list(lists.values())).pin_memory().to(device, non_blocking=True)
-    return dict(zip(lists, flat.split([len(one) for one in lists.values()]), strict=True))
+    return dict(zip(lists, flat.split([len(values) for values in lists.values()]), strict=True))
 
 
 def limits_of(batch: Batch, layout: Layout, prompts: PromptStack | None) -> Limits:
-    """What the kernels' grids depend on, read before anything is on its way."""
+    """The lengths that decide the kernels' launch grids, read before anything is moved."""
     longest, table = 0, 0
     if prompts is not None and prompts.depth == "deep" and batch.prompt_of is not None:
         lengths = prompts.starts.diff()
-        longest, table = _most(lengths[batch.prompt_of]), _most(lengths)
-    return Limits(_most(layout.read_starts.diff()), _most(layout.starts.diff()), longest, table)
+        longest, table = _longest(lengths[batch.prompt_of]), _longest(lengths)
+    return Limits(_longest(layout.read_starts.diff()), _longest(layout.starts.diff()), longest, table)
 
 
-def _most(lengths: Tensor) -> int:
+def _longest(lengths: Tensor) -> int:
     return int(lengths.max()) if len(lengths) else 0
 
 
 def tokens_at_once(backbone: Backbone, on_processor: int) -> int:
-    """Tokens of one pass: those the caller measured for a processor's cache, or what a GPU's memory holds.
+    """How many tokens one pass takes: the caller's number on a processor, or what a GPU's memory holds.
 
     A layer keeps about 12 widths a token for the backward, at most 4 bytes each; half of what is free is taken. More
     than 65,536 tokens gain nothing: the products are as fast as they get.

@@ -1,4 +1,4 @@
-"""One post-norm encoder as plain values: what BERT, RoBERTa, ELECTRA and ALBERT all come down to."""
+"""BERT, RoBERTa, ELECTRA and ALBERT are one post-norm encoder; this module holds its weights and shape."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TINY = torch.finfo().tiny
 
 @dataclass(frozen=True)
 class Dense:
-    """`x W^T + b`."""
+    """A dense product, `x W^T + b`."""
 
     weight: Float[Tensor, "out in"]
     bias: Float[Tensor, "out"]
@@ -35,7 +35,7 @@ class Dense:
 
 @dataclass(frozen=True)
 class Int8Dense:
-    """`x W^T + b` with whole numbers of eight bits in the product: no gradient.
+    """A dense product in whole numbers of eight bits, `x W^T + b`, without gradient.
 
     A weight is `whole` times its output's scale; a row of `x` is cut into 255 steps from its smallest value to its
     largest, 0 among them.
@@ -50,24 +50,24 @@ class Int8Dense:
 
     @classmethod
     def of(cls, linear: Dense | Int8Dense) -> Int8Dense:
-        """The whole numbers nearest to a product's weights."""
+        """Round a product's weights to the nearest whole numbers."""
         exact = linear.weight.float()
         scale = exact.abs().amax(1) / 127
-        whole = (exact / scale.clamp_min(TINY)[:, None]).round()
-        return cls(whole.to(torch.int8), scale, linear.bias)
+        integers = (exact / scale.clamp_min(TINY)[:, None]).round()
+        return cls(integers.to(torch.int8), scale, linear.bias)
 
     @property
     def weight(self) -> Float[Tensor, "out in"]:
-        """What it multiplies by."""
+        """The weights that it really multiplies by."""
         return self.whole.float() * self.scale[:, None]
 
     def __call__(self, x: Float[Tensor, "T in"]) -> Float[Tensor, "T out"]:
-        exact, whole = x.float(), self.whole.float()
+        exact, integers = x.float(), self.whole.float()
         least = exact.amin(1, keepdim=True).clamp_max(0)
         step = (exact.amax(1, keepdim=True).clamp_min(0) - least) / 255
         steps = ((exact - least) / step.clamp_min(TINY)).round()
-        sums = torch.nn.functional.linear(steps, whole)  # exact up to 2^24
-        return ((sums * step + whole.sum(1) * least) * self.scale + self.bias).to(x.dtype)
+        sums = torch.nn.functional.linear(steps, integers)  # exact up to 2^24
+        return ((sums * step + integers.sum(1) * least) * self.scale + self.bias).to(x.dtype)
 
     def rows(self, first: int, last: int) -> Int8Dense:
         """The part that computes outputs `first:last`."""
@@ -84,7 +84,7 @@ class Norm:
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer; `qkv` is query, key and value in one product."""
+    """The weights of one layer; `qkv` is query, key and value in one product."""
 
     qkv: Dense | Int8Dense
     attended: Dense | Int8Dense
@@ -94,7 +94,7 @@ class Layer:
     narrow_norm: Norm
 
     def in_int8(self, exact: Layer) -> Layer:
-        """Its norms, and the products of `exact` in whole numbers."""
+        """This layer's norms with the products of `exact` in whole numbers."""
         return replace(
             self,
             qkv=Int8Dense.of(exact.qkv),
@@ -122,17 +122,17 @@ class Encoder:
         return isinstance(self.layers[0].qkv, Int8Dense)
 
     def in_int8(self, exact: Encoder) -> Encoder:
-        """Itself, but for the layers' products, which are those of `exact` in whole numbers."""
-        made: dict[int, Layer] = {}  # layers that share weights stay one
-        for own, layer in zip(self.layers, exact.layers, strict=True):
-            if id(layer) not in made:
-                made[id(layer)] = own.in_int8(layer)
-        return replace(self, layers=tuple(made[id(layer)] for layer in exact.layers))
+        """This encoder with its layers' products replaced by those of `exact` in whole numbers."""
+        layers: dict[int, Layer] = {}  # layers that share weights stay one
+        for layer, exact_layer in zip(self.layers, exact.layers, strict=True):
+            if id(exact_layer) not in layers:
+                layers[id(exact_layer)] = layer.in_int8(exact_layer)
+        return replace(self, layers=tuple(layers[id(exact_layer)] for exact_layer in exact.layers))
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What config.json says of an encoder.
+    """The shape of an encoder, as config.json gives it.
 
     Attributes:
         layers: those with weights or turns of their own, so that a deep prompt has L of them.
@@ -157,7 +157,7 @@ class Shape:
 
     @property
     def max_length(self) -> int:
-        """Positions that can be used."""
+        """The number of usable positions."""
         return self.positions - self.first_position
 
 
@@ -166,14 +166,14 @@ Assemble = Callable[[Shape, "Take"], Encoder]
 
 @dataclass(frozen=True)
 class Take:
-    """Weights by name, checked against the shape that config.json promises."""
+    """Takes weights by name, and checks them against the shape that config.json promises."""
 
     weights: Mapping[str, Tensor]
     where: str
     dtype: torch.dtype
 
     def __call__(self, name: str, *shape: int) -> Tensor:
-        """The tensor of that name and shape.
+        """Take the tensor of that name and shape.
 
         Raises:
             ModelError: it is missing, or of another shape.
@@ -182,8 +182,8 @@ class Take:
             raise ModelError(f"its weights lack {name!r}", where=self.where, do="is config.json of the same model?")
         tensor = self.weights[name]
         if tuple(tensor.shape) != shape:
-            what = f"{name} is {list(tensor.shape)} but config.json says {list(shape)}"
-            raise ModelError(what, where=self.where, do="is config.json of the same model?")
+            message = f"{name} is {list(tensor.shape)} but config.json says {list(shape)}"
+            raise ModelError(message, where=self.where, do="is config.json of the same model?")
         return tensor.to(self.dtype)
 
     def linear(self, name: str, out: int, into: int) -> Dense:
@@ -193,12 +193,12 @@ class Take:
         return Norm(self(f"{name}.weight", width), self(f"{name}.bias", width))
 
     def fused(self, names: tuple[str, ...], out: int, into: int) -> Dense:
-        """Several products over the same input as one."""
+        """Take several products over the same input as one."""
         parts = [self.linear(name, out, into) for name in names]
         return Dense(torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts]))
 
     def pooler(self, name: str, width: int) -> Dense | None:
-        """The pooler, or None where the weights have none."""
+        """Take the pooler; None if the weights have none."""
         return self.linear(name, width, width) if f"{name}.weight" in self.weights else None
 
 

@@ -1,4 +1,4 @@
-"""What a backbone is known by: a hash of its weights, whichever files they came in."""
+"""A backbone is known by its fingerprint, a hash of its weights, whichever files they came in."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def fingerprint(weights: Mapping[str, Tensor]) -> str:
-    """sha256 (hex) over the tensors' names, types, shapes and bytes, in the order of their names."""
+    """The sha256 (hex) of the tensors' names, types, shapes and bytes, in the order of their names."""
     digest = hashlib.sha256()
     for name in sorted(weights):
         tensor = weights[name].detach().cpu().contiguous()

@@ -1,4 +1,4 @@
-"""What a process that was forked after a model was loaded can still do."""
+"""A process that was forked after a model was loaded can still compute on a processor, but not on a GPU."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def _on_one_thread() -> None:
 
 
 def check(device: torch.device) -> None:
-    """That a model on this device can be used in this process.
+    """Check that a model on this device can be used in this process.
 
     Raises:
         RunError: the process was forked from one that has the model on a GPU.
     """
     if _forked and device.type == "cuda":
-        what = "this process was forked after the model was loaded on a GPU, which works in the first process only"
-        raise RunError(what, do="start processes with multiprocessing's 'spawn', or load the model in each")
+        message = "this process was forked after the model was loaded on a GPU, which works in the first process only"
+        raise RunError(message, do="start processes with multiprocessing's 'spawn', or load the model in each")

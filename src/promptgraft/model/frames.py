@@ -1,4 +1,4 @@
-"""The special tokens around texts, and packing framed texts into `Tokens`."""
+"""Frames are the special tokens around texts; framed texts are packed into `Tokens`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from promptgraft.model.tokens import Tokens
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One text's tokens, with the word each begins (tagging) or the characters it covers (span).
+    """The tokens of one text, with the word each begins (tagging) or the characters it covers (span).
 
     Attributes:
         unread: the text goes on, with nothing read of its rest.
@@ -28,7 +28,7 @@ class Piece:
     unread: bool = False
 
     def first(self, count: int) -> Piece:
-        """The first `count` tokens."""
+        """The piece with its first `count` tokens only."""
         if len(self.ids) <= count:
             return self
         count = max(count, 0)
@@ -37,7 +37,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class FrameRow:
-    """One sequence to be: one text or two, and whether anything was cut off."""
+    """The texts of one future sequence, one or two, and whether anything was cut off."""
 
     text: Piece
     pair: Piece | None
@@ -60,22 +60,22 @@ class Frame:
 
 @dataclass(frozen=True)
 class Frames:
-    """How a tokenizer frames one text and two."""
+    """The frames that a tokenizer puts around one text and around two."""
 
     one: Frame
     two: Frame
 
     @staticmethod
     def learn(engine: Engine) -> Frames:
-        """Read the frames off what the tokenizer does with a letter.
+        """Learn the frames from what the tokenizer does with a letter.
 
         Raises:
             ValueError: a letter has no token of its own.
         """
-        one, two = _frame(engine, "a"), _frame(engine, "a", "a")
-        if (len(one.text_types), len(two.text_types)) != (1, 2):
+        single, double = _frame(engine, "a"), _frame(engine, "a", "a")
+        if (len(single.text_types), len(double.text_types)) != (1, 2):
             raise ValueError("it makes no token of a letter")
-        return Frames(one, two)
+        return Frames(single, double)
 
 
 def _frame(engine: Engine, text: str, pair: str | None = None) -> Frame:
@@ -98,7 +98,7 @@ def _frame(engine: Engine, text: str, pair: str | None = None) -> Frame:
 
 
 def longest_first(text: Piece, pair: Piece | None, limit: int, frames: Frames) -> FrameRow:
-    """Cut to `limit` tokens; of two texts the longer one first, then both to half of the room."""
+    """Cut one or two texts to `limit` tokens; of two, the longer one first, then both to half of the room."""
     if pair is None:
         room = limit - frames.one.special
         return FrameRow(text.first(room), None, len(text.ids) > room or text.unread)
@@ -108,16 +108,16 @@ def longest_first(text: Piece, pair: Piece | None, limit: int, frames: Frames) -
         return FrameRow(text, pair, text.unread or pair.unread)
     half = room // 2
     if min(long, short) <= half:
-        kept = (min(long, room - short), short) if long > short else (long, room - long)
+        lengths = (min(long, room - short), short) if long > short else (long, room - long)
     else:
-        kept = (room - half, half) if long > short else (half, room - half)
-    return FrameRow(text.first(kept[0]), pair.first(kept[1]), True)
+        lengths = (room - half, half) if long > short else (half, room - half)
+    return FrameRow(text.first(lengths[0]), pair.first(lengths[1]), True)
 
 
 def pack(rows: Sequence[Sequence[FrameRow]], frames: Frames) -> Tokens:
-    """Framed sequences end to end."""
+    """Frame all sequences and pack them end to end."""
     framed = [_framed(row, frames) for example in rows for row in example]
-    ids, types, words, chars = ([one[part] for one in framed] for part in range(4))
+    ids, types, words, chars = ([sequence[part] for sequence in framed] for part in range(4))
     has_words = any(row.text.words is not None for example in rows for row in example)
     has_chars = any(row.pair is not None and row.pair.chars is not None for example in rows for row in example)
     return Tokens(
@@ -132,7 +132,7 @@ def pack(rows: Sequence[Sequence[FrameRow]], frames: Frames) -> Tokens:
 
 
 def _framed(row: FrameRow, frames: Frames) -> tuple[list[int], list[int], list[int], list[int]]:
-    """Ids, segments, words and (flattened) characters of one sequence."""
+    """The ids, segments, words and (flattened) characters of one framed sequence."""
     frame = frames.one if row.pair is None else frames.two
     ids, types = list(frame.gaps[0]), list(frame.gap_types[0])
     words, chars = [-1] * len(ids), [-1, -1] * len(ids)

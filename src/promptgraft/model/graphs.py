@@ -1,4 +1,4 @@
-"""Training passes of a frozen encoder recorded as CUDA graphs, one forward and one backward a shape.
+"""Training passes of a frozen encoder are recorded as CUDA graphs, a forward and a backward for each shape.
 
 A small encoder's pass is some hundred kernels of a few microseconds, and starting them from Python takes longer than
 they run. A recorded pass starts at once, but its shape is fixed: batches are padded to a few sizes with tokens that
@@ -67,7 +67,7 @@ def fits(layout: Layout, prompts: PromptStack) -> bool:
 
 
 class Graphs:
-    """Runs training passes, recorded where their shape has come before.
+    """Runs training passes, and replays a recording if their shape has come before.
 
     Args:
         run: the pass itself, over what lies on the device.
@@ -78,37 +78,37 @@ class Graphs:
         self._pool: Any = torch.cuda.graph_pool_handle()
         # One stream for all recordings: libraries keep tens of MiB for every stream they are called on.
         self._beside = torch.cuda.Stream(device)
-        self._seen: OrderedDict[Size, int] = OrderedDict()
+        self._counts: OrderedDict[Size, int] = OrderedDict()
         self._recorded: OrderedDict[Size, _Recorded] = OrderedDict()
         self.latest: object = None
 
     def __call__(self, batch: Batch, layout: Layout, prompts: PromptStack, read: Read) -> Float[Tensor, "N H"]:
-        """`run` of the batch, padded; the same values whether recorded or not."""
+        """Run the padded batch; values are the same whether it is recorded or not."""
         size = size_of(batch, layout, prompts, read)
         count = len(layout.positions) if read == "tokens" else batch.tokens.sequences
         numbers = padded(batch, layout, prompts, size).pin_memory()
         table = prompts.table.to(self._device)
-        self._seen[size] = self._seen.get(size, 0) + 1
-        if self._seen[size] < RECORDED_AT:
-            there = numbers.to(self._device, non_blocking=True)
-            return self._run(*unpacked(there, table, size), size.read)[:count]
+        self._counts[size] = self._counts.get(size, 0) + 1
+        if self._counts[size] < RECORDED_AT:
+            on_device = numbers.to(self._device, non_blocking=True)
+            return self._run(*unpacked(on_device, table, size), size.read)[:count]
         out: Tensor = _Replay.apply(table, self, self._recording(size, numbers, table), numbers, count)  # type: ignore[no-untyped-call]
         return out
 
     def _recording(self, size: Size, numbers: Tensor, table: Tensor) -> _Recorded:
         if size not in self._recorded:
             self.latest = None  # recording runs passes of its own in the shared memory
-            there = numbers.to(self._device, non_blocking=True)
-            self._recorded[size] = _Recorded(self._run, size, there, table, self._pool, self._beside)
+            on_device = numbers.to(self._device, non_blocking=True)
+            self._recorded[size] = _Recorded(self._run, size, on_device, table, self._pool, self._beside)
         self._recorded.move_to_end(size)
         if len(self._recorded) > MOST_GRAPHS:
             oldest, _ = self._recorded.popitem(last=False)
-            self._seen[oldest] = 0
+            self._counts[oldest] = 0
         return self._recorded[size]
 
 
 class _Recorded:
-    """One shape's forward and backward with the memory they read and write."""
+    """The recorded forward and backward of one shape, with the memory they read and write."""
 
     def __init__(
         self, run: Pass, size: Size, numbers: Tensor, table: Tensor, pool: Any, beside: torch.cuda.Stream
@@ -126,7 +126,7 @@ class _Recorded:
         self.out = out.detach()
 
     def _warm_up(self, run: Pass, size: Size) -> Tensor:
-        """Libraries set themselves up at their first calls, which must not be recorded. Returns room for d_out."""
+        """Run a pass unrecorded, since libraries set themselves up at their first calls; return room for d_out."""
         out = run(*unpacked(self.numbers, self.table, size), size.read)
         d_out = torch.zeros_like(out)
         torch.autograd.grad(out, self.table, d_out)
@@ -145,7 +145,7 @@ class _Recorded:
 
 @contextmanager
 def recording(graph: torch.cuda.CUDAGraph, pool: Any) -> Iterator[None]:
-    """`torch.cuda.graph` without emptying torch's caches first, which takes longer than a small pass's recording.
+    """Record like `torch.cuda.graph`, without emptying torch's caches first, which takes longer than recording.
 
     Garbage waits meanwhile: what it would free must not be freed while a stream records.
     """
@@ -183,7 +183,7 @@ class _Replay(torch.autograd.Function):
 
 
 def size_of(batch: Batch, layout: Layout, prompts: PromptStack, read: Read) -> Size:
-    """The batch's sizes rounded up."""
+    """The sizes of a batch, rounded up."""
     limits = limits_of(batch, layout, prompts)
     longest = max(32, 1 << (limits.tokens - 1).bit_length())  # programs behind a sequence's end leave at once
     queries = 1 if layout.read is not None else longest
@@ -199,13 +199,13 @@ def size_of(batch: Batch, layout: Layout, prompts: PromptStack, read: Read) -> S
 
 
 def rounded(count: int) -> int:
-    """At most an eighth more, or a multiple of 128, so that few sizes serve all."""
+    """Round a count up by at most an eighth, or to a multiple of 128, so that few sizes serve all."""
     step = max(128, 1 << max(0, (count - 1).bit_length() - 4))
     return -(-count // step) * step
 
 
 def padded(batch: Batch, layout: Layout, prompts: PromptStack, size: Size) -> Int[Tensor, "numbers"]:
-    """All whole numbers of the pass, end to end; sequences of padding are empty and have no prompt."""
+    """Pad all whole numbers of a pass and lay them end to end; sequences of padding are empty and have no prompt."""
     assert batch.prompt_of is not None
     starts = layout.starts
     lists = (
@@ -216,7 +216,7 @@ def padded(batch: Batch, layout: Layout, prompts: PromptStack, size: Size) -> In
         (batch.prompt_of, -1),
         (prompts.starts, 0),
     )
-    return torch.cat([_filled(one, to, value) for (one, value), to in zip(lists, size.sizes, strict=True)])
+    return torch.cat([_filled(values, to, value) for (values, value), to in zip(lists, size.sizes, strict=True)])
 
 
 def _filled(numbers: Int[Tensor, "N"], size: int, value: int) -> Int[Tensor, "M"]:
@@ -226,7 +226,7 @@ def _filled(numbers: Int[Tensor, "N"], size: int, value: int) -> Int[Tensor, "M"
 def unpacked(
     numbers: Int[Tensor, "numbers"], table: Float[Tensor, "L 2 N H"], size: Size
 ) -> tuple[Batch, Layout, PromptStack]:
-    """The pass that `padded` wrote down."""
+    """Rebuild the pass that `padded` laid out."""
     parts: Sequence[Tensor] = numbers.split(size.sizes)
     ids, types, positions, starts, prompt_of, prompt_starts = parts
     read, read_starts = None, starts

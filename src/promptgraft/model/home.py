@@ -1,4 +1,4 @@
-"""Where promptgraft keeps what may be deleted at any time: models and caches."""
+"""promptgraft keeps models and caches in a home folder; all of it may be deleted at any time."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from promptgraft.untrusted import at_home
 
 
 def home() -> Path:
-    """`$PROMPTGRAFT_HOME`, else the platform's cache folder for promptgraft; it need not exist yet."""
+    """The home folder: `$PROMPTGRAFT_HOME`, else the platform's cache folder; it need not exist yet."""
     chosen = os.environ.get("PROMPTGRAFT_HOME")
     return at_home(chosen) if chosen else platformdirs.user_cache_path("promptgraft", appauthor=False)
 
 
 def models() -> Path:
-    """The folder that has one folder for every pulled model."""
+    """The folder that holds the folders of pulled models."""
     return home() / "models"

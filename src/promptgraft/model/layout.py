@@ -1,4 +1,4 @@
-"""Where tokens and prompt vectors stand: the packed sequence that goes through the layers."""
+"""The layout says where tokens and prompt vectors stand in the packed rows that go through the layers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from promptgraft.prompt.prompt import PromptStack
 
 @dataclass(frozen=True)
 class Layout:
-    """One pass's packed rows.
+    """The packed rows of one pass.
 
     Attributes:
         starts: row offsets of the sequences, shallow prompts included.
@@ -59,7 +59,7 @@ def lay_out(batch: Batch, prompts: PromptStack | None, read: Read, max_length: i
 
 
 def _with_vectors(batch: Batch, prompts: PromptStack, lengths: Int[Tensor, "S"], read: Read) -> Layout:
-    """Shallow prompts: rows of the prompt table stand among the tokens."""
+    """Place shallow prompts: rows of the prompt table stand among the tokens."""
     tokens = batch.tokens
     starts = torch.nn.functional.pad((tokens.lengths + lengths).cumsum(0), (1, 0))
     positions = _within(starts)
@@ -84,7 +84,7 @@ def _layout(
     text_starts: Tensor,
     read: Read,
 ) -> Layout:
-    """Choose the rows that are read: each sequence's first, or those of its text."""
+    """Make a layout that reads each sequence's first row, or the rows of its text."""
     if read in ("cls", "pooler"):
         return Layout(starts, positions, types, source, starts[:-1], torch.arange(len(starts)))
     return Layout(starts, positions, types, source, text, text_starts)
@@ -101,10 +101,10 @@ def _prompt_lengths(batch: Batch, prompts: PromptStack | None) -> Int[Tensor, "S
 def _check_room(needed: Int[Tensor, "S"], max_length: int) -> None:
     longest = int(needed.max()) if len(needed) else 0
     if longest > max_length:
-        what = f"a sequence and its prompt take {longest} positions, the backbone has {max_length}"
-        raise RunError(what, do="cut the text (max_length) or shorten the prompt")
+        message = f"a sequence and its prompt take {longest} positions, the backbone has {max_length}"
+        raise RunError(message, do="cut the text (max_length) or shorten the prompt")
 
 
 def _within(starts: Int[Tensor, "S_plus_1"]) -> Int[Tensor, "R"]:
-    """Of every packed row its index in its own sequence."""
+    """The index of every packed row in its own sequence."""
     return torch.arange(int(starts[-1])) - starts[:-1].repeat_interleave(starts.diff())

@@ -1,4 +1,4 @@
-"""From a name or a folder to a backbone that is ready to use."""
+"""A backbone is loaded from a name or a folder."""
 
 from __future__ import annotations
 
@@ -36,66 +36,66 @@ def load_backbone(name_or_path: str | Path, *, dtype: DType = "fp32", device: De
     Raises:
         ModelError: it is unknown, not here, damaged, or not an encoder that can be used; or there is no such device.
     """
-    found = resolve(name_or_path)
-    backbone = load_folder(found, dtype=dtype, device=device)
-    if found.name not in entries():
-        remember(backbone.fingerprint, found.path)
+    resolved = resolve(name_or_path)
+    backbone = load_folder(resolved, dtype=dtype, device=device)
+    if resolved.name not in entries():
+        remember(backbone.fingerprint, resolved.path)
     return backbone
 
 
 def fastest(device: torch.device = CPU) -> Arithmetic:
-    """bf16 where the device multiplies it faster than fp32, else fp32."""
+    """The faster arithmetic of a device: bf16 if its products are faster than in fp32, else fp32."""
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return paths.choice().fastest
 
 
 def storage(arithmetic: Arithmetic) -> torch.dtype:
-    """What weights and activations are kept in; of int8, where only products differ, what the rest is fastest in."""
+    """The type of stored weights and activations; for int8, where only products differ, the fastest for the rest."""
     if arithmetic == "int8":
         return torch.bfloat16 if paths.path("int8") == "amx" else torch.float32
     return torch.bfloat16 if arithmetic == "bf16" else torch.float32
 
 
-def load_folder(found: Resolved, *, dtype: DType = "fp32", device: DeviceName = "cpu") -> Backbone:
-    """Load what `resolve` found."""
+def load_folder(resolved: Resolved, *, dtype: DType = "fp32", device: DeviceName = "cpu") -> Backbone:
+    """Load the model in a folder that `resolve` found."""
     forked.prepare()
     place = resolve_device(device)
     arithmetic = fastest(place) if dtype == "auto" else dtype
-    config = read_config(found.path)
+    config = read_config(resolved.path)
     family = PACKED.get(str(config.get("model_type")))
     if family is None:
         from promptgraft.model.any import load_any
 
         if arithmetic == "int8":
-            raise ModelError("int8 is for encoders of the BERT family", where=found.name, do="use fp32 or bf16")
-        return load_any(found, config, storage(arithmetic), place)
+            raise ModelError("int8 is for encoders of the BERT family", where=resolved.name, do="use fp32 or bf16")
+        return load_any(resolved, config, storage(arithmetic), place)
     if arithmetic == "int8" and place.type != "cpu":
-        raise ModelError("int8 is for processors", where=found.name, do="use bf16 on a GPU")
-    shape = read_shape(config, family, str(found.path))
+        raise ModelError("int8 is for processors", where=resolved.name, do="use bf16 on a GPU")
+    shape = read_shape(config, family, str(resolved.path))
     if family == "albert":
-        shape = albert.with_groups(shape, config, str(found.path))
-    identity = fingerprint(read_encoder(found.path))  # a map of its own: all of it is looked at, not all of it used
-    weights = read_encoder(found.path)
-    check_weights(weights, found.path)
-    kept_in = storage(arithmetic)
-    cast = {name: weight.to(place, kept_in) for name, weight in weights.items()}
-    tokenizer = load_tokenizer(found.path, prefix=found.text_prefix, to_traditional=found.to_traditional)
+        shape = albert.with_groups(shape, config, str(resolved.path))
+    identity = fingerprint(read_encoder(resolved.path))  # a map of its own: all of it is looked at, not all of it used
+    weights = read_encoder(resolved.path)
+    check_weights(weights, resolved.path)
+    stored_as = storage(arithmetic)
+    cast = {name: weight.to(place, stored_as) for name, weight in weights.items()}
+    tokenizer = load_tokenizer(resolved.path, prefix=resolved.text_prefix, to_traditional=resolved.to_traditional)
     if tokenizer.highest >= shape.vocabulary:
-        what = f"its tokenizer gives token {tokenizer.highest}, its weights have {shape.vocabulary}"
-        raise ModelError(what, where=found.path, do="is the tokenizer of the same model?")
+        message = f"its tokenizer gives token {tokenizer.highest}, its weights have {shape.vocabulary}"
+        raise ModelError(message, where=resolved.path, do="is the tokenizer of the same model?")
     assemble = albert.assemble if family == "albert" else bert.assemble
-    frozen = assemble(shape, Take(cast, str(found.path), kept_in))
+    frozen = assemble(shape, Take(cast, str(resolved.path), stored_as))
     if arithmetic == "int8":
-        frozen = frozen.in_int8(assemble(shape, Take(weights, str(found.path), torch.float32)))
+        frozen = frozen.in_int8(assemble(shape, Take(weights, str(resolved.path), torch.float32)))
     return PackedBackbone(
-        found.name,
+        resolved.name,
         shape,
         assemble,
         cast,
         tokenizer,
-        dtype=kept_in,
-        pooling=found.pooling,
+        dtype=stored_as,
+        pooling=resolved.pooling,
         fingerprint=identity,
         frozen=frozen,
         variant=paths.path(arithmetic) if place.type == "cpu" else None,

@@ -1,4 +1,4 @@
-"""An encoder on the native path: all layers forward, and backward to prompts, inputs and weights, in one call each."""
+"""The native path runs all layers of an encoder in one call, and their backward in one more."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PARTS = 12
 
 @dataclass(frozen=True)
 class NativeRows:
-    """Packed rows and whose prompt each sequence has; see `Layout` and `PromptStack`.
+    """The packed rows of a pass, and the prompt of each sequence; see `Layout` and `PromptStack`.
 
     Attributes:
         ids, types, positions: what is embedded; None where the rows come as they are.
@@ -45,21 +45,21 @@ class NativeRows:
 
 @dataclass(frozen=True)
 class Seen:
-    """Tensors as they were at one time; kept alive, so that no identity is used twice."""
+    """A record of tensors at one time, which keeps them alive so that no identity is used twice."""
 
     tensors: Sequence[Tensor]
     versions: Sequence[int | None]
 
     @classmethod
     def of(cls, tensors: Sequence[Tensor]) -> Seen:
-        """As they are now."""
-        return cls(tensors, [private.version(one) for one in tensors])
+        """Record tensors as they are now."""
+        return cls(tensors, [private.version(tensor) for tensor in tensors])
 
     def holds(self, tensors: Sequence[Tensor]) -> bool:
         """Whether these are the same tensors, unchanged since."""
-        versions = [private.version(one) for one in tensors]
-        known = None not in versions and versions == self.versions
-        return known and all(map(operator.is_, tensors, self.tensors))
+        versions = [private.version(tensor) for tensor in tensors]
+        unchanged = None not in versions and versions == self.versions
+        return unchanged and all(map(operator.is_, tensors, self.tensors))
 
 
 class NativeEncoder:
@@ -100,7 +100,7 @@ class NativeEncoder:
         values: Float[Tensor, "R H"] | None,
         learning: Encoder | None = None,
     ) -> Float[Tensor, "M H"]:
-        """States of the last layer: of every row, or of every sequence's first.
+        """Compute the states of the last layer: of every row, or of every sequence's first.
 
         Args:
             values: what enters the first layer; None: the embeddings of `rows.ids`.
@@ -108,8 +108,8 @@ class NativeEncoder:
                 embeddings are not looked at.
         """
         weights = () if learning is None else _weights(learning)
-        given = (table, values, *weights)
-        if torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in given):
+        inputs = (table, values, *weights)
+        if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in inputs):
             out: Tensor = _Layers.apply(table, values, self, rows, *weights)  # type: ignore[no-untyped-call]
             return out
         return self._predict(rows, table, values, weights)
@@ -117,13 +117,13 @@ class NativeEncoder:
     def _predict(
         self, rows: NativeRows, table: Tensor | None, values: Tensor | None, weights: Sequence[Tensor]
     ) -> Float[Tensor, "M H"]:
-        """Without gradient; prompts that were asked last are not turned again."""
+        """Compute states without gradient; a prompt table that was used last time is not packed again."""
         if table is None:
             return self.forward(rows, table, _plain(values), weights, keep=False)[0]
-        asked = [table] if rows.prompt_starts is None else [table, rows.prompt_starts]
+        tensors = [table] if rows.prompt_starts is None else [table, rows.prompt_starts]
         before, turned = self._turned
-        turned = turned if before.holds(asked) else None
-        state = Seen.of(asked)
+        turned = turned if before.holds(tensors) else None
+        state = Seen.of(tensors)
         out, turned, _ = self.forward(rows, _plain(table), _plain(values), weights, keep=False, turned=turned)
         self._turned = state, turned
         return out
@@ -138,7 +138,7 @@ class NativeEncoder:
         keep: bool,
         turned: Tensor | None = None,
     ) -> tuple[Float[Tensor, "M H"], Tensor, int]:
-        """The states, what the backward needs, and the number of threads that the two must share.
+        """Run the forward: return the states, what the backward needs, and the number of threads that both must use.
 
         Args:
             turned: what an earlier pass without `keep` left of the same table.
@@ -163,7 +163,7 @@ class NativeEncoder:
         self, rows: NativeRows, table: Tensor | None, values: Tensor | None, saved: Tensor, threads: int, d_out: Tensor,
         *, want_table: bool, want_values: bool, weights: Sequence[Tensor],
     ) -> tuple[Tensor | None, ...]:  # fmt: skip
-        """Gradients of the prompt table, of the rows that entered, and of the weights that learn."""
+        """Run the backward: gradients of the prompt table, of the input rows, and of the weights that learn."""
         call = self._call(rows, table, values, threads, keep=True)
         d_table = torch.empty_like(table) if want_table and table is not None else None
         d_values = torch.empty_like(values) if want_values and values is not None else None
@@ -175,28 +175,28 @@ class NativeEncoder:
         self._pack("backward", weights)
         d_weights: list[Tensor] = []
         if weights:
-            d_weights = [torch.empty_like(one, memory_format=torch.contiguous_format) for one in weights]
+            d_weights = [torch.empty_like(weight, memory_format=torch.contiguous_format) for weight in weights]
             pointers = (ctypes.c_void_p * len(weights))(*map(address, d_weights))
             call.learn, call.d_weights = 1, ctypes.addressof(pointers)
         self._run("pg_backward", call)
         return d_table, d_values, *d_weights
 
     def give_back(self, saved: Tensor) -> None:
-        """Memory that the next pass may use: fresh memory costs more than the small kernels that write it."""
+        """Give memory back for the next pass: fresh memory costs more than the small kernels that write it."""
         if len(self._spare) < 2:
             self._spare.append(saved)
 
     def _room(self, size: int) -> Tensor:
-        fitting = [one for one in self._spare if len(one) >= size]
+        fitting = [buffer for buffer in self._spare if len(buffer) >= size]
         if fitting:
             best = min(fitting, key=len)
-            self._spare = [one for one in self._spare if one is not best]
+            self._spare = [buffer for buffer in self._spare if buffer is not best]
             return best
         self._spare.clear()  # too small for what is asked now
         return torch.empty(size + size // 8, dtype=torch.uint8)
 
     def _call(self, rows: NativeRows, table: Tensor | None, values: Tensor | None, threads: int, *, keep: bool) -> Call:
-        """The call's fields, but for what comes out."""
+        """Fill in the call's fields, except for the outputs."""
         prompts = 0 if rows.prompt_starts is None or table is None else len(rows.prompt_starts) - 1
         call = Call(
             sequences=len(rows.starts) - 1,
@@ -225,7 +225,7 @@ class NativeEncoder:
             self._library.pg_turn(self._handle, places.setdefault(id(layer), len(places)))
 
     def _pack(self, direction: Direction, weights: Sequence[Tensor]) -> None:
-        """Put weights (none: the frozen ones) in the place of those packed before, for one direction.
+        """Pack weights (none: the frozen ones) in the place of earlier ones, for one direction.
 
         Nothing is done where they are the same as before.
         """
@@ -238,7 +238,7 @@ class NativeEncoder:
         self._packed[direction] = Seen.of(weights)
 
     def _put_layers(self, first: int, weights: Sequence[Tensor], direction: Direction) -> None:
-        values = [one.detach().float().contiguous() for one in weights]
+        values = [weight.detach().float().contiguous() for weight in weights]
         pointers = (ctypes.c_void_p * len(values))(*map(address, values))
         backward, threads = int(direction == "backward"), torch.get_num_threads()
         count = len(values) // PARTS
@@ -247,13 +247,13 @@ class NativeEncoder:
 
     def _put_embeddings(self, encoder: Encoder) -> None:
         norm = [encoder.embedded_norm.weight.float(), encoder.embedded_norm.bias.float()]
-        self._tables = [one.contiguous() for one in (encoder.words, encoder.types, encoder.positions)]
+        self._tables = [table.contiguous() for table in (encoder.words, encoder.types, encoder.positions)]
         sizes = (ctypes.c_int64 * 3)(*map(len, self._tables))
-        self._library.pg_embeddings(self._handle, sizes, *(address(one) for one in (*self._tables, *norm)))
+        self._library.pg_embeddings(self._handle, sizes, *(address(table) for table in (*self._tables, *norm)))
 
 
 class _Layers(torch.autograd.Function):
-    """All layers as one step of the graph."""
+    """All layers as one step of the graph of gradients."""
 
     @staticmethod
     def forward(
@@ -266,15 +266,15 @@ class _Layers(torch.autograd.Function):
     ) -> Tensor:
         table, values = _plain(table), _plain(values)
         out, saved, threads = encoder.forward(rows, table, values, weights, keep=True)
-        ctx.kept = (encoder, rows, table, values, saved, threads, weights)
+        ctx.state = (encoder, rows, table, values, saved, threads, weights)
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        if ctx.kept is None:
+        if ctx.state is None:
             raise RunError("a second backward through the native path", do="run the forward again")
-        encoder, rows, table, values, saved, threads, weights = ctx.kept
-        ctx.kept = None
+        encoder, rows, table, values, saved, threads, weights = ctx.state
+        ctx.state = None
         want_table, want_values = ctx.needs_input_grad[:2]
         d_table, d_values, *d_weights = encoder.backward(
             rows, table, values, saved, threads, grads[0],
@@ -285,18 +285,18 @@ class _Layers(torch.autograd.Function):
 
 
 def _plain(values: Tensor | None) -> Tensor | None:
-    """Without graph, in fp32, end to end."""
+    """The values detached, in fp32 and contiguous."""
     return None if values is None else values.detach().float().contiguous()
 
 
 def _weights(encoder: Encoder) -> tuple[Tensor, ...]:
-    """All layers' weights in the order in which the library takes them, layers that come twice once."""
-    own = {id(layer): layer for layer in encoder.layers}
-    return tuple(one for layer in own.values() for one in _values(layer))
+    """The weights of all layers in the library's order; layers that share weights come once."""
+    distinct = {id(layer): layer for layer in encoder.layers}
+    return tuple(value for layer in distinct.values() for value in _values(layer))
 
 
 def _values(layer: Layer) -> tuple[Tensor, ...]:
-    """A layer's weights in the order in which the library takes them."""
+    """The weights of one layer in the library's order."""
     linears = (layer.qkv, layer.attended, layer.wide, layer.narrow)
     norms = (layer.attended_norm, layer.narrow_norm)
-    return tuple(one for part in (*linears, *norms) for one in (part.weight, part.bias))
+    return tuple(value for part in (*linears, *norms) for value in (part.weight, part.bias))

@@ -1,4 +1,4 @@
-"""The frozen encoder over packed rows: nothing is computed for padding, or for rows that nobody reads."""
+"""The encoder runs over packed rows: nothing is computed for padding, or for rows that nobody reads."""
 
 from __future__ import annotations
 
@@ -66,13 +66,13 @@ class PackedBackbone:
         if frozen is not None and frozen.is_int8:
             self.arithmetic = "int8"
         self.device = weights[WORDS].device
-        self._frozen, self._known, self._variant, self._learner = frozen, fingerprint, variant, learner
+        self._frozen, self._fingerprint, self._variant, self._learner = frozen, fingerprint, variant, learner
         self.words = WORDS
 
     @property
     def fingerprint(self) -> str:
-        """Made when it is asked for: weights that learn are other weights at every step."""
-        return fingerprint(self.weights) if self._known is None else self._known
+        """The hash of the weights, made when it is asked for: weights that learn change at every step."""
+        return fingerprint(self.weights) if self._fingerprint is None else self._fingerprint
 
     @property
     def reading(self) -> str:
@@ -105,7 +105,7 @@ class PackedBackbone:
         read: Read,
         dropout: Dropout | None = None,
     ) -> Float[Tensor, "N H"]:
-        """The whole pass over what lies on the backbone's device."""
+        """Run the whole pass over inputs on the backbone's device."""
         native = self._native if batch.tokens.sequences else None
         if native is not None:
             x = self._natively(native, encoder, layout, batch, prompts, read, dropout)
@@ -127,13 +127,13 @@ class PackedBackbone:
         tokens = Tokens(ids, torch.zeros_like(ids), starts, torch.tensor([0, 1]))
         layout = lay_out(Batch(tokens), None, "tokens", self.max_length)
         batch, layout, _ = place(Batch(tokens), layout, None, self.device)
-        x, found = self._embedded(encoder, batch.tokens.ids, layout, None, None), []
+        x, pairs = self._embedded(encoder, batch.tokens.ids, layout, None, None), []
         rows = kernels.Rows(layout.starts, layout.starts, self.heads, known=layout.limits)
         for layer in encoder.layers:
             q, k, v = layer.qkv(x).chunk(3, -1)
-            found.append(torch.stack([k, v]))
-            x = self._after_attention(layer, len(found) - 1, kernels.attention(q, k, v, rows), x, None)
-        return torch.stack(found).float().cpu()
+            pairs.append(torch.stack([k, v]))
+            x = self._after_attention(layer, len(pairs) - 1, kernels.attention(q, k, v, rows), x, None)
+        return torch.stack(pairs).float().cpu()
 
     def with_weights(self, weights: Mapping[str, Tensor]) -> Backbone:
         learn = any(weight.requires_grad for weight in weights.values())
@@ -156,7 +156,7 @@ class PackedBackbone:
         )
 
     def _freeze(self, shape: Shape, weights: Mapping[str, Tensor]) -> Encoder:
-        """Weights in the order of use and in the backbone's arithmetic."""
+        """Assemble frozen weights in the backbone's arithmetic."""
         encoder = self._assemble(shape, Take(weights, self.name, self._dtype))
         if self.arithmetic != "int8":
             return encoder
@@ -164,27 +164,27 @@ class PackedBackbone:
 
     @cached_property
     def _for_learning(self) -> NativeEncoder | None:
-        """Packed weights for those that learn to take the place of, at every step."""
+        """The native memory in which weights that learn are packed at every step."""
         if self._frozen is None or self._native is None:
             return self._learner
         return NativeEncoder(self._frozen, self._shape, self._native.variant)
 
     @property
     def _encoder(self) -> Encoder:
-        """The weights in the order of use; those that learn are put together anew, a graph for every pass."""
+        """The assembled weights; those that learn are assembled anew for every pass, each with its own graph."""
         dtype = self._dtype if self._learner is None else torch.float32
         return self._frozen or self._assemble(self._shape, Take(self.weights, self.name, dtype))
 
     @cached_property
     def _native(self) -> NativeEncoder | None:
-        """The packed weights of the native path; None where that path is not there."""
+        """The packed weights of the native path; None if it is not used."""
         if self._frozen is None or self._variant is None:
             return self._learner
         return NativeEncoder(self._frozen, self._shape, self._variant)
 
     @cached_property
     def _graphs(self) -> Graphs | None:
-        """Recorded passes; None where weights learn, or on a processor."""
+        """The recorded CUDA passes; None if weights learn, or on a processor."""
         if self._frozen is None or self.device.type != "cuda":
             return None
         return Graphs(partial(self._states, self._frozen), self.device)
@@ -199,19 +199,21 @@ class PackedBackbone:
         read: Read,
         dropout: Dropout | None,
     ) -> Float[Tensor, "Q H"]:
-        """All layers in one call; what the library does not embed itself enters as rows."""
+        """Run all layers in one native call; inputs that the library does not embed itself enter as rows."""
         deep = prompts if prompts is not None and prompts.depth == "deep" else None
         first = read in ("cls", "pooler")
-        whose, offsets = (None, None) if deep is None else (batch.prompt_of, deep.starts)
+        prompt_of, offsets = (None, None) if deep is None else (batch.prompt_of, deep.starts)
         table = None if deep is None else deep.table
         learning = encoder if self._frozen is None else None
         if encoder.project is None and layout.source is None and learning is None:
             places = layout.positions + self._shape.first_position
-            rows = NativeRows(layout.starts, batch.tokens.ids, layout.types, places, whose, offsets, first, dropout)
+            rows = NativeRows(layout.starts, batch.tokens.ids, layout.types, places, prompt_of, offsets, first, dropout)
             return native(rows, table, None)
         dropped = None if dropout is None else dropout.over(layout.starts)
         values = self._embedded(encoder, batch.tokens.ids, layout, prompts, dropped).float()
-        x = native(NativeRows(layout.starts, None, None, None, whose, offsets, first, dropout), table, values, learning)
+        x = native(
+            NativeRows(layout.starts, None, None, None, prompt_of, offsets, first, dropout), table, values, learning
+        )
         return x if first or layout.read is None else x.index_select(0, layout.read)
 
     def _check(self, prompts: PromptStack | None, read: Read, encoder: Encoder) -> None:
@@ -222,12 +224,12 @@ class PackedBackbone:
         if self.arithmetic == "int8" and torch.is_grad_enabled() and prompts.table.requires_grad:
             raise self._no_gradient()
         deep = (self.layers, 2, self.hidden)
-        got = (
+        sizes = (
             (*prompts.table.shape[:2], prompts.table.shape[-1]) if prompts.depth == "deep" else prompts.table.shape[-1]
         )
-        wanted = deep if prompts.depth == "deep" else self.embedding_width
-        if got != wanted:
-            raise RunError(f"a {prompts.depth} prompt of {got} does not fit {self.name}, which needs {wanted}")
+        needed = deep if prompts.depth == "deep" else self.embedding_width
+        if sizes != needed:
+            raise RunError(f"a {prompts.depth} prompt of {sizes} does not fit {self.name}, which needs {needed}")
 
     def _no_gradient(self) -> RunError:
         do = "tune in bf16 or fp32; what is tuned there can be used in int8"
@@ -236,7 +238,7 @@ class PackedBackbone:
     def _embedded(
         self, encoder: Encoder, ids: Tensor, layout: Layout, prompts: PromptStack | None, dropout: RowDropout | None
     ) -> Float[Tensor, "R H"]:
-        """Input embeddings of tokens and shallow prompts, normalised and brought to the width of the layers."""
+        """Embed tokens and shallow prompts, normalised and brought to the width of the layers."""
         words = F.embedding(ids, encoder.words)
         if layout.source is not None and prompts is not None:
             words = torch.cat([words, prompts.table.to(words.dtype)]).index_select(0, layout.source)
@@ -256,15 +258,15 @@ class PackedBackbone:
         prompts: PromptStack | None,
         dropout: RowDropout | None,
     ) -> Float[Tensor, "Q H"]:
-        """All layers; the last one only for the rows that are read."""
+        """Run all layers; the last one only for the rows that are read."""
         table = prompts if prompts is not None and prompts.depth == "deep" else None
-        starts, which = (None, None) if table is None else (table.starts, batch.prompt_of)
-        known = layout.limits
-        every = None if known is None else replace(known, queries=known.tokens)
-        rows = kernels.Rows(layout.starts, layout.starts, self.heads, starts, which, every)
-        last = rows if layout.read is None else rows.asking(layout.read_starts, known)
-        given = [None] * self.layers if table is None else table.table.unbind(0)
-        for number, (layer, prompt) in enumerate(zip(encoder.layers, given, strict=True)):
+        starts, prompt_of = (None, None) if table is None else (table.starts, batch.prompt_of)
+        limits = layout.limits
+        every = None if limits is None else replace(limits, queries=limits.tokens)
+        rows = kernels.Rows(layout.starts, layout.starts, self.heads, starts, prompt_of, every)
+        last = rows if layout.read is None else rows.asking(layout.read_starts, limits)
+        layer_prompts = [None] * self.layers if table is None else table.table.unbind(0)
+        for number, (layer, prompt) in enumerate(zip(encoder.layers, layer_prompts, strict=True)):
             if number == self.layers - 1:
                 if dropout is not None and layout.read is not None:
                     dropout = dropout.select(layout.read)

@@ -1,4 +1,4 @@
-"""Which path an encoder takes on this processor: timed once a machine and version, kept, and then always the same.
+"""The path of an encoder on this processor is timed once for each machine and version, and then stays the same.
 
 A path is a variant of the native path, or plain torch. What runs faster depends on the processor in ways that its list
 of instructions does not tell, so each path takes a small training step (`trial.py`, under two seconds in all). The
@@ -33,7 +33,7 @@ from promptgraft.prompt.atomic import write_text
 from promptgraft.untrusted import read_bytes, read_json
 
 PLAIN = "0"
-"""What the switch and the kept file call plain torch."""
+"""The name of plain torch in the switch and in the stored file."""
 
 BF16 = ("amx", "avx512bf16")
 """Variants that multiply bf16 by instructions of its own."""
@@ -52,7 +52,7 @@ Seconds = Mapping[Arithmetic, Mapping[str, float]]
 
 @dataclass(frozen=True)
 class ChosenPaths:
-    """The path of each arithmetic, and what it was chosen by.
+    """The path chosen for each arithmetic, and why.
 
     Attributes:
         paths: variant, or None for plain torch.
@@ -69,54 +69,56 @@ class ChosenPaths:
 
 
 def path(arithmetic: Arithmetic) -> str | None:
-    """The variant of the native path that an encoder takes in this arithmetic; None: plain torch."""
+    """The variant of the native path for an arithmetic; None for plain torch."""
     return choice().paths[arithmetic]
 
 
 def choice() -> ChosenPaths:
-    """What is taken here: as `PROMPTGRAFT_NATIVE` says, else what is fastest."""
+    """Choose the paths here: as `PROMPTGRAFT_NATIVE` says, else the fastest."""
     return _choice(os.environ.get(SWITCH, ""), str(home()))
 
 
 @cache
-def _choice(asked: str, place: str) -> ChosenPaths:
+def _choice(switch: str, place: str) -> ChosenPaths:
     variants, why = runnable()
-    seconds, kept = _kept_or_timed(variants, Path(place) / KEPT_IN)
+    seconds, is_stored = _stored_or_timed(variants, Path(place) / KEPT_IN)
     fp32 = _best(seconds["fp32"], PLAIN)
-    taken: dict[Arithmetic, str] = {
+    names: dict[Arithmetic, str] = {
         "fp32": fp32, "bf16": _best(seconds["bf16"], fp32), "int8": _best(seconds["int8"], PLAIN)
     }  # fmt: skip
-    paths = {arithmetic: None if name == PLAIN else name for arithmetic, name in taken.items()}
+    paths = {arithmetic: None if name == PLAIN else name for arithmetic, name in names.items()}
     is_bf16_faster = bool(seconds["bf16"]) and NEAR * min(seconds["bf16"].values()) < min(seconds["fp32"].values())
     if not why:
-        why = "the fastest here" if kept else "the fastest here, timed by every process anew since it cannot be kept"
+        why = (
+            "the fastest here" if is_stored else "the fastest here, timed by every process anew since it cannot be kept"
+        )
     return ChosenPaths(paths, "bf16" if is_bf16_faster else "fp32", seconds, why)
 
 
 def _best(seconds: Mapping[str, float], otherwise: str) -> str:
-    """The first of the paths that are as fast as the fastest; `otherwise` where none was timed."""
+    """The first path that is as fast as the fastest; `otherwise` if none was timed."""
     least = min(seconds.values(), default=0.0)
     return next((name for name, span in seconds.items() if span <= NEAR * least), otherwise)
 
 
-def _kept_or_timed(variants: tuple[str, ...], file: Path) -> tuple[Seconds, bool]:
-    """The kept seconds, or those of a trial that is made and kept now; and whether they are kept."""
+def _stored_or_timed(variants: tuple[str, ...], file: Path) -> tuple[Seconds, bool]:
+    """Read the stored seconds, or time the paths and store them; return them with whether they are stored."""
     key = _key(variants)
-    if (kept := _kept(file, key)) is not None:
-        return kept, True
+    if (stored := _stored(file, key)) is not None:
+        return stored, True
     with _alone(file) as is_writable:
-        if (kept := _kept(file, key)) is not None:  # by a process that was quicker
-            return kept, True
+        if (stored := _stored(file, key)) is not None:  # by a process that was quicker
+            return stored, True
         seconds = _timed(variants)
         if is_writable:
             with suppress(OSError):
-                write_text(file, json.dumps({**_read(file), key: seconds}, indent=1) + "\n")
+                write_text(file, json.dumps({**_entries(file), key: seconds}, indent=1) + "\n")
                 return seconds, True
     return seconds, False
 
 
 def _timed(variants: tuple[str, ...]) -> Seconds:
-    """Seconds of a step on every path that may be taken."""
+    """Time a step on every path that may be taken."""
     from promptgraft.model.trial import Trial  # what it imports is slow to load, and seldom needed
 
     is_plain_possible = os.environ.get(SWITCH, "") not in variants
@@ -135,7 +137,7 @@ def _timed(variants: tuple[str, ...]) -> Seconds:
 
 @contextmanager
 def _alone(file: Path) -> Iterator[bool]:
-    """While one process times the paths, others wait: they would slow each other down. Gives whether it may write."""
+    """Let one process at a time measure paths, since others would slow it down; yield whether it may write."""
     lock = FileLock(f"{file}.lock", timeout=WAIT)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -149,34 +151,34 @@ def _alone(file: Path) -> Iterator[bool]:
         lock.release()
 
 
-def _kept(file: Path, key: str) -> Seconds | None:
-    """What is kept under a key; None where there is nothing, or the file is damaged."""
-    found = _read(file).get(key)
+def _stored(file: Path, key: str) -> Seconds | None:
+    """The seconds stored under a key; None if there are none, or the file is damaged."""
+    entry = _entries(file).get(key)
     names = get_args(Arithmetic)
-    if not isinstance(found, dict) or set(found) != set(names):
+    if not isinstance(entry, dict) or set(entry) != set(names):
         return None
-    spans = [span for name in names for span in (found[name].values() if isinstance(found[name], dict) else [None])]
-    return found if all(isinstance(span, float) for span in spans) else None
+    spans = [span for name in names for span in (entry[name].values() if isinstance(entry[name], dict) else [None])]
+    return entry if all(isinstance(span, float) for span in spans) else None
 
 
-def _read(file: Path) -> dict[str, Any]:
-    """Everything that is kept; nothing where the file is missing or damaged."""
+def _entries(file: Path) -> dict[str, Any]:
+    """All stored entries; empty if the file is missing or damaged."""
     with suppress(ModelError):
-        found = read_json(read_bytes(file, LARGEST_FILE, ModelError), file, ModelError)
-        if isinstance(found, dict):
-            return found
+        entries = read_json(read_bytes(file, LARGEST_FILE, ModelError), file, ModelError)
+        if isinstance(entries, dict):
+            return entries
     return {}
 
 
 def _key(variants: tuple[str, ...]) -> str:
-    """Everything that decides how fast each path is: machine, version, and what may be chosen from."""
+    """A key of everything that decides how fast each path is: machine, version, and the possible paths."""
     digest = hashlib.sha256()
     for name in variants:
         digest.update(library(name).read_bytes())
     limits = [f"{name}={os.environ[name]}" for name in LIMITS if name in os.environ]
     is_plain_possible = os.environ.get(SWITCH, "") not in variants
-    known = (
+    parts = (
         promptgraft.__version__, torch.__version__, processor.name(), os.cpu_count(),
         torch.backends.cpu.get_cpu_capability(), *limits, *variants, is_plain_possible, digest.hexdigest()[:16],
     )  # fmt: skip
-    return ", ".join(map(str, known))
+    return ", ".join(map(str, parts))

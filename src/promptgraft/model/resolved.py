@@ -1,4 +1,4 @@
-"""A model that was found: where it is, and how its makers mean it to be read."""
+"""A resolved model is a folder on this machine, with how its makers mean it to be read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Pooling = Literal["cls", "mean", "pooler"]
 
 @dataclass(frozen=True)
 class Resolved:
-    """A model folder (config.json, model.safetensors, tokenizer) with what its files do not say.
+    """A model's folder (config.json, model.safetensors, tokenizer) with facts that its files do not hold.
 
     Attributes:
         name: catalog or hub name, else the last part of the folder's; for people.

@@ -1,4 +1,4 @@
-"""Text in, packed tokens out: what each kind of task hands to a backbone, cut to its length."""
+"""The tokeniser turns the texts of each kind of task into packed tokens, cut to the backbone's length."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MARGIN = 32
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """A model's own tokenizer with what its makers do to text before it.
+    """A model's own tokenizer, with the changes to texts that its makers prescribe.
 
     Attributes:
         engine: the tokenizer proper; its own cutting and padding are off.
@@ -62,23 +62,23 @@ class Tokenizer:
         return content_hash([self.engine.to_str(), repr(plain)])
 
     def texts(self, texts: Sequence[str], limit: int) -> Tokens:
-        """Each text as a row of one sequence."""
+        """Tokenise each text as a row of one sequence."""
         return pack([[row] for row in self._single(texts, limit)], self.frames)
 
     def examples(self, examples: Sequence[Example], kind: Kind, encoding: Encoding, limit: int) -> Tokens:
-        """Each example as a row; see `Tokens` for what a row is of each kind."""
+        """Tokenise each example as a row; see `Tokens` for what a row is of each kind."""
         if kind == "tagging":
-            return pack([[row] for row in self._tagged([one.tokens for one in examples], limit)], self.frames)
+            return pack([[row] for row in self._tagged([example.tokens for example in examples], limit)], self.frames)
         if kind == "span":
             return pack([[row] for row in self._spans(examples, limit)], self.frames)
         return pack(self._rows(examples, kind, encoding, limit), self.frames)
 
     def _rows(self, examples: Sequence[Example], kind: Kind, encoding: Encoding, limit: int) -> list[list[FrameRow]]:
-        """One sequence an example, two for pairs apart, one a choice; all encoded in one go."""
+        """Encode examples in one go: one sequence each, two for separate pairs, one for each choice."""
         flat: list[tuple[str, str | None]] = []
         counts = []
-        for one in examples:
-            parts = _parts(one, kind, encoding)
+        for example in examples:
+            parts = _parts(example, kind, encoding)
             flat += parts
             counts.append(len(parts))
         done = iter(self._paired(flat, limit))
@@ -88,37 +88,37 @@ class Tokenizer:
         return self._paired([(text, None) for text in texts], limit)
 
     def _paired(self, texts: Sequence[tuple[str, str | None]], limit: int) -> list[FrameRow]:
-        """Sequences of one or two texts, the longer of two cut first."""
+        """Encode sequences of one or two texts; of two the longer one is cut first."""
         first = self._encode([self.prefix + text for text, _ in texts], limit)
         second = iter(self._encode([pair for _, pair in texts if pair is not None], limit))
         return [
-            longest_first(one, next(second) if pair is not None else None, limit, self.frames)
-            for one, (_, pair) in zip(first, texts, strict=True)
+            longest_first(piece, next(second) if pair is not None else None, limit, self.frames)
+            for piece, (_, pair) in zip(first, texts, strict=True)
         ]
 
     def _spans(self, examples: Sequence[Example], limit: int) -> list[FrameRow]:
-        """(question, context); only the context is cut, unless the question alone is too long."""
-        questions = self._encode([self.prefix + one.text for one in examples], limit)
-        contexts = self._encode([one.pair or "" for one in examples], limit, spans=True)
+        """Encode questions with contexts; only the context is cut, unless the question alone is too long."""
+        questions = self._encode([self.prefix + example.text for example in examples], limit)
+        contexts = self._encode([example.pair or "" for example in examples], limit, spans=True)
         room = limit - self.frames.two.special
         rows = []
         for question, context in zip(questions, contexts, strict=True):
-            kept = question.first(room)
+            head = question.first(room)
             is_cut = len(question.ids) + len(context.ids) > room or question.unread or context.unread
-            rows.append(FrameRow(kept, context.first(room - len(kept.ids)), is_cut))
+            rows.append(FrameRow(head, context.first(room - len(head.ids)), is_cut))
         return rows
 
     def _tagged(self, rows: Sequence[tuple[str, ...]], limit: int) -> list[FrameRow]:
-        """Words that are given; a word that has no token becomes the unknown one, so that it keeps its tag."""
+        """Encode rows of words; a word without a token becomes the unknown one, so that it keeps its tag."""
         room = limit - self.frames.one.special
         words = [[self._changed(f" {word}" if self.joint else word) for word in row[:room]] for row in rows]
         encoded = self.engine.encode_batch(words, is_pretokenized=True, add_special_tokens=False)
-        pieces = [self._worded(one, len(row)) for one, row in zip(encoded, words, strict=True)]
+        pieces = [self._worded(encoding, len(row)) for encoding, row in zip(encoded, words, strict=True)]
         cut = [len(piece.ids) > room or len(row) > room for piece, row in zip(pieces, rows, strict=True)]
         return [FrameRow(piece.first(room), None, too_long) for piece, too_long in zip(pieces, cut, strict=True)]
 
     def _worded(self, encoded: Encoded, count: int) -> Piece:
-        """Tokens of one row of words, with each word's index at its first token."""
+        """The tokens of one row of words, with each word's index at its first token."""
         by_word: list[list[int]] = [[] for _ in range(count)]
         for token, word in zip(encoded.ids, encoded.word_ids, strict=True):
             assert word is not None, "no special tokens were asked for"
@@ -126,13 +126,13 @@ class Tokenizer:
         ids: list[int] = []
         firsts: list[int] = []
         for number, tokens in enumerate(by_word):
-            kept = tokens or [self.unknown]
-            ids += kept
-            firsts += [number, *([-1] * (len(kept) - 1))]
+            word_tokens = tokens or [self.unknown]
+            ids += word_tokens
+            firsts += [number, *([-1] * (len(word_tokens) - 1))]
         return Piece(ids, words=firsts)
 
     def _encode(self, texts: Sequence[str], limit: int, *, spans: bool = False) -> list[Piece]:
-        """Tokens of each text without special ones, at least as many as can be kept.
+        """Encode each text without special tokens, to at least as many tokens as can be kept.
 
         Only the beginning of a very long text is read: tokenisers take their time over a megabyte of it.
         """
@@ -142,9 +142,11 @@ class Tokenizer:
         changed = [self._changed(text[:size]) for text in texts]
         batch = self.engine.encode_batch if spans else self.engine.encode_batch_fast
         done = batch(changed, add_special_tokens=False)
-        short = [at for at, text in enumerate(texts) if len(text) > size and len(done[at].ids) < limit + MARGIN]
-        for at in short:
-            done[at] = self._read_on(texts[at], size, limit)
+        short = [
+            index for index, text in enumerate(texts) if len(text) > size and len(done[index].ids) < limit + MARGIN
+        ]
+        for index in short:
+            done[index] = self._read_on(texts[index], size, limit)
         return [
             Piece(
                 encoded.ids,
@@ -155,7 +157,7 @@ class Tokenizer:
         ]
 
     def _read_on(self, text: str, size: int, limit: int) -> Encoded:
-        """The same with ever more characters, until there are tokens enough, the text ends, or enough was read."""
+        """Encode ever more characters of a text, until there are tokens enough, it ends, or enough was read."""
         end = min(len(text), MOST_CHARACTERS)
         while True:
             size = min(4 * size, end)
@@ -177,7 +179,7 @@ def _parts(example: Example, kind: Kind, encoding: Encoding) -> list[tuple[str, 
 
 
 def _spans_of(encoded: Encoded, text: str) -> list[tuple[int, int]]:
-    """First and one-past-last character of every token; the space that some tokenisers count in is left out."""
+    """The first and one-past-last character of every token, without the space that some tokenisers count in."""
     spans = []
     for first, last in encoded.offsets:
         inside = text[first:last]
@@ -186,14 +188,14 @@ def _spans_of(encoded: Encoded, text: str) -> list[tuple[int, int]]:
 
 
 def load_tokenizer(folder: Path, *, prefix: str = "", to_traditional: bool = False) -> Tokenizer:
-    """The tokenizer of a model folder.
+    """Load the tokenizer of a model folder.
 
     Raises:
         ModelError: there is none, one that cannot be used, or only one that transformers cannot make fast.
         MissingExtraError: traditional characters are needed and OpenCC is not installed.
     """
     try:
-        return _made(_engine(folder), prefix, to_traditional)
+        return _tokenizer(_engine(folder), prefix, to_traditional)
     except PromptgraftError:
         raise
     except BaseException as error:  # the library raises bare Exception, and PanicException, which is none
@@ -203,8 +205,8 @@ def load_tokenizer(folder: Path, *, prefix: str = "", to_traditional: bool = Fal
         raise ModelError(f"no usable tokenizer ({reason})", where=folder, do="put its tokenizer.json there") from error
 
 
-def _made(engine: Engine, prefix: str, to_traditional: bool) -> Tokenizer:
-    """The tokenizer proper with what belongs to it."""
+def _tokenizer(engine: Engine, prefix: str, to_traditional: bool) -> Tokenizer:
+    """Make a `Tokenizer` of the library's tokenizer."""
     engine.no_truncation()
     engine.no_padding()
     if not _ordinary(engine):
@@ -243,7 +245,7 @@ def _lower_only(engine: Engine) -> bool:
 
 
 def _lower_where_needed(engine: Engine, lower_only: bool) -> None:
-    """Lower-case first where upper case could only become unknown: some models' files forget to say so."""
+    """Lower-case texts first if the vocabulary has no upper case: some models' files forget to say so."""
     if lower_only and not _lowers(engine.normalizer):
         before: list[Normalizer] = [] if engine.normalizer is None else [engine.normalizer]
         engine.normalizer = Chain([Lowercase(), *before])
@@ -255,7 +257,7 @@ def _lowers(normalizer: Normalizer | None) -> bool:
 
 @cache
 def to_traditional_characters() -> Callable[[str], str]:
-    """Simplified to traditional Chinese by OpenCC's s2t, as many characters as before."""
+    """A function from simplified to traditional Chinese (OpenCC's s2t) that keeps the number of characters."""
     try:
         from opencc import OpenCC
     except ImportError as error:
@@ -264,7 +266,11 @@ def to_traditional_characters() -> Callable[[str], str]:
 
     def changed(text: str) -> str:
         done = convert(text)
-        return done if len(done) == len(text) else "".join(_same_length(convert(one), one) for one in text)
+        return (
+            done
+            if len(done) == len(text)
+            else "".join(_same_length(convert(character), character) for character in text)
+        )
 
     return changed
 

@@ -1,4 +1,4 @@
-"""Tokenised rows without padding: flat token ids and the offsets of sequences and rows."""
+"""Tokenised rows are stored without padding, as flat token ids with the offsets of sequences and rows."""
 
 from __future__ import annotations
 
@@ -37,30 +37,30 @@ class Tokens:
 
     @property
     def count(self) -> int:
-        """B."""
+        """The number B of rows."""
         return len(self.rows) - 1
 
     @property
     def sequences(self) -> int:
-        """S."""
+        """The number S of sequences."""
         return len(self.starts) - 1
 
     @cached_property
     def lengths(self) -> Int[Tensor, "S"]:
-        """Tokens of each sequence."""
+        """The number of tokens of each sequence."""
         return self.starts.diff()
 
     @cached_property
     def row_tokens(self) -> Int[Tensor, "B_plus_1"]:
-        """Row b is tokens `row_tokens[b]:row_tokens[b + 1]`."""
+        """Offsets of rows over tokens: row b is tokens `row_tokens[b]:row_tokens[b + 1]`."""
         return self.starts[self.rows]
 
     @cached_property
     def row_words(self) -> Int[Tensor, "B_plus_1"]:
-        """Row b has words `row_words[b]:row_words[b + 1]` of the flat list of words (tagging)."""
+        """Offsets of rows over words (tagging): row b has words `row_words[b]:row_words[b + 1]` of the flat list."""
         assert self.words is not None, "only tagging rows have words"
-        seen = torch.nn.functional.pad((self.words >= 0).long().cumsum(0), (1, 0))
-        return seen[self.row_tokens]
+        ends = torch.nn.functional.pad((self.words >= 0).long().cumsum(0), (1, 0))
+        return ends[self.row_tokens]
 
     def select(self, index: Int[Tensor, "N"]) -> Tokens:
         """The rows named by `index`, in that order."""
@@ -85,7 +85,7 @@ class Tokens:
 def gather(
     starts: Int[Tensor, "M_plus_1"], index: Int[Tensor, "N"]
 ) -> tuple[Int[Tensor, "R"], Int[Tensor, "N_plus_1"]]:
-    """Members of the ranges named by `index`, end to end, and where each range begins among them."""
+    """The members of the ranges in `index`, end to end, and the offsets of the ranges among them."""
     lengths = starts.diff()[index]
     offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
     shift = (starts[index] - offsets[:-1]).repeat_interleave(lengths)
@@ -93,7 +93,7 @@ def gather(
 
 
 def concatenate(parts: Sequence[Tokens]) -> Tokens:
-    """Rows of several batches, one after the other; what only some of them have is -1 in the others."""
+    """Join the rows of several batches; fields that only some batches have are -1 in the others."""
     if len(parts) == 1:
         return parts[0]
     words = [part.words for part in parts if part.words is not None]
@@ -114,7 +114,7 @@ def concatenate(parts: Sequence[Tokens]) -> Tokens:
 
 
 def _chain(offsets: Sequence[Int[Tensor, "..."]]) -> Int[Tensor, "..."]:
-    """Offsets of concatenated lists: each shifted by the total before it."""
+    """The offsets of concatenated lists, each shifted by the total before it."""
     within = torch.ones(sum(map(len, offsets)), dtype=torch.bool)
     within[torch.tensor([0, *map(len, offsets[:-1])]).cumsum(0)] = False  # a list's first is no length
     lengths = torch.cat(list(offsets)).diff(prepend=torch.zeros(1, dtype=torch.long))[within]

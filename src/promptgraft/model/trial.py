@@ -1,4 +1,4 @@
-"""A small training step that shows how fast each path is on this processor."""
+"""A trial times a small training step on each path of this processor."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHAPE = Shape("bert", HIDDEN, HIDDEN, LAYERS, HEADS, WIDE, VOCABULARY, 1, LENGTH
 
 
 class Trial:
-    """An encoder with weights that are drawn, and a batch for it."""
+    """An encoder with random weights, and a batch for it."""
 
     def __init__(self) -> None:
         self._generator = torch.Generator().manual_seed(0)
@@ -36,24 +36,24 @@ class Trial:
         self._table = torch.randn(LAYERS, 2, PROMPT, HIDDEN, generator=self._generator)
 
     def seconds(self, arithmetic: Arithmetic, paths: Sequence[str | None]) -> dict[str | None, float]:
-        """Seconds of a step on each path, the shortest of several that take turns; in int8 of a pass without gradient.
+        """Time a step on each path, the shortest of several that take turns; in int8 a pass without gradient.
 
         One thread, and its time on the processor: what else the machine does must not choose.
 
         Args:
             paths: variants of the native path; None: plain torch.
         """
-        found = dict.fromkeys(paths, float("inf"))
+        best = dict.fromkeys(paths, float("inf"))
         with one_thread():
             steps = {path: self._step(arithmetic, path) for path in paths}
             for _ in range(ROUNDS):
                 for path, step in steps.items():
-                    found[path] = min(found[path], _seconds(step))
-        return found
+                    best[path] = min(best[path], _seconds(step))
+        return best
 
     @cached_property
     def is_bf16_worth_a_trial(self) -> bool:
-        """Whether one product in bf16 of plain torch is not far slower than in fp32: where it is emulated, it is."""
+        """Whether plain torch's product in bf16 is not far slower than in fp32, as it is where bf16 is emulated."""
         x, weight = torch.ones(64, HIDDEN), torch.ones(HIDDEN, HIDDEN)
         spans = []
         with one_thread():
@@ -63,7 +63,7 @@ class Trial:
         return spans[1] < 1.5 * spans[0]
 
     def _step(self, arithmetic: Arithmetic, path: str | None) -> Callable[[], object]:
-        """What is timed, done once already: weights are packed at the first pass."""
+        """Make the step that is timed, run once already, since weights are packed at the first pass."""
         backbone = self._backbone(arithmetic, path)
         table = self._table.clone().requires_grad_(arithmetic != "int8")
         starts = torch.tensor([0, PROMPT])
@@ -116,26 +116,32 @@ class Trial:
 
 
 def cast(encoder: Encoder, dtype: torch.dtype) -> Encoder:
-    """The same weights in another dtype."""
+    """The encoder's weights in another dtype."""
 
-    def linear(one: Any) -> Dense:
-        return Dense(one.weight.to(dtype), one.bias.to(dtype))
+    def linear(dense: Any) -> Dense:
+        return Dense(dense.weight.to(dtype), dense.bias.to(dtype))
 
-    def norm(one: Norm) -> Norm:
-        return Norm(one.weight.to(dtype), one.bias.to(dtype))
+    def norm(layer_norm: Norm) -> Norm:
+        return Norm(layer_norm.weight.to(dtype), layer_norm.bias.to(dtype))
 
     layers = tuple(
-        Layer(linear(one.qkv), linear(one.attended), norm(one.attended_norm), linear(one.wide), linear(one.narrow),
-              norm(one.narrow_norm))
-        for one in encoder.layers
-    )  # fmt: skip
+        Layer(
+            qkv=linear(layer.qkv),
+            attended=linear(layer.attended),
+            attended_norm=norm(layer.attended_norm),
+            wide=linear(layer.wide),
+            narrow=linear(layer.narrow),
+            narrow_norm=norm(layer.narrow_norm),
+        )
+        for layer in encoder.layers
+    )
     tables = (encoder.words.to(dtype), encoder.types.to(dtype), encoder.positions.to(dtype))
     return Encoder(*tables, norm(encoder.embedded_norm), None, layers, None)
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Torch and the native path on the calling thread alone."""
+    """Run torch and the native path on one thread meanwhile."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""Weights off the disk: safetensors only, under the names that every packaging of an encoder shares."""
+"""Weights are read from safetensors only, under the names that every packaging of an encoder shares."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "mod
 
 
 def read_encoder(folder: Path) -> dict[str, Tensor]:
-    """The encoder's own tensors (no head, no buffers), without prefix, LayerNorm's as `weight` and `bias`.
+    """Read the encoder's own tensors (no head, no buffers), without prefix, LayerNorm's as `weight` and `bias`.
 
     Raises:
         ModelError: no safetensors, a damaged file, or no encoder in it.
@@ -35,10 +35,10 @@ def read_encoder(folder: Path) -> dict[str, Tensor]:
     if anchor is None:
         raise ModelError("its weights hold no embeddings of the BERT family", where=folder)
     prefix = anchor.removesuffix(ANCHOR)
-    kept = {plain: name for name in where if (plain := _plain(name, prefix)) is not None}
+    chosen = {plain: name for name in where if (plain := _plain(name, prefix)) is not None}
     tensors: dict[str, Tensor] = {}
     for file in set(where.values()):
-        tensors |= _read(file, {plain: name for plain, name in kept.items() if where[name] == file})
+        tensors |= _tensors(file, {plain: name for plain, name in chosen.items() if where[name] == file})
     return tensors
 
 
@@ -54,8 +54,8 @@ def files(folder: Path) -> list[Path]:
         return [folder / name for name in sorted(set(names.values()))]
     pickled = next((name for name in PICKLES if (folder / name).exists()), None)
     if pickled:
-        what, do = f"{pickled} is a pickle, which could run code when read", "convert it to model.safetensors first"
-        raise ModelError(what, where=folder, do=do)
+        message, do = f"{pickled} is a pickle, which could run code when read", "convert it to model.safetensors first"
+        raise ModelError(message, where=folder, do=do)
     raise ModelError("no model.safetensors in this folder", where=folder)
 
 
@@ -78,8 +78,8 @@ def check_types(files: Sequence[Path]) -> None:
             raise _damaged(file, error) from error
         strange = next((name for name, kind in kinds.items() if kind not in READ), None)
         if strange is not None:
-            what = f"{visible(strange)} is of type {kinds[strange]}"
-            raise ModelError(what, where=file, do="convert it to fp32 first")
+            message = f"{visible(strange)} is of type {kinds[strange]}"
+            raise ModelError(message, where=file, do="convert it to fp32 first")
 
 
 def check_weights(weights: Mapping[str, Tensor], where: Path) -> None:
@@ -94,8 +94,8 @@ def check_weights(weights: Mapping[str, Tensor], where: Path) -> None:
             raise ModelError(f"{visible(name)} is of type {kind}", where=where, do="convert it to fp32 first")
         low, high = weight.aminmax() if weight.numel() else (weight.new_zeros(()), weight.new_zeros(()))
         if not (float(low) >= -LARGEST and float(high) <= LARGEST):
-            what = f"{visible(name)} holds values that are not finite, or so large that sums of them are not"
-            raise ModelError(what, where=where, do="fetch the model again")
+            message = f"{visible(name)} holds values that are not finite, or so large that sums of them are not"
+            raise ModelError(message, where=where, do="fetch the model again")
 
 
 def _plain(name: str, prefix: str) -> str | None:
@@ -114,7 +114,7 @@ def _names(file: Path) -> list[str]:
         raise _damaged(file, error) from error
 
 
-def _read(file: Path, names: Mapping[str, str]) -> dict[str, Tensor]:
+def _tensors(file: Path, names: Mapping[str, str]) -> dict[str, Tensor]:
     try:
         with safe_open(file, "pt") as opened:
             return {plain: opened.get_tensor(name) for plain, name in names.items()}
