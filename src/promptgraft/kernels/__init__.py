@@ -1,4 +1,4 @@
-"""The inner operations of a packed forward, behind names that a native path can take over.
+"""The kernels are the inner operations of a forward pass over packed rows, in plain torch or on a GPU.
 
 Everything here works on packed rows (no padding) and equals its textbook formula; see `plain.py` and
 `attention.py` for the torch implementations that always work.

@@ -1,4 +1,4 @@
-"""Attention over packed rows with a table of deep prompts, forward and backward, in plain torch.
+"""Attention over packed rows with a table of deep prompts is computed in plain torch, forward and backward.
 
 softmax(Q [Kp; K]^T / sqrt(d)) [Vp; V] for every sequence and head (Vaswani et al. 2017, equation 1), where Kp and Vp
 are the sequence's own prompt. Written out as matrix products a bucket of similar lengths: at the lengths of
@@ -45,7 +45,7 @@ def attention(
 
         return gpu.attention(q, k, v, rows, prompt_keys, prompt_values)
     inputs = (q, k, v, prompt_keys, prompt_values)
-    if torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in inputs):
+    if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in inputs):
         out: Tensor = _Attention.apply(*inputs, rows, dropped)  # type: ignore[no-untyped-call]
         return out
     queries, keys, values = _arranged(q, k, v, prompt_keys, prompt_values, rows)
@@ -53,7 +53,7 @@ def attention(
 
 
 class _Attention(torch.autograd.Function):
-    """The written-out backward: probabilities are kept, gradients are only made where they are wanted."""
+    """Attention with a written-out backward that keeps probabilities and computes only the gradients needed."""
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
@@ -62,7 +62,7 @@ class _Attention(torch.autograd.Function):
         saved: SavedForBackward = []
         outputs = _attend(queries, keys, values, rows, dropped, saved)
         ctx.rows, ctx.table_type = rows, None if tensors[3] is None else tensors[3].dtype
-        ctx.save_for_backward(queries, keys, values, outputs, *(one for pair in saved for one in pair))
+        ctx.save_for_backward(queries, keys, values, outputs, *(tensor for pair in saved for tensor in pair))
         return _rows(outputs, rows.query_slots.back, rows)
 
     @staticmethod
@@ -76,9 +76,9 @@ class _Attention(torch.autograd.Function):
         # Of each query the mean of its probabilities' gradients, which the softmax takes from all of them.
         means = (d_out * outputs).sum(1, keepdim=True).mul_(-scale)
         of_tokens = want_q or want_k or want_v
-        d_queries, d_keys, d_values = (torch.empty_like(one) for one in (queries, keys, values))
-        query_side = [_split(one, rows.query_slots, rows) for one in (queries, d_out, means, d_queries)]
-        key_side = [_split(one, rows.keys.slots, rows) for one in (keys, values, d_keys, d_values)]
+        d_queries, d_keys, d_values = (torch.empty_like(tensor) for tensor in (queries, keys, values))
+        query_side = [_split(tensor, rows.query_slots, rows) for tensor in (queries, d_out, means, d_queries)]
+        key_side = [_split(tensor, rows.keys.slots, rows) for tensor in (keys, values, d_keys, d_values)]
         parts = zip(*query_side, *key_side, saved[::2], saved[1::2], strict=True)
         key_grids, value_grids = [], []
         for query, d_part, mean, d_query, key, value, d_key, d_value, weights, mask in parts:
@@ -111,7 +111,7 @@ class _Attention(torch.autograd.Function):
 def _arranged(
     q: Tensor, k: Tensor, v: Tensor, prompt_keys: Tensor | None, prompt_values: Tensor | None, rows: Rows
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values as slots of one head each."""
+    """Arrange queries, keys and values as slots of one head each."""
     width = q.shape[1] // rows.heads
     keys = k if prompt_keys is None else torch.cat([prompt_keys.to(k.dtype), k])
     values = v if prompt_values is None else torch.cat([prompt_values.to(v.dtype), v])
@@ -122,11 +122,11 @@ def _arranged(
 def _attend(
     queries: Tensor, keys: Tensor, values: Tensor, rows: Rows, dropped: Dropped | None, saved: SavedForBackward | None
 ) -> Tensor:
-    """The forward over slots, in slots; appends every bucket's probabilities and dropout mask to `saved`."""
+    """Compute the forward over slots; append every bucket's probabilities and dropout mask to `saved`."""
     scale, nothing = queries.shape[1] ** -0.5, queries.new_zeros(1, 1, 1)
     outputs = torch.empty_like(queries)
-    query_side = [_split(one, rows.query_slots, rows) for one in (queries, outputs)]
-    key_side = [_split(one, rows.keys.slots, rows) for one in (keys, values)]
+    query_side = [_split(tensor, rows.query_slots, rows) for tensor in (queries, outputs)]
+    key_side = [_split(tensor, rows.keys.slots, rows) for tensor in (keys, values)]
     for bucket, query, output, key, value in zip(rows.keys.buckets, *query_side, *key_side, strict=True):
         bias = nothing if bucket.bias is None else bucket.bias.to(query.dtype)
         weights = torch.softmax(torch.baddbmm(bias, query, key.mT, alpha=scale), -1)
@@ -138,13 +138,16 @@ def _attend(
 
 
 def _mask(bucket: Bucket, rows: Rows, dropout: RowDropout, site: int) -> Float[Tensor, "bh m n"]:
-    """What a bucket's probabilities are multiplied with."""
+    """The dropout mask of a bucket's probabilities."""
     queries, _ = padded(rows.queries, bucket.sequences)
     columns = torch.arange(bucket.keys, device=queries.device).expand(len(queries), -1)
     if rows.prompt_starts is not None and rows.prompt_of is not None:
         # Tokens are counted from the end of their own prompt, not of the longest.
-        longest, own = rows.keys.longest_prompt, rows.prompt_starts.diff()[rows.prompt_of[bucket.sequences]][:, None]
-        columns = torch.where(columns < longest, columns, columns - longest + own)
+        longest, lengths = (
+            rows.keys.longest_prompt,
+            rows.prompt_starts.diff()[rows.prompt_of[bucket.sequences]][:, None],
+        )
+        columns = torch.where(columns < longest, columns, columns - longest + lengths)
     return dropout.of_heads(site, queries, columns, rows.heads)
 
 
@@ -157,7 +160,7 @@ def _rows(x: Float[Tensor, "slots width"], back: Tensor, rows: Rows) -> Float[Te
 
 
 def _split(x: Float[Tensor, "slots width"], slots: Slots, rows: Rows) -> list[Tensor]:
-    """Every bucket's slots as `[b * heads, positions, width]`."""
+    """Split slots into buckets, each as `[b * heads, positions, width]`."""
     parts: Sequence[Tensor] = x.split(slots.sizes)
     return [
         part.view(count * rows.heads, -1, x.shape[1]) for part, count in zip(parts, rows.keys.order.counts, strict=True)
@@ -165,10 +168,7 @@ def _split(x: Float[Tensor, "slots width"], slots: Slots, rows: Rows) -> list[Te
 
 
 def _prompt_gradient(grids: Sequence[Float[Tensor, "_ _ width"]], rows: Rows) -> Float[Tensor, "N H"]:
-    """Sum the gradients of all sequences that have a prompt, which come first in each, into the prompt's own rows.
-
-    In fp32.
-    """
+    """Sum the sequences' gradients of a prompt, which come first in each sequence, into the prompt's rows, in fp32."""
     assert rows.prompt_starts is not None
     lengths, used = rows.prompt_starts.diff(), rows.keys.longest_prompt
     total = torch.zeros(len(lengths), rows.heads, int(lengths.max()), grids[0].shape[2], device=lengths.device)
@@ -176,5 +176,5 @@ def _prompt_gradient(grids: Sequence[Float[Tensor, "_ _ width"]], rows: Rows) ->
         grid = part.view(len(bucket.sequences), rows.heads, -1, part.shape[2])[:, :, :used]
         for prompt, first, last in bucket.groups:
             total[prompt, :, :used] += grid[first:last].sum(0, dtype=torch.float32)
-    whole = total.transpose(1, 2).flatten(2)
-    return whole[torch.arange(whole.shape[1], device=lengths.device) < lengths[:, None]]
+    flat = total.transpose(1, 2).flatten(2)
+    return flat[torch.arange(flat.shape[1], device=lengths.device) < lengths[:, None]]

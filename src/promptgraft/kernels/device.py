@@ -1,4 +1,4 @@
-"""Whether the GPU's own kernels serve a tensor."""
+"""This module tells which tensors the GPU kernels serve."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WIDTHS = (torch.float32, torch.bfloat16)
 
 
 def on_gpu(x: Tensor) -> bool:
-    """True for what the Triton kernels take; everything else goes the plain way, which works everywhere."""
+    """Whether the Triton kernels take a tensor; all others go through plain torch, which works everywhere."""
     return x.is_cuda and x.dtype in WIDTHS and _has_triton()
 
 

@@ -1,4 +1,4 @@
-"""Dropout whose masks follow from keys: nobody has to keep them, and every path and device drops the same values.
+"""Dropout masks follow from keys, so that no mask is stored and every path and device drops the same values.
 
 Whether a value stays is a hash of its sequence's key, its site in the encoder, its row's position in the sequence and
 its column. `native/dropout.h` has the same numbers.
@@ -18,17 +18,17 @@ EMBEDDED = 0
 
 
 def attention_site(layer: int) -> int:
-    """The probabilities of a layer, counted from 0."""
+    """The site of a layer's attention probabilities; layers are counted from 0."""
     return 1 + 3 * layer
 
 
 def attended_site(layer: int) -> int:
-    """The product after a layer's attention."""
+    """The site of the product after a layer's attention."""
     return 2 + 3 * layer
 
 
 def narrow_site(layer: int) -> int:
-    """The last product of a layer."""
+    """The site of a layer's last product."""
     return 3 + 3 * layer
 
 
@@ -46,26 +46,26 @@ class Dropout:
 
     @classmethod
     def draw(cls, rate: float, sequences: int, generator: torch.Generator) -> Dropout:
-        """Fresh keys for a batch."""
+        """Draw fresh keys for a batch."""
         return cls(rate, torch.randint(RANGE, (sequences,), generator=generator))
 
     @property
     def below(self) -> int:
-        """Hashes below it are dropped."""
+        """The threshold: values whose hash is below it are dropped."""
         return int(self.rate * RANGE)
 
     def rows(self, site: int, sequence: Int[Tensor, "*R"], position: Int[Tensor, "*R"]) -> Int[Tensor, "*R"]:
-        """What the masks of these rows are hashed from."""
+        """The numbers that the masks of these rows are hashed from."""
         keys = self.keys.to(sequence.device)[sequence]
         return _mix(_mix(keys + site * 0x9E3779B9) + position * 0x85EBCA6B)
 
     def mask(self, rows: Int[Tensor, "*R"], columns: Int[Tensor, "*C"]) -> Float[Tensor, "*R C"]:
-        """What the values of these rows are multiplied with: 0, or 1 / (1 - rate)."""
-        drawn = _mix(rows.unsqueeze(-1) + columns * 0xC2B2AE35)
-        return (drawn >= self.below).to(torch.float32) / (1 - self.below / RANGE)
+        """The mask that the rows' values are multiplied with: 0, or 1 / (1 - rate)."""
+        hashes = _mix(rows.unsqueeze(-1) + columns * 0xC2B2AE35)
+        return (hashes >= self.below).to(torch.float32) / (1 - self.below / RANGE)
 
     def over(self, starts: Int[Tensor, "S_plus_1"]) -> RowDropout:
-        """For packed rows."""
+        """Make the dropout of packed rows."""
         lengths = starts.diff()
         sequence = torch.arange(len(lengths), device=starts.device).repeat_interleave(lengths)
         position = torch.arange(len(sequence), device=starts.device) - starts[:-1].repeat_interleave(lengths)
@@ -74,25 +74,25 @@ class Dropout:
 
 @dataclass(frozen=True)
 class RowDropout:
-    """Dropout of some rows, which are told by their sequence and their position in it."""
+    """Dropout of some rows, known by their sequence and their position in it."""
 
     dropout: Dropout
     sequence: Int[Tensor, "R"]
     position: Int[Tensor, "R"]
 
     def __call__(self, x: Float[Tensor, "R H"], site: int) -> Float[Tensor, "R H"]:
-        """The rows with some of their values dropped."""
+        """Drop some of the rows' values."""
         rows = self.dropout.rows(site, self.sequence, self.position)
         return x * self.dropout.mask(rows, torch.arange(x.shape[-1], device=x.device)).to(x.dtype)
 
     def select(self, index: Int[Tensor, "Q"]) -> RowDropout:
-        """For some of the rows."""
+        """Make the dropout of some of the rows."""
         return RowDropout(self.dropout, self.sequence[index], self.position[index])
 
     def of_heads(
         self, site: int, queries: Int[Tensor, "b m"], columns: Int[Tensor, "b n"], heads: int
     ) -> Float[Tensor, "bh m n"]:
-        """The mask of probabilities, every head on its own.
+        """The mask of attention probabilities, with each head's own.
 
         Args:
             queries: which of the rows ask.

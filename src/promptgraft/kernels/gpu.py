@@ -1,4 +1,4 @@
-"""Attention with a prompt table and the mean of sequences as Triton kernels, for packed rows on a GPU.
+"""Triton kernels compute attention with a prompt table and the mean of sequences, for packed rows on a GPU.
 
 One program is one head of one sequence; nothing is padded but the edges of its blocks. The softmax is summed up
 block by block in fp32 and recomputed in the backward (Dao et al. 2022, FlashAttention). No atomics: every sequence
@@ -31,20 +31,20 @@ def attention(
     prompt_keys: Float[Tensor, "N H"] | None,
     prompt_values: Float[Tensor, "N H"] | None,
 ) -> Float[Tensor, "Q H"]:
-    """`kernels.attention` without dropout, for tensors that lie on a GPU."""
-    q, k, v = (one if one.stride(1) == 1 else one.contiguous() for one in (q, k, v))
+    """Compute `kernels.attention` without dropout, for tensors on a GPU."""
+    q, k, v = (tensor if tensor.stride(1) == 1 else tensor.contiguous() for tensor in (q, k, v))
     out: Tensor = _Attention.apply(q, k, v, prompt_keys, prompt_values, rows)  # type: ignore[no-untyped-call]
     return out
 
 
 def segment_mean(x: Float[Tensor, "T H"], starts: Int[Tensor, "S_plus_1"]) -> Float[Tensor, "S H"]:
-    """Mean of the rows of each sequence; 0 where it has none."""
+    """The mean of the rows of each sequence; 0 for a sequence without rows."""
     out: Tensor = _SegmentMean.apply(x, starts)  # type: ignore[no-untyped-call]
     return out
 
 
 class _Attention(torch.autograd.Function):
-    """Keeps its output and the logarithms of the softmax's sums; the probabilities are made again."""
+    """Attention that keeps its output and the logarithms of the softmax's sums; probabilities are recomputed."""
 
     @staticmethod
     def forward(
@@ -66,7 +66,7 @@ class _Attention(torch.autograd.Function):
         rows: Rows = ctx.rows
         call = _call(q, k, v, prompt_keys, prompt_values, rows)
         d_out, delta = grads[0].contiguous(), torch.empty_like(log_sums)
-        d_q, d_k, d_v = (torch.empty(one.shape, dtype=one.dtype, device=one.device) for one in (q, k, v))
+        d_q, d_k, d_v = (torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device) for tensor in (q, k, v))
         triton_kernels.backward_queries[call.grid(rows.limits.queries)](
             *call.inputs, out, d_out, log_sums, delta, d_q, *call.geometry, WANTED=want_q, **call.constants
         )
@@ -80,14 +80,14 @@ class _Attention(torch.autograd.Function):
                 PROMPT_BLOCKS=before, **call.constants,
             )  # fmt: skip
         of_prompts = _summed(shares, rows, prompt_keys) if want_pk or want_pv else (None, None)
-        found = (d_q, d_k, d_v, *of_prompts)
-        wanted = (want_q, want_k, want_v, want_pk, want_pv)
-        return (*(one if want else None for one, want in zip(found, wanted, strict=True)), None)
+        gradients = (d_q, d_k, d_v, *of_prompts)
+        needed = (want_q, want_k, want_v, want_pk, want_pv)
+        return (*(tensor if want else None for tensor, want in zip(gradients, needed, strict=True)), None)
 
 
 @dataclass(frozen=True)
 class _Call:
-    """What the kernels of one attention call have in common.
+    """The arguments that the kernels of one attention call share.
 
     Attributes:
         inputs: queries, keys, values, the prompts' keys and values.
@@ -103,7 +103,7 @@ class _Call:
     block: int
 
     def grid(self, longest: int) -> tuple[int, int, int]:
-        """Programs for every block of sequences of that many rows."""
+        """The launch grid: a program for every block of every head of sequences up to that many rows."""
         return self.sequences, self.heads, triton.cdiv(longest, self.block)
 
 
@@ -114,7 +114,7 @@ def _call(
     # Short sequences fit one block; wide heads leave registers for small ones only.
     longest = triton.next_power_of_2(max(rows.limits.queries, rows.limits.tokens))
     block = min(64 if width <= 64 else 32, max(LEAST, longest))
-    table = (q if one is None else one.contiguous() for one in (prompt_keys, prompt_values))
+    table = (q if prompt is None else prompt.contiguous() for prompt in (prompt_keys, prompt_values))
     prompts = (rows.starts, rows.starts)
     if prompt_keys is not None and rows.prompt_starts is not None and rows.prompt_of is not None:
         prompts = (rows.prompt_starts, rows.prompt_of)
@@ -134,7 +134,7 @@ def _call(
 
 
 def _summed(shares: Float[Tensor, "2 S P H"], rows: Rows, table: Float[Tensor, "N H"]) -> tuple[Tensor, ...]:
-    """Each prompt's gradient: the sum of its sequences' shares."""
+    """Sum each prompt's gradient over its sequences' shares."""
     assert rows.prompt_starts is not None
     total = torch.empty(2, *table.shape, dtype=table.dtype, device=table.device)
     _, sequences, longest, width = shares.shape

@@ -1,4 +1,4 @@
-"""Embedding, normalisation, activation and pooling over packed rows, in plain torch."""
+"""Embedding, normalisation, activation and pooling of packed rows are computed in plain torch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def activation(x: Float[Tensor, "..."], name: str) -> Float[Tensor, "..."]:
-    """The non-linearity that a config.json calls `name` (one of ACTIVATIONS)."""
+    """Apply the non-linearity that a config.json calls `name` (one of ACTIVATIONS)."""
     return ACTIVATIONS[name](x)
 
 
@@ -33,7 +33,7 @@ def add_norm(
     bias: Float[Tensor, "H"],
     epsilon: float,
 ) -> Float[Tensor, "T H"]:
-    """LayerNorm of `x + residual`, statistics in fp32."""
+    """LayerNorm of `x + residual`, with statistics in fp32."""
     return F.layer_norm(x + residual, weight.shape, weight, bias, epsilon)
 
 
@@ -45,12 +45,12 @@ def embed_norm(
     bias: Float[Tensor, "E"],
     epsilon: float,
 ) -> Float[Tensor, "T E"]:
-    """LayerNorm of the three input embeddings' sum."""
+    """LayerNorm of the sum of the three input embeddings."""
     return F.layer_norm(words + types + positions, weight.shape, weight, bias, epsilon)
 
 
 def segment_mean(x: Float[Tensor, "T H"], starts: Int[Tensor, "S_plus_1"]) -> Float[Tensor, "S H"]:
-    """Mean of the rows of each sequence."""
+    """The mean of the rows of each sequence."""
     if on_gpu(x):
         from promptgraft.kernels import gpu
 

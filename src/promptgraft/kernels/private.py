@@ -1,4 +1,4 @@
-"""What torch has under private names only, each with the public way beside it, should a release drop the name."""
+"""Private names of torch are used only here, each with a public way beside it in case a release drops the name."""
 
 from __future__ import annotations
 
@@ -38,24 +38,24 @@ def adamw(
         before = [torch.tensor(step - 1.0) for step in steps]
         public_adamw(list(values), list(gradients), list(averages), list(squares), [], before, foreach=False, **numbers)
         return
-    known = {step: torch.tensor(float(step), device=values[0].device) for step in set(steps)}
-    at_once(values, gradients, averages, squares, [], [known[step] for step in steps], **numbers)
+    counts = {step: torch.tensor(float(step), device=values[0].device) for step in set(steps)}
+    at_once(values, gradients, averages, squares, [], [counts[step] for step in steps], **numbers)
 
 
 def norms(tensors: Sequence[Float[Tensor, "..."]]) -> list[Float[Tensor, ""]]:
     """The Euclidean norm of each tensor; on a GPU in one call."""
     at_once = getattr(torch, "_foreach_norm", None)
-    return [torch.linalg.vector_norm(one) for one in tensors] if at_once is None else list(at_once(list(tensors)))
+    return [torch.linalg.vector_norm(tensor) for tensor in tensors] if at_once is None else list(at_once(list(tensors)))
 
 
 def scaled(tensors: Sequence[Float[Tensor, "..."]], factors: Float[Tensor, "N"]) -> list[Float[Tensor, "..."]]:
-    """Each tensor times its factor; on a GPU in one call."""
-    at_once, each = getattr(torch, "_foreach_mul", None), factors.unbind()
+    """Multiply each tensor by its factor; on a GPU in one call."""
+    at_once, scalars = getattr(torch, "_foreach_mul", None), factors.unbind()
     if at_once is None:
-        return [one * factor for one, factor in zip(tensors, each, strict=True)]
-    return list(at_once(list(tensors), each))
+        return [tensor * factor for tensor, factor in zip(tensors, scalars, strict=True)]
+    return list(at_once(list(tensors), scalars))
 
 
 def version(tensor: Tensor) -> int | None:
-    """How often a tensor was written; None where torch does not count."""
+    """How often a tensor was written to; None where torch does not count."""
     return None if tensor.is_inference() else getattr(tensor, "_version", None)

@@ -1,4 +1,4 @@
-"""What the system says of this machine's processor."""
+"""The processor's name and instructions are read from the system."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ LIST = Path("/proc/cpuinfo")
 
 def name() -> str:
     """The processor's name, as far as the system says."""
-    return _listed(LIST).get("model name", "") or platform.processor()
+    return _facts(LIST).get("model name", "") or platform.processor()
 
 
 def instructions() -> frozenset[str]:
     """The sets of instructions that the processor and the system have, by Linux's names; empty on other systems."""
-    return frozenset(_listed(LIST).get("flags", "").split())
+    return frozenset(_facts(LIST).get("flags", "").split())
 
 
 @cache
-def _listed(file: Path) -> dict[str, str]:
-    """What the list says of the first processor."""
+def _facts(file: Path) -> dict[str, str]:
+    """The facts about the first processor in the system's list."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except OSError:
         return {}
-    found: dict[str, str] = {}
+    facts: dict[str, str] = {}
     for line in lines:
         key, _, value = line.partition(":")
-        found.setdefault(key.strip(), value.strip())
-    return found
+        facts.setdefault(key.strip(), value.strip())
+    return facts

@@ -1,4 +1,4 @@
-"""Which packed rows attend to which: the geometry of one attention call, worked out once a batch.
+"""The geometry of an attention call says which packed rows attend to which; it is worked out once for a batch.
 
 The plain path pads inside attention only. Sequences are sorted by length and cut into a few buckets, each padded
 to its own longest; a slot is one head of one position, so that one `index_select` both pads and separates heads.
@@ -41,7 +41,7 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Slots:
-    """A padded, head-separated arrangement of rows, and the way back.
+    """A padded, head-separated arrangement of rows, with indices to arrange them and to undo it.
 
     Attributes:
         take: for every slot the `row * heads + head` it holds.
@@ -58,7 +58,7 @@ class Slots:
 
 @dataclass(frozen=True)
 class Limits:
-    """Lengths that a GPU's kernels are launched for.
+    """The longest lengths in a batch, which decide how many GPU programs are launched.
 
     Attributes:
         queries, tokens: of the longest sequence.
@@ -74,7 +74,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class RowOrder:
-    """Sequences in buckets, longest first.
+    """Sequences sorted into buckets, longest first.
 
     Attributes:
         sequences: all of them, bucket by bucket.
@@ -93,7 +93,7 @@ class RowOrder:
 
 @dataclass(frozen=True)
 class Keys:
-    """What is asked: the sequences' tokens, and the deep prompt each of them has; attributes as those of `Rows`."""
+    """The keys of an attention call: each sequence's tokens and deep prompt; attributes as those of `Rows`."""
 
     starts: Int[Tensor, "S_plus_1"]
     heads: int
@@ -102,19 +102,19 @@ class Keys:
 
     @cached_property
     def longest_prompt(self) -> int:
-        """P of the longest prompt that a sequence has."""
+        """The length P of the longest prompt that a sequence has."""
         if self.prompt_starts is None or self.prompt_of is None or not len(self.prompt_of):
             return 0
         return int(self.prompt_starts.diff()[self.prompt_of].max())
 
     @cached_property
     def table_rows(self) -> int:
-        """N, rows of the prompt table."""
+        """The number N of rows of the prompt table."""
         return 0 if self.prompt_starts is None else int(self.prompt_starts[-1])
 
     @cached_property
     def order(self) -> RowOrder:
-        """Which sequences share a bucket."""
+        """The order of the sequences in buckets."""
         lengths, order = self.starts.diff().sort(descending=True, stable=True)
         sizes, counts, first = lengths.tolist(), [], 0
         limit = max(BUCKET_SEQUENCES, -(-len(sizes) // BUCKET_SEQUENCES))
@@ -128,18 +128,18 @@ class Keys:
         if self.prompt_starts is None or self.prompt_of is None:
             return RowOrder(order, [0] * len(sizes), counts, tokens, even)
         if len(self.prompt_starts) > 2:
-            place = _each(counts, order.device) * len(self.prompt_starts) + self.prompt_of[order]
+            place = _bucket_of_each(counts, order.device) * len(self.prompt_starts) + self.prompt_of[order]
             order = order[place.argsort(stable=True)]
-        owners, known = self.prompt_of[order].tolist(), self.prompt_starts.diff().tolist()
+        owners, prompt_lengths = self.prompt_of[order].tolist(), self.prompt_starts.diff().tolist()
         even = [
-            same and all(known[owner] == self.longest_prompt for owner in owners[end - count : end])
+            same and all(prompt_lengths[owner] == self.longest_prompt for owner in owners[end - count : end])
             for same, end, count in zip(even, ends, counts, strict=True)
         ]
         return RowOrder(order, owners, counts, tokens, even)
 
     @cached_property
     def slots(self) -> Slots:
-        """Slots of all buckets' keys, prompts included."""
+        """The slots of all buckets' keys, prompts included."""
         order, longest = self.order, self.longest_prompt
         widths = [longest + tokens for tokens in order.tokens]
         sequence, place = _places(order, widths)
@@ -171,13 +171,13 @@ class Keys:
 
     @cached_property
     def tokens(self) -> Int[Tensor, "cells"]:
-        """For every head of every token the slot that holds it."""
+        """The slot that holds each head of each token."""
         return self.slots.back[self.table_rows * self.heads :]
 
 
 @dataclass(frozen=True)
 class Rows:
-    """S packed sequences, their queries, and the deep prompt each of them has.
+    """S packed sequences with their queries and the deep prompt each of them has.
 
     Attributes:
         starts: keys and values of sequence s are rows `starts[s]:starts[s + 1]`.
@@ -197,10 +197,10 @@ class Rows:
     known: Limits | None = None
 
     def asking(self, queries: Int[Tensor, "S_plus_1"], known: Limits | None) -> Rows:
-        """The same sequences with other queries; what is worked out about the keys serves both."""
-        other = replace(self, queries=queries, known=known)
-        vars(other)["keys"] = self.keys
-        return other
+        """The same sequences with other queries; both share the geometry of the keys."""
+        rows = replace(self, queries=queries, known=known)
+        vars(rows)["keys"] = self.keys
+        return rows
 
     @cached_property
     def keys(self) -> Keys:
@@ -209,7 +209,7 @@ class Rows:
 
     @cached_property
     def limits(self) -> Limits:
-        """The longest of everything."""
+        """The longest sequences and prompts."""
         if self.known is not None:
             return self.known
         table = 0 if self.prompt_starts is None else int(self.prompt_starts.diff().max())
@@ -217,7 +217,7 @@ class Rows:
 
     @cached_property
     def query_slots(self) -> Slots:
-        """Slots of all buckets' queries."""
+        """The slots of all buckets' queries."""
         if self.queries is self.starts:
             widths = self.keys.order.tokens
         else:
@@ -236,7 +236,7 @@ def _longest(starts: Int[Tensor, "M_plus_1"]) -> int:
 def padded(
     starts: Int[Tensor, "M_plus_1"], index: Int[Tensor, "b"], longest: int | None = None
 ) -> tuple[Int[Tensor, "b m"], Bool[Tensor, "b m"]]:
-    """Members of the ranges named by `index` as a rectangle (0 where padded), and which of it is real."""
+    """Lay the members of the ranges in `index` out as a rectangle; return it with a mask of what is not padding."""
     first, lengths = starts[index][:, None], (starts[index + 1] - starts[index])[:, None]
     columns = torch.arange(int(lengths.max()) if longest is None else longest, device=starts.device)
     valid = columns < lengths
@@ -273,24 +273,24 @@ def arrange(
 
 
 def _places(order: RowOrder, widths: Sequence[int]) -> tuple[Int[Tensor, "R"], Int[Tensor, "R"]]:
-    """Of every position of the padded sequences, bucket by bucket, its sequence, and its place there."""
+    """The sequence of every padded position, bucket by bucket, and the position's place in it."""
     device = order.sequences.device
-    repeated = torch.tensor(widths, device=device)[_each(order.counts, device)]
+    repeated = torch.tensor(widths, device=device)[_bucket_of_each(order.counts, device)]
     ends = repeated.cumsum(0)
     place = torch.arange(sum(map(mul, widths, order.counts)), device=device)
     return order.sequences.repeat_interleave(repeated), place - (ends - repeated).repeat_interleave(repeated)
 
 
-def _each(counts: Sequence[int], device: torch.device) -> Int[Tensor, "S"]:
-    """0 as often as the first count says, then 1, and so on."""
+def _bucket_of_each(counts: Sequence[int], device: torch.device) -> Int[Tensor, "S"]:
+    """The bucket of each sequence: 0 as often as the first count says, then 1, and so on."""
     return torch.arange(len(counts), device=device).repeat_interleave(torch.tensor(counts, device=device))
 
 
 def _groups(owners: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
-    """Of each stretch of equals its value, its first place and one past its last."""
-    found, first = [], 0
+    """Each run of equal values as (value, first place, one past the last)."""
+    groups, first = [], 0
     for owner, equals in groupby(owners):
         last = first + len(list(equals))
-        found.append((owner, first, last))
+        groups.append((owner, first, last))
         first = last
-    return tuple(found)
+    return tuple(groups)

@@ -1,4 +1,4 @@
-"""The programs that `gpu.py` launches; one is one head (or some columns) of one sequence.
+"""`gpu.py` launches these programs; each computes one head (or some columns) of one sequence.
 
 Offsets are rows: sequence s has keys `starts[s]:starts[s + 1]`, queries `queries[s]:queries[s + 1]` and prompt
 `prompt_of[s]`, rows `prompt_starts[p]:prompt_starts[p + 1]` of the prompt table; a prompt below 0 is none.
@@ -19,7 +19,7 @@ def forward(
     PROMPTS: tl.constexpr, HEADS: tl.constexpr, WIDTH: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr,
     SCALE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """One block of queries against the sequence's prompt, then its tokens."""
+    """Attend from one block of queries to the sequence's prompt, then its tokens."""
     sequence, head = tl.program_id(0), tl.program_id(1)
     H: tl.constexpr = HEADS * WIDTH
     column = tl.arange(0, D)
@@ -28,7 +28,7 @@ def forward(
     row = first + tl.program_id(2) * BLOCK + tl.arange(0, BLOCK)
     inside = (row < last)[:, None] & wide[None, :]
     query = tl.load(q + row[:, None] * q_row + cell[None, :], mask=inside, other=0.0)
-    most = tl.full([BLOCK], -float("inf"), tl.float32)
+    highest = tl.full([BLOCK], -float("inf"), tl.float32)
     total = tl.zeros([BLOCK], tl.float32)
     mixed = tl.zeros([BLOCK, D], tl.float32)
     if PROMPTS:
@@ -37,21 +37,21 @@ def forward(
             key, valid = _rows(prompt_k, at, end, H, cell, wide, BLOCK)
             value, valid = _rows(prompt_v, at, end, H, cell, wide, BLOCK)
             key, value = key.to(query.dtype), value.to(query.dtype)
-            most, total, mixed = _absorb(query, key, value, valid, most, total, mixed, SCALE, PRECISION)
+            highest, total, mixed = _absorb(query, key, value, valid, highest, total, mixed, SCALE, PRECISION)
     begin, end = tl.load(starts + sequence), tl.load(starts + sequence + 1)
     for at in range(begin, end, BLOCK):
         key, valid = _rows(k, at, end, k_row, cell, wide, BLOCK)
         value, valid = _rows(v, at, end, v_row, cell, wide, BLOCK)
-        most, total, mixed = _absorb(query, key, value, valid, most, total, mixed, SCALE, PRECISION)
+        highest, total, mixed = _absorb(query, key, value, valid, highest, total, mixed, SCALE, PRECISION)
     mixed = mixed / tl.where(total > 0, total, 1.0)[:, None]
     tl.store(out + row[:, None] * H + cell[None, :], mixed.to(out.dtype.element_ty), mask=inside)
-    tl.store(log_sums + row * HEADS + head, most + tl.log(total), mask=row < last)
+    tl.store(log_sums + row * HEADS + head, highest + tl.log(total), mask=row < last)
 
 
 @triton.jit
 @no_type_check
 def _prompt_rows(prompt_starts, prompt_of, sequence):
-    """First and one-past-last row of the sequence's prompt."""
+    """The first and one-past-last row of the sequence's prompt."""
     prompt = tl.load(prompt_of + sequence)
     begin = tl.load(prompt_starts + tl.maximum(prompt, 0))
     end = tl.load(prompt_starts + tl.maximum(prompt, 0) + 1)
@@ -61,7 +61,7 @@ def _prompt_rows(prompt_starts, prompt_of, sequence):
 @triton.jit
 @no_type_check
 def _rows(x, at, end, stride, cell, wide, BLOCK: tl.constexpr):
-    """A block of rows of one head, and which of them are real."""
+    """Load a block of rows of one head, and a mask of those that are real."""
     row = at + tl.arange(0, BLOCK)
     valid = row < end
     block = tl.load(x + row[:, None] * stride + cell[None, :], mask=valid[:, None] & wide[None, :], other=0.0)
@@ -70,15 +70,15 @@ def _rows(x, at, end, stride, cell, wide, BLOCK: tl.constexpr):
 
 @triton.jit
 @no_type_check
-def _absorb(query, key, value, valid, most, total, mixed, SCALE: tl.constexpr, PRECISION: tl.constexpr):
-    """The softmax so far with one block of keys more."""
+def _absorb(query, key, value, valid, highest, total, mixed, SCALE: tl.constexpr, PRECISION: tl.constexpr):
+    """Add one block of keys to the running softmax."""
     scores = tl.dot(query, tl.trans(key), input_precision=PRECISION) * SCALE
     scores = tl.where(valid[None, :], scores, -float("inf"))
-    above = tl.maximum(most, tl.max(scores, 1))
+    above = tl.maximum(highest, tl.max(scores, 1))
     weights = tl.exp(scores - above[:, None])
-    rest = tl.exp(most - above)
-    total = total * rest + tl.sum(weights, 1)
-    mixed = mixed * rest[:, None] + tl.dot(weights.to(value.dtype), value, input_precision=PRECISION)
+    decay = tl.exp(highest - above)
+    total = total * decay + tl.sum(weights, 1)
+    mixed = mixed * decay[:, None] + tl.dot(weights.to(value.dtype), value, input_precision=PRECISION)
     return above, total, mixed
 
 
@@ -90,7 +90,7 @@ def backward_queries(
     WANTED: tl.constexpr, PROMPTS: tl.constexpr, HEADS: tl.constexpr, WIDTH: tl.constexpr, D: tl.constexpr,
     BLOCK: tl.constexpr, SCALE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of one block of queries, and delta = sum(d_out * out), which the keys' gradient needs too."""
+    """Compute one block of queries' gradient, and delta = sum(d_out * out), which the keys' gradient needs too."""
     sequence, head = tl.program_id(0), tl.program_id(1)
     H: tl.constexpr = HEADS * WIDTH
     column = tl.arange(0, D)
@@ -126,7 +126,7 @@ def backward_queries(
 @triton.jit
 @no_type_check
 def _query_share(query, key, value, valid, d_mixed, log_sum, both, SCALE: tl.constexpr, PRECISION: tl.constexpr):
-    """What one block of keys adds to the queries' gradient."""
+    """The part of the queries' gradient that comes from one block of keys."""
     scores = tl.dot(query, tl.trans(key), input_precision=PRECISION) * SCALE
     weights = tl.where(valid[None, :], tl.exp(scores - log_sum[:, None]), 0.0)
     d_weights = tl.dot(d_mixed, tl.trans(value), input_precision=PRECISION)
@@ -142,7 +142,7 @@ def backward_keys(
     PROMPT_BLOCKS: tl.constexpr, PROMPTS: tl.constexpr, HEADS: tl.constexpr, WIDTH: tl.constexpr, D: tl.constexpr,
     BLOCK: tl.constexpr, SCALE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of one block of keys and values: of the prompt's in the first blocks, then of the tokens'."""
+    """Compute the gradient of one block of keys and values: the prompt's in the first blocks, then the tokens'."""
     sequence, head, part = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     H: tl.constexpr = HEADS * WIDTH
     column = tl.arange(0, D)
@@ -182,7 +182,7 @@ def _key_share(
     HEADS: tl.constexpr, H: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr,
     SCALE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of one block of keys and values over all the sequence's queries; none are read where no key is."""
+    """The gradients of one block of keys and values over all the sequence's queries; none are read without a key."""
     d_key = tl.zeros([BLOCK, D], tl.float32)
     d_value = tl.zeros([BLOCK, D], tl.float32)
     first, last = tl.load(queries + sequence), tl.load(queries + sequence + 1)
@@ -207,28 +207,28 @@ def sum_shares(
     shares, prompt_starts, prompt_of, total, sequences, longest, table,
     H: tl.constexpr, SEQUENCES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One position of one prompt, some columns of its key's or value's gradient, its sequences in their order."""
+    """Sum some columns of one prompt position's gradient (key or value) over its sequences, in their order."""
     prompt, place = tl.program_id(0), tl.program_id(1)
     blocks: tl.constexpr = (H + BLOCK - 1) // BLOCK
     side = tl.program_id(2) // blocks
     column = (tl.program_id(2) % blocks) * BLOCK + tl.arange(0, BLOCK)
     begin, end = tl.load(prompt_starts + prompt), tl.load(prompt_starts + prompt + 1)
     if begin + place < end:
-        found = tl.zeros([SEQUENCES, BLOCK], tl.float32)
+        sums = tl.zeros([SEQUENCES, BLOCK], tl.float32)
         for at in range(0, sequences, SEQUENCES):
             sequence = at + tl.arange(0, SEQUENCES)
-            mine = tl.load(prompt_of + sequence, mask=sequence < sequences, other=-1) == prompt
+            belongs = tl.load(prompt_of + sequence, mask=sequence < sequences, other=-1) == prompt
             row = (side * sequences + sequence).to(tl.int64) * longest + place
-            mask = mine[:, None] & (column < H)[None, :]
-            found += tl.load(shares + row[:, None] * H + column[None, :], mask=mask, other=0.0)
+            mask = belongs[:, None] & (column < H)[None, :]
+            sums += tl.load(shares + row[:, None] * H + column[None, :], mask=mask, other=0.0)
         to = total + (side * table + begin + place) * H + column
-        tl.store(to, tl.sum(found, 0).to(total.dtype.element_ty), mask=column < H)
+        tl.store(to, tl.sum(sums, 0).to(total.dtype.element_ty), mask=column < H)
 
 
 @triton.jit
 @no_type_check
 def mean(x, starts, out, width, BLOCK: tl.constexpr):
-    """Some columns of one sequence's mean."""
+    """Compute some columns of one sequence's mean."""
     sequence, column = tl.program_id(0), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     begin, end = tl.load(starts + sequence), tl.load(starts + sequence + 1)
     total = tl.zeros([BLOCK], tl.float32)
@@ -241,10 +241,10 @@ def mean(x, starts, out, width, BLOCK: tl.constexpr):
 @triton.jit
 @no_type_check
 def mean_backward(d_out, starts, d_x, width, BLOCK: tl.constexpr):
-    """The mean's gradient, an equal share for each row."""
+    """Compute the mean's gradient, an equal share for each row."""
     sequence, column = tl.program_id(0), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     begin, end = tl.load(starts + sequence), tl.load(starts + sequence + 1)
-    whole = tl.load(d_out + sequence * width + column, mask=column < width, other=0.0).to(tl.float32)
-    share = whole / tl.maximum(end - begin, 1)
+    gradient = tl.load(d_out + sequence * width + column, mask=column < width, other=0.0).to(tl.float32)
+    share = gradient / tl.maximum(end - begin, 1)
     for row in range(begin, end):
         tl.store(d_x + row * width + column, share.to(d_x.dtype.element_ty), mask=column < width)

@@ -1,1 +1,1 @@
-"""The compiled path: the frozen encoder in C++, a library for each kind of processor, chosen at first use."""
+"""The native path is the frozen encoder in C++, compiled for several kinds of processor; one is chosen at first use."""

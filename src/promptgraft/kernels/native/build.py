@@ -1,4 +1,4 @@
-"""Compiles the native path: a shared library a kind of processor, from one source and no one else's headers.
+"""The native path is compiled here: a shared library for each kind of processor, from one source without other headers.
 
 `python -m promptgraft.kernels.native.build` does it again where the package lies, and says what was left out and why.
 """
@@ -38,18 +38,18 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 
 
 class BuildError(Exception):
-    """One variant could not be compiled; the message is the compiler's, one line."""
+    """A variant could not be compiled; the message is one line of the compiler's."""
 
 
 def compiler() -> tuple[str, ...]:
-    """The command of the C++ compiler: `$CXX`, else the first that is there; empty where there is none."""
-    wanted = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "c++"]
-    commands = (shlex.split(command) for command in wanted)
+    """The command of the C++ compiler: `$CXX`, else the first that is found; empty if there is none."""
+    candidates = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "c++"]
+    commands = (shlex.split(command) for command in candidates)
     return next((tuple(command) for command in commands if command and shutil.which(command[0])), ())
 
 
 def library(variant: str, folder: Path = HERE) -> Path:
-    """Where the library of a variant lies."""
+    """The path of a variant's library."""
     return folder / f"{variant}.so"
 
 
@@ -59,17 +59,17 @@ def is_made_for_this_machine() -> bool:
 
 
 def build(folder: Path = HERE, *, flags: tuple[str, ...] = ()) -> dict[str, str]:
-    """Compile every variant into `folder` that is not there already; gives those that failed and the reason.
+    """Compile every variant that is not in `folder` already; return those that failed, with the reasons.
 
     A library is put in its place when it is whole, so that a process that has the old one open keeps it. What cannot
     be compiled any more is taken away: an old library is no substitute for one of the present source.
     """
     failed: dict[str, str] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        running = {variant: pool.submit(_build_one, variant, folder, flags) for variant in VARIANTS}
-    for variant, one in running.items():
+        running = {variant: pool.submit(_build_variant, variant, folder, flags) for variant in VARIANTS}
+    for variant, task in running.items():
         try:
-            one.result()
+            task.result()
         except BuildError as error:
             failed[variant] = str(error)
             with suppress(OSError):
@@ -78,7 +78,7 @@ def build(folder: Path = HERE, *, flags: tuple[str, ...] = ()) -> dict[str, str]
 
 
 def report(failed: dict[str, str]) -> list[str]:
-    """What there is to say of variants that failed: a line for every reason."""
+    """Report the variants that failed: a line for every reason."""
     reasons = dict.fromkeys(failed.values())
     if len(failed) == len(VARIANTS):
         return [f"no native path, plain torch serves instead: {why}" for why in reasons]
@@ -88,16 +88,16 @@ def report(failed: dict[str, str]) -> list[str]:
     ]
 
 
-def _build_one(variant: str, folder: Path, flags: tuple[str, ...]) -> None:
-    """Compile and link one variant, unless its library is of the same source and options."""
+def _build_variant(variant: str, folder: Path, flags: tuple[str, ...]) -> None:
+    """Compile and link one variant, unless its library is of the present source and options."""
     options = (*COMPILE, *VARIANTS[variant], *flags)
     mark = _mark((*options, *LINK))
     place = library(variant, folder)
     if place.exists() and bytes.fromhex(mark) in place.read_bytes():
         return
-    program, asked = compiler(), os.environ.get("CXX")
+    program, requested = compiler(), os.environ.get("CXX")
     if not program:
-        raise BuildError(f"no C++ compiler, CXX={asked} is not there" if asked else "no C++ compiler")
+        raise BuildError(f"no C++ compiler, CXX={requested} is not there" if requested else "no C++ compiler")
     if not os.access(folder, os.W_OK):
         raise BuildError(f"{folder} is not writable")
     with tempfile.TemporaryDirectory(dir=folder) as room:
@@ -110,7 +110,7 @@ def _build_one(variant: str, folder: Path, flags: tuple[str, ...]) -> None:
 
 
 def _mark(options: tuple[str, ...]) -> str:
-    """Hash over the sources and the options, which a library carries as its build id."""
+    """A hash over the sources and the options, which a library carries as its build id."""
     digest = hashlib.sha256("\x1f".join(options).encode())
     for path in sorted((*HERE.glob("*.cpp"), *HERE.glob("*.h"))):
         digest.update(path.read_bytes())
@@ -129,5 +129,5 @@ def _run(*command: str) -> None:
 
 
 if __name__ == "__main__":
-    said = report(build()) or [f"native path: {', '.join(VARIANTS)}"]
-    sys.stderr.writelines(f"{line}\n" for line in said)
+    messages = report(build()) or [f"native path: {', '.join(VARIANTS)}"]
+    sys.stderr.writelines(f"{line}\n" for line in messages)

@@ -1,4 +1,4 @@
-"""Finds and loads the compiled libraries; what crosses their border."""
+"""The compiled libraries are found and loaded here, with the structure that a call passes to them."""
 
 from __future__ import annotations
 
@@ -43,71 +43,74 @@ class Call(ctypes.Structure):
 
 
 def able() -> dict[str, bool]:
-    """Which variants this processor can run."""
-    there = processor.instructions()
-    return {variant: needed <= there for variant, needed in NEEDED.items()}
+    """For each variant, whether this processor can run it."""
+    available = processor.instructions()
+    return {variant: needed <= available for variant, needed in NEEDED.items()}
 
 
 @cache
 def load(variant: str) -> ctypes.CDLL:
-    """The library of one variant, its functions typed.
+    """Load the library of one variant, with types for its functions.
 
     Raises:
         OSError: it is not there, or cannot be loaded.
     """
     openmp.share()
-    found = ctypes.CDLL(str(library(variant)))
-    if found.pg_version() != VERSION:
+    loaded = ctypes.CDLL(str(library(variant)))
+    if loaded.pg_version() != VERSION:
         raise OSError(f"{library(variant)} is of another version")
-    found.pg_new.restype, found.pg_new.argtypes = c_void_p, [c_int] * 6 + [c_float]
-    found.pg_free.restype, found.pg_free.argtypes = None, [c_void_p]
-    found.pg_layers.argtypes = [c_void_p, c_int, c_int, POINTER(c_void_p), c_int, c_int]
-    found.pg_turn.restype, found.pg_turn.argtypes = None, [c_void_p, c_int]
-    found.pg_embeddings.restype, found.pg_embeddings.argtypes = None, [c_void_p, POINTER(c_int64 * 3), *[c_void_p] * 5]
-    found.pg_saved_bytes.restype, found.pg_saved_bytes.argtypes = c_int64, [c_void_p, POINTER(Call)]
+    loaded.pg_new.restype, loaded.pg_new.argtypes = c_void_p, [c_int] * 6 + [c_float]
+    loaded.pg_free.restype, loaded.pg_free.argtypes = None, [c_void_p]
+    loaded.pg_layers.argtypes = [c_void_p, c_int, c_int, POINTER(c_void_p), c_int, c_int]
+    loaded.pg_turn.restype, loaded.pg_turn.argtypes = None, [c_void_p, c_int]
+    loaded.pg_embeddings.restype, loaded.pg_embeddings.argtypes = (
+        None,
+        [c_void_p, POINTER(c_int64 * 3), *[c_void_p] * 5],
+    )
+    loaded.pg_saved_bytes.restype, loaded.pg_saved_bytes.argtypes = c_int64, [c_void_p, POINTER(Call)]
     for name in ("pg_forward", "pg_backward"):
-        getattr(found, name).argtypes = [c_void_p, POINTER(Call)]
-    return found
+        getattr(loaded, name).argtypes = [c_void_p, POINTER(Call)]
+    return loaded
 
 
 def runnable() -> tuple[tuple[str, ...], str]:
-    """The variants that may be used here, the ablest first, and why it is these; empty where it is all there are.
+    """The variants that may be used here, the ablest first, and why only these; no reason if all may be used.
 
     `PROMPTGRAFT_NATIVE=0` turns the native path off; a variant's name asks for that one.
     """
-    asked = os.environ.get(SWITCH, "")
-    if asked == "0":
+    requested = os.environ.get(SWITCH, "")
+    if requested == "0":
         return (), f"turned off by {SWITCH}=0"
     if not is_made_for_this_machine():
         return (), "it is for Linux on x86-64"
     possible = [name for name, can in able().items() if can]
     if not possible:
         return (), "this processor has neither AVX2 nor AVX-512"
-    if asked in VARIANTS and asked not in possible:
-        return (), f"{SWITCH}={asked}, but this processor cannot run it"
-    found, why = (
+    if requested in VARIANTS and requested not in possible:
+        return (), f"{SWITCH}={requested}, but this processor cannot run it"
+    usable, why = (
         [],
         f"not compiled when promptgraft was installed; with a C++ compiler (g++) there, {COMPILE} does that",
     )
-    for variant in [asked] if asked in VARIANTS else possible:
+    for variant in [requested] if requested in VARIANTS else possible:
         try:
             load(variant)
         except OSError as error:
             why = str(error) if library(variant).exists() else why
             continue
-        found.append(variant)
-    if not found:
+        usable.append(variant)
+    if not usable:
         return (), why
-    return tuple(found), f"{SWITCH}={asked}" if asked in VARIANTS else ""
+    return tuple(usable), f"{SWITCH}={requested}" if requested in VARIANTS else ""
 
 
 def left_out() -> list[str]:
-    """The variants that this processor can run and that were not compiled: an old compiler does not know them all."""
+    """The variants that this processor could run but that were not compiled: an old compiler does not know them all."""
     return [name for name, can in able().items() if can and is_made_for_this_machine() and not library(name).exists()]
 
 
 def address(tensor: Tensor | None) -> int | None:
-    """Where a contiguous tensor's values lie; None for none."""
+    """The address of a contiguous tensor's values; None for None."""
     if tensor is None:
         return None
     assert tensor.is_contiguous()

@@ -1,4 +1,4 @@
-"""One OpenMP in the process: the libraries run on the threads that torch runs on.
+"""The libraries use torch's OpenMP, so that the process has one set of threads.
 
 A library names no OpenMP of its own. A second one beside torch's would keep a second set of threads that compete for
 the same processors, and its file need not be there at all: torch brings its own, under a name that differs from build
@@ -17,7 +17,7 @@ ENTRY = "GOMP_parallel"
 
 
 class _Place(ctypes.Structure):
-    """What `dladdr` tells of an address."""
+    """The structure in which `dladdr` describes an address."""
 
     _fields_ = [
         ("file", ctypes.c_char_p),
@@ -46,7 +46,7 @@ def runtime() -> Path:
 
 
 def share() -> None:
-    """Let libraries that are loaded from now on find torch's OpenMP.
+    """Make torch's OpenMP visible to libraries that are loaded from now on.
 
     Raises:
         OSError: this torch has none.
