@@ -8,7 +8,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2] / "src" / "promptgraft"
-DONE = ("task", "prompt", "bank", "cli", "report", "errors", "untrusted", "sheet", "sklearn", "plugins")
+DONE = (
+    "task",
+    "kernels",
+    "prompt",
+    "bank",
+    "model",
+    "readout",
+    "measure",
+    "train",
+    "method",
+    "engine",
+    "study",
+    "report",
+    "api",
+    "cli",
+    "errors",
+    "untrusted",
+    "sheet",
+    "sklearn",
+    "plugins",
+)
 """Rooms, and modules beside them, whose locals are held to be nouns."""
 NO_NOUNS = {"one", "some", "made", "said", "told", "whole"}
 """Words that a local never is: they do not say what it holds."""

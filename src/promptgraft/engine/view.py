@@ -31,7 +31,7 @@ class JobView:
     """Implements `method.View` and the measures' own `View` for one job.
 
     Args:
-        told: called with steps done, and of how many, in a set-up that takes long.
+        report_step: called with steps done, and of how many, in a set-up that takes long.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class JobView:
         task: Task,
         shared: Shared,
         finished: Callable[[Job], Tuned],
-        told: Callable[[int, int], None] | None = None,
+        report_step: Callable[[int, int], None] | None = None,
     ) -> None:
         self.job = job
         self.task = task
@@ -48,7 +48,7 @@ class JobView:
         self.notes: list[str] = []
         self.shared = shared
         self._finished = finished
-        self._report_step = told
+        self._report_step = report_step
 
     def tokens(self, split: Split, encoding: Encoding) -> Tokens:
         rows = self.task.splits.get(split, ())

@@ -37,14 +37,14 @@ class Dense:
 class Int8Dense:
     """A dense product in whole numbers of eight bits, `x W^T + b`, without gradient.
 
-    A weight is `whole` times its output's scale; a row of `x` is cut into 255 steps from its smallest value to its
+    A weight is `integers` times its output's scale; a row of `x` is cut into 255 steps from its smallest value to its
     largest, 0 among them.
 
     Attributes:
-        whole: -127 to 127.
+        integers: -127 to 127.
     """
 
-    whole: Int[Tensor, "out in"]
+    integers: Int[Tensor, "out in"]
     scale: Float[Tensor, "out"]
     bias: Float[Tensor, "out"]
 
@@ -59,10 +59,10 @@ class Int8Dense:
     @property
     def weight(self) -> Float[Tensor, "out in"]:
         """The weights that it really multiplies by."""
-        return self.whole.float() * self.scale[:, None]
+        return self.integers.float() * self.scale[:, None]
 
     def __call__(self, x: Float[Tensor, "T in"]) -> Float[Tensor, "T out"]:
-        exact, integers = x.float(), self.whole.float()
+        exact, integers = x.float(), self.integers.float()
         least = exact.amin(1, keepdim=True).clamp_max(0)
         step = (exact.amax(1, keepdim=True).clamp_min(0) - least) / 255
         steps = ((exact - least) / step.clamp_min(TINY)).round()
@@ -71,7 +71,7 @@ class Int8Dense:
 
     def rows(self, first: int, last: int) -> Int8Dense:
         """The part that computes outputs `first:last`."""
-        return Int8Dense(self.whole[first:last], self.scale[first:last], self.bias[first:last])
+        return Int8Dense(self.integers[first:last], self.scale[first:last], self.bias[first:last])
 
 
 @dataclass(frozen=True)

@@ -62,8 +62,8 @@ class Frame:
 class Frames:
     """The frames that a tokenizer puts around one text and around two."""
 
-    one: Frame
-    two: Frame
+    single: Frame
+    double: Frame
 
     @staticmethod
     def learn(engine: Engine) -> Frames:
@@ -100,9 +100,9 @@ def _frame(engine: Engine, text: str, pair: str | None = None) -> Frame:
 def longest_first(text: Piece, pair: Piece | None, limit: int, frames: Frames) -> FrameRow:
     """Cut one or two texts to `limit` tokens; of two, the longer one first, then both to half of the room."""
     if pair is None:
-        room = limit - frames.one.special
+        room = limit - frames.single.special
         return FrameRow(text.first(room), None, len(text.ids) > room or text.unread)
-    room = max(limit - frames.two.special, 0)
+    room = max(limit - frames.double.special, 0)
     long, short = len(text.ids), len(pair.ids)
     if long + short <= room:
         return FrameRow(text, pair, text.unread or pair.unread)
@@ -133,7 +133,7 @@ def pack(rows: Sequence[Sequence[FrameRow]], frames: Frames) -> Tokens:
 
 def _framed(row: FrameRow, frames: Frames) -> tuple[list[int], list[int], list[int], list[int]]:
     """The ids, segments, words and (flattened) characters of one framed sequence."""
-    frame = frames.one if row.pair is None else frames.two
+    frame = frames.single if row.pair is None else frames.double
     ids, types = list(frame.gaps[0]), list(frame.gap_types[0])
     words, chars = [-1] * len(ids), [-1, -1] * len(ids)
     pieces = [row.text] if row.pair is None else [row.text, row.pair]

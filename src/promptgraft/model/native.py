@@ -19,7 +19,7 @@ from promptgraft.kernels.dropout import Dropout
 from promptgraft.kernels.native.library import ACTIVATIONS, Call, address, load
 from promptgraft.model.encoder import Encoder, Layer, Shape
 
-Direction = Literal["forward", "backward"]
+PassDirection = Literal["forward", "backward"]
 PARTS = 12
 """Arrays of a layer: weight and bias of four products, scale and shift of two norms."""
 
@@ -84,7 +84,7 @@ class NativeEncoder:
         self._spare: list[Tensor] = []
         self._turned: tuple[Seen, Tensor | None] = (Seen.of(()), None)
         self._frozen = _weights(encoder)
-        self._packed: dict[Direction, Seen] = {}
+        self._packed: dict[PassDirection, Seen] = {}
         weakref.finalize(self, self._library.pg_free, self._handle)
         self._pack("forward", ())
         if encoder.is_int8:
@@ -224,7 +224,7 @@ class NativeEncoder:
         for layer in encoder.layers:
             self._library.pg_turn(self._handle, places.setdefault(id(layer), len(places)))
 
-    def _pack(self, direction: Direction, weights: Sequence[Tensor]) -> None:
+    def _pack(self, direction: PassDirection, weights: Sequence[Tensor]) -> None:
         """Pack weights (none: the frozen ones) in the place of earlier ones, for one direction.
 
         Nothing is done where they are the same as before.
@@ -237,7 +237,7 @@ class NativeEncoder:
             self._put_layers(first // PARTS, self._frozen[first : first + PARTS], direction)
         self._packed[direction] = Seen.of(weights)
 
-    def _put_layers(self, first: int, weights: Sequence[Tensor], direction: Direction) -> None:
+    def _put_layers(self, first: int, weights: Sequence[Tensor], direction: PassDirection) -> None:
         values = [weight.detach().float().contiguous() for weight in weights]
         pointers = (ctypes.c_void_p * len(values))(*map(address, values))
         backward, threads = int(direction == "backward"), torch.get_num_threads()

@@ -52,7 +52,7 @@ class Tokenizer:
     @cached_property
     def highest(self) -> int:
         """The highest token that a text may become."""
-        special = {token for frame in (self.frames.one, self.frames.two) for gap in frame.gaps for token in gap}
+        special = {token for frame in (self.frames.single, self.frames.double) for gap in frame.gaps for token in gap}
         return max([*self.engine.get_vocab(with_added_tokens=False).values(), *special, self.unknown])
 
     @cached_property
@@ -100,7 +100,7 @@ class Tokenizer:
         """Encode questions with contexts; only the context is cut, unless the question alone is too long."""
         questions = self._encode([self.prefix + example.text for example in examples], limit)
         contexts = self._encode([example.pair or "" for example in examples], limit, spans=True)
-        room = limit - self.frames.two.special
+        room = limit - self.frames.double.special
         rows = []
         for question, context in zip(questions, contexts, strict=True):
             head = question.first(room)
@@ -110,7 +110,7 @@ class Tokenizer:
 
     def _tagged(self, rows: Sequence[tuple[str, ...]], limit: int) -> list[FrameRow]:
         """Encode rows of words; a word without a token becomes the unknown one, so that it keeps its tag."""
-        room = limit - self.frames.one.special
+        room = limit - self.frames.single.special
         words = [[self._changed(f" {word}" if self.joint else word) for word in row[:room]] for row in rows]
         encoded = self.engine.encode_batch(words, is_pretokenized=True, add_special_tokens=False)
         pieces = [self._worded(encoding, len(row)) for encoding, row in zip(encoded, words, strict=True)]

@@ -137,11 +137,11 @@ def blend(found: Sequence[Candidates], y: Int[Array, "U"], fold: Int[Array, "U"]
 
 def weigh(evidence: Sequence[Float[Array, "J"]], members: int) -> dict[int, Float[Array, "J"]]:
     """Prompt -> the shares of its candidates, of the prompts with the most evidence, the weightiest first."""
-    powers = [WEIGHT * own for own in evidence]
-    totals = np.array([np.logaddexp.reduce(own) for own in powers])
-    kept = np.argsort(-totals, kind="stable")[:members].tolist()
-    whole = np.logaddexp.reduce(totals[kept])
-    return {prompt: np.exp(powers[prompt] - whole) for prompt in kept}
+    powers = [WEIGHT * scores for scores in evidence]
+    totals = np.array([np.logaddexp.reduce(scores) for scores in powers])
+    strongest = np.argsort(-totals, kind="stable")[:members].tolist()
+    total = np.logaddexp.reduce(totals[strongest])
+    return {prompt: np.exp(powers[prompt] - total) for prompt in strongest}
 
 
 SPREAD = 0.35
