@@ -17,12 +17,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 SHOWN = 12
-"""Names that a line lists: more than that is no line one reads."""
+"""The most names that a line lists; nobody reads more."""
 QUOTED = 80
-"""Characters of a value that a line quotes."""
+"""The most characters of a value that a line quotes."""
 
 SPACES = "\u00a0\u3000"
-"""Spaces that do not end a line, though Python does not call them printable."""
+"""Spaces that stay as they are in a line, though Python does not call them printable."""
 
 
 class PromptgraftError(Exception):

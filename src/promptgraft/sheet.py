@@ -9,7 +9,7 @@ from html import escape
 from promptgraft.untrusted import visible
 
 WIDE, LONG, HIGH = 100, 40, 12
-"""Characters of a line and of a cell, and rows of a table: what fits on a screen."""
+"""The most characters of a line and of a cell, and the most rows of a table, that fit a screen."""
 
 
 @dataclass(frozen=True)
@@ -23,24 +23,24 @@ class Sheet:
 
     def text(self) -> str:
         """The text that `repr` gives."""
-        lines = [self.columns, *self._shown()] if self.rows else []
+        lines = [self.columns, *self._cut_rows()] if self.rows else []
         widths = [max(len(line[column]) for line in lines) for column in range(len(self.columns))] if lines else []
         table = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
         body = [*(short(fact, WIDE - 2) for fact in self.facts), *(_cut(line, WIDE - 2) for line in table)]
-        return "\n".join([short(self.heading, WIDE), *(f"  {line}" for line in [*body, *self._rest()])])
+        return "\n".join([short(self.heading, WIDE), *(f"  {line}" for line in [*body, *self._remainder()])])
 
     def html(self) -> str:
         """The HTML that `_repr_html_` gives."""
         head = "".join(f"<th>{escape(name)}</th>" for name in self.columns)
-        body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in self._shown())
+        body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in self._cut_rows())
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" if self.rows else ""
-        facts = "<br>".join(escape(short(fact, 2 * WIDE)) for fact in (*self.facts, *self._rest()))
+        facts = "<br>".join(escape(short(fact, 2 * WIDE)) for fact in (*self.facts, *self._remainder()))
         return f"<div><b>{escape(short(self.heading, WIDE))}</b><br>{facts}{table}</div>"
 
-    def _shown(self) -> list[tuple[str, ...]]:
+    def _cut_rows(self) -> list[tuple[str, ...]]:
         return [tuple(short(cell, LONG) for cell in row) for row in self.rows[:HIGH]]
 
-    def _rest(self) -> list[str]:
+    def _remainder(self) -> list[str]:
         return [f"... and {len(self.rows) - HIGH} more"] if len(self.rows) > HIGH else []
 
 

@@ -30,11 +30,11 @@ from promptgraft.task.sampling import cut
 from promptgraft.task.task import Example, Kind, Label, Task
 
 Texts = tuple[tuple[str, ...], ...]
-"""One or two texts a row."""
+"""Rows of one or two texts."""
 
 
 MOST_COPIES = 50
-"""Times that a row may be shown for every time another one is; weights that differ more are cut."""
+"""The most times a row is repeated for a row of the lightest class; larger weights are cut."""
 
 
 def backbone_of(model: Backbone | str | Path, device: DeviceName = "auto", arithmetic: DType = "auto") -> Backbone:

@@ -1,7 +1,7 @@
 """Handles untrusted input: reads it within limits, makes file names of it, and shows it harmlessly on a terminal.
 
-Data files, artefacts, banks and models may come from anyone. Every door reads their JSON and TOML, builds paths from
-their names and shows their text by these functions alone.
+Data files, artefacts, banks and models may come from anyone. All code reads their JSON and TOML, builds paths from
+their names and shows their text through these functions alone.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 from promptgraft.errors import PromptgraftError
 
 LONGEST_NAME = 120
-"""Bytes of a file name; leaves room for the ends that atomic writes add (file systems allow 255)."""
+"""The most bytes of a file name; leaves room for the endings of atomic writes (file systems allow 255)."""
 DEEPEST = 100
-"""Levels of brackets in JSON or TOML; no format of ours or of the libraries nests deeper than ten."""
+"""The most levels of nesting in JSON or TOML; no format of ours or of the libraries has more than ten."""
 HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 """Unicode categories that move a cursor, set a title, turn the direction of text, or show nothing."""
 JOINERS = "\u200c\u200d"

@@ -8,7 +8,7 @@ from promptgraft.errors import BankError
 from promptgraft.untrusted import file_name
 
 DEFAULT = "prompt"
-"""What an artefact is called whose task's name has no letter."""
+"""The name of an artefact whose task's name has no letter."""
 
 
 def check_name(name: str) -> str:

@@ -23,7 +23,7 @@ LARGEST = sum(LIMITS.values())
 PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ENCRYPTED = 1
 LONGEST_SHOWN = 80
-"""Characters of a foreign file's name that an error repeats."""
+"""The most characters of an untrusted file's name that an error repeats."""
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 

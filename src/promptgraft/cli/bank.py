@@ -106,12 +106,12 @@ def verify(say: Say, bank: BankArgument = "starter") -> None:
     """Read every prompt of a bank whole; exit status 1 where one is damaged."""
     from promptgraft.api.opening import as_bank
 
-    opened = as_bank(bank)
-    problems = opened.verify()
+    prompt_bank = as_bank(bank)
+    problems = prompt_bank.verify()
     for problem in problems:
         say.line(f"{problem.name}: {problem.what}")
     if not problems:
-        say.line(f"{len(opened.names())} prompts in {bank}, all whole")
+        say.line(f"{len(prompt_bank.names())} prompts in {bank}, all whole")
     say.data([{"name": problem.name, "what": problem.what} for problem in problems])
     if problems:
         raise typer.Exit(COULD_NOT)

@@ -103,10 +103,10 @@ def check_column(name: str, names: Iterable[str], where: Path, why: str = "") ->
 
 def columns_note(columns: Mapping[str, str], tuned: Mapping[str, str], names: Sequence[str]) -> str:
     """A note on which columns are read and why, and which are not used."""
-    read = ", ".join(f"{role} = {name!r}" for role, name in columns.items())
+    columns_text = ", ".join(f"{role} = {name!r}" for role, name in columns.items())
     unused = [quoted(name) for name in names if name not in columns.values()]
     unused_text = f" (not used: {listed(unused)})" if unused else ""
     if not tuned:
-        return f"columns inferred, since the prompt's card names none: {read}{unused_text}"
+        return f"columns inferred, since the prompt's card names none: {columns_text}{unused_text}"
     ground = "as tuned" if dict(columns) == dict(tuned) else "tuned from " + ", ".join(map(repr, tuned.values()))
-    return f"columns read: {read}, {ground}{unused_text}"
+    return f"columns read: {columns_text}, {ground}{unused_text}"

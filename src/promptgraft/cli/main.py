@@ -55,9 +55,9 @@ app = Program(
 )
 
 
-def show_version(wanted: bool) -> None:
+def show_version(value: bool) -> None:
     """Print the version and end."""
-    if wanted:
+    if value:
         typer.echo(f"promptgraft {promptgraft.__version__}")
         raise typer.Exit
 

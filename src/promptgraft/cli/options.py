@@ -203,7 +203,7 @@ class RecipeOptions(Late):
 
 
 Flag = tuple[Any, Any, Any]
-"""Type, typer's option, default."""
+"""An option: its type, typer's description of it, and its default."""
 
 
 def make_group(base: type, flags: Mapping[str, Flag]) -> type:

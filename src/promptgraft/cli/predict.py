@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from promptgraft.task.task import Example
 
 AT_ONCE = 4096
-"""Rows of a file that are labelled together: some hundred batches' worth, so that few are not full."""
+"""Rows of a file that are labelled together: about a hundred batches, so that few batches are not full."""
 ANSWERS = ("prediction", "probability")
 Record = dict[str, Any]
 
@@ -130,9 +130,9 @@ def typed(texts: Sequence[str], pairs: Sequence[str]) -> tuple[list[Record], lis
         raise UsageError(f"{len(texts)} --text and {len(pairs)} --pair", do="give every text its second text")
     if not pairs:
         return [{"text": text} for text in texts], [Example(text=text) for text in texts]
-    both = list(zip(texts, pairs, strict=True))
-    rows = [{"text": first, "pair": second} for first, second in both]
-    return rows, [Example(text=first, pair=second) for first, second in both]
+    text_pairs = list(zip(texts, pairs, strict=True))
+    rows = [{"text": first, "pair": second} for first, second in text_pairs]
+    return rows, [Example(text=first, pair=second) for first, second in text_pairs]
 
 
 def answer_names(rows: Sequence[Record], say: Say) -> dict[str, str]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Records = Sequence[Mapping[str, Any]]
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""A cell that begins with one of these is run by spreadsheets."""
+"""The beginnings of a cell that a spreadsheet runs as a formula."""
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 

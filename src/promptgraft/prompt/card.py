@@ -23,7 +23,7 @@ LIBRARIES = ("promptgraft", "torch", "transformers", "tokenizers", "scikit-learn
 NO_READOUT: Final = "none"
 """The readout of an imported prompt without a head."""
 LONGEST_SHOWN = 80
-"""Characters of a foreign card that an error repeats."""
+"""The most characters of an untrusted card that an error repeats."""
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -246,7 +246,7 @@ def read_card(text: str | bytes, where: str) -> Card:
         newer = isinstance(version, int) and version > VERSION
         do = "install a newer promptgraft" if newer else "is this a promptgraft artefact?"
         raise ArtefactError(
-            f"schema version {_shown(version)}, this release reads version {VERSION}", where=where, do=do
+            f"schema version {_excerpt(version)}, this release reads version {VERSION}", where=where, do=do
         )
     try:
         return Card.model_validate_json(text)
@@ -257,12 +257,12 @@ def read_card(text: str | bytes, where: str) -> Card:
 def _first_mistake(error: ValidationError) -> str:
     mistakes = error.errors(include_url=False)
     first = mistakes[0]
-    more = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
+    remainder = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
     place = ".".join(map(str, first["loc"])) or "card"
-    return f"{_shown(place)}: {visible(first['msg'])}{more}"
+    return f"{_excerpt(place)}: {visible(first['msg'])}{remainder}"
 
 
-def _shown(value: object) -> str:
+def _excerpt(value: object) -> str:
     """A value of an untrusted card, cut short and safe to show."""
     return visible(str(value))[:LONGEST_SHOWN]
 

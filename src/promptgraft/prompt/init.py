@@ -226,15 +226,15 @@ def _vocabulary_size(backbone: Vectors) -> int:
 def _fitting(wanted: Wanted) -> list[Tensor]:
     """The values of the sources, each checked to have the wanted depth, placement and shape."""
     for source in wanted.sources:
-        have = (source.depth, source.placement, tuple(source.values.shape))
-        want = (wanted.depth, wanted.placement, wanted.shape)
-        if have != want:
+        actual = (source.depth, source.placement, tuple(source.values.shape))
+        expected = (wanted.depth, wanted.placement, wanted.shape)
+        if actual != expected:
             raise RunError(
-                f"a source prompt ({_say(*have)}) does not fit the prompt to be tuned ({_say(*want)})",
+                f"a source prompt ({_form(*actual)}) does not fit the prompt to be tuned ({_form(*expected)})",
                 do="tune with the source's depth, placement and length, or choose another source",
             )
     return [source.values for source in wanted.sources]
 
 
-def _say(depth: str, placement: str, shape: tuple[int, ...]) -> str:
+def _form(depth: str, placement: str, shape: tuple[int, ...]) -> str:
     return f"{depth} at {placement}, {' x '.join(map(str, shape))}"

@@ -35,7 +35,7 @@ TYPES = {"PROMPT_TUNING": "shallow", "PREFIX_TUNING": "deep"}
 LINEAR_HEADS = ("bert", "albert")
 WITHOUT = "delete it to import the adapter without it"
 LARGEST_JSON = 2 * LIMITS[files.CARD]
-"""Bytes; a card is in one of the files."""
+"""The most bytes of a JSON file that are read; one of the files holds a card."""
 FORM = ("num_virtual_tokens", "token_dim", "num_layers")
 
 

@@ -20,7 +20,7 @@ from promptgraft.untrusted import check_readable, visible, why
 REPAIR = "restore the file or tune again"
 FLOATS = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 TYPES = FLOATS | {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool}
-"""What a file may hold: the types that every computation here knows."""
+"""The types that a file's tensors may have: those that every computation here supports."""
 
 LARGEST = 1e6
 """Of a prompt's and an embedding's values. Trained ones are below a thousand; with far larger ones the squares and sums

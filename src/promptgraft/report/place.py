@@ -17,7 +17,7 @@ SIDES = (
     (0.7, 0.7, "left", "bottom"), (-0.7, 0.7, "right", "bottom"),
     (0.7, -0.7, "left", "top"), (-0.7, -0.7, "right", "top"),
 )  # fmt: skip
-"""Places tried around a point: direction, and which side of the text lies there; REACH is in points, nearest first."""
+"""Places tried around a point: the direction, and the side of the text that lies there. REACH is in points."""
 
 
 def beside_points(

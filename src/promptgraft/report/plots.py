@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 WIDTH = 5.6
 ROW_HEIGHT = 0.26
 AROUND = 0.75
-"""Inches: a figure, a row of a figure, and what the horizontal axis takes."""
+"""Inches of a figure's width, of a row's height, and of what surrounds the rows."""
 
 MARKS = {"scratch": "o", "source": "D", "panda": "s", "placebo": "X"}
 """Groups differ by shape as well as by colour."""

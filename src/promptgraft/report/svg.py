@@ -22,7 +22,7 @@ COLOURS = {
     "placebo": "#7d7d7d",
     "chosen": "#b8860b",
 }
-"""Name of a CSS variable of the page -> the colour that stands for it while matplotlib draws."""
+"""For each CSS variable of the page, the colour that stands for it while matplotlib draws."""
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 CHOSEN = "*"
-"""Marks the row that validation chose."""
+"""The mark of the row that validation chose."""
 
 HEADINGS: tuple[str, ...] = ("method", "test", "gain", "valid.", "time", "trained")
 

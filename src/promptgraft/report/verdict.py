@@ -120,8 +120,8 @@ def _all_of(gains: Mapping[str, Mean]) -> str:
 
 def _without_placebo(comparison: Comparison) -> str:
     """A sentence on the modes that were run without a placebo to compare with."""
-    held = {pair.mode.label for pair in against_placebos(comparison)}
-    alone = [row.label for row in comparison.rows if group(row) == "panda" and row.label not in held]
+    compared = {pair.mode.label for pair in against_placebos(comparison)}
+    alone = [row.label for row in comparison.rows if group(row) == "panda" and row.label not in compared]
     return f" Run without a placebo of its own: {words.listed(alone)}." if alone else ""
 
 

@@ -60,9 +60,9 @@ def duration(seconds: float) -> str:
     """A duration, as `0.03 s`, `4.1 s`, `47 s`, `3 min 20 s` or `1 h 5 min`."""
     if seconds < 59.5:
         return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
-    minutes, left = divmod(round(seconds), 60)
+    minutes, remainder = divmod(round(seconds), 60)
     if minutes < 60:
-        return f"{minutes} min {left} s"
+        return f"{minutes} min {remainder} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 TagSpan = tuple[str, int, int]
-"""Type, first token, last token."""
+"""A span: its type, first token and last token."""
 
 
 def spans(tags: Sequence[str]) -> Iterator[TagSpan]:

@@ -12,7 +12,7 @@ from promptgraft.untrusted import read_bytes, read_json
 
 INFO = "dataset_info.json"
 LARGEST_INFO = 64 << 20
-"""Bytes of dataset_info.json; those of hundreds of configurations have some."""
+"""The most bytes of dataset_info.json that are read; one of hundreds of configurations can be large."""
 
 
 def name_classes(

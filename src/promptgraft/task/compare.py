@@ -61,9 +61,9 @@ def repeats_within(split: str, inputs: Sequence[str], examples: Sequence[Example
     if not repeated:
         return ""
     labels = Counter(text for text, _ in {(text, str(e.label)) for text, e in zip(inputs, examples, strict=True)})
-    torn = sum(count > 1 for count in labels.values())
+    contradicting = sum(count > 1 for count in labels.values())
     note = f"{split}: {count_rows(repeated)} with the input of an earlier row"
-    return f"{note} ({torn} of them under different labels)" if torn else note
+    return f"{note} ({contradicting} of them under different labels)" if contradicting else note
 
 
 def repeats_between(a: str, b: str, in_a: Sequence[str], in_b: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-"""Byte order marks that say how a text is written; those of UTF-32 first, since one begins as UTF-16's does."""
+"""The encoding that each byte order mark stands for; UTF-32 first, since one of its marks begins like UTF-16's."""
 LOOKED_AT = 4096
 
 

@@ -20,7 +20,7 @@ from promptgraft.task.table import TableRow
 OWN = {"csv": ",", "tsv": "\t"}
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 MOST_COLUMNS = 100_000
-"""More are no table of texts; each is looked at several times to tell what it holds."""
+"""The most columns of a table of texts; each is read several times to infer what it holds."""
 TextLine = tuple[list[str], int]
 """The fields of a row, and the line of the file it starts on."""
 
@@ -62,7 +62,7 @@ def read_delimited(text: str, path: Path, ending: str, header: bool = True) -> t
         if header and not any(name.strip().lower() in USUAL for name in names):
             notes.append(header_note(path, names))
         notes.extend(joined_rows(source, rows, len(names), delimiter))
-    return [(named(names, values, f"{path}:{line}", delimiter), line) for values, line in rows], notes
+    return [(row_by_column(names, values, f"{path}:{line}", delimiter), line) for values, line in rows], notes
 
 
 def declared_delimiter(text: str, path: Path) -> tuple[TextSource, str | None]:
@@ -171,7 +171,7 @@ def header_note(path: Path, names: list[str]) -> str:
     )
 
 
-def named(header: list[str], values: list[str], where: str, delimiter: str) -> dict[str, Any]:
+def row_by_column(header: list[str], values: list[str], where: str, delimiter: str) -> dict[str, Any]:
     """A row as a dictionary by column; a row with more or fewer fields than the header is an error."""
     if len(values) != len(header):
         what = f"the row has {len(values)} fields, the header has {len(header)} (separated by {word(delimiter)})"

@@ -24,7 +24,7 @@ from promptgraft.task.task import Answers, Task
 Draws = Int[Array, "D N"]
 """Rows by number, D times N of them: what a bootstrap draws."""
 Figures = dict[str, Float[Array, "D"]]
-"""By name, of every draw, in percent (-100..100 for correlations)."""
+"""Figures by name, one for every draw, in percent (-100..100 for correlations)."""
 
 
 def all_rows(count: int) -> Draws:
@@ -100,4 +100,4 @@ FIGURES: dict[str, Callable[[Task, Sequence[Any], Sequence[Any], Draws], Figures
     "span_f1": span_f1,
     "em_f1": em_f1,
 }
-"""Of (task, labels, predictions, draws), by the names of `metrics.METRICS`; a metric's own figure first."""
+"""The function of each metric of `metrics.METRICS`; a metric's own figure comes first in its result."""

@@ -18,13 +18,13 @@ from promptgraft.task.task import Kind
 
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 COMPARED = 1000
-"""Names of columns that a misspelt one is compared with."""
+"""How many column names a misspelt name is compared with."""
 NAN = ("nan", "NaN", "NAN")
 NO_LABEL = "\0"
 MOST_NUMBERED_CLASSES = 100
-"""Whole numbers that come back twice on average are classes up to so many; beyond, where they come back more often."""
+"""Up to so many whole numbers are classes if each occurs twice on average; more only if they occur more often."""
 MANY_ROWS = 5
-"""Rows of a number on average, from which any count of whole numbers are classes."""
+"""Rows a number, on average, from which whole numbers are classes however many there are."""
 DEFAULT_METRIC: dict[Kind, str] = {
     "classification": "accuracy",
     "pair": "accuracy",
@@ -60,10 +60,10 @@ def infer_columns(given: Columns, kind: Kind | None, rows: Sequence[TableRow], w
             raise no_column(name, names, where)
     columns = FINDERS[kind or structure(given, rows)](given, rows, where)
     refuse_two_roles(columns, where)
-    guessed = {role: name for role, name in columns.named().items() if getattr(given, role) is None}
-    if not guessed:
+    inferred = {role: name for role, name in columns.named().items() if getattr(given, role) is None}
+    if not inferred:
         return columns, []
-    note = f"columns inferred: {', '.join(f'{role} = {quoted(name)}' for role, name in guessed.items())}"
+    note = f"columns inferred: {', '.join(f'{role} = {quoted(name)}' for role, name in inferred.items())}"
     used = set(columns.named().values())
     unused = [name for name in names if name not in used]
     return columns, [note + (f" (not used: {listed_quoted(unused)})" if unused else "")]
@@ -220,8 +220,8 @@ FINDERS: dict[Kind, Callable[[Columns, Sequence[TableRow], str], Columns]] = {
 
 def pick(names: Iterable[str], row: dict[str, Any]) -> str | None:
     """The row's own spelling of the first of the names that it has, whatever the case."""
-    spelled = {column.strip().lower(): column for column in row}
-    return next((spelled[name] for name in names if name in spelled), None)
+    spellings = {column.strip().lower(): column for column in row}
+    return next((spellings[name] for name in names if name in spellings), None)
 
 
 def needed(names: Sequence[str], row: dict[str, Any], what: str, where: str) -> str:

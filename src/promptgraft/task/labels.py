@@ -13,7 +13,7 @@ from promptgraft.task.task import Example, Kind
 OUTSIDE = "O"
 Splits = Mapping[str, Sequence[Example]]
 Lines = Mapping[str, tuple[str, Sequence[TableRow]]]
-"""Split -> its file and the rows its examples were made of, to say where a label stands."""
+"""For each split, its file and the rows its examples were made from, so that errors can say where a label is."""
 
 
 def settle_labels(

@@ -29,7 +29,7 @@ NEEDED: dict[Kind, tuple[str, ...]] = {
     "span": ("text", "pair"),
     "choice": ("text", "choices"),
 }
-"""Roles without which a row of the kind cannot be read; of the other kinds the text alone."""
+"""The roles without which a row of a kind cannot be read; for other kinds, the text alone."""
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.125
 
@@ -239,9 +239,9 @@ def labelled_tables(tables: Mapping[str, Table], columns: Columns) -> tuple[dict
 def answered(splits: Mapping[str, Sequence[Example]]) -> tuple[dict[str, tuple[Example, ...]], list[str]]:
     """The splits without questions that have no answer in their context, and notes on how many were left out."""
     with_answer = {split: tuple(e for e in examples if e.label is not None) for split, examples in splits.items()}
-    left = {split: len(splits[split]) - len(with_answer[split]) for split in splits}
+    dropped = {split: len(splits[split]) - len(with_answer[split]) for split in splits}
     return with_answer, [
-        f"{split}: {count_rows(count)} without an answer, left out" for split, count in left.items() if count
+        f"{split}: {count_rows(count)} without an answer, left out" for split, count in dropped.items() if count
     ]
 
 

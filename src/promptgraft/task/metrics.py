@@ -53,7 +53,7 @@ def score(task: Task, predictions: Sequence[Label], examples: Sequence[Example])
 
 
 LOPSIDED = 0.8
-"""Share of the largest class from which on accuracy hides whether the others are ever found."""
+"""The share of the largest class above which accuracy hides whether the other classes are ever predicted."""
 
 
 def lopsided(task: Task) -> tuple[str, ...]:

@@ -37,4 +37,4 @@ USUAL = {
     *CONTEXTS,
     *IDS,
 }
-"""Names that a header has, and a row has not."""
+"""Names that show that a line is a header and not a row."""

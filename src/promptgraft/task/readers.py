@@ -19,9 +19,9 @@ from promptgraft.task.task import Kind
 
 ENDINGS = ("jsonl", "json", "csv", "tsv", "parquet")
 TEXT_ENDINGS = ("txt", "conll", "iob", "iob2", "bio", "bioes", "ann")
-"""Of files that are read only where their lines are of a known format."""
+"""Endings of files that are read only where their lines are in a known format."""
 ONE_LABEL = ("classification", "pair", "regression")
-"""Kinds that are not told apart by a file's format."""
+"""Kinds that a file's format does not tell apart."""
 
 
 def read_table(

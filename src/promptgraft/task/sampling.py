@@ -25,9 +25,9 @@ def few_shot(task: Task, shots: int, seed: int) -> Task:
     if shots < 0:
         raise UsageError(f"{shots} shots", do="give 0 or more")
     has_validation = bool(task.validation)
-    train, rest, short = draw(task, "train", shots, seed)
-    held = task.replace(splits={"validation": task.validation if has_validation else rest})
-    validation, _, short_held = draw(held, "validation", shots, seed)
+    train, remaining, short = draw(task, "train", shots, seed)
+    validation_source = task.replace(splits={"validation": task.validation if has_validation else remaining})
+    validation, _, short_held = draw(validation_source, "validation", shots, seed)
     origin = "the validation split" if has_validation else "the rest of train"
     note = (
         f"{shots} shots by seed {seed}: {len(train)} train rows, {len(validation)} validation rows from {origin}"
@@ -55,11 +55,11 @@ def draw(task: Task, split: str, shots: int, seed: int) -> tuple[tuple[Example, 
     return (*divide(examples, taken), shortage(split, sizes, size))
 
 
-def shortage(split: str, sizes: dict[str, int], wanted: int) -> list[str]:
+def shortage(split: str, sizes: dict[str, int], size: int) -> list[str]:
     """A note on the classes with fewer rows than wanted, naming the first five; none where all have enough."""
-    short = [f"{name!r} {size}" if name else str(size) for name, size in sizes.items() if size < wanted]
-    more = ", ..." if len(short) > NAMED_CLASSES else ""
-    return [f"{split}: fewer than {wanted} rows: {', '.join(short[:NAMED_CLASSES])}{more}"] if short else []
+    short = [f"{name!r} {count}" if name else str(count) for name, count in sizes.items() if count < size]
+    remainder = ", ..." if len(short) > NAMED_CLASSES else ""
+    return [f"{split}: fewer than {size} rows: {', '.join(short[:NAMED_CLASSES])}{remainder}"] if short else []
 
 
 def split_validation(task: Task, share: float, seed: int) -> Task:

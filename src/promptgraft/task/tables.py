@@ -61,8 +61,8 @@ def documents(folder: Path, kind: Kind | None) -> dict[str, Table]:
     tables = [read_table(file.with_suffix(".txt"), kind="tagging") for file in marks]
     rows = [row for table in tables for row in table.rows]
     notes = [note for table in tables for note in table.notes if not note.endswith(BRAT)]
-    more = [f"... and {len(notes) - SHOWN} more notes on documents"] if len(notes) > SHOWN else []
-    table_notes = (f"{len(tables)} documents read as {BRAT}", *notes[:SHOWN], *more)
+    remainder = [f"... and {len(notes) - SHOWN} more notes on documents"] if len(notes) > SHOWN else []
+    table_notes = (f"{len(tables)} documents read as {BRAT}", *notes[:SHOWN], *remainder)
     return {"train": dataclasses.replace(tables[0], where=str(folder), rows=rows, notes=table_notes)}
 
 
@@ -79,17 +79,17 @@ def split_files(folder: Path) -> dict[str, Path]:
     Files of plain lines (txt, conll and their like) count where a split has no other.
     """
     files = [file for file in sorted(folder.iterdir()) if split_of(file) and file.is_file()]
-    found: dict[str, Path] = {}
+    split_paths: dict[str, Path] = {}
     for endings in (ENDINGS, TEXT_ENDINGS):
-        candidates = [file for file in files if file_format(file) in endings and split_of(file) not in found]
+        candidates = [file for file in files if file_format(file) in endings and split_of(file) not in split_paths]
         for split in SPLITS:
             matches = [file for file in candidates if split_of(file) == split]
             if len(matches) > 1:
                 what = f"{matches[0].name} and {matches[1].name} are both {split}"
                 raise TaskError(what, where=folder, do="keep one of them")
             if matches:
-                found[split] = matches[0]
-    return {split: found[split] for split in SPLITS if split in found}
+                split_paths[split] = matches[0]
+    return {split: split_paths[split] for split in SPLITS if split in split_paths}
 
 
 def split_of(file: Path) -> str | None:

@@ -15,7 +15,7 @@ Kind = Literal["classification", "pair", "regression", "choice", "tagging", "spa
 KINDS: tuple[Kind, ...] = ("classification", "pair", "regression", "choice", "tagging", "span")
 SPLITS = ("train", "validation", "test")
 SHOWN = 3
-"""Examples, and parts of one, that a task shows of itself."""
+"""How many examples, and parts of an example, a task's representation shows."""
 BY_LANGUAGE = frozenset({"em_f1"})
 """Metrics that read an answer by the rules of its language."""
 
@@ -136,7 +136,7 @@ class Task:
     def fingerprint(self) -> str:
         """sha256 over kind, labels, metric, all examples, and the language where the metric's rule depends on it.
 
-        What results are keyed by.
+        Results are keyed by it.
         """
         language = [self.language] if self.metric in BY_LANGUAGE and self.language else []
         labels = (f"{name}\x1f{description}" for name, description in self.labels.items())

@@ -15,7 +15,7 @@ from promptgraft.task.table import Columns, TableRow
 
 RESPONSES, STATUS = ".responses", ".responses.status"
 SUBMITTED = ("submitted", None)
-"""A response that is a draft, or was discarded, is none."""
+"""The statuses of responses that count; drafts and discarded ones do not."""
 
 
 def is_records(content: Content) -> bool:
@@ -32,7 +32,7 @@ def read_records(content: Content) -> Reading:
     def convert(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from record(dict(row["fields"]), list(responses_of(row["responses"])), count)
 
-    return settled(rows_by(content, convert), count)
+    return labelled_reading(rows_by(content, convert), count)
 
 
 def responses_of(content: Any) -> Iterator[tuple[str, Any, str | None]]:
@@ -67,7 +67,7 @@ def read_flat(content: Content) -> Reading:
         ]
         yield from record(fields, responses, count)
 
-    return settled(rows_by(content, convert), count)
+    return labelled_reading(rows_by(content, convert), count)
 
 
 def is_about(name: str, questions: Sequence[str]) -> bool:
@@ -95,7 +95,7 @@ def record(
     yield {"fields": fields, "answers": answers}
 
 
-def settled(records: Sequence[TableRow], count: Count) -> Reading:
+def labelled_reading(records: Sequence[TableRow], count: Count) -> Reading:
     """The rows, labelled by the question that was answered most."""
     questions = Counter(question for row, _ in records for question in row["answers"]).most_common()
     if not questions:

@@ -15,7 +15,7 @@ from promptgraft.task.table import Columns, TableRow
 from promptgraft.untrusted import read_bytes
 
 LARGEST = 64 << 20
-"""Bytes of one document or its marks."""
+"""The most bytes of one document, or of its marks, that are read."""
 MARK = re.compile(r"T\S*\t(\S+) (\d+) (\d+)\t(.*)")
 PARTS = re.compile(r"T\S*\t\S+ \d+ \d+(;\d+ \d+)+\t.*")
 OTHER = re.compile(r"[REAMN#*]\S*\t.*")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 
-from promptgraft.task.delimited import TextSource, long_fields, named
+from promptgraft.task.delimited import TextSource, long_fields, row_by_column
 from promptgraft.task.formats.contract import Content, Count, Format, Reading, rows_with
 from promptgraft.task.table import Columns, TableRow
 from promptgraft.task.task import Kind
@@ -30,7 +30,7 @@ HEADERS = {
 }
 """The columns of GLUE's files (a space in a name as _), with their roles."""
 PARSED = "sentence1_binary_parse"
-"""A column of MNLI's and SNLI's files alone."""
+"""A column that only MNLI's and SNLI's files have."""
 ACCEPTABLE = ("source", "label", "star", "sentence")
 """The columns of CoLA, whose file does not name them."""
 NO_GOLD = "-"
@@ -67,7 +67,7 @@ def read(content: Content) -> Reading:
         header, roles = list(ACCEPTABLE), Columns(text="sentence", label="label")
     else:
         lines = lines[1:]
-    rows = [(named(header, values, f"{content.path}:{line}", "\t"), line) for values, line in lines]
+    rows = [(row_by_column(header, values, f"{content.path}:{line}", "\t"), line) for values, line in lines]
     return with_gold(rows, roles)
 
 

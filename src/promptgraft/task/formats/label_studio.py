@@ -46,7 +46,7 @@ def read_json_export(content: Content) -> Reading:
         }
         yield dict(task["data"]) | {name: voted(values, count) for name, values in answers.items()}
 
-    return settled(rows_by(content, convert), names, marked, count)
+    return labelled_reading(rows_by(content, convert), names, marked, count)
 
 
 def questions(content: Content) -> dict[str, str]:
@@ -82,7 +82,7 @@ def voted(answers: Sequence[Any], count: Count) -> Any:
     return majority([answer for answer in answers if answer is not None], count)
 
 
-def settled(rows: Sequence[TableRow], questions: Sequence[str], marked: str | None, count: Count) -> Reading:
+def labelled_reading(rows: Sequence[TableRow], questions: Sequence[str], marked: str | None, count: Count) -> Reading:
     """The rows with the first question as their label; marks become words with tags."""
     if marked is None:
         others = [f"the label is {quoted(questions[0])}; also asked: {quoted(name)}" for name in questions[1:2]]
@@ -129,7 +129,7 @@ def read_flat(content: Content) -> Reading:
         votes = {name: [flat_answer(row.get(name), count) for row, _ in group] for name in questions}
         data = {name: first.get(name) for name in names if name not in questions}
         rows.append((data | {name: voted(values, count) for name, values in votes.items()}, line))
-    return settled(rows, questions, marked, count)
+    return labelled_reading(rows, questions, marked, count)
 
 
 def parsed(value: Any) -> Any:

@@ -9,7 +9,7 @@ from promptgraft.task.bio import spans
 from promptgraft.task.formats.contract import Count
 
 Mark = tuple[int, int, str]
-"""First character, the one behind the last, and the label."""
+"""A mark: its first character, the one behind its last, and its label."""
 IDEOGRAPH = r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
 WORD = re.compile(rf"{IDEOGRAPH}|(?:(?!{IDEOGRAPH})\w)+|[^\w\s]")
 """An ideograph, a run of letters and digits, or a single other character."""
