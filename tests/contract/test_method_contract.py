@@ -146,7 +146,7 @@ def trained_numbers(finished: Finished, backbone: Backbone, steps: int) -> int:
         return readout + sum(value.numel() for value in backbone.weights.values())
     if job.method in ("zero-shot",):
         return 0
-    if job.method in ("linear-probe", "frozen-source"):
+    if job.method in ("linear-probe", "frozen-source", "graft"):
         return readout
     return readout + backbone.layers * 2 * job.recipe.length * backbone.hidden
 
@@ -211,7 +211,7 @@ def test_everywhere(case: Case, family: str, kind: Kind, backbones, sources, tmp
 def test_every_readout_is_trained_by_some_case(backbones, sources) -> None:  # type: ignore[no-untyped-def]
     """So that a readout that is registered but never reached fails here."""
     reached = set()
-    for case in [("prompt-tuning", "", ""), ("prompt-tuning", "readout", "linear")]:
+    for case in [("prompt-tuning", "", ""), ("prompt-tuning", "readout", "linear"), ("graft", "", "")]:
         for kind in served(case):
             finished, _ = run(backbones["bert"], make_job(case, backbones["bert"], kind, sources("bert", kind)))
             reached.add(finished.result.readout)
@@ -228,7 +228,7 @@ def test_zero_steps_give_the_start(case: Case, backbones, sources) -> None:  # t
     assert finished.tuned is not None
     prompt = finished.tuned.prompt
     if prompt is None:
-        assert job.method in ("linear-probe", "zero-shot", "model-tuning")
+        assert job.method in ("linear-probe", "zero-shot", "model-tuning", "graft")
         return
     carried = job.method in ("pot", "frozen-source", "zero-shot") or job.options.get("mode") == "gated"
     start = source.artefact.prompt if carried else fresh_prompt(job, engine.view(job))

@@ -22,7 +22,7 @@ from promptgraft.model.backbone import Encoding
 from promptgraft.model.resolved import Pooling
 from promptgraft.prompt.prompt import Prompt
 from promptgraft.readout.classes import class_indices, encode_names
-from promptgraft.readout.direction import Direction
+from promptgraft.readout.direction import Directional
 from promptgraft.readout.evidence import Blend, Candidates, blend, candidates, weigh
 from promptgraft.readout.features import features
 from promptgraft.readout.probe import cross_validate, deal_folds, fit_probe
@@ -115,7 +115,7 @@ def _of_classes(job: Job, view: View, members: int) -> Fit:
         names.append((name, float(share.sum())))
     hits = float((mixture.unseen.argmax(1) == y).mean())
     note = f"{_listed(names)}; {100 * hits:.1f} % of {len(y)} rows right when left out"
-    return Fit(job.id, _joined(models), len(models) * found[0].weights[0].size, (note,))
+    return Fit(job.id, _joined(models), _fitted(models), (note,))
 
 
 def _direction(own: Candidates, share: Float[Array, "J"], mixture: Blend, classes: Sequence[str]) -> Readout:
@@ -123,7 +123,7 @@ def _direction(own: Candidates, share: Float[Array, "J"], mixture: Blend, classe
     weight = np.einsum("j,jkh->kh", share, own.weights) / mixture.temperature
     bias = share @ own.biases / mixture.temperature
     tensors = {"weight": torch.from_numpy(weight).float(), "bias": torch.from_numpy(bias).float()}
-    return Direction.load({"labels": encode_names(classes), **tensors})
+    return Directional.load({"labels": encode_names(classes), **tensors})
 
 
 def _of_probes(job: Job, view: View, members: int) -> Fit:
@@ -141,14 +141,18 @@ def _of_probes(job: Job, view: View, members: int) -> Fit:
         readout = fit_probe(task, task.train, seen[place], tokens, job.seed).readout
         models.append(Tuned(prompt, _scaled(readout, float(share[0])), pooling, encoding))
         names.append((name, float(share[0])))
-    parameters = sum(value.numel() for model in models for value in model.readout.parameters().values())
-    return Fit(job.id, _joined(models), parameters, (_listed(names),))
+    return Fit(job.id, _joined(models), _fitted(models), (_listed(names),))
 
 
 def _scaled(readout: Readout, share: float) -> Readout:
     """The readout whose scores are a share of another's."""
     state = readout.state()
     return type(readout).load({**state, **{name: share * state[name] for name in readout.trained}})
+
+
+def _fitted(models: Sequence[Tuned]) -> int:
+    """Numbers that were fitted."""
+    return sum(value.numel() for model in models for value in model.readout.parameters().values())
 
 
 def _joined(models: Sequence[Tuned]) -> Tuned:

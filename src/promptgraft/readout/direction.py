@@ -17,7 +17,7 @@ from promptgraft.task.task import Kind
 
 @register
 @dataclass(frozen=True, eq=False)
-class Direction(Affine, ByRow):
+class Directional(Affine, ByRow):
     """scores = W f / |f| + b, so that a text counts as much as any other."""
 
     name: ClassVar[str] = "direction"

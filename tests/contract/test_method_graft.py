@@ -1,0 +1,235 @@
+"""Graft weighs a bank by the labelled rows: what it keeps, what it gives, and where it has nothing to go by."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import promptgraft as pg
+from promptgraft import api
+from promptgraft.engine.keep import make_artefact
+from promptgraft.engine.local import LocalEngine
+from promptgraft.engine.predictor import Predictor
+from promptgraft.errors import ArtefactError, RunError
+from promptgraft.method.job import Job, Source
+from promptgraft.model.backbone import Backbone
+from promptgraft.model.load import load_backbone
+from promptgraft.prompt import artefact as artefacts
+from promptgraft.prompt.init import Init, initial
+from promptgraft.readout.evidence import FOLDS, best_temperature, blend, candidates, log_softmax, weigh
+from promptgraft.task.task import Example, Kind, Task
+from promptgraft.train.recipe import Recipe
+from toys import tiny_model, toy_task
+
+RECIPE = Recipe(steps=2, batch=4, length=2, evaluations=1)
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    return load_backbone(tiny_model(tmp_path_factory.mktemp("models") / "bert", "bert"))
+
+
+@pytest.fixture(scope="module")
+def bank(backbone: Backbone) -> tuple[Source, ...]:
+    """Five prompts, deep and shallow, read at the mean and at the first token."""
+    engine = LocalEngine(backbone)
+    job = Job(
+        toy_task(seed=9).replace(name="donor", licence="CC0-1.0"), backbone.fingerprint, "prompt-tuning", 0, RECIPE
+    )
+    [finished] = engine.run([job])
+    made = make_artefact(finished, engine.view(job))
+    stream = torch.Generator().manual_seed(0)
+    forms = [("deep", "mean"), ("shallow", "mean"), ("deep", "cls"), ("shallow", "cls"), ("deep", "mean")]
+    return tuple(
+        Source(
+            f"source {number}",
+            made.replace(
+                prompt=initial(Init(std=0.5), backbone, 2 + number, depth, "after_cls", stream),  # type: ignore[arg-type]
+                card=made.card.replace(pooling=pooling),
+            ),
+        )
+        for number, (depth, pooling) in enumerate(forms)
+    )
+
+
+def job_of(backbone: Backbone, task: Task, bank: tuple[Source, ...], **options: object) -> Job:
+    return Job(task, backbone.fingerprint, "graft", 0, RECIPE, options=options, bank=bank)
+
+
+@pytest.mark.parametrize("kind", ["classification", "pair", "regression", "choice", "tagging"])
+@pytest.mark.parametrize("members", [1, 3, 6])
+def test_what_is_kept_predicts_as_what_was_fitted(
+    kind: Kind, members: int, backbone: Backbone, bank: tuple[Source, ...], tmp_path: Path
+) -> None:
+    task = toy_task(kind)
+    engine = LocalEngine(backbone)
+    job = job_of(backbone, task, bank, members=members)
+    [finished] = engine.run([job])
+    assert finished.tuned is not None
+    assert 1 <= len(finished.tuned.members) <= members
+    made = make_artefact(finished, engine.view(job))
+    artefacts.save(made, tmp_path / "kept")
+    kept = artefacts.load(tmp_path / "kept", fingerprint=backbone.fingerprint)
+    assert kept.hash == made.hash
+    assert Predictor(kept, backbone).evaluate(task.test)["score"] == pytest.approx(
+        finished.result.scores["test"]["score"]
+    )
+    assert len(kept.others) == len(finished.tuned.members) - 1
+    prompts = sum(model.prompt is not None for model in finished.tuned.members)
+    assert len(kept.card.lineage) == prompts
+    assert {origin.licence for origin in kept.card.lineage} <= {"CC0-1.0"}
+
+
+def test_the_same_rows_give_the_same_bits(backbone: Backbone, bank: tuple[Source, ...]) -> None:
+    [one], [other] = (LocalEngine(backbone).run([job_of(backbone, toy_task(), order)]) for order in (bank, bank[::-1]))
+    assert one.tuned is not None
+    assert other.tuned is not None
+    assert one.job.id == other.job.id, "a bank has no order"
+    for mine, theirs in zip(one.tuned.members, other.tuned.members, strict=True):
+        assert torch.equal(mine.readout.state()["weight"], theirs.readout.state()["weight"])
+
+
+def test_validation_and_test_rows_have_no_part_in_it(backbone: Backbone, bank: tuple[Source, ...]) -> None:
+    task = toy_task()
+    turned = {"negative": "positive", "positive": "negative"}
+    splits = {
+        split: rows
+        if split == "train"
+        else tuple(dataclasses.replace(row, label=turned[str(row.label)]) for row in rows)
+        for split, rows in task.splits.items()
+    }
+    weights = []
+    for asked in (task, task.replace(splits=splits)):
+        [finished] = LocalEngine(backbone).run([job_of(backbone, asked, bank)])
+        assert finished.tuned is not None
+        weights.append(finished.tuned.readout.state()["weight"])
+    assert torch.equal(*weights)
+
+
+def few(rows: list[tuple[str, str]], labels: dict[str, str]) -> Task:
+    examples = tuple(Example(text=text, label=label) for text, label in rows)
+    return Task("few", "classification", "accuracy", labels, {"train": examples, "test": examples})
+
+
+FEW = {
+    "one row a class": few(
+        [("good film", "positive"), ("bad film", "negative")], {"positive": "good", "negative": "bad"}
+    ),
+    "one row": few([("good film", "positive")], {"positive": "good", "negative": "bad"}),
+    "a class without rows": few(
+        [("good film", "a"), ("great film", "a"), ("bad film", "b"), ("poor film", "b")],
+        {"a": "good", "b": "bad", "c": "music"},
+    ),
+    "150 classes of two rows": few(
+        [(f"{word} film {number}", str(number)) for number in range(150) for word in ("good", "bad")],
+        {str(number): f"class {number}" for number in range(150)},
+    ),
+    "equal descriptions": few([("good film", "a"), ("bad film", "b")] * 3, {"a": "the same", "b": "the same"}),
+    "equal texts": few([("good film", "a"), ("good film", "b")] * 3, {"a": "good", "b": "bad"}),
+    "names that say nothing": few([("good film", "0"), ("bad film", "1")] * 3, {"0": "0", "1": "1"}),
+}
+
+
+@pytest.mark.parametrize("case", FEW)
+def test_few_and_odd_rows(case: str, backbone: Backbone, bank: tuple[Source, ...]) -> None:
+    [finished] = LocalEngine(backbone).run([job_of(backbone, FEW[case], bank)])
+    assert 0 <= finished.result.scores["test"]["score"] <= 100
+    assert finished.tuned is not None
+    for model in finished.tuned.members:
+        assert all(torch.isfinite(value).all() for name, value in model.readout.state().items() if name != "labels")
+
+
+def test_a_class_that_no_row_has_can_be_answered_from_its_description(backbone: Backbone) -> None:
+    """The prior knows it, so a text that is the description itself gets it."""
+    [finished] = LocalEngine(backbone).run([job_of(backbone, FEW["a class without rows"], ())])
+    assert finished.tuned is not None
+    assert float(finished.tuned.readout.state()["bias"][2]) > -10, "it is not barred"
+
+
+def test_without_a_bank_the_backbone_alone_is_read(backbone: Backbone) -> None:
+    [finished] = LocalEngine(backbone).run([job_of(backbone, toy_task(), ())])
+    assert finished.result.notes[-1].startswith("graft of the backbone alone 1.00; ")
+
+
+def test_spans_and_no_rows_are_one_line(backbone: Backbone) -> None:
+    for task, message in [
+        (toy_task("span"), "no readout of spans can be fitted so; use --method pot"),
+        (toy_task(train=0), "graft needs labelled rows; use --shots 1 or more"),
+    ]:
+        with pytest.raises(RunError, match=message):
+            list(LocalEngine(backbone).run([job_of(backbone, task, ())]))
+
+
+def test_the_verbs_take_a_bank(backbone: Backbone, bank: tuple[Source, ...], tmp_path: Path) -> None:
+    place = api.as_bank(tmp_path / "bank", create=True)
+    for source in bank[:2]:
+        place.add(source.artefact, source.name.replace(" ", "-"))
+    rows = [("graft", {}), ("linear-probe", {})]
+    compared = api.compare(toy_task(), backbone, place, rows=rows, seeds=(0, 1))
+    assert [row.label for row in compared.rows] == ["graft", "linear-probe"]
+    outcome = pg.transfer(toy_task(), backbone, place, method="graft", baselines=False)
+    assert outcome.predictor.predict(["the film was good"])[0] in {"positive", "negative"}
+    named = pg.transfer(toy_task(), backbone, place, method="graft", source="source-0", baselines=False)
+    assert {origin.name for origin in named.artefact.card.lineage} <= {"source-0"}
+    nothing = pg.transfer(toy_task(), backbone, api.as_bank(tmp_path / "empty", create=True), method="graft")
+    assert any("the backbone alone is read" in note for note in nothing.notes)
+
+
+def test_a_member_that_is_not_on_the_card_is_refused(
+    backbone: Backbone, bank: tuple[Source, ...], tmp_path: Path
+) -> None:
+    engine, job = LocalEngine(backbone), job_of(backbone, toy_task(), bank)
+    [finished] = engine.run([job])
+    artefacts.save(make_artefact(finished, engine.view(job)), tmp_path)
+    card = (tmp_path / "card.json").read_text(encoding="utf-8")
+    other = artefacts.load(tmp_path).card.replace(others=())
+    (tmp_path / "card.json").write_text(other.to_json(), encoding="utf-8")
+    assert card != other.to_json()
+    with pytest.raises(ArtefactError, match="the card knows 0 models beside its own"):
+        artefacts.load(tmp_path)
+
+
+def features_of(rows: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of two classes or more, features that tell them apart, and the folds."""
+    stream = np.random.default_rng(seed)
+    y = np.arange(rows) % classes
+    return stream.normal(size=(rows, 12)) + 2 * np.eye(classes, 12)[y], y, np.arange(rows) // classes % FOLDS
+
+
+def test_evidence_prefers_features_that_tell_classes_apart() -> None:
+    told, y, fold = features_of(40, 2, 0)
+    noise = np.random.default_rng(1).normal(size=told.shape)
+    found = [candidates(features, y, fold, None, 2) for features in (noise, told, noise[::-1])]
+    mixture = blend(found, y, fold, 3)
+    assert mixture.prompts[0] == 1
+    assert mixture.shares[0].sum() > 0.5
+    assert sum(share.sum() for share in mixture.shares) == pytest.approx(1)
+
+
+def test_unseen_rows_are_judged_by_what_has_not_seen_them() -> None:
+    """On labels that are coin flips the mixture of the best of many prompts is right little more than half the time."""
+    stream, hits = np.random.default_rng(0), []
+    for _ in range(30):
+        y, fold = stream.permutation(np.arange(20) % 2), np.arange(20) % FOLDS
+        found = [candidates(stream.normal(size=(20, 8)), y, fold, None, 2) for _ in range(8)]
+        hits.append((blend(found, y, fold, 3).unseen.argmax(1) == y).mean())
+    assert np.mean(hits) < 0.62, "its weights know of a row what the fits of other parts do"
+
+
+def test_weights_follow_the_evidence() -> None:
+    shares = weigh([np.array([-50.0, -60.0]), np.array([-40.0]), np.array([-90.0])], 2)
+    assert list(shares) == [0, 1] or list(shares) == [1, 0]
+    assert sum(share.sum() for share in shares.values()) == pytest.approx(1)
+    assert 2 not in shares
+
+
+def test_a_temperature_mends_scores_that_are_too_sure_and_too_modest() -> None:
+    stream = np.random.default_rng(0)
+    scores = stream.normal(size=(400, 3))
+    y = np.array([stream.choice(3, p=np.exp(row)) for row in log_softmax(scores)])
+    for factor in (0.5, 1.0, 2.0):
+        assert best_temperature(log_softmax(factor * scores), y) == pytest.approx(factor, rel=0.25)
