@@ -46,6 +46,10 @@ SOURCES = {
     "tweet_offensive": "OffensEval 2019 in TweetEval (Barbieri et al. 2020)",
 }
 QUESTIONS = (
+    ("graft against the linear probe", "graft", "linear-probe"),
+    ("graft against prompt tuning", "graft", BASELINE),
+    ("graft against PoT with label text", "graft", "pot:label-text"),
+    ("graft against full fine-tuning", "graft", "model-tuning"),
     ("label text against a linear readout, no transfer", "prompt-tuning:label-text", BASELINE),
     ("prompt tuning against the linear probe", BASELINE, "linear-probe"),
     ("full fine-tuning against prompt tuning", "model-tuning", BASELINE),
@@ -70,18 +74,22 @@ Cells = Mapping[str, Mapping[str, Mapping[int, float]]]
 """method -> target -> seed -> test score."""
 
 
-def run(data: Path, work: Path, bank: str, part: int, parts: int, model: str) -> None:
-    """Every cell of this part that the CSV does not hold whole, one after the other."""
+def run(data: Path, work: Path, bank: str, part: int, parts: int, model: str, methods: str | None) -> None:
+    """Every cell of this part that the CSV does not hold whole, one after the other; of these methods, or of all."""
     backbone = pg.open_model(model)
     recorded = read_rows()
+    rows = ROWS if methods is None else tuple(row for row in ROWS if row[0] in methods.split(","))
+    labels = [row_label(method, options) for method, options in rows]
     cells = [(target, shots) for shots in SHOTS for target in TARGETS]
     for target, shots in cells[part::parts]:
-        if is_whole(recorded, target, shots):
+        if is_whole(recorded, target, shots, labels):
             continue
         began = time.perf_counter()
         place = work / f"{target}-{shots}"
         task = load_task(data / target)
-        done = pg.compare(task, backbone, bank, shots=shots, seeds=SEEDS, out=place, test_rows=TEST_ROWS, **RECIPE)
+        done = pg.compare(
+            task, backbone, bank, shots=shots, seeds=SEEDS, rows=rows, out=place, test_rows=TEST_ROWS, **RECIPE
+        )
         print(f"{target} {shots}: best {done.best}, {time.perf_counter() - began:.0f} s", flush=True)
 
 
@@ -94,10 +102,10 @@ def read_rows() -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def is_whole(rows: Sequence[Mapping[str, str]], target: str, shots: int) -> bool:
+def is_whole(rows: Sequence[Mapping[str, str]], target: str, shots: int, labels: Sequence[str]) -> bool:
     """Whether every method has every seed."""
     have = {(row["method"], int(row["seed"])) for row in rows if (row["target"], row["shots"]) == (target, str(shots))}
-    return all((label, seed) in have for label in ORDER for seed in SEEDS if label not in NEVER)
+    return all((label, seed) in have for label in labels for seed in SEEDS if label not in NEVER)
 
 
 def merged(work: Path) -> list[dict[str, str]]:
@@ -258,10 +266,11 @@ def main() -> None:
     parser.add_argument("--bank", default="starter")
     parser.add_argument("--model", default="minilm")
     parser.add_argument("--part", default="0/1")
+    parser.add_argument("--methods", help="names with commas (default: all)")
     options = parser.parse_args()
     if options.verb == "run":
         part, parts = map(int, options.part.split("/"))
-        run(options.data, options.work, options.bank, part, parts, options.model)
+        run(options.data, options.work, options.bank, part, parts, options.model, options.methods)
     else:
         RESULTS.mkdir(parents=True, exist_ok=True)
         rows = merged(options.work)
