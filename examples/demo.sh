@@ -18,7 +18,7 @@ work=$SECONDS
 step "Which prompts of the bank suit a new task of which 8 rows a class are labelled?" \
     promptgraft rank examples/data/home_reviews --model minilm --bank starter --shots 8
 
-step "Graft the best one, beside a linear probe and prompt tuning from scratch" \
+step "Graft the bank onto it, beside a linear probe and prompt tuning from scratch" \
     promptgraft transfer examples/data/home_reviews --model minilm --bank starter --shots 8 --seeds 3 --out "$out/grafted"
 
 step "Use it" \
@@ -29,7 +29,7 @@ step "Label a file" \
 
 step "Is it worth it? Judge it beside the honest alternatives" \
     promptgraft compare examples/data/home_reviews --model minilm --bank starter --shots 8 --seeds 2 \
-    --methods linear-probe,zero-shot,prompt-tuning,frozen-source,pot --out "$out/compare"
+    --methods linear-probe,zero-shot,prompt-tuning,frozen-source,pot,graft --out "$out/compare"
 english=$((SECONDS - work))
 
 step "Get a model that reads Chinese (once)" promptgraft models pull e5-small

@@ -244,7 +244,8 @@ def page(rows: Sequence[Mapping[str, str]]) -> str:
         "**Not held out.** Choices within a run look at training and validation rows alone. The defaults that all runs"
         f" share were chosen in development on test figures of tasks among which are {', '.join(named(TOUCHED))}: on"
         f" these the figures flatter what is ours. {' and '.join(named(set(TARGETS) - TOUCHED))} are named nowhere that"
-        " a default was chosen, and stand apart in the last columns of the questions. " + versions(rows),
+        " a default was chosen, and stand apart in the last columns of the questions; but the settings of graft were"
+        " chosen while looking at all eight, so none of them is held out for its rows. " + versions(rows),
     ]
     for shots in SHOTS:
         part = [row for row in rows if row["shots"] == str(shots)]

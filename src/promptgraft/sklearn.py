@@ -60,9 +60,10 @@ class PromptEstimator(BaseEstimator):
         model: backbone by catalog name, folder or hub name, or one that is loaded (`promptgraft.load_backbone`);
             clones share it, and a pickled estimator keeps its name or folder.
         bank: folder of tuned prompts to start from; None starts from scratch.
-        source: name of a prompt in the bank; `auto` takes the best by a cross-validated probe on the training rows;
+        source: name of a prompt in the bank; `auto` takes all for `graft`, else the best by a cross-validated probe;
             None starts from scratch.
-        method: `auto` is `pot` where there is a source and `prompt-tuning` where there is none.
+        method: `auto` is `graft` where there is a bank, `pot` where a source or a readout is named, and
+            `prompt-tuning` where there is no bank.
         readout: of the method; `auto` is its default, but `linear` for class names that say nothing.
         steps, rate, length: of the recipe; None leaves the default for the size of the backbone and the data.
         validation: share of the training rows that chooses the step, class by class; between 0 and 1.
@@ -156,7 +157,7 @@ class PromptEstimator(BaseEstimator):
         source = None if self.bank is None else self.source
         method = self.method
         if method == "auto":
-            method = "prompt-tuning" if source is None else "pot"
+            method = "prompt-tuning" if source is None else "graft" if self._grafts(task) else "pot"
         readout = self.readout
         if readout == "auto" and method == "prompt-tuning" and silent_names:
             readout = "linear"
@@ -167,7 +168,7 @@ class PromptEstimator(BaseEstimator):
             "readout_rate": self.rate,
             "length": self.length,
         }
-        if self.bank is None or source is None or "source" not in find(method).needs:
+        if self.bank is None or source is None or not {"source", "bank"} & find(method).needs:
             return tune(task, backbone, method=method, options=options, seeds=(seed,), progress=_silent, **recipe)
         return transfer(
             task,
@@ -181,6 +182,10 @@ class PromptEstimator(BaseEstimator):
             progress=_silent,
             **recipe,
         )
+
+    def _grafts(self, task: Task) -> bool:
+        """Whether `auto` weighs the whole bank: where no source and no readout is named."""
+        return self.source == "auto" and self.readout == "auto" and task.kind != "span"
 
     def _checked_rows(self, X: object) -> tuple[Predictor, list[Example]]:
         """The predictor, and the rows to predict, which must have as many columns as those of fit."""

@@ -85,10 +85,10 @@ def test_transfer_shows_the_alternatives(
     said = done(
         *words, "--out", tmp_path / "run", "--keep-in", tmp_path / "mine", "--name", "grafted", *QUICK, "--json"
     )
-    assert [row["method"] for row in said.json["rows"]] == ["pot", "linear-probe", "prompt-tuning:linear"]
+    assert [row["method"] for row in said.json["rows"]] == ["graft", "linear-probe", "prompt-tuning:linear"]
     assert said.json["best"]["source"] == "shop_questions_zh"
     assert said.json["rows"][0]["gain"]["count"] == 2
-    assert "seed 1: source shop_questions_zh by the probe" in said.err
+    assert "note: graft of " in said.err
     card = done("bank", "show", tmp_path / "mine", "grafted", "--json").json
     assert [origin["name"] for origin in card["lineage"]] == ["shop_questions_zh"]
 

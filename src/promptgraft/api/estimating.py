@@ -12,6 +12,7 @@ from promptgraft.api.jobs import (
     compare_jobs,
     graft_jobs,
     takes_one,
+    transfer_method,
     tune_jobs,
 )
 from promptgraft.api.opening import Opened, as_bank, free_text, opened, seeds_of
@@ -66,7 +67,8 @@ def estimate(
     seed_list = seeds_of(range(5 if verb == "compare" else 1) if seeds is None else seeds)
     if verb == "tune":
         return estimate_jobs(context.engine, tune_jobs(context, method or "prompt-tuning", options, seed_list))
-    methods = [method or "pot"] if verb == "transfer" else [name for name, _ in (rows_here() if rows is None else rows)]
+    method = transfer_method(context, method, source, options)
+    methods = [method] if verb == "transfer" else [name for name, _ in (rows_here() if rows is None else rows)]
     chosen, ranked = Chosen(dict.fromkeys(seed_list)), 0
     if bank is not None:
         chosen, ranked = _stand_ins(context, as_bank(bank), source, seed_list, methods)
@@ -74,7 +76,7 @@ def estimate(
     if verb == "compare":
         jobs = compare_jobs(context, chosen, free, rows)
     else:
-        grafts, beside = graft_jobs(context, method or "pot", options, chosen, free, baselines=baselines)
+        grafts, beside = graft_jobs(context, method, options, chosen, free, baselines=baselines)
         jobs = [*grafts, *beside]
     rankings = [(choosing_job(context, seed), ranked) for seed in seed_list if ranked]
     return estimate_jobs(context.engine, jobs, rankings=rankings)

@@ -11,6 +11,7 @@ from promptgraft.engine.rank import candidates, rank_sources
 from promptgraft.errors import BankError, RunError
 from promptgraft.method.all import find
 from promptgraft.method.job import Job, Source
+from promptgraft.method.options import hyphened
 from promptgraft.study.compare import plan, rows_here
 from promptgraft.task.task import Example
 
@@ -103,6 +104,19 @@ def choose_sources(context: Opened, bank: Bank, source: str, seeds: Sequence[int
         judge = "the probe" if ranking.measures[0] == "probe" else ranking.measures[0]
         notes.append(f"seed {seed}: source {ranking.best.source.name} by {judge} ({ranking.verdict})")
     return Chosen(chosen, tuple(sources), tuple(notes))
+
+
+def transfer_method(context: Opened, method: str | None, source: str, options: Mapping[str, object] | None) -> str:
+    """The method of a transfer: the one named; else graft, or PoT where graft is not what was asked for.
+
+    PoT carries a source that is named, reads spans, reuses a source without any label, and takes the options of `pot`.
+    """
+    if method is not None:
+        return find(method).name
+    known = {hyphened(name) for name in find("graft").options.model_fields}
+    asked = {hyphened(name) for name in options or {}}
+    is_pot = source != "auto" or context.shots == 0 or context.task.kind == "span" or asked - known
+    return "pot" if is_pot else "graft"
 
 
 def takes_one(method: str) -> bool:

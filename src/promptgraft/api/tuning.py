@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from promptgraft.api.jobs import choose_sources, graft_jobs, tune_jobs
+from promptgraft.api.jobs import choose_sources, graft_jobs, transfer_method, tune_jobs
 from promptgraft.api.keeping import Keeper, keeper
 from promptgraft.api.opening import as_bank, free_text, log_notes, opened
 from promptgraft.bank.bank import Bank
@@ -15,7 +15,7 @@ from promptgraft.engine.local import LocalEngine
 from promptgraft.engine.predictor import Predictor
 from promptgraft.engine.progress import Progress
 from promptgraft.engine.result import Finished, Result
-from promptgraft.method.all import check, find
+from promptgraft.method.all import check
 from promptgraft.method.job import Job
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.device import DeviceName
@@ -117,7 +117,7 @@ def transfer(
     bank: Bank | str | Path,
     *,
     source: str = "auto",
-    method: str = "pot",
+    method: str | None = None,
     options: Mapping[str, object] | None = None,
     shots: int | None = None,
     seeds: Sequence[int] = (0,),
@@ -132,10 +132,13 @@ def transfer(
     progress: Progress | None = None,
     **recipe: object,
 ) -> Outcome:
-    """Graft a banked prompt onto a task.
+    """Graft a bank's prompts onto a task.
 
     Args:
-        source: name in the bank, or `auto`: the best by a cross-validated probe on each seed's own rows.
+        method: `graft` (every prompt of the bank weighed by the labelled rows, nothing trained), `pot`, `panda`, ...;
+            None: `graft`, but `pot` for a named source, without labels, for spans, and with options of `pot`.
+        source: name in the bank, or `auto`: all for `graft`; for methods that start from one the best by a
+            cross-validated probe on each seed's training rows.
         unlabelled: target text without labels, for methods that distil.
         baselines: also run the linear probe and prompt tuning from scratch on the same rows.
         keep_in: a bank to keep the artefact in as well, under `name` (default: the task's name).
@@ -144,7 +147,8 @@ def transfer(
     context = opened(task, model, recipe, shots, out=out, test_rows=test_rows, device=device, progress=progress)
     places = keeper(context.task, out, keep_in, name, replace=replace)
     free = free_text(unlabelled, context.task)
-    chosen = choose_sources(context, as_bank(bank), source, seeds, [find(method).name])
+    method = transfer_method(context, method, source, options)
+    chosen = choose_sources(context, as_bank(bank), source, seeds, [method])
     jobs, beside = graft_jobs(context, method, options, chosen, free, baselines=baselines)
     for job in jobs:
         check(job)

@@ -168,8 +168,11 @@ class TuneMethod(MethodOptions):
 class TransferMethod(MethodOptions):
     """The methods that `transfer` can run: those that start from a source, or can."""
 
-    default = "pot"
-    wants = "How it is carried over"
+    default = None
+    wants = (
+        "How it is carried over (default: graft; pot for a named source, without labels, for spans, "
+        "and with options of its own)"
+    )
 
     @classmethod
     def takes(cls, method: Method) -> bool:

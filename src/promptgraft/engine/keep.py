@@ -38,7 +38,7 @@ def make_artefact(finished: Finished, view: JobView) -> Artefact:
         recipe=job.recipe.model_dump(),
         seed=job.seed,
         shots=job.shots,
-        lineage=tuple(_origin(source) for source in _sources(job, tuned)),
+        lineage=tuple(_origin(source) for source in sources_of(job, tuned)),
         scores={
             split: SplitScore(
                 value=metrics["score"],
@@ -58,7 +58,7 @@ def make_artefact(finished: Finished, view: JobView) -> Artefact:
     return Artefact(tuned.prompt, tuned.readout.state(), card, embeddings, tuned.weights, others)
 
 
-def _sources(job: Job, tuned: Tuned) -> list[Source]:
+def sources_of(job: Job, tuned: Tuned) -> list[Source]:
     """The banked artefacts that a model came from: the job's own source, and those whose prompts it has as they are."""
     prompts = [model.prompt.values for model in tuned.members if model.prompt is not None]
     kept = [source for source in job.bank if _is_among(source.artefact.prompt, prompts)]

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 
 from promptgraft.engine.identity import version_of_results
 from promptgraft.engine.interval import interval
-from promptgraft.engine.keep import make_artefact
+from promptgraft.engine.keep import make_artefact, sources_of
 from promptgraft.engine.progress import Progress, Teller, cost
 from promptgraft.engine.result import Failure, Finished, Result
 from promptgraft.engine.share import Shared
@@ -235,7 +235,7 @@ class LocalEngine:
             label=job.label,
             method=job.method,
             options=dict(job.options),
-            source=job.source.name if job.source else None,
+            source=", ".join(source.name for source in sources_of(job, trained.tuned)) or None,
             shots=job.shots,
             seed=job.seed,
             metric=job.task.metric,

@@ -105,6 +105,8 @@ def candidates(bank: Bank, backbone: Backbone, task: Task) -> tuple[list[Source]
             left_out.append(f"{entry.name}: tuned on {card.backbone.name}")
         elif card.prompt is None:
             left_out.append(f"{entry.name}: has no prompt ({card.method})")
+        elif card.others:
+            left_out.append(f"{entry.name}: is a graft of other prompts")
         elif card.task.name == task.name or card.task.fingerprint == task.fingerprint:
             left_out.append(f"{entry.name}: tuned on the target itself")
         else:

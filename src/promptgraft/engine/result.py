@@ -32,6 +32,7 @@ class Result(BaseModel):
 
     Attributes:
         label: the method with its options, as a row of a table is called.
+        source: the prompt it came from; of graft, those it kept; None where there is none.
         scores: split -> metric name -> percent; the task's own metric is called `score`.
         rows: split -> how many examples were scored.
         intervals: split -> 95 % interval of the metric over its rows (what another sample of rows would give).

@@ -58,7 +58,7 @@ def export_peft(
     folder = Path(folder)
     if artefact.prompt is None:
         raise ArtefactError("an artefact without a prompt has nothing for PEFT", do="export one that was prompt-tuned")
-    differences = _differences(artefact.prompt, artefact.card)
+    differences = (*_differences(artefact.prompt, artefact.card), *_beside(artefact))
     if differences and exact:
         do = "tune with placement 'peft' and pooling 'pooler', or export it knowing that it will differ"
         raise ArtefactError(f"PEFT would not predict the same: {'; '.join(differences)}", do=do)
@@ -97,6 +97,12 @@ def import_peft(folder: str | Path, backbone: BackboneCard, task: TaskCard | Non
     if card is None:
         card = _new_card(folder, tensors, config, prompt, backbone, task)
     return Artefact(prompt, _readout(tensors, card), card)
+
+
+def _beside(artefact: Artefact) -> tuple[str, ...]:
+    """That the adapter is one of several models, which PEFT cannot add up."""
+    count = len(artefact.others) + 1
+    return (f"it is the weightiest of {count} models whose scores are added",) if artefact.others else ()
 
 
 def _differences(prompt: Prompt, card: Card) -> tuple[str, ...]:
