@@ -43,7 +43,7 @@ def made_result(job: Job, source: str | None, test: float, validation: float | N
         shots=job.shots, seed=job.seed, metric="accuracy", readout="linear", pooling="mean", encoding="cross",
         scores=scores, rows={"train": 16, "validation": 16, "test": 1000},
         intervals={"test": (test - 2.6, test + 2.6)}, seconds=seconds * (1 + 0.03 * job.seed),
-        parameters=parameters, steps=job.recipe.steps, best_step=40,
+        parameters=parameters, steps=0 if parameters < 3000 else job.recipe.steps, best_step=40,
     )  # fmt: skip
 
 

@@ -411,3 +411,9 @@ def test_a_score_that_one_class_explains_is_said_to(rare: int, metric: str, note
     share = 100 * 12 / (12 + rare)
     wanted = f"toy-classification: {share:.1f} % of the test rows are 'positive', which is what always answering it"
     assert any(note.startswith(wanted) and "macro_recall" in note for note in outcome.notes) == noted
+
+
+def test_validation_scores_of_two_kinds_are_said_to_be() -> None:
+    sentence = "is the best of 10 looks or fewer"
+    assert sentence in intervals(made_comparison())
+    assert sentence not in intervals(made_comparison(rows=[("prompt-tuning", {"readout": "linear"})]))

@@ -90,7 +90,19 @@ def intervals(comparison: Comparison) -> str:
     compared = sum(row.gain is not None and row.gain.low is not None for row in comparison.rows)
     if compared > 1:
         text += f" Of {compared} such intervals of differences about {compared * 0.05:.1f} miss by chance alone."
-    return f"{text} {_test_rows(comparison)}".rstrip()
+    return " ".join(filter(None, (text, _test_rows(comparison), _looks(comparison))))
+
+
+def _looks(comparison: Comparison) -> str:
+    """A sentence on validation scores that are not of one kind; empty where they are."""
+    rows = [row for row in comparison.rows if row.validation is not None]
+    trained = [row for row in rows if row.results[0].steps]
+    if not trained or len(trained) == len(rows):
+        return ""
+    return (
+        f"The validation score of a trained row is the best of {comparison.recipe.evaluations} looks or fewer, that of "
+        "a row without steps is one look: on few rows the choice by validation leans to what was trained."
+    )
 
 
 def _test_rows(comparison: Comparison) -> str:
