@@ -20,7 +20,7 @@ from promptgraft.model.backbone import Backbone
 from promptgraft.model.load import load_backbone
 from promptgraft.prompt import artefact as artefacts
 from promptgraft.prompt.init import Init, initial
-from promptgraft.readout.evidence import FOLDS, best_temperature, blend, candidates, log_softmax, weigh
+from promptgraft.readout.evidence import FOLDS, balanced, best_temperature, blend, candidates, log_softmax, weigh
 from promptgraft.task.task import Example, Kind, Task
 from promptgraft.train.recipe import Recipe
 from toys import tiny_model, toy_task
@@ -233,3 +233,25 @@ def test_a_temperature_mends_scores_that_are_too_sure_and_too_modest() -> None:
     y = np.array([stream.choice(3, p=np.exp(row)) for row in log_softmax(scores)])
     for factor in (0.5, 1.0, 2.0):
         assert best_temperature(log_softmax(factor * scores), y) == pytest.approx(factor, rel=0.25)
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression", "tagging"])
+def test_many_rows_are_judged_on_a_sample_and_that_is_said(
+    kind: Kind, backbone: Backbone, bank: tuple[Source, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("promptgraft.method.graft.JUDGED", 20)
+    monkeypatch.setattr("promptgraft.method.graft.FITTED", 60)
+    task = toy_task(kind, train=200)
+    [finished] = LocalEngine(backbone).run([job_of(backbone, task, bank)])
+    judged = 20 if kind == "classification" else 60
+    assert f"prompts were judged on {judged} of 200 training rows and fitted to 60" in finished.result.notes
+    assert finished.result.scores["test"]["score"] > 0
+
+
+def test_a_sample_has_as_many_rows_of_each_class_as_can_be() -> None:
+    y = np.array([0] * 90 + [1] * 5 + [2] * 40)
+    rows = balanced(y, 30, 0)
+    assert np.bincount(y[rows]).tolist() == [13, 5, 12] or np.bincount(y[rows]).tolist() == [12, 5, 13]
+    assert rows.tolist() == sorted(set(rows.tolist()))
+    assert balanced(y, 135, 0).tolist() == list(range(135))
+    assert len(balanced(np.arange(50), 10, 0)) == 10

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import cached_property
+from itertools import groupby
 
 import torch
 from jaxtyping import Float
@@ -48,6 +49,7 @@ class JobView:
         self.notes: list[str] = []
         self.shared = shared
         self._finished = finished
+        self._parts: dict[Hashable, Tokens] = {}
         self._report_step = report_step
 
     def tokens(self, split: Split, encoding: Encoding) -> Tokens:
@@ -62,10 +64,29 @@ class JobView:
         return self.shared.states(self.tokens(split, encoding), prompt, read)
 
     def states_each(
-        self, split: Split, prompts: Sequence[Prompt], pooling: Pooling, encoding: Encoding
+        self,
+        split: Split,
+        prompts: Sequence[Prompt | None],
+        pooling: Pooling,
+        encoding: Encoding,
+        rows: tuple[int, ...] | None = None,
     ) -> Iterator[Float[Tensor, "N H"]]:
         read: Read = "tokens" if self.task.kind in FROM_TOKENS else pooling
-        return self.shared.states_each(self.tokens(split, encoding), prompts, read)
+        tokens = self.tokens_of(split, encoding, rows)
+        for is_prompt, group in groupby(prompts, lambda prompt: prompt is not None):
+            if is_prompt:
+                yield from self.shared.states_each(tokens, [prompt for prompt in group if prompt is not None], read)
+            else:
+                yield from (self.shared.states(tokens, None, read) for _ in group)
+
+    def tokens_of(self, split: Split, encoding: Encoding, rows: tuple[int, ...] | None = None) -> Tokens:
+        tokens = self.tokens(split, encoding)
+        if rows is None or len(rows) == tokens.count:
+            return tokens
+        key = (split, encoding, rows)
+        if key not in self._parts:
+            self._parts[key] = tokens.select(torch.tensor(rows))
+        return self._parts[key]
 
     def finished(self, job: Job) -> Tuned:
         return self._finished(job)

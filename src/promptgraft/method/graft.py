@@ -23,10 +23,19 @@ from promptgraft.model.resolved import Pooling
 from promptgraft.prompt.prompt import Prompt
 from promptgraft.readout.classes import class_indices, encode_names
 from promptgraft.readout.direction import Directional
-from promptgraft.readout.evidence import Blend, Candidates, blend, candidates, weigh
+from promptgraft.readout.evidence import (
+    FITTED,
+    JUDGED,
+    Blend,
+    Candidates,
+    balanced,
+    blend,
+    candidates,
+    refitted,
+    weigh,
+)
 from promptgraft.readout.features import features
-from promptgraft.readout.probe import cross_validate, deal_folds, fit_probe
-from promptgraft.readout.problem import pose
+from promptgraft.readout.probe import cross_validate, deal_labels, fit_probe
 from promptgraft.readout.readout import Readout
 from promptgraft.task.draws import Array
 from promptgraft.train.run import Fit, Tuned
@@ -78,44 +87,65 @@ def _sources(job: Job, view: View) -> list[tuple[str, Prompt | None, Pooling]]:
     return [(BACKBONE, None, view.pooling), *ordered]
 
 
-def _states(
-    view: View, sources: Sequence[tuple[str, Prompt | None, Pooling]], encoding: Encoding
+def _features(
+    view: View, sources: Sequence[tuple[str, Prompt | None, Pooling]], encoding: Encoding, rows: tuple[int, ...]
 ) -> Iterator[Float[Tensor, "N F"]]:
-    """Features of the training rows under each source in turn, neighbours that are read alike in shared batches."""
-    for (pooling, is_prompt), group in groupby(sources, lambda named: (named[2], named[1] is not None)):
-        prompts = [prompt for _, prompt, _ in group if prompt is not None]
-        states = (
-            view.states_each("train", prompts, pooling, encoding)
-            if is_prompt
-            else [view.states("train", None, pooling, encoding)]
-        )
-        yield from states
+    """Features of training rows under each source in turn, neighbours that are read alike in shared batches."""
+    tokens = view.tokens_of("train", encoding, rows)
+    for pooling, group in groupby(sources, lambda named: named[2]):
+        prompts = [prompt for _, prompt, _ in group]
+        for states in view.states_each("train", prompts, pooling, encoding, rows):
+            yield features(states, tokens, encoding)
 
 
 def _of_classes(job: Job, view: View, members: int) -> Fit:
     task, encoding = view.task, encoding_for(view, "direction")
-    sources, tokens = _sources(job, view), view.tokens("train", encoding)
-    y = np.array(class_indices((row.label for row in task.train), task))
-    fold: Int[Array, "U"] | None = None
-    found: list[Candidates] = []
-    for (_, _, pooling), states in zip(sources, _states(view, sources, encoding), strict=True):
-        seen = features(states, tokens, encoding)
-        if fold is None:
-            fold = deal_folds(pose(task, task.train, seen, tokens), job.seed)
-        described = None
-        if task.kind == "classification":
-            described = view.describe(list(task.labels.values()), pooling).double().numpy()
-        found.append(candidates(seen.double().numpy(), y, fold, described, len(task.classes)))
-    assert fold is not None, "there is the backbone alone"
-    mixture = blend(found, y, fold, members)
+    sources = _sources(job, view)
+    everything = np.array(class_indices((row.label for row in task.train), task))
+    rows = balanced(everything, JUDGED, job.seed)
+    y = everything[rows]
+    fold = deal_labels(y, job.seed)
+    described = {
+        pooling: view.describe(list(task.labels.values()), pooling).double().numpy()
+        for pooling in dict.fromkeys(pooling for _, _, pooling in sources)
+        if task.kind == "classification"
+    }
+    own = [
+        candidates(seen.double().numpy(), y, fold, described.get(pooling), len(task.classes))
+        for (_, _, pooling), seen in zip(sources, _features(view, sources, encoding, tuple(rows.tolist())), strict=True)
+    ]
+    mixture = blend(own, y, fold, members)
+    kept = [sources[place] for place in mixture.prompts]
+    readouts = [own[place] for place in mixture.prompts]
+    more = balanced(everything, FITTED, job.seed)
+    if len(more) > len(rows):
+        readouts = [
+            refitted(judged, seen.double().numpy(), everything[more], described.get(pooling), len(task.classes))
+            for judged, (_, _, pooling), seen in zip(
+                readouts, kept, _each_alone(view, kept, encoding, tuple(more.tolist())), strict=True
+            )
+        ]
     models, names = [], []
-    for place, share in zip(mixture.prompts, mixture.shares, strict=True):
-        name, prompt, pooling = sources[place]
-        models.append(Tuned(prompt, _direction(found[place], share, mixture, task.classes), pooling, encoding))
+    for (name, prompt, pooling), readout, share in zip(kept, readouts, mixture.shares, strict=True):
+        models.append(Tuned(prompt, _direction(readout, share, mixture, task.classes), pooling, encoding))
         names.append((name, float(share.sum())))
     hits = float((mixture.unseen.argmax(1) == y).mean())
     note = f"{_listed(names)}; {100 * hits:.1f} % of {len(y)} rows right when left out"
-    return Fit(job.id, _joined(models), _fitted(models), (note,))
+    return Fit(job.id, _joined(models), _fitted(models), (note, *_sampled(rows, more, len(everything))))
+
+
+def _each_alone(
+    view: View, kept: Sequence[tuple[str, Prompt | None, Pooling]], encoding: Encoding, rows: tuple[int, ...]
+) -> Iterator[Float[Tensor, "N F"]]:
+    """Features under sources in the order of their weight, in which neighbours are not alike."""
+    return (seen for source in kept for seen in _features(view, [source], encoding, rows))
+
+
+def _sampled(rows: Int[Array, "N"], more: Int[Array, "M"], count: int) -> tuple[str, ...]:
+    """A note where not all rows were looked at."""
+    if len(rows) == count:
+        return ()
+    return (f"prompts were judged on {len(rows):,} of {count:,} training rows and fitted to {len(more):,}",)
 
 
 def _direction(own: Candidates, share: Float[Array, "J"], mixture: Blend, classes: Sequence[str]) -> Readout:
@@ -129,19 +159,23 @@ def _direction(own: Candidates, share: Float[Array, "J"], mixture: Blend, classe
 def _of_probes(job: Job, view: View, members: int) -> Fit:
     """Kinds whose probes are one readout each: numbers, choices, tags."""
     task, encoding = view.task, encoding_for(view, "regression")
-    sources, tokens = _sources(job, view), view.tokens("train", encoding)
-    seen = [features(states, tokens, encoding) for states in _states(view, sources, encoding)]
+    sources = _sources(job, view)
+    sample = balanced(np.zeros(len(task.train), dtype=np.int64), FITTED, job.seed)
+    rows, examples = tuple(sample.tolist()), [task.train[row] for row in sample]
+    tokens = view.tokens_of("train", encoding, rows)
+    seen = list(_features(view, sources, encoding, rows))
     evidence = []
     for own in seen:
-        judged = cross_validate(task, task.train, own, tokens, job.seed) if len(task.train) > 1 else None
+        judged = cross_validate(task, examples, own, tokens, job.seed) if len(examples) > 1 else None
         evidence.append(np.array([0.0 if judged is None else judged.likelihood.sum()]))
     models, names = [], []
     for place, share in weigh(evidence, members).items():
         name, prompt, pooling = sources[place]
-        readout = fit_probe(task, task.train, seen[place], tokens, job.seed).readout
+        readout = fit_probe(task, examples, seen[place], tokens, job.seed).readout
         models.append(Tuned(prompt, _scaled(readout, float(share[0])), pooling, encoding))
         names.append((name, float(share[0])))
-    return Fit(job.id, _joined(models), _fitted(models), (_listed(names),))
+    notes = (_listed(names), *_sampled(sample, sample, len(task.train)))
+    return Fit(job.id, _joined(models), _fitted(models), notes)
 
 
 def _scaled(readout: Readout, share: float) -> Readout:

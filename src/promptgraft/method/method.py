@@ -80,9 +80,23 @@ class View(Protocol):
         ...
 
     def states_each(
-        self, split: Split, prompts: Sequence[Prompt], pooling: Pooling, encoding: Encoding
+        self,
+        split: Split,
+        prompts: Sequence[Prompt | None],
+        pooling: Pooling,
+        encoding: Encoding,
+        rows: tuple[int, ...] | None = None,
     ) -> Iterator[Float[Tensor, "N H"]]:
-        """The same under each of several prompts in turn, whose rows share batches."""
+        """The same under each of several prompts in turn, whose rows share batches.
+
+        Args:
+            prompts: those that are alike share batches with their neighbours; None is no prompt.
+            rows: only these rows of the split; None: all.
+        """
+        ...
+
+    def tokens_of(self, split: Split, encoding: Encoding, rows: tuple[int, ...] | None = None) -> Tokens:
+        """The split's rows, or some of them, tokenised once."""
         ...
 
     def finished(self, job: Job) -> Tuned:

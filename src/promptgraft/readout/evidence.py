@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from promptgraft.readout.fit import NEVER, fitting_threads
 from promptgraft.readout.logistic import logistic
@@ -25,6 +25,11 @@ PRIOR_STRENGTHS = (10.0, 3.3, 1.0)
 against half the squared distance."""
 PRIOR_LENGTH = 10.0
 """Of the prior's weights: descriptions point, and say nothing of how sure they are."""
+MANY = 30
+"""Classes beyond which each kind of readout is tried at one strength."""
+JUDGED, FITTED = 256, 2000
+"""Rows that candidates are judged on, and that those which are kept are fitted to: a few hundred rows tell prompts
+apart, and few prompts are worth the passes of thousands."""
 FOLDS = 5
 FLOOR = 0.02
 """Share of every candidate's probability that goes to all classes alike, so that one row it gets badly wrong does not
@@ -86,38 +91,78 @@ def candidates(
         fold: which part a row is left out of.
         described: embeddings of the labels' descriptions; None where features are not what describes them.
     """
-    inputs = directions(features)
-    priors = [np.zeros((classes, inputs.shape[1]))] * len(PROBE_STRENGTHS)
-    strengths = [*PROBE_STRENGTHS]
-    if described is not None:
-        centred = described - described.mean(0)
-        priors += [PRIOR_LENGTH * directions(centred)] * len(PRIOR_STRENGTHS)
-        strengths += PRIOR_STRENGTHS
-    has_prior = np.arange(len(strengths)) >= len(PROBE_STRENGTHS)
     parts = np.stack([*(fold != number for number in range(fold.max() + 1)), np.ones(len(y), dtype=bool)])
+    weights, biases = fitted(features, y, parts, described, classes)
+    scores = weights @ directions(features).T + biases[..., None]
+    logs = log_softmax(scores.swapaxes(2, 3))
+    unseen = np.take_along_axis(logs, fold[None, None, :, None], axis=1)[:, 0]
+    return Candidates(unseen, weights[:, -1], biases[:, -1])
+
+
+def refitted(
+    own: Candidates,
+    features: Float[Array, "U H"],
+    y: Int[Array, "U"],
+    described: Float[Array, "K H"] | None,
+    classes: int,
+) -> Candidates:
+    """The same candidates fitted to more rows than they were judged on."""
+    weights, biases = fitted(features, y, np.ones((1, len(y)), dtype=bool), described, classes)
+    return Candidates(own.unseen, weights[:, 0], biases[:, 0])
+
+
+def fitted(
+    features: Float[Array, "U H"],
+    y: Int[Array, "U"],
+    parts: Bool[Array, "P U"],
+    described: Float[Array, "K H"] | None,
+    classes: int,
+) -> tuple[Float[Array, "J P K H"], Float[Array, "J P K"]]:
+    """Weights and biases of every readout, fitted to each part of the rows."""
+    inputs = directions(features)
+    probes, priors = strengths_for(classes)
+    means = [np.zeros((classes, inputs.shape[1]))] * len(probes)
+    if described is None:
+        priors = ()
+    else:
+        means += [PRIOR_LENGTH * directions(described - described.mean(0))] * len(priors)
+    prior_weights = np.stack(means)
+    has_prior = np.arange(len(means)) >= len(probes)
     axes, basis = principal(inputs)
-    means = np.stack([prior @ inputs.T for prior in priors])
     present = np.stack([np.bincount(y[part], minlength=classes) > 0 for part in parts])
     present |= ~present.any(1, keepdims=True)  # without a row nothing is known, and no class is ruled out
     allowed = present[None] | has_prior[:, None, None]
-    count = len(parts)
     with fitting_threads(inputs.size):
-        found = logistic(
+        moved = logistic(
             axes,
             y,
-            np.tile(parts, (len(priors), 1)),
-            np.repeat(strengths, count),
+            np.tile(parts, (len(means), 1)),
+            np.repeat((*probes, *priors), len(parts)),
             allowed.reshape(-1, classes),
             bias=False,
-            offset=np.repeat(means, count, axis=0),
+            offset=np.repeat(prior_weights @ inputs.T, len(parts), axis=0),
         )
-    moved = found.reshape(len(priors), count, classes, -1)
-    biases = np.where(allowed, 0.0, NEVER)
-    scores = moved @ axes.T + biases[..., None] + means[:, None]
-    logs = log_softmax(scores.swapaxes(2, 3))
-    unseen = np.take_along_axis(logs, fold[None, None, :, None], axis=1)[:, 0]
-    weights = moved[:, -1] @ basis + np.stack(priors)
-    return Candidates(unseen, weights, biases[:, -1])
+    weights = moved.reshape(len(means), len(parts), classes, -1) @ basis + prior_weights[:, None]
+    return weights, np.where(allowed, 0.0, NEVER)
+
+
+def strengths_for(classes: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Strengths of probes and of readouts with a prior: fewer where many classes make every fit dear."""
+    if classes > MANY:
+        return PROBE_STRENGTHS[1:2], PRIOR_STRENGTHS[1:2]
+    return PROBE_STRENGTHS, PRIOR_STRENGTHS
+
+
+def balanced(y: Int[Array, "U"], most: int, seed: int) -> Int[Array, "N"]:
+    """At most so many rows, in their order, as many of each class as there are of it and can be."""
+    if len(y) <= most:
+        return np.arange(len(y))
+    shuffled = np.random.default_rng(seed).permutation(len(y))
+    turn = np.empty(len(y), dtype=np.int64)
+    for label in np.unique(y):
+        members = shuffled[y[shuffled] == label]
+        turn[members] = np.arange(len(members))
+    return np.sort(shuffled[np.argsort(turn[shuffled], kind="stable")][:most])
 
 
 def blend(found: Sequence[Candidates], y: Int[Array, "U"], fold: Int[Array, "U"], members: int) -> Blend:

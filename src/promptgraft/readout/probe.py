@@ -197,11 +197,19 @@ def deal_folds(problem: Problem, seed: int) -> Int[Array, "B"]:
     elif problem.kind == "regression":
         fold[shuffled[problem.y[shuffled].argsort(kind="stable")]] = np.arange(problem.rows) % folds
     else:
-        counts = np.bincount(problem.y)
-        group = np.where(counts == 1, -1, np.arange(len(counts)))[problem.y]
-        for label in np.unique(group):
-            members = shuffled[group[shuffled] == label]
-            fold[members] = np.arange(len(members)) % folds
+        return deal_labels(problem.y, seed)
+    return fold
+
+
+def deal_labels(y: Int[Array, "B"], seed: int) -> Int[Array, "B"]:
+    """Deal rows out to folds class by class; classes of one row are dealt out together."""
+    shuffled = np.random.default_rng(seed).permutation(len(y))
+    fold = np.empty(len(y), dtype=np.int64)
+    counts = np.bincount(y)
+    group = np.where(counts == 1, -1, np.arange(len(counts)))[y]
+    for label in np.unique(group):
+        members = shuffled[group[shuffled] == label]
+        fold[members] = np.arange(len(members)) % min(FOLDS, len(y))
     return fold
 
 
