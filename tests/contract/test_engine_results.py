@@ -26,8 +26,9 @@ from promptgraft.model.backbone import Backbone
 from promptgraft.model.load import load_backbone
 from promptgraft.report.rows import missing
 from promptgraft.report.table import plain
-from promptgraft.report.verdict import intervals, verdict
+from promptgraft.report.verdict import intervals, noise, verdict
 from promptgraft.study.compare import ROWS, is_placebo, judge
+from promptgraft.study.judge import Mean, mean
 from promptgraft.task.figures import FIGURES
 from promptgraft.task.sampling import few_shot
 from promptgraft.task.task import BY_LANGUAGE, Example, Task
@@ -417,3 +418,33 @@ def test_validation_scores_of_two_kinds_are_said_to_be() -> None:
     sentence = "is the best of 10 looks or fewer"
     assert sentence in intervals(made_comparison())
     assert sentence not in intervals(made_comparison(rows=[("prompt-tuning", {"readout": "linear"})]))
+
+
+def test_what_python_users_write_is_taken_or_refused_in_one_line(backbone: Backbone, source: Source) -> None:
+    outcome = pg.tune(toy_task(), backbone, method="linear-probe", seeds=2)
+    assert [finished.job.seed for finished in outcome.finished] == [0, 1]
+    job = make_job(backbone, "linear-probe")
+    assert rank_sources(LocalEngine(backbone), job, [source], "probe", ()).measures == ("probe",)
+    with pytest.raises(UsageError, match=r"no measure was named; known: label-text, probe, task-embedding"):
+        rank_sources(LocalEngine(backbone), job, [source], (), ())
+    with pytest.raises(UsageError, match=r"measure 'probe' with seed -1; give 0 or more"):
+        rank_sources(LocalEngine(backbone), job, [source], ("probe:seed=-1",), ())
+
+
+def test_another_runs_artefact_is_not_replaced_without_a_word(backbone: Backbone, tmp_path: Path) -> None:
+    first = pg.tune(toy_task(), backbone, method="linear-probe", out=tmp_path)
+    again = pg.tune(toy_task(), backbone, method="linear-probe", out=tmp_path)
+    other = pg.tune(toy_task(), backbone, method="linear-probe", out=tmp_path, shots=4)
+    assert not any("is replaced" in note for note in (*first.notes, *again.notes))
+    assert any("artefact is replaced: it was linear-probe on all rows" in note for note in other.notes)
+
+
+def test_fewer_rows_than_were_asked_for_is_said(backbone: Backbone) -> None:
+    outcome = pg.tune(toy_task(), backbone, method="linear-probe", shots=500)
+    assert any(note.startswith("toy-classification, train: fewer than 500 rows: ") for note in outcome.notes)
+
+
+def test_equal_scores_of_seeds_have_no_interval() -> None:
+    assert (mean([80.0, 80.0]).low, mean([80.0, 80.0]).high) == (None, None)
+    assert noise(Mean(5.0, 1.0, 9.0, 2)) == "2 seeds cannot say whether that is more than noise"
+    assert noise(Mean(5.0, 1.0, 9.0, 3)) == "clear of noise"

@@ -152,7 +152,7 @@ def test_a_class_that_no_row_has_can_be_answered_from_its_description(backbone: 
 
 def test_without_a_bank_the_backbone_alone_is_read(backbone: Backbone) -> None:
     [finished] = LocalEngine(backbone).run([job_of(backbone, toy_task(), ())])
-    assert finished.result.notes[-1].startswith("graft of the backbone alone 1.00; ")
+    assert finished.result.notes[-1].startswith("graft of the backbone alone (weight 1.00); ")
 
 
 def test_spans_and_no_rows_are_one_line(backbone: Backbone) -> None:

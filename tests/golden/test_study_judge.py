@@ -58,5 +58,6 @@ def test_disjoint_seeds_have_no_difference() -> None:
     assert paired({}, {}) is None
 
 
-def test_equal_values_have_an_interval_of_no_width() -> None:
-    assert mean([70.0, 70.0, 70.0]) == Mean(70.0, 70.0, 70.0, 3)
+def test_equal_values_have_no_interval() -> None:
+    """That three seeds agree does not say that the next one will."""
+    assert mean([70.0, 70.0, 70.0]) == Mean(70.0, None, None, 3)

@@ -60,6 +60,9 @@ class Compared(Comparison):
         return DataFrame(comparison_table(self))
 
 
+NO_BANK = "no bank was given: methods that start from a source are left out, and graft reads the backbone alone"
+
+
 def rank(
     task: Task | str | Path,
     model: Backbone | str | Path,
@@ -93,7 +96,7 @@ def compare(
     *,
     source: str = "auto",
     shots: int | None = None,
-    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    seeds: Sequence[int] | int = (0, 1, 2, 3, 4),
     rows: Sequence[tuple[str, Mapping[str, object]]] | None = None,
     unlabelled: str | Path | Sequence[str] | None = None,
     out: str | Path | None = None,
@@ -107,7 +110,7 @@ def compare(
         task, model, recipe, shots, out=out, test_rows=test_rows, device=device, progress=progress, keep_weights=False
     )
     seeds = seeds_of(seeds)
-    chosen = Chosen(dict.fromkeys(seeds), notes=("no bank was given: methods that need a source are left out",))
+    chosen = Chosen(dict.fromkeys(seeds), notes=(NO_BANK,))
     if bank is not None:
         methods = [method for method, _ in (rows_here() if rows is None else rows)]
         chosen = choose_sources(context, as_bank(bank), source, seeds, methods)

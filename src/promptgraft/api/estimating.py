@@ -39,7 +39,7 @@ def estimate(
     method: str | None = None,
     options: Mapping[str, object] | None = None,
     shots: int | None = None,
-    seeds: Sequence[int] | None = None,
+    seeds: Sequence[int] | int | None = None,
     rows: Sequence[tuple[str, Mapping[str, object]]] | None = None,
     unlabelled: str | Path | Sequence[str] | None = None,
     baselines: bool = True,

@@ -20,7 +20,9 @@ BESIDE: MethodRows = (("linear-probe", {}), ("prompt-tuning", {"readout": "linea
 """The baselines that a transfer is compared with."""
 
 
-def tune_jobs(context: Opened, method: str, options: Mapping[str, object] | None, seeds: Sequence[int]) -> list[Job]:
+def tune_jobs(
+    context: Opened, method: str, options: Mapping[str, object] | None, seeds: Sequence[int] | int
+) -> list[Job]:
     """The jobs of `tune`, one for each seed."""
     return [context.job(method, seed, options) for seed in seeds_of(seeds)]
 
@@ -76,7 +78,9 @@ class Chosen:
     notes: tuple[str, ...] = ()
 
 
-def choose_sources(context: Opened, bank: Bank, source: str, seeds: Sequence[int], methods: Sequence[str]) -> Chosen:
+def choose_sources(
+    context: Opened, bank: Bank, source: str, seeds: Sequence[int] | int, methods: Sequence[str]
+) -> Chosen:
     """The prompts of a bank that methods start from: the named one, else all, and for each seed the best by a probe.
 
     The probe reads that seed's training rows; it is asked only where a method takes one source.

@@ -38,12 +38,27 @@ class Keeper:
     name: str | None = None
     notes: tuple[str, ...] = ()
 
-    def keep(self, artefact: Artefact) -> None:
-        """Write the artefact to every place."""
+    def keep(self, artefact: Artefact) -> tuple[str, ...]:
+        """Write the artefact to every place; gives a note where another run's artefact was there."""
+        replaced: tuple[str, ...] = ()
         if self.folder is not None:
+            replaced = _replaced(self.folder, artefact)
             artefacts.save(artefact, self.folder / ARTEFACT)
         if self.bank is not None:
             self.bank.add(artefact, self.name, replace=True)
+        return replaced
+
+
+def _replaced(folder: Path, artefact: Artefact) -> tuple[str, ...]:
+    """A note on the artefact that stood in a run folder, if it is another one."""
+    try:
+        card = artefacts.load_card(folder / ARTEFACT)
+    except ArtefactError:
+        return ()
+    if card.hash == artefact.hash:
+        return ()
+    rows = "all rows" if card.shots is None else f"{card.shots} shots"
+    return (f"{folder / ARTEFACT} is replaced: it was {card.method} on {rows}, whose model stays in {folder / 'jobs'}",)
 
 
 def keeper(

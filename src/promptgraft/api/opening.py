@@ -156,12 +156,13 @@ def recipe_for(backbone: Backbone, task: Task, shots: int | None, given: Mapping
         ) from None
 
 
-def seeds_of(seeds: Sequence[int]) -> tuple[int, ...]:
-    """The seeds in order, each once.
+def seeds_of(seeds: Sequence[int] | int) -> tuple[int, ...]:
+    """Each seed once, in order; a number means so many seeds from 0.
 
     Raises:
         UsageError: there is none, or one that no generator takes.
     """
+    seeds = range(seeds) if isinstance(seeds, int) else seeds
     if not seeds:
         raise UsageError("no seed was given", do="give one or more, such as seeds=(0, 1, 2)")
     if wrong := [seed for seed in seeds if not 0 <= seed < LARGEST_SEED]:

@@ -88,7 +88,7 @@ def tune(
     name: str | None = None,
     replace: bool = False,
     shots: int | None = None,
-    seeds: Sequence[int] = (0,),
+    seeds: Sequence[int] | int = (0,),
     test_rows: int | None = None,
     device: DeviceName = "auto",
     progress: Progress | None = None,
@@ -120,7 +120,7 @@ def transfer(
     method: str | None = None,
     options: Mapping[str, object] | None = None,
     shots: int | None = None,
-    seeds: Sequence[int] = (0,),
+    seeds: Sequence[int] | int = (0,),
     unlabelled: str | Path | Sequence[str] | None = None,
     baselines: bool = True,
     out: str | Path | None = None,
@@ -169,12 +169,13 @@ def _keep(
         raise engine.problems[jobs[0].id][1]
     best = max(finished, key=_on_validation)
     artefact = make_artefact(best, engine.view(best.job))
-    places.keep(artefact)
+    replaced = places.keep(artefact)
     run_notes = dict.fromkeys(note for item in finished for note in item.result.notes)
     failed = (f"{label} is left out: {reason}" for label, reason in engine.skipped.items())
     all_notes = (
         *best.job.task.notes,
         *places.notes,
+        *replaced,
         *notes,
         *engine.notes(),
         *run_notes,

@@ -43,7 +43,8 @@ def rank(
         str,
         typer.Option(
             metavar="A,B,...",
-            help="Which measures; the first gives the order. Options: NAME:OPTION=VALUE, as in probe:repeats=10.",
+            help="Which measures: probe, label-text, task-embedding or another package's; the first gives the order. "
+            "Options: NAME:OPTION=VALUE, as in probe:repeats=10.",
         ),
     ] = MEASURES,
 ) -> None:

@@ -143,8 +143,12 @@ class LocalEngine:
             f"{name}: {count} inputs were longer than allowed and were cut"
             for name, count in sorted(self.shared.cut.items())
         )
-        hidden = dict.fromkeys(note for task in self._tasks.values() for note in lopsided(task))
+        hidden = dict.fromkeys(note for task in self._tasks.values() for note in (*lopsided(task), *self._short(task)))
         return (*cut, *hidden, *mixed(self._versions))
+
+    def _short(self, task: Task) -> tuple[str, ...]:
+        """Notes on classes that had fewer rows than were to be drawn."""
+        return tuple(f"{task.name}, {note}" for note in task.notes if ": fewer than " in note)
 
     def _level(self, jobs: Sequence[Job]) -> Iterator[Finished]:
         """Run the jobs of one level in packs: results kept by earlier calls first, then fits, then runs.

@@ -10,8 +10,9 @@ from promptgraft.bank.bank import Bank
 from promptgraft.engine.choose import POOLINGS
 from promptgraft.engine.local import LocalEngine
 from promptgraft.engine.view import JobView
-from promptgraft.errors import ArtefactError, BankError, RunError
+from promptgraft.errors import ArtefactError, BankError, RunError, UsageError
 from promptgraft.measure.all import make as make_measure
+from promptgraft.measure.all import measures as known_measures
 from promptgraft.measure.measure import Score, SeenSource, Target, lead
 from promptgraft.method.job import Job, Source
 from promptgraft.model.backbone import Backbone
@@ -83,8 +84,8 @@ class Ranking:
         difference = f"{ahead.value:+.3f} over {self.rows[1].source.name}"
         if ahead.error is None:
             return difference
-        noise = f"within noise of the first of {len(self.rows)} (standard error {ahead.error:.3f})"
-        return f"{difference}, {'more than noise' if ahead.is_clear(len(self.rows)) else noise}"
+        chance = f"which may be chance: the first of {len(self.rows)} leads by luck (standard error {ahead.error:.3f})"
+        return f"{difference}, {'more than noise' if ahead.is_clear(len(self.rows)) else chance}"
 
 
 def _scored(score: Score) -> str:
@@ -137,6 +138,9 @@ def rank_sources(
     Raises:
         RunError: no measure can judge the task.
     """
+    measures = [measures] if isinstance(measures, str) else measures
+    if not measures:
+        raise UsageError("no measure was named", do=f"known: {', '.join(sorted(known_measures()))}")
     view = engine.view(job)
     labelled = view.task.replace(splits={"train": view.task.train})
     scores: dict[str, list[Score]] = {}

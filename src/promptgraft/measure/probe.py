@@ -39,6 +39,8 @@ class ProbeScore(Measure):
     def __post_init__(self) -> None:
         if self.repeats < 1:
             raise UsageError(f"measure 'probe' with {self.repeats} repeats", do="give 1 or more")
+        if self.seed < 0:
+            raise UsageError(f"measure 'probe' with seed {self.seed}", do="give 0 or more")
 
     @property
     def needs(self) -> frozenset[MeasureNeed]:

@@ -196,4 +196,4 @@ def _joined(models: Sequence[Tuned]) -> Tuned:
 
 def _listed(names: Sequence[tuple[str, float]]) -> str:
     """Which prompts were kept, and the share of each in the evidence of those."""
-    return "graft of " + ", ".join(f"{name} {share:.2f}" for name, share in names)
+    return "graft of " + ", ".join(f"{name} (weight {share:.2f})" for name, share in names)

@@ -40,8 +40,10 @@ def _on_test(best: Row, metric: str) -> str:
 
 def noise(gain: Mean) -> str:
     """The end of a sentence: whether a paired difference is more than the seeds' noise (its interval excludes 0)."""
-    if gain.low is None or gain.high is None:
+    if gain.count == 1:
         return "one seed gives no interval, so whether that is more than noise cannot be said"
+    if gain.low is None or gain.high is None or gain.count == 2:
+        return f"{gain.count} seeds cannot say whether that is more than noise"
     if gain.low > 0 or gain.high < 0:
         return "clear of noise"
     return "within noise"

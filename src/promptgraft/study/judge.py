@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean with its 95 % interval (Student's t); `low` and `high` are None for a single value."""
+    """A mean with its 95 % interval (Student's t); `low` and `high` are None for one value, and for equal ones."""
 
     value: float
     low: float | None
@@ -39,6 +39,8 @@ def mean(values: Sequence[float], bounds: tuple[float, float] = (-math.inf, math
     from scipy.special import stdtrit  # what scipy.stats.t.ppf asks, without its half second of loading
 
     spread = math.sqrt(sum((value - middle) ** 2 for value in values) / (count - 1))
+    if spread == 0:  # values that happen to be equal do not say that the next would be
+        return Mean(middle, None, None, count)
     half = float(stdtrit(count - 1, 0.975)) * spread / math.sqrt(count)
     return Mean(middle, max(bounds[0], middle - half), min(bounds[1], middle + half), count)
 
