@@ -241,6 +241,15 @@ def test_where_nothing_can_be_written_is_refused_before_anything_is_loaded(
     assert message in said.err
 
 
+def test_the_file_to_label_is_not_written_over(pg: Command, tmp_path: Path) -> None:
+    file = tmp_path / "new.csv"
+    file.write_text("text\nfine\n", encoding="utf-8")
+    said = pg("predict", tmp_path / "no-such-run", "--file", file, "--out", tmp_path / "." / "new.csv")
+    assert said.status == 2
+    assert "this is the file to label; name another file" in said.err
+    assert file.read_text(encoding="utf-8") == "text\nfine\n"
+
+
 def test_what_cannot_be_written_is_refused_before_any_row_is_labelled(
     pg: Command, probe: Path, splade_tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

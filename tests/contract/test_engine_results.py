@@ -448,3 +448,9 @@ def test_equal_scores_of_seeds_have_no_interval() -> None:
     assert (mean([80.0, 80.0]).low, mean([80.0, 80.0]).high) == (None, None)
     assert noise(Mean(5.0, 1.0, 9.0, 2)) == "2 seeds cannot say whether that is more than noise"
     assert noise(Mean(5.0, 1.0, 9.0, 3)) == "clear of noise"
+
+
+@pytest.mark.parametrize(("name", "near"), [("shot", "shots"), ("methods", "method"), ("step", "steps")])
+def test_an_argument_that_is_none_is_met_with_the_nearest(name: str, near: str, backbone: Backbone) -> None:
+    with pytest.raises(UsageError, match=rf"unknown argument '{name}'; did you mean '{near}'\?"):
+        pg.tune(toy_task(), backbone, **{name: 4})  # type: ignore[arg-type]

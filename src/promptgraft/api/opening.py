@@ -31,6 +31,8 @@ LOG = logging.getLogger("promptgraft")
 ARITHMETICS: tuple[DType, ...] = ("auto", "fp32", "bf16", "int8")
 DEVICES: tuple[DeviceName, ...] = ("auto", "cpu", "cuda")
 LARGEST_SEED = 2**31
+ARGUMENTS = ("bank", "baselines", "device", "keep_in", "method", "options", "out", "rows", "seeds", "shots", "source")
+"""What verbs take beside the recipe, for the error of a name that is neither."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ def recipe_for(backbone: Backbone, task: Task, shots: int | None, given: Mapping
     """
     for name in given:
         if name not in Recipe.model_fields:
-            raise unknown("part of the recipe", name, Recipe.model_fields)
+            raise unknown("argument", name, [*Recipe.model_fields, *ARGUMENTS])
     rows = len(task.train) if shots is None else rows_of(task, shots)
     try:
         return default_recipe(backbone, rows, task.kind).changed(**{**given, "arithmetic": backbone.arithmetic})

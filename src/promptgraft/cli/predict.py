@@ -82,7 +82,7 @@ def predict(
     if bool(text) == (file is not None):
         raise UsageError("give what to label", do="either --text TEXT or --file FILE")
     if out is not None:
-        check_target(out, safe_cells=safe_cells)
+        check_target(out, safe_cells=safe_cells, read_from=file)
     elif safe_cells:
         raise UsageError("--safe-cells is for files", do="add --out FILE.csv, or leave it out")
     note_slow_arithmetic(say, arithmetic, device)

@@ -62,7 +62,7 @@ def transfer(
 
         promptgraft transfer reviews.csv --model minilm --method panda --mode gated --unlabelled more.txt
 
-        promptgraft transfer reviews.csv --model minilm --source sst2 --shots 0 --label-map good=positive,bad=negative
+        promptgraft transfer x.csv -m minilm --source goemotions_valence --shots 0 --label-map good=positive
     """
     from promptgraft import api
 

@@ -23,8 +23,11 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
-def check_target(out: Path, *, safe_cells: bool) -> None:
+def check_target(out: Path, *, safe_cells: bool, read_from: Path | None = None) -> None:
     """Check that a file can be written to a path, and make its folder.
+
+    Args:
+        read_from: the file that is labelled, which must not be written over.
 
     Raises:
         UsageError: an ending that is not written, a folder of that name, a place without the right to write.
@@ -34,6 +37,8 @@ def check_target(out: Path, *, safe_cells: bool) -> None:
         raise UsageError(f"--out {out}: cannot write {ending!r}", do=f"use one of: {', '.join(WRITERS)}")
     if safe_cells and ending not in ("csv", "tsv"):
         raise UsageError(f"--safe-cells is for csv and tsv, not {ending}", do="leave it out")
+    if read_from is not None and out.exists() and read_from.exists() and out.samefile(read_from):
+        raise UsageError(f"--out {out}: this is the file to label", do="name another file")
     if out.is_dir():
         raise UsageError(f"--out {out}: this is a folder", do="name a file in it")
     out.parent.mkdir(parents=True, exist_ok=True)
