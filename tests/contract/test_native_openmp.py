@@ -53,7 +53,7 @@ def loaded():
 
 before = loaded()
 load(VARIANT)
-assert loaded() == before == {str(openmp.runtime())}, (loaded(), before, openmp.runtime())
+assert loaded() == before == {str(openmp.runtime().resolve())}, (loaded(), before, openmp.runtime())
 """
 
 
