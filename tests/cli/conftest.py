@@ -38,7 +38,7 @@ def process(home: Path) -> Callable[..., subprocess.Popen[str]]:
     def start(
         *words: object, before: Callable[[], None] | None = None, input: bool = False, **variables: str
     ) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "promptgraft.cli.main", *map(str, words)]
+        command = [sys.executable, "-m", "promptgraft", *map(str, words)]
         own = {"PROMPTGRAFT_HOME": str(home), "PYTHONPATH": os.pathsep.join(sys.path)}
         surroundings = os.environ | own | variables
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.PIPE if input else None}

@@ -42,6 +42,32 @@ def test_ctrl_c_leaves_what_the_same_command_goes_on_from(
     assert kept[0] == kept[1]
 
 
+STOPPED_WHILE_IMPORTING = """
+import sys
+
+wanted = sys.argv.pop(1)
+
+
+class Stop:
+    def find_spec(self, name, path=None, target=None):
+        if name == wanted:
+            raise KeyboardInterrupt
+
+
+sys.meta_path.insert(0, Stop())
+from promptgraft.__main__ import main
+
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["promptgraft.cli.main", "promptgraft.method.all"])
+def test_it_can_be_stopped_while_it_is_imported(module: str) -> None:
+    command = [sys.executable, "-c", STOPPED_WHILE_IMPORTING, module, "tune", "data.csv", "--model", "minilm"]
+    stopped = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (stopped.returncode, stopped.stderr) == (130, "promptgraft: stopped\n")
+
+
 def test_a_reader_that_leaves_is_no_mistake(tuned: Tuned, process: Start) -> None:
     child = process("bank", "list", tuned.bank, "--json")
     assert child.stdout is not None

@@ -53,7 +53,7 @@ def test_the_wheel_carries_the_licence_and_the_command(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         entry_points = next(name for name in names if name.endswith("entry_points.txt"))
-        assert "promptgraft = promptgraft.cli.main:app" in archive.read(entry_points).decode()
+        assert "promptgraft = promptgraft.__main__:main" in archive.read(entry_points).decode()
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 

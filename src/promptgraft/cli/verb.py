@@ -65,7 +65,11 @@ def add(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
 
         def parse_args(self, context: Any, arguments: list[str]) -> list[str]:
             single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings=HELP_OPTIONS)
-            single.command(name)(expand_verb())
+            try:
+                single.command(name)(expand_verb())
+            except KeyboardInterrupt:  # while what the options are read off is still being imported
+                print("promptgraft: stopped", file=sys.stderr)
+                raise typer.Exit(STOPPED) from None
             command = typer.main.get_command(single)
             inner = command.make_context(context.info_name, list(arguments), parent=context.parent)
             context.params, context.args = inner.params, []
