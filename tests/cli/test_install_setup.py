@@ -37,7 +37,8 @@ def begin(script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
 
 
 def test_an_old_python_can_read_it(script: Path) -> None:
-    ast.parse(script.read_text(encoding="utf-8"), feature_version=(3, 4))
+    """So that it, and not a syntax error, says which Python is wanted."""
+    assert ast.parse(script.read_text(encoding="utf-8"), feature_version=(3, 4)).body
 
 
 def test_an_old_python_is_one_line(begin: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:

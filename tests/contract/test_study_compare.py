@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from promptgraft.method.all import find
+from promptgraft.method.options import hyphened
 from promptgraft.study.compare import BASELINE, CSV_COLUMNS, ROWS, csv_row, plan
 from report_samples import LEVEL, RECIPE, SEEDS, made_comparison, made_task
 
@@ -13,7 +14,8 @@ FROM_SOURCE = {"frozen-source", "pot", "panda"}
 
 def test_every_row_is_of_a_method_that_takes_its_options() -> None:
     for method, options in ROWS:
-        find(method).options.read(method, options)
+        read = find(method).options.read(method, options)
+        assert {hyphened(name) for name in read.model_fields_set} == set(options)
 
 
 def test_without_a_source_what_needs_one_is_left_out() -> None:
