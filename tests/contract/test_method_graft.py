@@ -171,6 +171,7 @@ def test_the_verbs_take_a_bank(backbone: Backbone, bank: tuple[Source, ...], tmp
     rows = [("graft", {}), ("linear-probe", {})]
     compared = api.compare(toy_task(), backbone, place, rows=rows, seeds=(0, 1))
     assert [row.label for row in compared.rows] == ["graft", "linear-probe"]
+    assert set(compared.rows[0].sources) <= {"source-0", "source-1"}, "each once, though two seeds kept them"
     outcome = pg.transfer(toy_task(), backbone, place, method="graft", baselines=False)
     assert outcome.predictor.predict(["the film was good"])[0] in {"positive", "negative"}
     named = pg.transfer(toy_task(), backbone, place, method="graft", source="source-0", baselines=False)

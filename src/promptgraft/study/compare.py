@@ -190,7 +190,7 @@ def _row(label: str, results: Sequence[Result], base: Mapping[int, float], is_ba
         gain=None if is_base else paired(test, base, bounds),
         seconds=sum(result.seconds + result.required_seconds for result in results) / len(results),
         parameters=max(result.parameters for result in results),
-        sources=tuple(dict.fromkeys(result.source for result in results if result.source)),
+        sources=tuple(dict.fromkeys(name for result in results for name in (result.source or "").split(", ") if name)),
         results=tuple(results),
     )
 
