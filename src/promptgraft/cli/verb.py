@@ -10,6 +10,7 @@ import re
 import sys
 import traceback
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
@@ -27,16 +28,16 @@ NO_MEMORY = re.compile("allocate memory|out of memory", re.IGNORECASE)
 PASSED_ON = (typer.Exit, typer.Abort, typer.BadParameter)
 
 
-class Late:
+class Late(ABC):
     """A group of options that are read from models which take seconds to load; `group` makes their dataclass.
 
     A verb that has one is expanded when it is called or its own help is asked for; the help of all verbs needs none.
     """
 
     @classmethod
+    @abstractmethod
     def group(cls) -> type:
         """A dataclass that is also this class."""
-        raise NotImplementedError
 
 
 def verb(function: Callable[..., None]) -> Callable[..., None]:

@@ -52,9 +52,15 @@ class JobView:
         self._parts: dict[Hashable, Tokens] = {}
         self._report_step = report_step
 
-    def tokens(self, split: Split, encoding: Encoding) -> Tokens:
-        rows = self.task.splits.get(split, ())
-        return self.shared.tokens(rows, self.task.kind, encoding, self.job.recipe.max_length, self.task.name)
+    def tokens(self, split: Split, encoding: Encoding, rows: tuple[int, ...] | None = None) -> Tokens:
+        examples = self.task.splits.get(split, ())
+        tokens = self.shared.tokens(examples, self.task.kind, encoding, self.job.recipe.max_length, self.task.name)
+        if rows is None or len(rows) == tokens.count:
+            return tokens
+        key = (split, encoding, rows)
+        if key not in self._parts:
+            self._parts[key] = tokens.select(torch.tensor(rows))
+        return self._parts[key]
 
     def describe(self, texts: Sequence[str], pooling: Pooling) -> Float[Tensor, "C H"]:
         return self.shared.describe(texts, pooling)
@@ -72,21 +78,12 @@ class JobView:
         rows: tuple[int, ...] | None = None,
     ) -> Iterator[Float[Tensor, "N H"]]:
         read: Read = "tokens" if self.task.kind in FROM_TOKENS else pooling
-        tokens = self.tokens_of(split, encoding, rows)
+        tokens = self.tokens(split, encoding, rows)
         for is_prompt, group in groupby(prompts, lambda prompt: prompt is not None):
             if is_prompt:
                 yield from self.shared.states_each(tokens, [prompt for prompt in group if prompt is not None], read)
             else:
                 yield from (self.shared.states(tokens, None, read) for _ in group)
-
-    def tokens_of(self, split: Split, encoding: Encoding, rows: tuple[int, ...] | None = None) -> Tokens:
-        tokens = self.tokens(split, encoding)
-        if rows is None or len(rows) == tokens.count:
-            return tokens
-        key = (split, encoding, rows)
-        if key not in self._parts:
-            self._parts[key] = tokens.select(torch.tensor(rows))
-        return self._parts[key]
 
     def finished(self, job: Job) -> Tuned:
         return self._finished(job)

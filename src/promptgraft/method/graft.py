@@ -91,7 +91,7 @@ def _features(
     view: View, sources: Sequence[tuple[str, Prompt | None, Pooling]], encoding: Encoding, rows: tuple[int, ...]
 ) -> Iterator[Float[Tensor, "N F"]]:
     """Features of training rows under each source in turn, neighbours that are read alike in shared batches."""
-    tokens = view.tokens_of("train", encoding, rows)
+    tokens = view.tokens("train", encoding, rows)
     for pooling, group in groupby(sources, lambda named: named[2]):
         prompts = [prompt for _, prompt, _ in group]
         for states in view.states_each("train", prompts, pooling, encoding, rows):
@@ -162,7 +162,7 @@ def _of_probes(job: Job, view: View, members: int) -> Fit:
     sources = _sources(job, view)
     sample = balanced(np.zeros(len(task.train), dtype=np.int64), FITTED, job.seed)
     rows, examples = tuple(sample.tolist()), [task.train[row] for row in sample]
-    tokens = view.tokens_of("train", encoding, rows)
+    tokens = view.tokens("train", encoding, rows)
     seen = list(_features(view, sources, encoding, rows))
     evidence = []
     for own in seen:

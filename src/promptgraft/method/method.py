@@ -67,8 +67,8 @@ class View(Protocol):
         """The encoding of pairs that a cross-validated probe on frozen features chooses; `cross` for other kinds."""
         ...
 
-    def tokens(self, split: Split, encoding: Encoding) -> Tokens:
-        """The tokens of a split's rows."""
+    def tokens(self, split: Split, encoding: Encoding, rows: tuple[int, ...] | None = None) -> Tokens:
+        """The split's rows, or only these of them, tokenised once."""
         ...
 
     def describe(self, texts: Sequence[str], pooling: Pooling) -> Float[Tensor, "C H"]:
@@ -93,10 +93,6 @@ class View(Protocol):
             prompts: those that are alike share batches with their neighbours; None is no prompt.
             rows: only these rows of the split; None: all.
         """
-        ...
-
-    def tokens_of(self, split: Split, encoding: Encoding, rows: tuple[int, ...] | None = None) -> Tokens:
-        """The split's rows, or some of them, tokenised once."""
         ...
 
     def finished(self, job: Job) -> Tuned:

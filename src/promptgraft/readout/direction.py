@@ -10,21 +10,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from promptgraft.model.tokens import Tokens
-from promptgraft.readout.by_class import Affine, ByRow
+from promptgraft.readout.linear import Linear
 from promptgraft.readout.readout import register
-from promptgraft.task.task import Kind
 
 
 @register
 @dataclass(frozen=True, eq=False)
-class Directional(Affine, ByRow):
+class Directional(Linear):
     """scores = W f / |f| + b, so that a text counts as much as any other."""
 
     name: ClassVar[str] = "direction"
-    kinds: ClassVar[frozenset[Kind]] = frozenset({"classification", "pair"})
-    pairs: ClassVar[bool] = True
-    stacks: ClassVar[bool] = True
 
     def scores(self, features: Float[Tensor, "*K B F"], tokens: Tokens) -> Float[Tensor, "*K B C"]:
-        pointed = functional.normalize(features.to(self.weight.dtype), dim=-1)
-        return pointed @ self.weight.mT + self.bias.unsqueeze(-2)
+        return super().scores(functional.normalize(features.to(self.weight.dtype), dim=-1), tokens)
