@@ -1,6 +1,6 @@
-"""Rebuild the starter bank: source prompts for minilm, tuned on sets whose licence allows to hand them on.
+"""Rebuild the starter banks: source prompts of a model, tuned on sets whose licence allows to hand them on.
 
-    python scripts/build_starter.py --data ../shared/data/tasks [--bank src/promptgraft/bank/starter] [--only a,b]
+    python scripts/build_starter.py --data ../shared/data/tasks --model e5-small [--only a,b]
 
 Goes on where it was: a prompt that is in the bank already is left as it is. Two processes may share the work
 (`--part 0/2` and `--part 1/2`).
@@ -11,78 +11,136 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import promptgraft.api as pg
-from promptgraft.bank.bank import open_bank
-from promptgraft.task.load import load_task
-from promptgraft.task.task import Example, Task
+from starter_sources import open_source
 
-# name: recipe values that differ from the defaults. Licences are those of the data as published: Apache-2.0
-# (goemotions), CC BY (banking77, clinc150, sms_spam, wnut17, btc), CC BY-SA (dbpedia14, snli, qnli, boolq, squad,
-# comve, arc_easy, ud_ewt_pos), BSD (copa), OANC and others that allow redistribution (mnli).
-TASKS: dict[str, dict[str, object]] = {
+import promptgraft.api as pg
+from promptgraft.bank.bank import STARTER, open_bank
+from promptgraft.engine.interval import interval
+from promptgraft.engine.predictor import Predictor
+from promptgraft.model.backbone import Backbone
+from promptgraft.prompt.artefact import Artefact, halved
+from promptgraft.prompt.card import SplitScore
+from promptgraft.task.metrics import score
+from promptgraft.task.task import Task
+
+Recipes = dict[str, dict[str, object]]
+TEST_ROWS = 1000
+
+# Recipe values that differ from the model's common ones, by source.
+MINILM: Recipes = {
     "goemotions_valence": {},
     "goemotions": {},
+    "goemotions_feeling": {},
+    "goemotions_hostile": {},
     "banking77": {"steps": 500},
     "clinc150": {"steps": 500},
+    "clinc150_domain": {},
     "sms_spam": {},
     "dbpedia14": {},
+    "dbpedia_kind": {},
+    "squad_question": {},
+    "e2e_rating": {},
+    "scicite": {},
+    "comve_sense": {},
+    "btc_names": {},
+    "wnut17_names": {},
     "snli": {},
     "mnli": {},
     "qnli": {},
     "boolq": {"max_length": 128, "batch": 16},
+    "scitldr_match": {"max_length": 128, "batch": 16},
+    "squad_answerable": {},
     "squad": {"max_length": 192, "batch": 12},
     "comve": {},
-    "copa": {"batch": 16},
     "arc_easy": {"batch": 16},
     "wnut17": {},
     "btc": {},
+    "bc5cdr": {},
+    "ncbi_disease": {},
     "ud_ewt_pos": {},
 }
-COMMON: dict[str, object] = {"steps": 300, "batch": 32, "max_length": 64, "evaluations": 8}
-TEST_ROWS = 1000
-VALENCE = {"joy": "positive", "anger": "negative", "disgust": "negative", "fear": "negative", "sadness": "negative"}
+E5_SMALL: Recipes = {
+    "csl_category": {},
+    "csl_field": {},
+    "cmrc_question": {},
+    "drcd_question": {},
+    "cmrc_answerable": {"max_length": 96, "batch": 24},
+    "drcd_answerable": {"max_length": 96, "batch": 24},
+    "cmrc2018": {"max_length": 192, "batch": 8},
+    "drcd": {"max_length": 192, "batch": 8},
+    "classical_style": {},
+    "classical_match": {"max_length": 64},
+    "pawsx_zh": {"max_length": 64},
+    "goemotions_valence": {},
+    "goemotions": {},
+    "goemotions_hostile": {},
+    "banking77": {"steps": 300},
+    "clinc150_domain": {},
+    "sms_spam": {},
+    "dbpedia14": {"max_length": 64},
+    "squad_question": {},
+    "snli": {},
+    "btc": {},
+}
+BGE_SMALL_EN: Recipes = {
+    "goemotions_valence": {},
+    "goemotions": {},
+    "goemotions_hostile": {},
+    "banking77": {"steps": 300},
+    "clinc150_domain": {},
+    "sms_spam": {},
+    "dbpedia14": {"max_length": 64},
+    "squad_question": {},
+    "e2e_rating": {},
+    "scicite": {"max_length": 64},
+    "snli": {},
+    "mnli": {},
+    "qnli": {"max_length": 64},
+    "comve": {},
+    "btc": {},
+}
+# The models of twelve layers get shorter prompts, fewer steps and shorter texts: their prompts are twice as large on
+# disk, and their steps take twice as long.
+TWELVE_LAYERS: dict[str, object] = {"steps": 200, "batch": 32, "max_length": 48, "evaluations": 6, "length": 10}
+SOURCES: dict[str, tuple[Recipes, dict[str, object]]] = {
+    "minilm": (MINILM, {"steps": 300, "batch": 32, "max_length": 64, "evaluations": 8}),
+    "e5-small": (E5_SMALL, TWELVE_LAYERS),
+    "bge-small-en": (BGE_SMALL_EN, TWELVE_LAYERS),
+}
 
 
-def valence(task: Task) -> Task:
-    """GoEmotions' comments as positive or negative; neutral and surprised ones are left out."""
-
-    def relabel(rows: tuple[Example, ...]) -> tuple[Example, ...]:
-        return tuple(Example(row.text, label=VALENCE[str(row.label)]) for row in rows if row.label in VALENCE)
-
-    return task.replace(
-        name="goemotions_valence",
-        family="sentiment",
-        metric="f1",
-        labels={"negative": "a comment with a negative feeling", "positive": "a comment with a positive feeling"},
-        splits={split: relabel(rows) for split, rows in task.splits.items()},
-    )
-
-
-def open_source(data: Path, name: str) -> Task:
-    """A source task, derived where its name says so."""
-    return valence(load_task(data / "goemotions")) if name == "goemotions_valence" else load_task(data / name)
+def to_keep(artefact: Artefact, task: Task, backbone: Backbone) -> Artefact:
+    """The artefact in half precision, with the test score that it has in half precision."""
+    smaller = halved(artefact)
+    predictions = Predictor(smaller, backbone).predict(task.test)
+    low, high = interval(task, predictions, task.test)
+    value = score(task, predictions, task.test)["score"]
+    test = SplitScore(value=value, low=low, high=high, rows=len(task.test))
+    return smaller.replace(card=smaller.card.replace(scores={**smaller.card.scores, "test": test}))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--bank", type=Path, default=Path("src/promptgraft/bank/starter"))
-    parser.add_argument("--model", default="minilm")
-    parser.add_argument("--only", default=",".join(TASKS))
+    parser.add_argument("--model", choices=SOURCES, default="minilm")
+    parser.add_argument("--bank", type=Path, help="default: the model's folder of the bank that ships")
+    parser.add_argument("--only", help="names of sources, with commas between them")
     parser.add_argument("--part", default="0/1")
     options = parser.parse_args()
     part, parts = map(int, options.part.split("/"))
+    recipes, common = SOURCES[options.model]
+    names = options.only.split(",") if options.only else list(recipes)
     backbone = pg.open_model(options.model)
-    bank = open_bank(options.bank, create=True)
-    for name in options.only.split(",")[part::parts]:
+    bank = open_bank(options.bank or STARTER / options.model, create=True)
+    for name in names[part::parts]:
         if name in bank.names():
             continue
-        task = open_source(options.data, name)
-        outcome = pg.tune(task, backbone, test_rows=TEST_ROWS, bank=bank, name=name, **{**COMMON, **TASKS[name]})
-        scores = {split: round(found["score"], 1) for split, found in outcome.best.result.scores.items()}
-        print(
-            f"{name}: {scores}, step {outcome.best.result.best_step}, {outcome.best.result.seconds:.0f} s", flush=True
-        )
+        task = pg.open_task(open_source(options.data, name), test_rows=TEST_ROWS)
+        outcome = pg.tune(task, backbone, **{**common, **recipes[name]})
+        artefact = to_keep(outcome.artefact, task, backbone)
+        bank.add(artefact, name)
+        scores = {split: round(found.value, 1) for split, found in artefact.card.scores.items()}
+        print(f"{name}: {scores}, step {outcome.best.result.best_step}, {artefact.card.seconds:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

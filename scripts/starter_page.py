@@ -1,75 +1,122 @@
-"""Prints docs/starter.md, the page on the starter bank, from the bank's cards.
+"""Prints docs/starter.md, the page on the starter banks, from their cards.
 
 python scripts/starter_page.py > docs/starter.md
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
+
 from promptgraft.bank.bank import Summary, open_bank
 from promptgraft.prompt.card import Card
 
+GOEMOTIONS = "GoEmotions (Demszky et al. 2020)"
+CLINC = "CLINC150 (Larson et al. 2019)"
+COMVE = "ComVE, SemEval-2020 task 4 A (Wang et al. 2020)"
+DBPEDIA = "DBpedia-14 (Zhang et al. 2015)"
+SQUAD = "SQuAD 1.1 (Rajpurkar et al. 2016)"
+BTC = "Broad Twitter Corpus (Derczynski et al. 2016)"
+WNUT = "WNUT-17 emerging entities (Derczynski et al. 2017)"
+CSL = "CSL (Li et al. 2022), titles of papers"
+CMRC = "CMRC 2018 (Cui et al. 2019)"
+DRCD = "DRCD (Shao et al. 2018), traditional characters"
+CLASSICAL = "NiuTrans Classical-Modern, a parallel corpus"
 PUBLISHED = {
     "arc_easy": "ARC, the easy questions (Clark et al. 2018)",
     "banking77": "Banking77 (Casanueva et al. 2020)",
+    "bc5cdr": "BC5CDR, chemicals and diseases (Li et al. 2016)",
     "boolq": "BoolQ (Clark et al. 2019)",
-    "btc": "Broad Twitter Corpus (Derczynski et al. 2016)",
-    "clinc150": "CLINC150, its 150 intents (Larson et al. 2019)",
-    "comve": "ComVE, SemEval-2020 task 4 A (Wang et al. 2020)",
-    "copa": "COPA (Roemmele et al. 2011)",
-    "dbpedia14": "DBpedia-14 (Zhang et al. 2015)",
-    "goemotions": "GoEmotions, grouped as Ekman does (Demszky et al. 2020)",
-    "goemotions_valence": "derived from GoEmotions (Demszky et al. 2020)",
+    "btc": BTC,
+    "btc_names": f"derived from the {BTC}: the one kind of name in a tweet",
+    "classical_match": f"derived from {CLASSICAL}: a modern sentence with the classical one it translates, or another",
+    "classical_style": f"derived from {CLASSICAL}: classical or modern sentence",
+    "clinc150": f"{CLINC}, its 150 intents",
+    "clinc150_domain": f"derived from {CLINC}: its ten domains",
+    "cmrc2018": CMRC,
+    "cmrc_answerable": f"derived from {CMRC}: a question with the sentence of its answer, or one of another passage",
+    "cmrc_question": f"derived from {CMRC}: questions by the kind of answer that their question word asks for",
+    "comve": COMVE,
+    "comve_sense": f"derived from {COMVE}: single statements, with sense or without",
+    "csl_category": CSL,
+    "csl_field": f"derived from {CSL}: four fields",
+    "dbpedia14": DBPEDIA,
+    "dbpedia_kind": f"derived from {DBPEDIA}: five kinds of thing",
+    "drcd": DRCD,
+    "drcd_answerable": f"derived from {DRCD}: a question with the sentence of its answer, or one of another passage",
+    "drcd_question": f"derived from {DRCD}: questions by the kind of answer that their question word asks for",
+    "e2e_rating": "derived from E2E (Novikova et al. 2017): descriptions of restaurants by their rating",
+    "goemotions": f"{GOEMOTIONS}, grouped as Ekman does",
+    "goemotions_feeling": f"derived from {GOEMOTIONS}: with a feeling or neutral",
+    "goemotions_hostile": f"derived from {GOEMOTIONS}: anger and disgust, or not",
+    "goemotions_valence": f"derived from {GOEMOTIONS}: positive or negative",
     "mnli": "MultiNLI (Williams et al. 2018)",
+    "ncbi_disease": "NCBI disease corpus (Doğan et al. 2014)",
+    "pawsx_zh": "PAWS-X, Chinese (Yang et al. 2019), by Google LLC",
     "qnli": "QNLI of GLUE (Wang et al. 2018), made from SQuAD",
+    "scicite": "SciCite (Cohan et al. 2019)",
+    "scitldr_match": "derived from SciTLDR (Cachola et al. 2020): a summary with its own abstract, or another",
     "sms_spam": "SMS Spam Collection (Almeida et al. 2011)",
     "snli": "SNLI (Bowman et al. 2015)",
-    "squad": "SQuAD 1.1 (Rajpurkar et al. 2016)",
+    "squad": SQUAD,
+    "squad_answerable": f"derived from {SQUAD}: a question with the sentence of its answer, or one of another passage",
+    "squad_question": f"derived from {SQUAD}: questions by the kind of answer that their question word asks for",
     "ud_ewt_pos": "Universal Dependencies, English Web Treebank (Silveira et al. 2014)",
-    "wnut17": "WNUT-17 emerging entities (Derczynski et al. 2017)",
+    "wnut17": WNUT,
+    "wnut17_names": f"derived from {WNUT}: the one kind of name in a text",
 }
 
-HEAD = """# The starter bank
+HEAD = """# The starter banks
 
 <!-- Made from the cards by `python scripts/starter_page.py > docs/starter.md`. -->
 
-{count} prompts for `{model}` that ship with promptgraft, of {families} families. `--bank starter` names the bank;
-`promptgraft bank list starter` and `promptgraft bank show starter NAME` show it, `promptgraft bank verify starter`
-checks every file against its card.
+{count} prompts ship with promptgraft: {models}. `--bank starter` names them: every verb takes those of the model it is
+given, and says so in one line where that model has none. `promptgraft bank list starter` lists all of them as
+MODEL/NAME; `promptgraft bank show starter MODEL/NAME` shows one, `promptgraft bank verify starter` checks every file
+against its card. Their numbers are stored in 16 bits and read as fp32.
+"""
+
+SECTION = """
+## {model}
+
+{count} prompts of {families} families{languages}.
 
 | prompt | what | data | licence of the data | test | 95 % interval | rows | readout |
 | --- | --- | --- | --- | --- | --- | ---: | --- |
 """
 
 TAIL = """
-Scores are in percent of the metric named, on test rows that chose nothing; the interval is over those rows. They are
-as they came out of one seed with one recipe, weak ones too: of two choices or two classes a guess gets half right, and
-where the score is near that, the frozen model reads little of the task. Do not hold them against published figures:
-most sets are cut to at most 10,000 training and 1,000 test rows, some are split anew, texts are cut at the tokens
-on the card, and the backbone has [seen some of these sets](models.md#what-to-know-before-you-quote-a-figure) in its own
-training.
+Scores are in percent of the metric named, of the prompt as it is stored, on test rows that chose nothing; the interval
+is over those rows. They are as they came out of one seed with one recipe, weak ones too: of two choices or two classes
+a guess gets half right, and where the score is near that, the frozen model reads little of the task. Do not hold them
+against published figures: most sets are cut to at most 10,000 training and 1,000 test rows, some are split anew, texts
+are cut at the tokens on the card, and the backbones have
+[seen some of these sets](models.md#what-to-know-before-you-quote-a-figure) in their own training.
 
 ## Which data, and which not
 
 A prompt is in here only where the licence of its data, as published, allows to hand on what is made from them. The
 column says which; "not stated in the repository" means that the copy we read came without the licence that the set
-was published under. Share-alike licences ask that you name the authors and keep the licence if you hand on the data;
-the prompts hold no text of them.
+was published under; "the repository" means that the authors put the data under it with all else. Share-alike licences
+ask that you name the authors and keep the licence if you hand on the data; the prompts hold no text of them.
 
 Most sets of sentiment are therefore missing: for many no licence of the texts is stated anywhere, and others allow
-no commercial use or are under the terms of the site they were taken from. `goemotions_valence` stands in for them. It
-is no published set: it is GoEmotions with joy as `positive`, with anger, disgust, fear and sadness as `negative`, and
-without the comments that are neutral or surprised. Where you have labelled reviews of your own, tune a source on them:
-`promptgraft tune my-reviews.csv --model minilm --bank my-bank`.
+no commercial use or are under the terms of the site they were taken from. That holds for nearly all of them in
+Chinese. `goemotions_valence` stands in for them, on `e5-small` for Chinese too, since the model reads both languages.
+It is no published set: it is GoEmotions with joy as `positive`, with anger, disgust, fear and sadness as `negative`,
+and without the comments that are neutral or surprised. The others that are derived are no published sets either; the
+column says what they are made of, [the code](../scripts/starter_sources.py) how. Where you have labelled reviews of
+your own, tune a source on them: `promptgraft tune my-reviews.csv --model minilm --bank my-bank`.
 
-## How to rebuild it
+## How to rebuild them
 
 ```
-python scripts/build_starter.py --data DATA --bank rebuilt
-python scripts/build_starter.py --data DATA --bank rebuilt --only snli,mnli
+python scripts/build_starter.py --data DATA --model minilm --bank rebuilt
+python scripts/build_starter.py --data DATA --model e5-small --bank rebuilt-e5 --only csl_category,cmrc_question
 python scripts/starter_page.py > docs/starter.md
 ```
 
-`DATA` has a folder a task with a `task.toml` and its rows; `goemotions_valence` is made from `DATA/goemotions`. The
+`DATA` has a folder a task with a `task.toml` and its rows; what is derived is made from the folder of its data. The
 recipe of each prompt is on its card. The same seed gives the same bits on the same kind of processor; on another kind
 the last digits may differ.
 """
@@ -77,23 +124,39 @@ the last digits may differ.
 
 def page() -> str:
     """The whole page."""
-    entries = sorted(open_bank("starter").list(), key=lambda entry: (entry.card.task.family or "", entry.name))
-    cards = [entry.card for entry in entries]
-    said = {
-        "count": len(cards),
-        "model": " and ".join(sorted({card.backbone.name for card in cards})),
-        "families": len({card.task.family for card in cards}),
+    banks = {
+        model: list(entries) for model, entries in groupby(open_bank("starter").list(), lambda entry: model_of(entry))
     }
-    return HEAD.format(**said) + "".join(map(line, entries)) + TAIL
+    order = sorted(banks, key=lambda model: -len(banks[model]))
+    counts = [f"{len(banks[model])} for `{model}`" for model in order]
+    models = f"{', '.join(counts[:-1])} and {counts[-1]}" if counts[1:] else counts[0]
+    head = HEAD.format(count=sum(map(len, banks.values())), models=models)
+    return head + "".join(section(model, banks[model]) for model in order) + TAIL
+
+
+def section(model: str, entries: Sequence[Summary]) -> str:
+    """A model's table."""
+    ordered = sorted(entries, key=lambda entry: (entry.card.task.family or "", entry.name))
+    families = len({entry.card.task.family for entry in entries})
+    chinese = sum(entry.card.task.language == "zh" for entry in entries)
+    languages = f", {chinese} of them made from Chinese data" if chinese else ""
+    head = SECTION.format(model=model, count=len(entries), families=families, languages=languages)
+    return head + "".join(map(line, ordered))
+
+
+def model_of(entry: Summary) -> str:
+    """The model in MODEL/NAME."""
+    return entry.name.partition("/")[0]
 
 
 def line(entry: Summary) -> str:
     """A prompt's line of the table."""
     card, test = entry.card, entry.card.scores["test"]
+    name = entry.name.partition("/")[2]
     cells = [
-        f"`{entry.name}`",
+        f"`{name}`",
         what(card),
-        PUBLISHED[entry.name],
+        PUBLISHED[name],
         card.task.licence,
         f"{card.task.metric} {test.value:.1f}",
         f"{test.low:.1f} to {test.high:.1f}",

@@ -160,11 +160,52 @@ def test_a_bank_that_must_not_be_written(bank: Bank) -> None:
     assert sorted(path.name for path in bank.folder.iterdir()) == before
 
 
-def test_the_starter_bank_is_read_only(bank: Bank, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(bank_room, "STARTER", bank.folder)
+@pytest.fixture
+def starter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bank:
+    """A starter bank for two models: mood for both, laune for tiny alone."""
+    monkeypatch.setattr(bank_room, "STARTER", tmp_path / "starter")
+    tiny = open_bank(tmp_path / "starter" / "tiny", create=True)
+    tiny.add(small_artefact(0))
+    tiny.add(small_artefact(1), "laune")
+    minilm = TINY.model_copy(update={"fingerprint": "0" * 64, "name": "minilm"})
+    open_bank(tmp_path / "starter" / "minilm", create=True).add(small_artefact(2, backbone=minilm))
+    return open_bank("starter")
+
+
+def test_the_starter_bank_lists_every_models_prompts(starter: Bank) -> None:
     for name in ("starter", "builtin:", "builtin:starter"):
-        assert open_bank(name).read_only
-        assert listed(open_bank(name)) == ["laune", "mood", "stars"]
+        assert listed(open_bank(name)) == ["minilm/mood", "tiny/laune", "tiny/mood"]
+    assert listed(starter, fingerprint="0" * 64) == ["minilm/mood"]
+    assert starter.names() == ("minilm/mood", "tiny/laune", "tiny/mood")
+    assert starter.verify() == ()
+    assert starter.load("minilm/mood").hash != starter.load("tiny/mood").hash == small_artefact(0).hash
+
+
+def test_a_name_that_one_model_has_needs_no_model(starter: Bank) -> None:
+    assert starter.load("laune").hash == starter.load("tiny/laune").hash
+    with pytest.raises(BankError, match="'mood' is there for several models; name one of minilm/mood, tiny/mood"):
+        starter.load("mood")
+    with pytest.raises(BankError, match="did you mean 'tiny/laune'"):
+        starter.load("tiny/laun")
+
+
+def test_a_model_gets_its_own_part_of_the_starter_bank(starter: Bank) -> None:
+    tiny = starter.serving("f" * 64, "tiny")
+    assert listed(tiny) == ["laune", "mood"]
+    assert tiny.read_only
+    assert tiny.load("mood").hash == small_artefact(0).hash
+    with pytest.raises(BankError, match="no prompt for other: the starter bank is for minilm, tiny; tune one with"):
+        starter.serving("a" * 64, "other")
+
+
+def test_every_other_bank_serves_every_model(bank: Bank) -> None:
+    assert bank.serving("a" * 64, "other") is bank
+
+
+def test_the_starter_bank_is_read_only(starter: Bank, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for shipped in (starter, starter.serving("f" * 64, "tiny")):
+        with pytest.raises(BankError, match="cannot be changed; add to a bank of your own"):
+            shipped.add(small_artefact(8), "x")
     monkeypatch.setattr(bank_room, "STARTER", tmp_path / "nowhere")
     with pytest.raises(BankError, match="this installation has no starter bank"):
         open_bank("starter")

@@ -87,7 +87,7 @@ def choose_sources(
     """
     seeds = seeds_of(seeds)
     if source != "auto":
-        named_source = Source(source, bank.load(source, fingerprint=context.backbone.fingerprint))
+        named_source = _named(context, bank, source)
         return Chosen(dict.fromkeys(seeds, named_source), (named_source,))
     try:
         sources, left_out = candidates(bank, context.backbone, context.task)
@@ -108,6 +108,12 @@ def choose_sources(
         judge = "the probe" if ranking.measures[0] == "probe" else ranking.measures[0]
         notes.append(f"seed {seed}: source {ranking.best.source.name} by {judge} ({ranking.verdict})")
     return Chosen(chosen, tuple(sources), tuple(notes))
+
+
+def _named(context: Opened, bank: Bank, name: str) -> Source:
+    """The prompt of that name among those for the backbone."""
+    fingerprint = context.backbone.fingerprint
+    return Source(name, bank.serving(fingerprint, context.backbone.name).load(name, fingerprint=fingerprint))
 
 
 def transfer_method(context: Opened, method: str | None, source: str, options: Mapping[str, object] | None) -> str:

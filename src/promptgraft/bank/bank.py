@@ -106,6 +106,17 @@ class Bank:
                 warnings.warn(f"left out of the list: {error}", stacklevel=3)
         return cards
 
+    def serving(self, fingerprint: str, backbone: str) -> Bank:
+        """The bank in which a backbone's own prompts have their plain names: this one, whatever it holds.
+
+        Args:
+            fingerprint: of the backbone.
+            backbone: its name, for the error.
+        Raises:
+            BankError: the starter bank has nothing for this backbone.
+        """
+        return self
+
     def names(self) -> tuple[str, ...]:
         """Names of all entries, damaged ones too."""
         return tuple(self._folders())
@@ -259,6 +270,41 @@ class Bank:
             raise BankError(what, where=self.folder, do="check its permissions and the room on the disk") from None
 
 
+class StarterBank(Bank):
+    """The bank that ships: a folder a model, whose entries are named MODEL/NAME where no model is at hand."""
+
+    def __init__(self, folder: Path, check: Check | None = None) -> None:
+        super().__init__(folder, read_only=True, check=check)
+
+    def serving(self, fingerprint: str, backbone: str) -> Bank:
+        for bank in self._models().values():
+            card = next(filter(None, map(bank._card, bank.names())), None)
+            if card is not None and card.backbone.fingerprint == fingerprint:
+                return bank
+        what = f"no prompt for {backbone}: the starter bank is for {', '.join(self._models())}"
+        raise BankError(what, do=f"tune one with `promptgraft tune TASK --model {backbone} --bank ...`")
+
+    def _models(self) -> dict[str, Bank]:
+        """The bank of each model."""
+        folders = super()._folders()
+        return {model: Bank(folder, read_only=True, check=self._check) for model, folder in folders.items()}
+
+    def _folders(self) -> dict[str, Path]:
+        return {
+            f"{model}/{name}": folder
+            for model, bank in self._models().items()
+            for name, folder in bank._folders().items()
+        }
+
+    def _place(self, name: str) -> Path:
+        """The folder of MODEL/NAME, or of a NAME that only one model has."""
+        folders = self._folders()
+        full = [entry for entry in folders if entry == name or entry.partition("/")[2] == name]
+        if len(full) > 1:
+            raise BankError(f"{name!r} is there for several models", do=f"name one of {', '.join(full)}")
+        return folders[full[0]] if full else super()._place(name)
+
+
 def open_bank(path: str | Path, *, create: bool = False, check: Check | None = None) -> Bank:
     """The bank in a folder, or the one that ships with promptgraft (`starter`, `builtin:`).
 
@@ -284,7 +330,7 @@ def open_bank(path: str | Path, *, create: bool = False, check: Check | None = N
 def _starter(check: Check | None) -> Bank:
     if not STARTER.is_dir():
         raise BankError("this installation has no starter bank", do="reinstall promptgraft, or name a bank's folder")
-    return Bank(STARTER, read_only=True, check=check)
+    return StarterBank(STARTER, check)
 
 
 def _create(folder: Path) -> None:

@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
@@ -129,10 +130,11 @@ def starter() -> Iterator[Finding]:
     try:
         bank = open_bank("starter")
         problems = [f"{problem.name}: {problem.what}" for problem in bank.verify()]
-        count = len(bank.names())
+        counts = Counter(name.partition("/")[0] for name in bank.names())
     except (OSError, PromptgraftError) as error:
-        problems, count = [str(error)], 0
-    yield Finding("starter bank", "; ".join(problems) or f"{count} prompts", broken=bool(problems) or not count)
+        problems, counts = [str(error)], Counter()
+    held = ", ".join(f"{count} for {model}" for model, count in counts.items())
+    yield Finding("starter bank", "; ".join(problems) or f"prompts: {held}", broken=bool(problems) or not held)
 
 
 def extras() -> Iterator[Finding]:

@@ -99,6 +99,7 @@ def candidates(bank: Bank, backbone: Backbone, task: Task) -> tuple[list[Source]
     Raises:
         BankError: none can.
     """
+    bank = bank.serving(backbone.fingerprint, backbone.name)
     sources, left_out = [], []
     for entry in bank.list():
         card = entry.card

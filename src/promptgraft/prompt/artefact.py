@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -21,6 +22,8 @@ from promptgraft.prompt.files import CARD, LIMITS, README, TENSORS, WEIGHTS
 from promptgraft.prompt.prompt import Prompt
 from promptgraft.prompt.readme import readme
 from promptgraft.prompt.tensors import (
+    as_full,
+    as_half,
     check_finite,
     check_numbers,
     load_tensors,
@@ -61,6 +64,7 @@ class Artefact:
         embeddings: task embeddings of the training rows, `cls` and `mean`, each `[H]`.
         weights: the backbone's own weights after model tuning; None where it stayed frozen.
         others: models whose scores are added to its own.
+        half: whether its file holds 16-bit numbers; in memory they are fp32 all the same.
     """
 
     prompt: Prompt | None
@@ -69,10 +73,11 @@ class Artefact:
     embeddings: Mapping[str, Tensor] = field(default_factory=dict)
     weights: Mapping[str, Tensor] | None = None
     others: tuple[Member, ...] = ()
+    half: bool = False
 
     @cached_property
     def digest(self) -> str:
-        """sha256 over names, types, shapes and bytes of all tensors."""
+        """sha256 over names, types, shapes and bytes of all tensors as they are stored."""
         weights = {f"weights.{name}": tensor for name, tensor in (self.weights or {}).items()}
         return tensor_hash(_flat(self) | weights)
 
@@ -89,6 +94,32 @@ class Artefact:
     def replace(self, **changes: object) -> Artefact:
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+
+def halved(artefact: Artefact) -> Artefact:
+    """The artefact with its numbers rounded to 16 bits, so that its file has half the size.
+
+    Single numbers and a tuned model's weights stay as they are.
+    """
+    others = tuple(
+        dataclasses.replace(member, prompt=_rounded_prompt(member.prompt), readout=_rounded(member.readout))
+        for member in artefact.others
+    )
+    return artefact.replace(
+        prompt=_rounded_prompt(artefact.prompt),
+        readout=_rounded(artefact.readout),
+        embeddings=_rounded(artefact.embeddings),
+        others=others,
+        half=True,
+    )
+
+
+def _rounded_prompt(prompt: Prompt | None) -> Prompt | None:
+    return None if prompt is None else dataclasses.replace(prompt, values=as_full(as_half(prompt.values)))
+
+
+def _rounded(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: as_full(as_half(tensor)) for name, tensor in tensors.items()}
 
 
 def save(artefact: Artefact, folder: str | Path) -> None:
@@ -127,13 +158,23 @@ def load(folder: str | Path, *, fingerprint: str | None = None, backbone: str = 
     if fingerprint is not None and fingerprint != card.backbone.fingerprint:
         raise other_backbone(card, fingerprint, backbone, where=str(folder))
     check_finite(stored | (weights or {}), str(folder))
+    is_half = _is_half(stored)
+    if is_half:
+        stored = {name: as_full(tensor) for name, tensor in stored.items()}
     inner, beside = _apart(stored, len(card.others), str(folder))
     groups = _grouped(inner, str(folder))
     prompt = _prompt(groups["prompt"], card.prompt, str(folder))
     _check_embeddings(groups["embedding"], str(folder))
     _check_weights(weights or {}, str(folder))
     others = tuple(_member(tensors, member, str(folder)) for tensors, member in zip(beside, card.others, strict=True))
-    return Artefact(prompt, groups["readout"], card, groups["embedding"], weights, others)
+    return Artefact(prompt, groups["readout"], card, groups["embedding"], weights, others, is_half)
+
+
+def _is_half(stored: Mapping[str, Tensor]) -> bool:
+    """Whether a file's tensors are those of an artefact of 16-bit numbers, all of them."""
+    return any(tensor.dtype == torch.float16 for tensor in stored.values()) and all(
+        as_half(as_full(tensor)).dtype == tensor.dtype for tensor in stored.values()
+    )
 
 
 def load_card(folder: str | Path) -> Card:
@@ -165,13 +206,14 @@ def _write(artefact: Artefact, folder: Path) -> None:
 
 
 def _flat(artefact: Artefact) -> dict[str, Tensor]:
-    """The tensors of prompt.safetensors, by their names in that file."""
+    """The tensors of prompt.safetensors as they are stored, by their names in that file."""
     groups = {"readout": artefact.readout, "embedding": artefact.embeddings}
     flat = {f"{group}.{name}": plain(value) for group, members in groups.items() for name, value in members.items()}
     for number, member in enumerate(artefact.others):
         named = {f"readout.{name}": plain(value) for name, value in member.readout.items()} | _named(member.prompt)
         flat |= {f"{OTHERS}.{number}.{name}": value for name, value in named.items()}
-    return _named(artefact.prompt) | flat
+    flat |= _named(artefact.prompt)
+    return {name: as_half(tensor) for name, tensor in flat.items()} if artefact.half else flat
 
 
 def _named(prompt: Prompt | None) -> dict[str, Tensor]:

@@ -84,6 +84,16 @@ def check_numbers(name: str, tensor: Tensor, where: str, limit: float = LARGEST)
         raise ArtefactError(what, where=where, do="tune again more slowly")
 
 
+def as_half(tensor: Tensor) -> Tensor:
+    """fp32 numbers as fp16; single numbers, which take no room, and every other type as they are."""
+    return tensor.half() if tensor.dtype == torch.float32 and tensor.ndim else tensor
+
+
+def as_full(tensor: Tensor) -> Tensor:
+    """fp16 numbers as fp32; every other type as it is."""
+    return tensor.float() if tensor.dtype == torch.float16 else tensor
+
+
 def plain(tensor: Tensor) -> Tensor:
     """The tensor detached, on the CPU and contiguous."""
     return tensor.detach().cpu().contiguous()
