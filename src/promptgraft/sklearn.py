@@ -26,7 +26,7 @@ from promptgraft.model.catalog import entries
 from promptgraft.model.device import DeviceName
 from promptgraft.model.load import DType
 from promptgraft.model.places import place_of
-from promptgraft.task.sampling import cut
+from promptgraft.task.sampling import WITHIN, cut
 from promptgraft.task.task import Example, Kind, Label, Task
 
 Texts = tuple[tuple[str, ...], ...]
@@ -66,7 +66,8 @@ class PromptEstimator(BaseEstimator):
             `prompt-tuning` where there is no bank.
         readout: of the method; `auto` is its default, but `linear` for class names that say nothing.
         steps, rate, length: of the recipe; None leaves the default for the size of the backbone and the data.
-        validation: share of the training rows that chooses the step, class by class; between 0 and 1.
+        validation: share of the training rows, class by class, by which a step is chosen; between 0 and 1. Methods that
+            choose none (`graft`, `linear-probe`) train on every row.
         random_state: seed of the split, the start and the order of rows.
         device: `cpu`, `cuda`, or `auto`: the GPU where there is one.
         arithmetic: `fp32`, `bf16`, or `auto`: the faster of both here.
@@ -83,7 +84,7 @@ class PromptEstimator(BaseEstimator):
         steps: int | None = None,
         rate: float | None = None,
         length: int | None = None,
-        validation: float = 0.2,
+        validation: float = WITHIN,
         random_state: int | np.random.RandomState | None = None,
         device: DeviceName = "auto",
         arithmetic: DType = "auto",
@@ -129,9 +130,12 @@ class PromptEstimator(BaseEstimator):
         state = self.random_state
         seed = int(state) if isinstance(state, int | np.integer) else int(check_random_state(state).randint(2**31 - 1))
         examples = [_example(row, label) for row, label in zip(rows, labels, strict=True)]
-        train, validation = cut(examples, self._validation_share(), seed)
+        method = self._method(task)
+        share = self._validation_share()
+        validated = "validation" in find(method).needs
+        train, validation = cut(examples, share, seed, least=2) if validated else (examples, ())
         splits = {"train": self._weighted(train, task), "validation": validation}
-        outcome = self._tuned(task.replace(splits=splits), seed, silent_names)
+        outcome = self._tuned(task.replace(splits=splits), method, seed, silent_names)
         self.n_features_in_ = len(rows[0])
         self.artefact_ = outcome.artefact
         self.source_ = outcome.best.result.source
@@ -152,12 +156,17 @@ class PromptEstimator(BaseEstimator):
         """The training rows, each repeated as often as it counts."""
         return tuple(train)
 
-    def _tuned(self, task: Task, seed: int, silent_names: bool) -> Outcome:
+    def _method(self, task: Task) -> str:
+        """The method's name, that of `auto` found out."""
+        if self.method != "auto":
+            return self.method
+        if self.bank is None or self.source is None:
+            return "prompt-tuning"
+        return "graft" if self._grafts(task) else "pot"
+
+    def _tuned(self, task: Task, method: str, seed: int, silent_names: bool) -> Outcome:
         backbone = backbone_of(self.model, self.device, self.arithmetic)
         source = None if self.bank is None else self.source
-        method = self.method
-        if method == "auto":
-            method = "prompt-tuning" if source is None else "graft" if self._grafts(task) else "pot"
         readout = self.readout
         if readout == "auto" and method == "prompt-tuning" and silent_names:
             readout = "linear"
@@ -169,7 +178,10 @@ class PromptEstimator(BaseEstimator):
             "length": self.length,
         }
         if self.bank is None or source is None or not {"source", "bank"} & find(method).needs:
-            return tune(task, backbone, method=method, options=options, seeds=(seed,), progress=_silent, **recipe)
+            return tune(
+                task, backbone, method=method, options=options, seeds=(seed,), progress=_silent,
+                validation_from="within", **recipe,
+            )  # fmt: skip
         return transfer(
             task,
             backbone,
@@ -227,7 +239,7 @@ class PromptClassifier(ClassifierMixin, PromptEstimator):
         steps: int | None = None,
         rate: float | None = None,
         length: int | None = None,
-        validation: float = 0.2,
+        validation: float = WITHIN,
         random_state: int | np.random.RandomState | None = None,
         device: DeviceName = "auto",
         arithmetic: DType = "auto",

@@ -12,7 +12,8 @@ import torch
 
 import promptgraft as pg
 from promptgraft import api
-from promptgraft.api.opening import recipe_for
+from promptgraft.api.jobs import choosing_job
+from promptgraft.api.opening import opened, recipe_for
 from promptgraft.cli.compare import chosen_rows
 from promptgraft.engine import share
 from promptgraft.engine.keep import make_artefact
@@ -74,6 +75,66 @@ def test_no_validation_row_has_a_part_in_the_choice_of_a_source(backbone: Backbo
     ]
     assert scores[0] == scores[1]
     assert len(scores[0]["probe"].rows) == len(task.train)
+
+
+WITHIN = {"validation_from": "within"}
+
+
+def test_where_validation_rows_come_from_is_part_of_a_job_where_it_is_not_the_default(backbone: Backbone) -> None:
+    plain, named = make_job(backbone, shots=4), make_job(backbone, shots=4, validation_from="extra")
+    assert "validation_from" not in plain.describe()
+    assert plain.id == named.id != make_job(backbone, shots=4, **WITHIN).id
+
+
+@pytest.mark.parametrize("shots", [None, 4])
+def test_within_the_labelled_rows_only_what_needs_validation_holds_some_out(
+    shots: int | None, backbone: Backbone, source: Source
+) -> None:
+    engine = LocalEngine(backbone)
+    count = 36 if shots is None else 8
+    for method in ("linear-probe", "graft", "zero-shot", "prompt-tuning", "frozen-source", "pot", "model-tuning"):
+        job = make_job(backbone, method, shots=shots, source=source, bank=(source,), **WITHIN)
+        [finished] = engine.run([job])
+        task, result = engine.task(job), finished.result
+        held = len(task.validation)
+        assert len(task.train) + held == result.labelled == count
+        needed = method in ("prompt-tuning", "pot", "model-tuning")
+        assert held == ((12 if shots is None else 2) if needed else 0)
+        assert ("validation" in result.scores) is needed
+        assert result.validation_from == "within"
+        assert f"{method}: {held or 'none'} of {count} labelled rows held out for validation" in result.notes
+
+
+def test_a_source_is_chosen_on_the_rows_that_its_method_trains_on(backbone: Backbone, source: Source) -> None:
+    context = opened(toy_task(), backbone, {}, 4, validation_from="within")
+    pot = context.job("pot", 3, source=source)
+    assert context.engine.task(choosing_job(context, 3)) is context.engine.task(pot)
+    with pytest.raises(UsageError, match="unknown place for validation rows 'withn'; did you mean 'within'"):
+        opened(toy_task(), backbone, {}, 4, validation_from="withn")  # type: ignore[arg-type]
+
+
+def test_transfer_takes_validation_out_of_the_labelled_rows_and_compare_adds_it(
+    backbone: Backbone, source: Source, tmp_path: Path
+) -> None:
+    pg.open_bank(tmp_path / "bank", create=True).add(source.artefact, "donor")
+    outcome = pg.transfer(toy_task(), backbone, tmp_path / "bank", shots=4, steps=2)
+    results = {finished.result.label: finished.result for finished in (*outcome.finished, *outcome.baselines)}
+    assert {result.labelled for result in results.values()} == {8}
+    assert "graft: none of 8 labelled rows held out for validation" in outcome.notes
+    assert not any("last step" in note for note in outcome.notes), "graft has no steps"
+    rows = [("linear-probe", {}), ("prompt-tuning", {"readout": "linear"})]
+    for place, labelled, validated in (("extra", 16, 2), ("within", 8, 1)):
+        compared = api.compare(
+            toy_task(),
+            backbone,
+            rows=rows,
+            seeds=(0,),
+            shots=4,
+            steps=2,
+            validation_from=place,  # type: ignore[arg-type]
+        )
+        assert {row.results[0].labelled for row in compared.rows} == {labelled}
+        assert sum(row.validation is not None for row in compared.rows) == validated
 
 
 def test_states_are_known_by_the_device_they_were_computed_on(

@@ -31,7 +31,7 @@ from promptgraft.readout.all import readouts
 from promptgraft.task.task import Kind
 from promptgraft.train.predict import answer_one
 from promptgraft.train.recipe import Recipe
-from promptgraft.train.run import Fit
+from promptgraft.train.run import Fit, Run
 from toys import LABELS, MAKE, tiny_model, toy_task
 
 FAMILIES = tuple(dict.fromkeys(PACKED.values()))
@@ -260,3 +260,4 @@ def test_what_needs_no_training_says_so(kind: Kind, backbones, sources) -> None:
         list(engine.run(methods()[job.method].requires(job)))
         made = methods()[job.method].setup(job, engine.view(job))
         assert isinstance(made, Fit) is ("gradients" not in methods()[job.method].needs), case
+        assert isinstance(made, Run) is ("validation" in methods()[job.method].needs), case

@@ -117,6 +117,19 @@ def test_starts_from_a_bank(quick: Kwargs, tmp_path: Path) -> None:
     assert PromptClassifier(**quick, bank=str(tmp_path / "bank"), source=None).fit(X, Y).source_ is None
 
 
+def test_what_chooses_no_step_trains_on_every_row(quick: Kwargs, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[tuple[int, int]] = []
+
+    def spy(task: Any, *values: Any, **options: Any) -> Any:
+        given.append((len(task.train), len(task.validation)))
+        return tune(task, *values, **options)
+
+    monkeypatch.setattr("promptgraft.sklearn.tune", spy)
+    PromptClassifier(**quick, method="linear-probe").fit(X, Y)
+    PromptClassifier(**quick).fit(X, Y)
+    assert given == [(40, 0), (30, 10)]
+
+
 def test_pickles_without_the_backbone(fitted: PromptClassifier, tmp_path: Path) -> None:
     joblib.dump(fitted, tmp_path / "estimator")
     for loaded in (pickle.loads(pickle.dumps(fitted)), joblib.load(tmp_path / "estimator")):

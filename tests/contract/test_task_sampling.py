@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promptgraft.errors import UsageError
-from promptgraft.task.sampling import cap, few_shot, split_validation
+from promptgraft.task.sampling import cap, few_shot, split_validation, within
 from promptgraft.task.task import Example, Task
 
 
@@ -113,3 +113,32 @@ def test_a_cap_is_exact_and_in_file_order(sizes: dict[str, int], rows: int) -> N
     assert len(capped.train) == min(rows, len(task.train))
     where = [task.train.index(example) for example in capped.train]
     assert where == sorted(set(where))
+
+
+@pytest.mark.parametrize(("shots", "held"), [(1, 0), (2, 1), (4, 1), (8, 2), (16, 4), (30, 8)])
+def test_within_the_labelled_rows_a_quarter_of_each_class_is_for_validation(shots: int, held: int) -> None:
+    task = made({"a": 50, "b": 40}, {"a": 20, "b": 9})
+    drawn = within(task, shots, seed=0, validated=True)
+    assert counts(drawn.validation) == ({"a": held, "b": held} if held else {})
+    assert set(drawn.train + drawn.validation) == set(few_shot(task, shots, 0).train)
+    every = within(task, shots, seed=0, validated=False)
+    assert (every.train, every.validation) == (few_shot(task, shots, 0).train, ())
+    assert f"{shots} shots by seed 0: {2 * shots} labelled rows" in every.notes
+
+
+def test_within_all_rows_a_given_validation_split_stays_and_else_is_trained_on() -> None:
+    task = made({"a": 50, "b": 2}, {"a": 20, "b": 9})
+    assert within(task, None, seed=0, validated=True) is task
+    every = within(task, None, seed=0, validated=False)
+    assert (every.train, every.validation) == (task.train + task.validation, ())
+    held = within(every, None, seed=0, validated=True)
+    assert counts(held.validation) == {"a": 18, "b": 3}
+    assert len(within(made({"a": 9000, "b": 1000}), None, seed=0, validated=True).validation) == 500
+
+
+def test_within_a_class_that_has_too_few_is_said() -> None:
+    drawn = within(made({"a": 50, "b": 3}), 8, seed=3, validated=True)
+    assert (counts(drawn.train), counts(drawn.validation)) == ({"a": 6, "b": 2}, {"a": 2, "b": 1})
+    assert "train: fewer than 8 rows: 'b' 3" in drawn.notes
+    with pytest.raises(UsageError, match="-1 shots"):
+        within(made({"a": 1}), -1, seed=3, validated=True)

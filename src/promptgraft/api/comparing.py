@@ -13,7 +13,7 @@ from promptgraft.bank.bank import Bank
 from promptgraft.engine.progress import Progress
 from promptgraft.engine.rank import Ranking, candidates, rank_sources
 from promptgraft.errors import RunError, UsageError
-from promptgraft.method.job import row_label
+from promptgraft.method.job import ValidationFrom, row_label
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.device import DeviceName
 from promptgraft.report.compare import write
@@ -96,6 +96,7 @@ def compare(
     *,
     source: str = "auto",
     shots: int | None = None,
+    validation_from: ValidationFrom = "extra",
     seeds: Sequence[int] | int = (0, 1, 2, 3, 4),
     rows: Sequence[tuple[str, Mapping[str, object]]] | None = None,
     unlabelled: str | Path | Sequence[str] | None = None,
@@ -105,10 +106,17 @@ def compare(
     progress: Progress | None = None,
     **recipe: object,
 ) -> Compared:
-    """Run every method on one task at equal steps over several seeds; chosen by validation, reported on test."""
+    """Run every method on one task at equal steps over several seeds; chosen by validation, reported on test.
+
+    Args:
+        validation_from: `extra`: few shots bring as many rows again for validation, of which every method is scored;
+            `within`: the labelled rows are all there is, and what chooses no step trains on all of them, so that it has
+            no score on validation.
+    """
     context = opened(
-        task, model, recipe, shots, out=out, test_rows=test_rows, device=device, progress=progress, keep_weights=False
-    )
+        task, model, recipe, shots, out=out, test_rows=test_rows, device=device, progress=progress, keep_weights=False,
+        validation_from=validation_from,
+    )  # fmt: skip
     seeds = seeds_of(seeds)
     chosen = Chosen(dict.fromkeys(seeds), notes=(NO_BANK,))
     if bank is not None:

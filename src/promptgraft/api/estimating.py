@@ -21,6 +21,7 @@ from promptgraft.engine.estimate import Estimate
 from promptgraft.engine.estimate import estimate as estimate_jobs
 from promptgraft.engine.rank import candidates
 from promptgraft.errors import UsageError, unknown
+from promptgraft.method.job import ValidationFrom
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.device import DeviceName
 from promptgraft.study.compare import rows_here
@@ -39,6 +40,7 @@ def estimate(
     method: str | None = None,
     options: Mapping[str, object] | None = None,
     shots: int | None = None,
+    validation_from: ValidationFrom | None = None,
     seeds: Sequence[int] | int | None = None,
     rows: Sequence[tuple[str, Mapping[str, object]]] | None = None,
     unlabelled: str | Path | Sequence[str] | None = None,
@@ -54,7 +56,7 @@ def estimate(
     the verb would choose is stood in for by another of the bank, and the choice is counted.
 
     Args:
-        method: default: the verb's.
+        method, validation_from: default: the verb's.
         out: the run folder, whose finished jobs cost nothing.
     Raises:
         UsageError: another verb, or a transfer without a bank.
@@ -63,7 +65,10 @@ def estimate(
         raise unknown("verb to estimate", verb, VERBS)
     if verb == "transfer" and bank is None:
         raise UsageError("transfer needs a bank", do="pass bank='starter' or a bank's folder")
-    context = opened(task, model, recipe, shots, out=out, test_rows=test_rows, device=device)
+    context = opened(
+        task, model, recipe, shots, out=out, test_rows=test_rows, device=device,
+        validation_from=validation_from or ("within" if verb == "transfer" else "extra"),
+    )  # fmt: skip
     seed_list = seeds_of(range(5 if verb == "compare" else 1) if seeds is None else seeds)
     if verb == "tune":
         return estimate_jobs(context.engine, tune_jobs(context, method or "prompt-tuning", options, seed_list))

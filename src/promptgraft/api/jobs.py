@@ -61,6 +61,7 @@ def compare_jobs(context: Opened, chosen: Chosen, free: tuple[Example, ...], row
         unlabelled=free,
         rows=method_rows,
         bank=chosen.bank,
+        validation_from=context.validation_from,
     )
 
 
@@ -135,5 +136,5 @@ def takes_one(method: str) -> bool:
 
 
 def choosing_job(context: Opened, seed: int) -> Job:
-    """The job on whose rows sources are ranked."""
-    return context.job("linear-probe", seed)
+    """The job on whose training rows sources are ranked: of a method that holds rows out for validation."""
+    return context.job("prompt-tuning", seed)

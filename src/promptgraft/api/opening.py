@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
@@ -16,7 +16,7 @@ from promptgraft.engine.local import LocalEngine
 from promptgraft.engine.progress import Progress
 from promptgraft.engine.store import Store
 from promptgraft.errors import UsageError, unknown
-from promptgraft.method.job import Job, Source
+from promptgraft.method.job import Job, Source, ValidationFrom
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.device import DeviceName
 from promptgraft.model.load import DType
@@ -31,18 +31,22 @@ LOG = logging.getLogger("promptgraft")
 ARITHMETICS: tuple[DType, ...] = ("auto", "fp32", "bf16", "int8")
 DEVICES: tuple[DeviceName, ...] = ("auto", "cpu", "cuda")
 LARGEST_SEED = 2**31
-ARGUMENTS = ("bank", "baselines", "device", "keep_in", "method", "options", "out", "rows", "seeds", "shots", "source")
+ARGUMENTS = (
+    "bank", "baselines", "device", "keep_in", "method", "options", "out", "rows", "seeds", "shots", "source",
+    "validation_from",
+)  # fmt: skip
 """What verbs take beside the recipe, for the error of a name that is neither."""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """The opened arguments of a verb that runs jobs: engine, task, recipe and shots."""
+    """The opened arguments of a verb that runs jobs: engine, task, recipe, shots, and where validation is from."""
 
     engine: LocalEngine
     task: Task
     recipe: Recipe
     shots: int | None
+    validation_from: ValidationFrom = "extra"
 
     @property
     def backbone(self) -> Backbone:
@@ -61,8 +65,9 @@ class Opened:
         """Make a job on the task."""
         kind = dict(options or {})
         return Job(
-            self.task, self.backbone.fingerprint, method, seed, self.recipe, self.shots, source, kind, unlabelled, bank
-        )
+            self.task, self.backbone.fingerprint, method, seed, self.recipe, self.shots, source, kind, unlabelled, bank,
+            self.validation_from,
+        )  # fmt: skip
 
 
 def opened(
@@ -76,13 +81,16 @@ def opened(
     device: DeviceName = "auto",
     progress: Progress | None = None,
     keep_weights: bool = True,
+    validation_from: ValidationFrom = "extra",
 ) -> Opened:
     """Open task, model and recipe, and make an engine that keeps its results in `out`."""
+    if validation_from not in get_args(ValidationFrom):
+        raise unknown("place for validation rows", str(validation_from), get_args(ValidationFrom))
     backbone = open_model(model, recipe.get("arithmetic", "auto"), device)
     loaded = open_task(task, test_rows=test_rows)
     store = None if out is None else Store(Path(out), keep_weights=keep_weights)
     engine = LocalEngine(backbone, store=store, progress=progress or notebook_progress())
-    return Opened(engine, loaded, recipe_for(backbone, loaded, shots, recipe), shots)
+    return Opened(engine, loaded, recipe_for(backbone, loaded, shots, recipe), shots, validation_from)
 
 
 def log_notes(notes: Iterable[str]) -> None:

@@ -16,7 +16,7 @@ from promptgraft.engine.predictor import Predictor
 from promptgraft.engine.progress import Progress
 from promptgraft.engine.result import Finished, Result
 from promptgraft.method.all import check
-from promptgraft.method.job import Job
+from promptgraft.method.job import Job, ValidationFrom
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.device import DeviceName
 from promptgraft.prompt import artefact as artefacts
@@ -88,6 +88,7 @@ def tune(
     name: str | None = None,
     replace: bool = False,
     shots: int | None = None,
+    validation_from: ValidationFrom = "extra",
     seeds: Sequence[int] | int = (0,),
     test_rows: int | None = None,
     device: DeviceName = "auto",
@@ -101,10 +102,15 @@ def tune(
         out: run folder; the same call goes on where it was. None keeps nothing on disk.
         bank: where to keep the artefact as well, under `name` (default: the task's name).
         replace: what other data gave, in the run folder and in the bank.
+        validation_from: `extra`: few shots bring as many rows again for validation; `within`: the labelled rows are all
+            there is, and only what chooses a step on validation takes a quarter of each class out of them.
         device: `cpu`, `cuda`, or `auto`: the GPU where there is one.
         recipe: values of `Recipe` that differ from the defaults.
     """
-    context = opened(task, model, recipe, shots, out=out, test_rows=test_rows, device=device, progress=progress)
+    context = opened(
+        task, model, recipe, shots, out=out, test_rows=test_rows, device=device, progress=progress,
+        validation_from=validation_from,
+    )  # fmt: skip
     jobs = tune_jobs(context, method, options, seeds)
     for job in jobs:
         check(job)
@@ -120,6 +126,7 @@ def transfer(
     method: str | None = None,
     options: Mapping[str, object] | None = None,
     shots: int | None = None,
+    validation_from: ValidationFrom = "within",
     seeds: Sequence[int] | int = (0,),
     unlabelled: str | Path | Sequence[str] | None = None,
     baselines: bool = True,
@@ -139,12 +146,18 @@ def transfer(
             None: `graft`, but `pot` for a named source, without labels, for spans, and with options of `pot`.
         source: name in the bank, or `auto`: all for `graft`; for methods that start from one the best by a
             cross-validated probe on each seed's training rows.
+        validation_from: `within`: the labelled rows are all there is: graft and probes train on every one, and what
+            chooses a step on validation takes a quarter of each class out of them; `extra`: few shots bring as many
+            rows again for validation.
         unlabelled: target text without labels, for methods that distil.
         baselines: also run the linear probe and prompt tuning from scratch on the same rows.
         keep_in: a bank to keep the artefact in as well, under `name` (default: the task's name).
         replace: what other data gave, in the run folder and in the bank.
     """
-    context = opened(task, model, recipe, shots, out=out, test_rows=test_rows, device=device, progress=progress)
+    context = opened(
+        task, model, recipe, shots, out=out, test_rows=test_rows, device=device, progress=progress,
+        validation_from=validation_from,
+    )  # fmt: skip
     places = keeper(context.task, out, keep_in, name, replace=replace)
     free = free_text(unlabelled, context.task)
     method = transfer_method(context, method, source, options)
@@ -196,7 +209,9 @@ def _unchecked(best: Finished, seeds: int) -> Iterator[str]:
     """Notes on what could not be done for want of rows."""
     scores = best.result.scores
     if "validation" not in scores:
-        first = f", and seed {best.result.seed} is kept since it is the first" if seeds > 1 else ""
-        yield f"no validation rows: the last step is kept{first}"
+        kept = ["the last step is kept"] if best.result.steps else []
+        kept += [f"seed {best.result.seed} is kept since it is the first"] if seeds > 1 else []
+        if kept:
+            yield f"no validation rows: {', and '.join(kept)}"
     if "test" not in scores:
         yield "no test rows: how good it is on rows that no choice has seen cannot be said"

@@ -22,6 +22,7 @@ from promptgraft.cli.options import (
     SourceOption,
     TaskArgument,
     UnlabelledOption,
+    ValidationFromOption,
     note_slow_arithmetic,
     run_folder,
 )
@@ -52,6 +53,7 @@ def compare(
         str | None, typer.Option(metavar="A,B,...", help="Only these methods (default: all, placebos included).")
     ] = None,
     shots: ShotsOption = None,
+    validation_from: ValidationFromOption = "extra",
     device: DeviceOption = "auto",
     unlabelled: UnlabelledOption = None,
     out: OutOption = None,
@@ -79,6 +81,7 @@ def compare(
             bank,
             source=source,
             shots=shots,
+            validation_from=validation_from,
             seeds=seeds.chosen(SEEDS),
             rows=chosen_rows(methods),
             unlabelled=unlabelled,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -47,6 +47,9 @@ def estimate(
     source: SourceOption = "auto",
     methods: Annotated[str | None, typer.Option(metavar="A,B,...", help="Of compare (default: all).")] = None,
     shots: ShotsOption = None,
+    validation_from: Annotated[
+        Literal["extra", "within"] | None, typer.Option(help="Where validation rows come from (default: the verb's).")
+    ] = None,
     device: DeviceOption = "auto",
     unlabelled: UnlabelledOption = None,
     baselines: Annotated[bool, typer.Option(help="Of transfer: what it runs beside the method.")] = True,
@@ -76,6 +79,7 @@ def estimate(
             method=options.method,
             options=options.given(),
             shots=shots,
+            validation_from=validation_from,
             seeds=seeds.chosen(SEEDS if verb == "compare" else 1),
             rows=chosen_rows(methods),
             unlabelled=unlabelled,

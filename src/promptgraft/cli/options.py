@@ -31,6 +31,13 @@ TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help=TASK_HELP, sho
 ModelOption = Annotated[str, typer.Option("--model", "-m", help=MODEL_HELP, show_default=False)]
 BankOption = Annotated[str, typer.Option("--bank", "-b", help=BANK_HELP)]
 ShotsOption = Annotated[int | None, typer.Option("--shots", min=0, help=SHOTS_HELP, show_default=False)]
+ValidationFromOption = Annotated[
+    Literal["extra", "within"],
+    typer.Option(
+        help="Validation rows: extra, as many as --shots beside them; or within the labelled rows: a quarter of each "
+        "class for what chooses a step by them, none for graft and probes, which train on all."
+    ),
+]
 OutOption = Annotated[
     Path | None,
     typer.Option("--out", "-o", help="Run folder (default: runs/VERB-TASK); the same command goes on where it was."),

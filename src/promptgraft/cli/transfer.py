@@ -20,6 +20,7 @@ from promptgraft.cli.options import (
     TaskArgument,
     TransferMethod,
     UnlabelledOption,
+    ValidationFromOption,
     note_slow_arithmetic,
     run_folder,
 )
@@ -41,6 +42,7 @@ def transfer(
     bank: BankOption = "starter",
     source: SourceOption = "auto",
     shots: ShotsOption = None,
+    validation_from: ValidationFromOption = "within",
     device: DeviceOption = "auto",
     unlabelled: UnlabelledOption = None,
     baselines: Annotated[
@@ -79,6 +81,7 @@ def transfer(
             method=options.method,
             options=options.given(),
             shots=shots,
+            validation_from=validation_from,
             seeds=seeds.chosen(),
             unlabelled=unlabelled,
             baselines=baselines,

@@ -17,6 +17,7 @@ from promptgraft.cli.options import (
     ShotsOption,
     TaskArgument,
     TuneMethod,
+    ValidationFromOption,
     note_slow_arithmetic,
     run_folder,
 )
@@ -47,6 +48,7 @@ def tune(
     options: TuneMethod,
     recipe: RecipeOptions,
     shots: ShotsOption = None,
+    validation_from: ValidationFromOption = "extra",
     device: DeviceOption = "auto",
     out: OutOption = None,
     bank: KeepOption = None,
@@ -78,6 +80,7 @@ def tune(
             name=name,
             replace=replace,
             shots=shots,
+            validation_from=validation_from,
             seeds=seeds.chosen(),
             progress=callback,
             device=device,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 
 from promptgraft.engine.identity import version_of_results
@@ -21,7 +21,7 @@ from promptgraft.method.method import Split
 from promptgraft.model.backbone import Backbone
 from promptgraft.task.metrics import lopsided
 from promptgraft.task.metrics import score as metric_score
-from promptgraft.task.sampling import cap, few_shot, split_validation
+from promptgraft.task.sampling import VALIDATION_ROWS, cap, few_shot, split_validation, within
 from promptgraft.task.task import Label, Task
 from promptgraft.train.loop import train
 from promptgraft.train.predict import add_scores, answer_one, score
@@ -32,7 +32,6 @@ from promptgraft.train.run import Failed, Fit, Run, Trained, Tuned
 # more, and what the optimiser remembers is held for all of them. PACK_WIDTHS is eight runs of 6 layers, 384 wide.
 LEAST_PACK, MOST_PACK = 8, 32
 PACK_WIDTHS = LEAST_PACK * 6 * 384
-VALIDATION_ROWS = 500
 HELD_OUT = 0.1
 SCORED: tuple[Split, ...] = ("validation", "test")
 
@@ -53,7 +52,7 @@ class LocalEngine:
         self.problems: dict[str, tuple[Job, PromptgraftError]] = {}
         self._seconds: dict[str, float] = {}
         self._versions: set[str] = set()
-        self._tasks: dict[tuple[str, int | None, int, int], Task] = {}
+        self._tasks: dict[Hashable, Task] = {}
         self._tuned: dict[str, Tuned] = {}
 
     def run(self, jobs: Iterable[Job], *, skip: bool = False) -> Iterator[Finished]:
@@ -132,7 +131,7 @@ class LocalEngine:
 
     def task(self, job: Job) -> Task:
         """The job's task with its splits drawn; jobs that draw the same rows get the same object."""
-        key = (job.task.fingerprint, job.shots, seed_of_rows(job), hash(job.unlabelled))
+        key = (job.task.fingerprint, job.shots, seed_of_rows(job), hash(job.unlabelled), _held_out(job))
         if key not in self._tasks:
             self._tasks[key] = draw(job)
         return self._tasks[key]
@@ -194,6 +193,7 @@ class LocalEngine:
             try:
                 check(job)
                 view = self.view(job)
+                view.notes.extend(note_on_rows(job, view.task))
                 run_or_fit = find(job.method).setup(job, view)
             except PromptgraftError as error:
                 self._leave_out(job, error)
@@ -241,6 +241,8 @@ class LocalEngine:
             options=dict(job.options),
             source=", ".join(source.name for source in sources_of(job, trained.tuned)) or None,
             shots=job.shots,
+            validation_from=job.validation_from,
+            labelled=len(view.task.train) + len(view.task.validation),
             seed=job.seed,
             metric=job.task.metric,
             readout=type(trained.tuned.readout).name,
@@ -313,12 +315,36 @@ def mixed(versions: Collection[str]) -> tuple[str, ...]:
 def draw(job: Job) -> Task:
     """Draw the splits a job works on: few-shot rows, a validation split, the unlabelled text."""
     task, seed = job.task, seed_of_rows(job)
-    if job.shots is not None:
+    if job.validation_from == "within":
+        task = within(task, job.shots, seed, validated=is_validated(job))
+    elif job.shots is not None:
         task = few_shot(task, job.shots, seed)
     else:
         task = task if task.validation else split_validation(task, HELD_OUT, seed)
         task = cap(task, "validation", VALIDATION_ROWS, seed)
     return task.replace(splits={**task.splits, "unlabelled": job.unlabelled}) if job.unlabelled else task
+
+
+def is_validated(job: Job) -> bool:
+    """Whether the job's method chooses its step on rows that it does not train on."""
+    return "validation" in find(job.method).needs
+
+
+def _held_out(job: Job) -> tuple[str, bool]:
+    """What decides, beside shots and seed, which of the labelled rows are for validation."""
+    return job.validation_from, job.validation_from == "extra" or is_validated(job)
+
+
+def note_on_rows(job: Job, task: Task) -> tuple[str, ...]:
+    """A note on how many labelled rows are trained on, where validation rows are taken out of them.
+
+    Args:
+        task: the job's, its splits drawn.
+    """
+    if job.validation_from == "extra" or not task.train:
+        return ()
+    held, count = len(task.validation), len(task.train) + len(task.validation)
+    return (f"{job.method}: {held or 'none'} of {count:,} labelled rows held out for validation",)
 
 
 def seed_of_rows(job: Job) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
 
-from promptgraft.method.job import Job
+from promptgraft.method.job import Job, ValidationFrom
 from promptgraft.train.run import Tuned
 
 
@@ -33,6 +33,10 @@ class Result(BaseModel):
     Attributes:
         label: the method with its options, as a row of a table is called.
         source: the prompt it came from; of graft, those it kept; None where there is none.
+        validation_from: `extra`: a few-shot draw has validation rows beside its training rows, as many again; `within`:
+            they are among the labelled rows.
+        labelled: rows with labels that it was given in all, for training and validation; None in results of before it
+            was kept.
         scores: split -> metric name -> percent; the task's own metric is called `score`.
         rows: split -> how many examples were scored.
         intervals: split -> 95 % interval of the metric over its rows (what another sample of rows would give).
@@ -53,6 +57,8 @@ class Result(BaseModel):
     options: dict[str, str]
     source: str | None
     shots: int | None
+    validation_from: ValidationFrom = "extra"
+    labelled: int | None = None
     seed: int
     metric: str
     readout: str

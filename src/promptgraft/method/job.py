@@ -7,12 +7,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from promptgraft.method.options import hyphened, text_of
 from promptgraft.prompt.artefact import Artefact
 from promptgraft.task.task import Example, Task, content_hash
 from promptgraft.train.recipe import Recipe
+
+ValidationFrom = Literal["extra", "within"]
+"""Where validation rows come from: they are drawn beside the labelled rows, or taken out of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +37,9 @@ class Job:
             method takes.
         unlabelled: target text without labels, for terms that can use it.
         bank: prompts to choose from, for methods that weigh all of them.
+        validation_from: `extra`: few-shot draws bring as many validation rows as training rows, and of a whole file its
+            validation split serves nothing else. `within`: the labelled rows are everything there is; a method that
+            needs validation takes it out of them, all others train on every row.
     """
 
     task: Task
@@ -46,6 +52,7 @@ class Job:
     options: Mapping[str, Any] = field(default_factory=dict)
     unlabelled: tuple[Example, ...] = ()
     bank: tuple[Source, ...] = ()
+    validation_from: ValidationFrom = "extra"
 
     def __post_init__(self) -> None:
         options = {hyphened(name): text_of(value) for name, value in self.options.items()}
@@ -73,6 +80,7 @@ class Job:
             "recipe": self.recipe.model_dump(),
             "unlabelled": content_hash(map(str, self.unlabelled)) if self.unlabelled else None,
             **({"bank": sorted(source.artefact.hash for source in self.bank)} if self.bank else {}),
+            **({"validation_from": self.validation_from} if self.validation_from != "extra" else {}),
         }
 
     @property

@@ -18,7 +18,7 @@ from promptgraft.prompt.prompt import Prompt
 from promptgraft.task.task import Task
 from promptgraft.train.run import Fit, Run, Tuned
 
-Need = Literal["source", "bank", "labels", "gradients", "unlabelled"]
+Need = Literal["source", "bank", "labels", "gradients", "unlabelled", "validation"]
 Split = Literal["train", "validation", "test", "unlabelled"]
 Trains = Literal["prompt", "dropout", "weights"]
 
@@ -118,7 +118,7 @@ class Method(Protocol):
     Holds no loop, no optimiser and no input or output.
 
     Attributes:
-        needs: what a job must bring.
+        needs: what a job must bring; `validation`: rows that it does not train on, by which its step is chosen.
         options: the model of its options; `Options` where it has none.
     """
 

@@ -18,7 +18,7 @@ class ModelTuning(Method):
 
     name: ClassVar[str] = "model-tuning"
     summary: ClassVar[str] = "all the weights of the backbone (full fine-tuning)"
-    needs: ClassVar[frozenset[Need]] = frozenset({"labels", "gradients"})
+    needs: ClassVar[frozenset[Need]] = frozenset({"labels", "gradients", "validation"})
 
     def requires(self, job: Job) -> tuple[Job, ...]:
         return ()

@@ -96,7 +96,7 @@ class _Lesson:
 class Panda(Method):
     name: ClassVar[str] = "panda"
     summary: ClassVar[str] = "prompt tuning with distillation from a teacher that knows the source prompt"
-    needs: ClassVar[frozenset[Need]] = frozenset({"source", "labels", "gradients"})
+    needs: ClassVar[frozenset[Need]] = frozenset({"source", "labels", "gradients", "validation"})
     options: ClassVar[type[PandaOptions]] = PandaOptions
 
     def requires(self, job: Job) -> tuple[Job, ...]:

@@ -49,7 +49,7 @@ class PoT(Method):
 
     name: ClassVar[str] = "pot"
     summary: ClassVar[str] = "the target's prompt starts from a source's"
-    needs: ClassVar[frozenset[Need]] = frozenset({"source", "gradients"})
+    needs: ClassVar[frozenset[Need]] = frozenset({"source", "gradients", "validation"})
     options: ClassVar[type[PoTOptions]] = PoTOptions
 
     def requires(self, job: Job) -> tuple[Job, ...]:

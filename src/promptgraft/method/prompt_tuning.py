@@ -26,7 +26,7 @@ class PromptTuningOptions(Options):
 class PromptTuning(Method):
     name: ClassVar[str] = "prompt-tuning"
     summary: ClassVar[str] = "a prompt and a readout from scratch, backbone frozen"
-    needs: ClassVar[frozenset[Need]] = frozenset({"labels", "gradients"})
+    needs: ClassVar[frozenset[Need]] = frozenset({"labels", "gradients", "validation"})
     options: ClassVar[type[PromptTuningOptions]] = PromptTuningOptions
 
     def requires(self, job: Job) -> tuple[Job, ...]:

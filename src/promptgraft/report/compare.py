@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from promptgraft import __version__
+from promptgraft.method.job import ValidationFrom
 from promptgraft.prompt.atomic import write_text
 from promptgraft.report import plots, verdict, words
 from promptgraft.report.rows import TITLES, against_placebos, find, grouped, seeds
@@ -62,7 +63,7 @@ def page(comparison: Comparison, command: str | None = None) -> str:
     return environment.get_template("compare.html").render(
         comparison=comparison,
         title=f"{comparison.task.name} on {comparison.backbone}",
-        shots=_shots(comparison.shots),
+        shots=_shots(comparison.shots, comparison.rows[0].results[0].validation_from),
         seeds=seeds(comparison),
         metric=comparison.rows[0].results[0].metric,
         baseline=BASELINE,
@@ -88,10 +89,14 @@ def _visible(value: object) -> object:
     return visible(value, lines=True) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
-def _shots(shots: int | None) -> str:
+def _shots(shots: int | None, validation_from: ValidationFrom) -> str:
+    if shots == 0:
+        return "no labelled rows"
+    among = validation_from == "within"
     if shots is None:
-        return "the whole training split"
-    return "no labelled rows" if shots == 0 else f"{words.count(shots, 'labelled row')} a class"
+        return "all labelled rows, validation rows among them" if among else "the whole training split"
+    rows = f"{words.count(shots, 'labelled row')} a class"
+    return f"{rows}, validation rows among them" if among else f"{rows}, and as many again for validation"
 
 
 def _versions() -> dict[str, str]:

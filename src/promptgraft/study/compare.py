@@ -12,7 +12,7 @@ from promptgraft.engine.result import Finished, Result
 from promptgraft.errors import UsageError
 from promptgraft.method import setfit
 from promptgraft.method.all import find
-from promptgraft.method.job import Job, Source, row_label
+from promptgraft.method.job import Job, Source, ValidationFrom, row_label
 from promptgraft.sheet import Sheet
 from promptgraft.study.judge import Mean, mean, paired
 from promptgraft.task.metrics import METRICS
@@ -63,6 +63,7 @@ def plan(
     unlabelled: tuple[Example, ...] = (),
     rows: Sequence[tuple[str, Mapping[str, object]]] = ROWS,
     bank: tuple[Source, ...] = (),
+    validation_from: ValidationFrom = "extra",
 ) -> list[Job]:
     """Expand a comparison into jobs.
 
@@ -78,7 +79,9 @@ def plan(
             free = unlabelled if method == "panda" and options.get("mode") != "released" else ()
             job_source = source if wants else None
             banked = bank if "bank" in find(method).needs else ()
-            jobs.append(Job(task, backbone, method, seed, recipe, shots, job_source, options, free, banked))
+            jobs.append(
+                Job(task, backbone, method, seed, recipe, shots, job_source, options, free, banked, validation_from)
+            )
     return jobs
 
 
@@ -203,6 +206,7 @@ def scores(results: Sequence[Result], split: str) -> dict[int, float]:
 CSV_COLUMNS = (
     "target", "shots", "seed", "method", "score", "metric", "validation", "source", "readout", "pooling", "encoding",
     "seconds", "required_seconds", "parameters", "steps", "best_step", "test_rows", "job", "version",
+    "validation_from", "labelled",
 )  # fmt: skip
 
 
@@ -228,6 +232,8 @@ def csv_row(result: Result) -> dict[str, object]:
         "test_rows": result.rows.get("test", 0),
         "job": result.id,
         "version": result.version,
+        "validation_from": result.validation_from,
+        "labelled": "" if result.labelled is None else result.labelled,
     }
 
 

@@ -10,6 +10,10 @@ from promptgraft.task.task import Example, Task
 
 ROWS_A_SHOT = 8
 NAMED_CLASSES = 5
+WITHIN = 0.25
+"""The share of each class that is held out for validation where all labelled rows are given at once."""
+VALIDATION_ROWS = 500
+"""No more are held out, or read, for validation."""
 
 
 def few_shot(task: Task, shots: int, seed: int) -> Task:
@@ -37,6 +41,34 @@ def few_shot(task: Task, shots: int, seed: int) -> Task:
     return task.replace(splits=splits).noted(note, *short, *short_held)
 
 
+def within(task: Task, shots: int | None, seed: int, *, validated: bool) -> Task:
+    """The task with `shots` labelled rows a class in all (None: every row), validation rows among them.
+
+    The rows are those that `few_shot` draws for training.
+
+    Args:
+        validated: whether validation rows are needed: a quarter of each class (one of a class that has two), at most
+            500; a validation split that the task brings stays that where every row is taken. Else all rows are for
+            training.
+    Raises: UsageError for negative shots.
+    """
+    if shots is None:
+        rows = cap(task, "validation", VALIDATION_ROWS, seed) if validated else _joined(task)
+    else:
+        if shots < 0:
+            raise UsageError(f"{shots} shots", do="give 0 or more")
+        train, _, short = draw(task, "train", shots, seed)
+        note = f"{shots} shots by seed {seed}: {len(train)} labelled rows"
+        rows = task.replace(splits={**task.splits, "train": train, "validation": ()}).noted(note, *short)
+    share = min(WITHIN, VALIDATION_ROWS / max(1, len(rows.train)))
+    return split_validation(rows, share, seed, least=2) if validated else rows
+
+
+def _joined(task: Task) -> Task:
+    """The task with its validation rows among its training rows."""
+    return task.replace(splits={**task.splits, "train": task.train + task.validation, "validation": ()})
+
+
 def rows_of(task: Task, shots: int) -> int:
     """How many rows `few_shot` draws of a split that has enough."""
     return shots * (len(task.classes) if has_classes(task) else ROWS_A_SHOT)
@@ -62,7 +94,7 @@ def shortage(split: str, sizes: dict[str, int], size: int) -> list[str]:
     return [f"{split}: fewer than {size} rows: {', '.join(short[:NAMED_CLASSES])}{remainder}"] if short else []
 
 
-def split_validation(task: Task, share: float, seed: int) -> Task:
+def split_validation(task: Task, share: float, seed: int, least: int = 3) -> Task:
     """The task with a share of train (class by class) as its validation split, where it has none; noted.
 
     Raises: UsageError for a share that is not between 0 and 1.
@@ -71,7 +103,7 @@ def split_validation(task: Task, share: float, seed: int) -> Task:
         raise UsageError(f"a validation share of {share}", do="give one between 0 and 1")
     if task.validation or not task.train:
         return task
-    train, validation = cut(task.train, share, seed)
+    train, validation = cut(task.train, share, seed, least)
     note = f"no validation split: {len(validation)} of {len(task.train)} train rows are it, by seed {seed}"
     return task.replace(splits={**task.splits, "train": train, "validation": validation}).noted(note)
 
@@ -95,11 +127,13 @@ def cap(task: Task, split: str, rows: int, seed: int) -> Task:
     )
 
 
-def cut(examples: Sequence[Example], share: float, seed: int) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
-    """Examples in two parts, the second a share of each class (one row or more of a class that has three)."""
+def cut(
+    examples: Sequence[Example], share: float, seed: int, least: int = 3
+) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+    """Examples in two parts, the second a share of each class (one row or more of a class that has `least`)."""
     taken: set[int] = set()
     for name, rows in strata(examples).items():
-        count = max(round(share * len(rows)), int(len(rows) >= 3))
+        count = max(round(share * len(rows)), int(len(rows) >= least))
         if count:
             taken.update(order(rows, seed, name)[:count])
     second, first = divide(examples, taken)
