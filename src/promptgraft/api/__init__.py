@@ -6,6 +6,7 @@ from promptgraft.api.artefacts import artefact_folder, export_to_peft, import_fr
 from promptgraft.api.comparing import Compared, compare, rank
 from promptgraft.api.estimating import estimate
 from promptgraft.api.opening import as_bank, free_text, load_backbone, open_model, open_task
+from promptgraft.api.recording import record
 from promptgraft.api.tuning import Outcome, transfer, tune
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "open_model",
     "open_task",
     "rank",
+    "record",
     "transfer",
     "tune",
 ]

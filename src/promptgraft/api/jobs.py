@@ -120,13 +120,13 @@ def _named(context: Opened, bank: Bank, name: str) -> Source:
 def transfer_method(context: Opened, method: str | None, source: str, options: Mapping[str, object] | None) -> str:
     """The method of a transfer: the one named; else graft, or PoT where graft is not what was asked for.
 
-    PoT carries a source that is named, reads spans, reuses a source without any label, and takes the options of `pot`.
+    PoT carries a source that is named, reads spans, and takes the options of `pot`.
     """
     if method is not None:
         return find(method).name
     known = {hyphened(name) for name in find("graft").options.model_fields}
     asked = {hyphened(name) for name in options or {}}
-    is_pot = source != "auto" or context.shots == 0 or context.task.kind == "span" or asked - known
+    is_pot = source != "auto" or context.task.kind == "span" or asked - known
     return "pot" if is_pot else "graft"
 
 

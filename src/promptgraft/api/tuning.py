@@ -143,13 +143,13 @@ def transfer(
 
     Args:
         method: `graft` (every prompt of the bank weighed by the labelled rows, nothing trained), `pot`, `panda`, ...;
-            None: `graft`, but `pot` for a named source, without labels, for spans, and with options of `pot`.
+            None: `graft`, but `pot` for a named source, for spans, and with options of `pot`.
         source: name in the bank, or `auto`: all for `graft`; for methods that start from one the best by a
             cross-validated probe on each seed's training rows.
         validation_from: `within`: the labelled rows are all there is: graft and probes train on every one, and what
             chooses a step on validation takes a quarter of each class out of them; `extra`: few shots bring as many
             rows again for validation.
-        unlabelled: target text without labels, for methods that distil.
+        unlabelled: target text without labels, for methods that distil, and for graft where there are no labels.
         baselines: also run the linear probe and prompt tuning from scratch on the same rows.
         keep_in: a bank to keep the artefact in as well, under `name` (default: the task's name).
         replace: what other data gave, in the run folder and in the bank.

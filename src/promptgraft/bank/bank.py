@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 import filelock
 
 from promptgraft.bank import parcel
+from promptgraft.bank import record as records
 from promptgraft.bank.names import DEFAULT, check_name
+from promptgraft.bank.record import Record
 from promptgraft.errors import ArtefactError, BankError, PromptgraftError, unknown
 from promptgraft.prompt import atomic
 from promptgraft.prompt.card import Card, read_card
@@ -221,6 +223,26 @@ class Bank:
             except PromptgraftError as error:
                 problems.append(Damage(name, error.what))
         return tuple(problems)
+
+    def record(self) -> Record:
+        """How its prompts have served other tasks; empty where that was never looked at.
+
+        Raises:
+            ArtefactError: the record is damaged.
+        """
+        return records.read_record(self.folder)
+
+    def keep_record(self, record: Record) -> None:
+        """Keep a record in the place of an older one.
+
+        Raises:
+            BankError: the bank is locked, read-only or cannot be written.
+        """
+        with self._writing():
+            try:
+                atomic.write_text(self.folder / records.FILE, record.model_dump_json() + "\n")
+            except OSError as error:
+                raise BankError(f"cannot be written ({why(error)})", where=self.folder) from None
 
     def export(self, name: str, path: str | Path) -> Path:
         """Copy an artefact out, as a folder or, where `path` ends in .zip, as a zip archive.

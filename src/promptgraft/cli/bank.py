@@ -1,4 +1,4 @@
-"""promptgraft bank list | show | add | remove | verify | export | import"""
+"""promptgraft bank list | show | add | remove | verify | record | export | import"""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from promptgraft.cli.options import DeviceOption, ModelOption
 from promptgraft.cli.say import Say
 from promptgraft.cli.verb import COULD_NOT, verb
 
@@ -115,6 +116,35 @@ def verify(say: Say, bank: BankArgument = "starter") -> None:
     say.data([{"name": problem.name, "what": problem.what} for problem in problems])
     if problems:
         raise typer.Exit(COULD_NOT)
+
+
+@bank.command("record")
+@verb
+def record(
+    bank: BankArgument,
+    tasks: Annotated[list[str], typer.Argument(metavar="TASK...", help="Labelled tasks: files or folders.")],
+    model: ModelOption,
+    say: Say,
+    device: DeviceOption = "auto",
+) -> None:
+    """Find out how the prompts serve tasks without labels, and keep it; `transfer --shots 0` goes by it.
+
+    promptgraft bank record my-bank reviews.csv questions.csv --model minilm
+    """
+    from promptgraft import api
+
+    found = api.record(bank, model, tasks, device=device)
+    names = {entry.hash: entry.name for entry in api.as_bank(bank).list()}
+    known = sorted(
+        ((names[key], service) for key, service in found.prompts.items() if key in names),
+        key=lambda named: -(named[1].gain() or 0.0),
+    )
+    say.table(
+        ("prompt", "tasks", "points gained "),
+        [(name, str(len(service.gains)), f"{service.gain() or 0.0:+.1f}") for name, service in known],
+        title=f"What reading under the prompts of {bank} gains where no label is known",
+    )
+    say.data([{"name": name, "gains": service.gains} for name, service in known])
 
 
 @bank.command("export")

@@ -54,7 +54,10 @@ DeviceOption = Annotated[
 ]
 UnlabelledOption = Annotated[
     Path | None,
-    typer.Option("--unlabelled", help="A file of target text without labels, for PANDA's distillation term."),
+    typer.Option(
+        "--unlabelled",
+        help="A file of target text without labels, for PANDA's distillation, and for graft where there are no labels.",
+    ),
 ]
 NoHeaderOption = Annotated[
     bool,
@@ -176,10 +179,7 @@ class TransferMethod(MethodOptions):
     """The methods that `transfer` can run: those that start from a source, or can."""
 
     default = None
-    wants = (
-        "How it is carried over (default: graft; pot for a named source, without labels, for spans, "
-        "and with options of its own)"
-    )
+    wants = "How it is carried over (default: graft; pot for a named source, for spans, and with options of its own)"
 
     @classmethod
     def takes(cls, method: Method) -> bool:

@@ -57,8 +57,9 @@ def transfer(
 ) -> None:
     """Graft a prompt of a bank onto a task, and keep the result.
 
-    `--shots 0 --source NAME` reuses prompt and readout as they are. With several seeds the model that is best on
-    validation is kept; test is only reported.
+    `--shots 0` reads label descriptions under the prompts that have helped other tasks (`promptgraft bank record`);
+    with `--source NAME` it reuses that prompt and its readout as they are. With several seeds the model that is best
+    on validation is kept; test is only reported.
 
         promptgraft transfer reviews.csv --model minilm --bank starter --method pot --shots 8 --seeds 5
 

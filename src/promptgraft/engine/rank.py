@@ -16,6 +16,7 @@ from promptgraft.measure.all import measures as known_measures
 from promptgraft.measure.measure import Score, SeenSource, Target, lead
 from promptgraft.method.job import Job, Source
 from promptgraft.model.backbone import Backbone
+from promptgraft.prompt.card import Card
 from promptgraft.prompt.prompt import Prompt
 from promptgraft.readout.restore import check_artefact
 from promptgraft.sheet import Sheet
@@ -99,8 +100,27 @@ def candidates(bank: Bank, backbone: Backbone, task: Task) -> tuple[list[Source]
     Raises:
         BankError: none can.
     """
+    sources, left_out = banked(bank, backbone)
+    own = [source for source in sources if is_of(task, source.artefact.card)]
+    sources = [source for source in sources if source not in own]
+    left_out += [f"{source.name}: tuned on the target itself" for source in own]
+    if not sources:
+        reasons = f" ({'; '.join(left_out[:3])})" if left_out else ""
+        do = f"tune one with `promptgraft tune TASK --model {backbone.name} --bank ...`"
+        raise BankError(f"no prompt for {backbone.name} and {task.name}{reasons}", where=bank.folder, do=do)
+    return sources, tuple(left_out)
+
+
+def is_of(task: Task, card: Card) -> bool:
+    """Whether a prompt was tuned on the task."""
+    return card.task.name == task.name or card.task.fingerprint == task.fingerprint
+
+
+def banked(bank: Bank, backbone: Backbone) -> tuple[list[Source], list[str]]:
+    """Prompts of the bank that this backbone can be read under, and why not the others."""
     bank = bank.serving(backbone.fingerprint, backbone.name)
     sources, left_out = [], []
+    services = bank.record().prompts
     for entry in bank.list():
         card = entry.card
         if card.backbone.fingerprint != backbone.fingerprint:
@@ -109,20 +129,14 @@ def candidates(bank: Bank, backbone: Backbone, task: Task) -> tuple[list[Source]
             left_out.append(f"{entry.name}: has no prompt ({card.method})")
         elif card.others:
             left_out.append(f"{entry.name}: is a graft of other prompts")
-        elif card.task.name == task.name or card.task.fingerprint == task.fingerprint:
-            left_out.append(f"{entry.name}: tuned on the target itself")
         else:
             try:
                 artefact = bank.load(entry.name, fingerprint=backbone.fingerprint)
                 check_artefact(artefact, backbone)
-                sources.append(Source(entry.name, artefact))
+                sources.append(Source(entry.name, artefact, services.get(artefact.hash)))
             except ArtefactError as error:
                 left_out.append(f"{entry.name}: {error.what}")
-    if not sources:
-        reasons = f" ({'; '.join(left_out[:3])})" if left_out else ""
-        do = f"tune one with `promptgraft tune TASK --model {backbone.name} --bank ...`"
-        raise BankError(f"no prompt for {backbone.name} and {task.name}{reasons}", where=bank.folder, do=do)
-    return sources, tuple(left_out)
+    return sources, left_out
 
 
 def rank_sources(

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from promptgraft.errors import RunError
-from promptgraft.method.job import Job
+from promptgraft.method.job import Job, Source
 from promptgraft.method.method import Method, Need, View, Work, register
 from promptgraft.method.options import Options
 from promptgraft.method.setup import encoding_for
@@ -31,6 +31,8 @@ from promptgraft.readout.evidence import (
     balanced,
     blend,
     candidates,
+    centre_of,
+    nearest_description,
     refitted,
     weigh,
 )
@@ -59,7 +61,7 @@ class Graft(Method):
 
     name: ClassVar[str] = "graft"
     summary: ClassVar[str] = "readouts under every banked prompt, weighed by cross-validation; nothing is trained"
-    needs: ClassVar[frozenset[Need]] = frozenset({"labels", "bank"})
+    needs: ClassVar[frozenset[Need]] = frozenset({"bank"})
     options: ClassVar[type[GraftOptions]] = GraftOptions
 
     def requires(self, job: Job) -> tuple[Job, ...]:
@@ -72,9 +74,9 @@ class Graft(Method):
         if view.task.kind == "span":
             what = "graft fits readouts without training, and no readout of spans can be fitted so"
             raise RunError(what, where=view.task.name, do="use --method pot")
-        if not view.task.train:
-            raise RunError("graft needs labelled rows", where=view.task.name, do="use --shots 1 or more")
         members = self.options.read(self.name, job.options).members
+        if not view.task.train:
+            return _of_descriptions(job, view, members)
         if view.task.kind in ("classification", "pair"):
             return _of_classes(job, view, members)
         return _of_probes(job, view, members)
@@ -134,6 +136,43 @@ def _of_classes(job: Job, view: View, members: int) -> Fit:
     return Fit(job.id, _joined(models), _fitted(models), (note, *_sampled(rows, more, len(everything))))
 
 
+def _of_descriptions(job: Job, view: View, members: int) -> Fit:
+    """Without labels: label descriptions under the prompts that have helped other tasks most."""
+    task = view.task
+    if task.kind != "classification":
+        what = f"without labelled rows graft reads label descriptions, and a {task.kind} task has none to read"
+        raise RunError(what, where=task.name, do="use --shots 1 or more, or --source NAME")
+    free = view.task.splits.get("unlabelled", ())
+    models, gains = [], []
+    for source, gain in _helpers(job, view, members):
+        prompt = None if source is None else source.artefact.prompt
+        pooling = view.pooling if source is None else source.artefact.card.pooling
+        service = None if source is None else source.service
+        described = view.describe(list(task.labels.values()), pooling).double().numpy()
+        generic = np.zeros(described.shape[1]) if service is None else np.array(service.centre)
+        if len(generic) != described.shape[1]:
+            what = f"the record of {source and source.name} has {len(generic)} features, not {described.shape[1]}"
+            raise RunError(what, where=task.name, do="make it anew with `promptgraft bank record`")
+        seen = view.states("unlabelled", prompt, pooling, "cross").double().numpy() if free else described[:0]
+        weights, biases = nearest_description(described, centre_of(seen, generic))
+        models.append(Tuned(prompt, _directional(weights, biases, task.classes), pooling, "cross"))
+        gains.append((BACKBONE if source is None else source.name, gain))
+    shared = [replace(model, readout=_scaled(model.readout, 1 / len(models))) for model in models]
+    helped = ", ".join(name if gain is None else f"{name} ({gain:+.1f} points)" for name, gain in gains)
+    known = "" if gains[0][1] is None else ", and what reading under them gained on other tasks"
+    unread = "" if free else "; unlabelled text of the task (--unlabelled) would tell what its texts have in common"
+    note = f"no labels: descriptions are read under {helped}{known}{unread}"
+    return Fit(job.id, _joined(shared), 0, (note,))
+
+
+def _helpers(job: Job, view: View, members: int) -> list[tuple[Source | None, float | None]]:
+    """The prompts that have helped tasks of other names most, with what they gained; else the backbone alone."""
+    known = [(source, source.service.gain(view.task.name)) for source in job.bank if source.service is not None]
+    helpful = [(source, gain) for source, gain in known if gain is not None and gain > 0]
+    best = sorted(helpful, key=lambda found: (-found[1], found[0].name))[:members]
+    return [*best] or [(None, None)]
+
+
 def _each_alone(
     view: View, kept: Sequence[tuple[str, Prompt | None, Pooling]], encoding: Encoding, rows: tuple[int, ...]
 ) -> Iterator[Float[Tensor, "N F"]]:
@@ -152,6 +191,11 @@ def _direction(own: Candidates, share: Float[Array, "J"], mixture: Blend, classe
     """A prompt's candidates as one readout: a product of experts adds their scores."""
     weight = np.einsum("j,jkh->kh", share, own.weights) / mixture.temperature
     bias = share @ own.biases / mixture.temperature
+    return _directional(weight, bias, classes)
+
+
+def _directional(weight: Float[Array, "K H"], bias: Float[Array, "K"], classes: Sequence[str]) -> Readout:
+    """A readout of directions with these weights."""
     tensors = {"weight": torch.from_numpy(weight).float(), "bias": torch.from_numpy(bias).float()}
     return Directional.load({"labels": encode_names(classes), **tensors})
 

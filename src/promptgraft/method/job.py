@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
+from promptgraft.bank.record import Service
 from promptgraft.method.options import hyphened, text_of
 from promptgraft.prompt.artefact import Artefact
 from promptgraft.task.task import Example, Task, content_hash
@@ -20,10 +21,16 @@ ValidationFrom = Literal["extra", "within"]
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A banked prompt that a job starts from: the artefact, and its name for people."""
+    """A banked prompt that a job starts from.
+
+    Attributes:
+        name: for people.
+        service: how it has served other tasks, where its bank has a record of it.
+    """
 
     name: str
     artefact: Artefact
+    service: Service | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +88,13 @@ class Job:
             "unlabelled": content_hash(map(str, self.unlabelled)) if self.unlabelled else None,
             **({"bank": sorted(source.artefact.hash for source in self.bank)} if self.bank else {}),
             **({"validation_from": self.validation_from} if self.validation_from != "extra" else {}),
+            **({"record": self._record()} if self.shots == 0 and self.bank else {}),
         }
+
+    def _record(self) -> str | None:
+        """A hash of what is known of the bank's prompts, which decides where there are no labels."""
+        known = {source.artefact.hash: source.service.model_dump_json() for source in self.bank if source.service}
+        return content_hash([json.dumps(known, sort_keys=True)]) if known else None
 
     @property
     def label(self) -> str:

@@ -111,6 +111,33 @@ def refitted(
     return Candidates(own.unseen, weights[:, 0], biases[:, 0])
 
 
+UNSEEN_LENGTH = 7.0
+"""Of the weights where there are no labelled rows: on 13 English tasks under prompts that ship, their labels are
+likeliest at 7 (log loss per class in bits 0.858 of a guess's; 0.865 at 5, 0.878 at 10)."""
+GENERIC_ROWS = 30
+"""What the texts of other tasks count in the centre of features, in rows of the task's own."""
+
+
+def nearest_description(
+    described: Float[Array, "K H"], centre: Float[Array, "H"]
+) -> tuple[Float[Array, "K H"], Float[Array, "K"]]:
+    """Weights and biases by which a text is given the label whose description points where it does.
+
+    Args:
+        described: embeddings of the labels' descriptions; what they have in common is taken out.
+        centre: what the directions of texts have in common, taken out likewise.
+    """
+    weights = UNSEEN_LENGTH * directions(described - described.mean(0))
+    return weights, -weights @ centre
+
+
+def centre_of(features: Float[Array, "U H"], generic: Float[Array, "H"]) -> Float[Array, "H"]:
+    """The mean direction of features, few of which say less than those of other tasks' texts."""
+    return np.asarray(
+        (directions(features).sum(0) + GENERIC_ROWS * generic) / (len(features) + GENERIC_ROWS),
+    )
+
+
 def fitted(
     features: Float[Array, "U H"],
     y: Int[Array, "U"],

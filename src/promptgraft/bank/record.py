@@ -1,0 +1,62 @@
+"""The record of a bank: how well each of its prompts has served tasks other than its own, read without a label."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from promptgraft.errors import ArtefactError
+from promptgraft.untrusted import read_bytes, read_json
+
+FILE = "record.json"
+LIMIT = 16_000_000
+
+
+class Service(BaseModel):
+    """How a prompt has served other tasks.
+
+    Attributes:
+        gains: task -> points of mean recall that texts read under the prompt are ahead of texts read without one, each
+            text being given the label whose description is nearest.
+        centre: mean direction of those tasks' texts under the prompt, `[H]`; what all texts have in common says nothing
+            of their labels.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    gains: dict[str, float]
+    centre: tuple[float, ...] = Field(min_length=1)
+
+    def gain(self, leave_out: str = "") -> float | None:
+        """The mean gain over tasks, one of them left out; None where no task is left."""
+        gains = [gain for task, gain in self.gains.items() if task != leave_out]
+        return sum(gains) / len(gains) if gains else None
+
+
+class Record(BaseModel):
+    """What is known of a bank's prompts, by the hashes of their artefacts, so that it never speaks of another one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompts: Mapping[str, Service]
+
+
+def read_record(folder: Path) -> Record:
+    """The record in a bank's folder; an empty one where there is none.
+
+    Raises:
+        ArtefactError: it is damaged.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return Record(prompts={})
+    values = read_json(read_bytes(path, LIMIT, ArtefactError), path, ArtefactError)
+    try:
+        return Record.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(map(str, problem["loc"]))
+        do = "delete it, or make it anew with `promptgraft bank record`"
+        raise ArtefactError(f"{place}: {problem['msg']}", where=path, do=do) from None
