@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from promptgraft.api import compare, estimate, load, load_backbone, rank, transfer, tune
+    from promptgraft.api import compare, estimate, extend, load, load_backbone, rank, transfer, tune
     from promptgraft.bank.bank import open_bank
     from promptgraft.errors import PromptgraftError
     from promptgraft.sklearn import PromptClassifier, PromptRegressor
@@ -26,6 +26,7 @@ __all__ = [
     "__version__",
     "compare",
     "estimate",
+    "extend",
     "load",
     "load_backbone",
     "load_task",
@@ -44,6 +45,7 @@ _HOMES = {
     "Task": "promptgraft.task.task",
     "compare": "promptgraft.api",
     "estimate": "promptgraft.api",
+    "extend": "promptgraft.api",
     "load": "promptgraft.api",
     "load_backbone": "promptgraft.api",
     "load_task": "promptgraft.task.load",

@@ -1,22 +1,25 @@
-"""The verbs of the command line for Python: tune, rank, transfer, compare, estimate, load."""
+"""The verbs of the command line for Python: tune, rank, transfer, compare, estimate, load, extend, suggest."""
 
 from __future__ import annotations
 
 from promptgraft.api.artefacts import artefact_folder, export_to_peft, import_from_peft, load
 from promptgraft.api.comparing import Compared, compare, rank
 from promptgraft.api.estimating import estimate
+from promptgraft.api.extending import Extension, extend
 from promptgraft.api.opening import as_bank, free_text, load_backbone, open_model, open_task
 from promptgraft.api.recording import record
 from promptgraft.api.tuning import Outcome, transfer, tune
 
 __all__ = [
     "Compared",
+    "Extension",
     "Outcome",
     "artefact_folder",
     "as_bank",
     "compare",
     "estimate",
     "export_to_peft",
+    "extend",
     "free_text",
     "import_from_peft",
     "load",

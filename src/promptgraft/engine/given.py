@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from promptgraft.errors import UsageError
-from promptgraft.task.examples import make_examples
+from promptgraft.task.examples import label_name, make_examples
+from promptgraft.task.labelled import check_class
 from promptgraft.task.load import columns_of
 from promptgraft.task.table import Table
 from promptgraft.task.task import Example, Kind, Task
@@ -37,6 +39,47 @@ def examples_of(rows: object, task: Task) -> tuple[Example, ...]:
     if values and all(isinstance(value, Mapping) for value in values):
         return _of_table(values, task)
     return tuple(_example(value, task, number) for number, value in enumerate(values))
+
+
+def labelled_of(rows: object, task: Task, classes: Collection[str]) -> tuple[Example, ...]:
+    """Turn labelled rows into examples of a task with classes.
+
+    Args:
+        rows: a list (or another iterable) of (text, label), for pairs (text, text, label), of `Example`s or
+            dictionaries, or a table with named columns; a label's column is the task's own, else `label`.
+        classes: that a label may be.
+    Raises:
+        UsageError: it is no list of rows, or a row is not what the kind needs, or has no label; with its number.
+        TaskError: a column is not there, or a label is none of the classes.
+    """
+    values = _listed(rows, task)
+    if not values:
+        raise UsageError("there are no labelled rows", where=task.name, do="give some, or leave them out")
+    examples, labels = [], []
+    for number, value in enumerate(values):
+        row, label = _apart(value, task, number)
+        if _absent(label) or not str(label).strip():
+            raise UsageError("has no label", where=f"{WHERE} {number}", do="label the row or take it out")
+        check_class(label_name(label), classes, f"{WHERE} {number}")
+        examples.append(row)
+        labels.append(label_name(label))
+    return tuple(
+        replace(example, label=label) for example, label in zip(examples_of(examples, task), labels, strict=True)
+    )
+
+
+def _apart(value: Any, task: Task, number: int) -> tuple[object, object]:
+    """A labelled row without its label, and the label."""
+    if isinstance(value, Example):
+        return value, value.label
+    if isinstance(value, Mapping):
+        label = task.columns.get("label", "label")
+        return value, value.get(label, value.get("label"))
+    parts = value.tolist() if hasattr(value, "tolist") else value
+    if not isinstance(parts, list | tuple) or len(parts) < 2:
+        raise UsageError(f"this is not {_row_of(task)} with its label", where=f"{WHERE} {number}")
+    *row, label = parts
+    return (row[0] if len(row) == 1 else tuple(row)), label
 
 
 def _listed(rows: object, task: Task) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,7 +14,13 @@ from promptgraft.errors import RunError
 from promptgraft.method.job import Job, Source
 from promptgraft.prompt.artefact import Artefact, Member
 from promptgraft.prompt.card import BackboneCard, Card, Origin, PromptCard, SplitScore, TaskCard
+from promptgraft.prompt.memory import Memory
 from promptgraft.prompt.prompt import Prompt
+from promptgraft.readout.classes import class_indices
+from promptgraft.readout.direction import Directional
+from promptgraft.readout.evidence import balanced
+from promptgraft.readout.extend import A_CLASS, REMEMBERED, Rows, as_read, remembered
+from promptgraft.readout.features import features
 from promptgraft.train.run import Tuned
 
 
@@ -55,7 +62,24 @@ def make_artefact(finished: Finished, view: JobView) -> Artefact:
     embeddings = {}
     if tuned.prompt is not None and view.task.train:
         embeddings = {pooling: view.embedding(tuned.prompt, pooling) for pooling in ("cls", "mean")}
-    return Artefact(tuned.prompt, tuned.readout.state(), card, embeddings, tuned.weights, others)
+    memory = _memory(view, tuned)
+    return Artefact(tuned.prompt, tuned.readout.state(), card, embeddings, tuned.weights, others, memory)
+
+
+def _memory(view: JobView, tuned: Tuned) -> Memory | None:
+    """What graft's artefacts keep of their rows; prompts that were trained have a bank to go to, and keep none."""
+    if not isinstance(tuned.readout, Directional):
+        return None
+    task, encoding = view.task, tuned.encoding
+    y = np.array(class_indices((row.label for row in task.train), task))
+    rows = balanced(y, max(REMEMBERED, A_CLASS * len(task.classes)), 0)
+    places = tuple(rows.tolist())
+    tokens = view.tokens("train", encoding, places)
+    parts = []
+    for member in tuned.members:
+        [states] = view.states_each("train", [member.prompt], member.pooling, encoding, places)
+        parts.append(as_read(member.readout, features(states, tokens, encoding)).double().numpy())
+    return remembered(None, Rows(np.concatenate(parts, axis=1), y[rows]), len(task.classes))
 
 
 def sources_of(job: Job, tuned: Tuned) -> list[Source]:

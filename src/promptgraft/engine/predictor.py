@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from promptgraft.engine.given import examples_of
@@ -19,9 +20,10 @@ from promptgraft.model import forked
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.artefact import Artefact, other_backbone
+from promptgraft.readout.features import features
 from promptgraft.task.metrics import score as metric_score
 from promptgraft.task.task import Example, Kind, Label, Task
-from promptgraft.train.predict import answer_one
+from promptgraft.train.predict import answer_one, pooled, score
 from promptgraft.train.run import Tuned
 
 LOG = logging.getLogger("promptgraft")
@@ -44,6 +46,19 @@ class Predictions:
     probabilities: np.ndarray | None
     cut: int = 0
     windows: int = 0
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a member of a model makes of rows.
+
+    Attributes:
+        features: that its readout reads.
+        scores: of the classes, before the members' are added.
+    """
+
+    features: Float[Tensor, "N F"]
+    scores: Float[Tensor, "N C"]
 
 
 class Predictor:
@@ -111,6 +126,20 @@ class Predictor:
         if windows and examples:
             return self._pooled(*cut_into_windows(examples, self._tokens), len(examples))
         return self._answers(examples)
+
+    def looks(self, examples: Sequence[Example]) -> list[Look]:
+        """How each member of the model sees the rows: features and scores; for readouts of pooled states."""
+        tokens = self._tokens(examples)
+        weights = self.tuned.weights
+        model = self.backbone if weights is None else self.backbone.with_weights(weights)
+        forked.check(self.backbone.device)
+        looks = []
+        for member in self.tuned.members:
+            states = pooled(model, member.prompt, tokens, member.read)
+            seen = features(states, tokens, member.encoding)
+            with torch.no_grad():
+                looks.append(Look(seen, score(member, states, tokens)))
+        return looks
 
     def evaluate(self, examples: Sequence[Example]) -> dict[str, float]:
         """Metrics on labelled examples, in percent."""

@@ -19,6 +19,7 @@ from promptgraft.errors import ArtefactError
 from promptgraft.prompt import atomic
 from promptgraft.prompt.card import Card, MemberCard, PromptCard, read_card
 from promptgraft.prompt.files import CARD, LIMITS, README, TENSORS, WEIGHTS
+from promptgraft.prompt.memory import Memory
 from promptgraft.prompt.prompt import Prompt
 from promptgraft.prompt.readme import readme
 from promptgraft.prompt.tensors import (
@@ -64,6 +65,7 @@ class Artefact:
         embeddings: task embeddings of the training rows, `cls` and `mean`, each `[H]`.
         weights: the backbone's own weights after model tuning; None where it stayed frozen.
         others: models whose scores are added to its own.
+        memory: of the rows it was fitted to; None where it keeps none.
         half: whether its file holds 16-bit numbers; in memory they are fp32 all the same.
     """
 
@@ -73,6 +75,7 @@ class Artefact:
     embeddings: Mapping[str, Tensor] = field(default_factory=dict)
     weights: Mapping[str, Tensor] | None = None
     others: tuple[Member, ...] = ()
+    memory: Memory | None = None
     half: bool = False
 
     @cached_property
@@ -167,7 +170,8 @@ def load(folder: str | Path, *, fingerprint: str | None = None, backbone: str = 
     _check_embeddings(groups["embedding"], str(folder))
     _check_weights(weights or {}, str(folder))
     others = tuple(_member(tensors, member, str(folder)) for tensors, member in zip(beside, card.others, strict=True))
-    return Artefact(prompt, groups["readout"], card, groups["embedding"], weights, others, is_half)
+    memory = Memory.load(groups["memory"], len(card.task.labels), str(folder)) if groups["memory"] else None
+    return Artefact(prompt, groups["readout"], card, groups["embedding"], weights, others, memory, is_half)
 
 
 def _is_half(stored: Mapping[str, Tensor]) -> bool:
@@ -207,7 +211,8 @@ def _write(artefact: Artefact, folder: Path) -> None:
 
 def _flat(artefact: Artefact) -> dict[str, Tensor]:
     """The tensors of prompt.safetensors as they are stored, by their names in that file."""
-    groups = {"readout": artefact.readout, "embedding": artefact.embeddings}
+    memory = {} if artefact.memory is None else artefact.memory.state()
+    groups = {"readout": artefact.readout, "embedding": artefact.embeddings, "memory": memory}
     flat = {f"{group}.{name}": plain(value) for group, members in groups.items() for name, value in members.items()}
     for number, member in enumerate(artefact.others):
         named = {f"readout.{name}": plain(value) for name, value in member.readout.items()} | _named(member.prompt)
@@ -245,19 +250,19 @@ def _apart(
 def _member(tensors: Mapping[str, Tensor], card: MemberCard, where: str) -> Member:
     """A model beside the artefact's own, checked against its part of the card."""
     groups = _grouped(tensors, where)
-    if groups["embedding"]:
-        raise ArtefactError("a model beside its own has task embeddings", where=where, do="tune it again")
+    if groups["embedding"] or groups["memory"]:
+        raise ArtefactError("a model beside its own has embeddings or a memory", where=where, do="tune it again")
     return Member(_prompt(groups["prompt"], card.prompt, where), groups["readout"], card.pooling)
 
 
 def _grouped(stored: Mapping[str, Tensor], where: str) -> dict[str, dict[str, Tensor]]:
     """The file's tensors by group; both forms of a prompt belong to the group `prompt`."""
-    groups: dict[str, dict[str, Tensor]] = {"prompt": {}, "readout": {}, "embedding": {}}
+    groups: dict[str, dict[str, Tensor]] = {"prompt": {}, "readout": {}, "embedding": {}, "memory": {}}
     for key, tensor in stored.items():
         group, _, name = key.partition(".")
         if key in ("prompt", "prompt_kv"):
             groups["prompt"][key] = tensor
-        elif group in ("readout", "embedding") and name:
+        elif group in ("readout", "embedding", "memory") and name:
             groups[group][name] = tensor
         else:
             what = f"{TENSORS} holds an unknown tensor {visible(key)!r}"

@@ -142,10 +142,11 @@ class Origin(Part):
     """An artefact this one came from.
 
     Attributes:
+        role: what it gave: its prompt (`source`), its answers (`teacher`), or all but what was added (`extended`).
         licence: of its data, where its card says it.
     """
 
-    role: Literal["source", "teacher"]
+    role: Literal["source", "teacher", "extended"]
     name: str
     hash: str
     licence: str | None = None

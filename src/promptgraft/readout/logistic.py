@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 from promptgraft.task.draws import Array
 
@@ -86,7 +86,7 @@ def times(rows: Float[Array, "J K U"], matrix: Float[Array, "U D"]) -> Float[Arr
 def logistic(
     inputs: Float[Array, "U R"],
     y: Int[Array, "U"],
-    seen: Bool[Array, "J U"],
+    seen: Shaped[Array, "J U"],
     strength: Float[Array, "J"],
     present: Bool[Array, "J K"],
     *,
@@ -99,7 +99,7 @@ def logistic(
 
     Args:
         inputs: of about unit length; best along principal axes, where the Hessian is nearly diagonal.
-        seen: the units of a fit.
+        seen: the units of a fit, or as how many each counts.
         present: the classes of a fit.
         offset: scores by the weights' prior mean; what is found is how far the weights are from it.
     """

@@ -1,0 +1,148 @@
+"""`extend` gives an artefact further classes, or further rows of any class, without the rows it was tuned on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from promptgraft.api.artefacts import artefact_folder, load
+from promptgraft.api.opening import log_notes, open_model
+from promptgraft.engine import extend as engine
+from promptgraft.engine.given import labelled_of
+from promptgraft.engine.predictor import Predictor
+from promptgraft.errors import ArtefactError, RunError
+from promptgraft.model.backbone import Backbone
+from promptgraft.model.device import DeviceName
+from promptgraft.prompt import artefact as artefacts
+from promptgraft.prompt.artefact import Artefact
+from promptgraft.sheet import Sheet
+from promptgraft.task.labelled import read_labelled
+from promptgraft.task.task import Example, Task
+
+COLUMNS = ("class", "rows", "right before", "right after", "changed", "now a new class")
+
+
+@dataclass(frozen=True, repr=False)
+class Extension(engine.Extension):
+    """The result of `extend`: the new artefact, ready to predict, and what became of the answers by class."""
+
+    def __repr__(self) -> str:
+        return self._sheet().text()
+
+    def _repr_html_(self) -> str:
+        return self._sheet().html()
+
+    def save(self, folder: str | Path) -> None:
+        """Keep the artefact; `promptgraft.load(folder)` gives it back.
+
+        Raises:
+            ArtefactError: the folder holds something else, or could not be written.
+        """
+        artefacts.save(self.artefact, folder)
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """The cells of a table of the changes, under `COLUMNS`."""
+        return [
+            (
+                change.name,
+                str(change.rows),
+                "" if change.right_before is None else str(change.right_before),
+                str(change.right_after),
+                str(change.changed),
+                str(change.to_new),
+            )
+            for change in self.changes
+        ]
+
+    def _sheet(self) -> Sheet:
+        task = self.artefact.card.task
+        added = ", ".join(f"{name} = {text}" for name, text in self.added.items()) or "no class, only rows"
+        facts = [f"added: {added}"]
+        if self.scores is not None:
+            facts.append(f"{task.metric} on test rows: {self.scores[0]:.1f} before, {self.scores[1]:.1f} after")
+        facts += [f"answers to {self.judged_on}:"] if self.changes else []
+        facts += [f"notes: {len(self.notes)}, in .notes"] if self.notes else []
+        heading = f"Extension of {task.name} to {len(task.labels)} classes"
+        return Sheet(heading, tuple(facts), COLUMNS if self.changes else (), self.rows())
+
+
+def extend(
+    run: Artefact | Predictor | str | Path,
+    labels: Mapping[str, str | None] | Sequence[str] = (),
+    rows: object = None,
+    *,
+    test: object = None,
+    out: str | Path | None = None,
+    replace: bool = False,
+    model: Backbone | str | Path | None = None,
+    device: DeviceName = "auto",
+) -> Extension:
+    """Give an artefact further classes, by their descriptions and by rows, or further rows of its classes.
+
+    Args:
+        run: a run folder of tune or transfer, an artefact's folder, an artefact (with `model`), or a predictor.
+        labels: new label -> description; names alone describe themselves.
+        rows: labelled rows of old and new classes: a file, a table, or a list of (text, label).
+        test: labelled rows on which old and new answers are judged; by default those that the artefact remembers.
+        out: a folder to keep the new artefact in.
+        replace: take the place of another artefact there.
+        model: the backbone; default: the one the card names.
+    Raises:
+        UsageError, TaskError, RunError, ArtefactError: one line, what and what to do.
+    """
+    folder = None if out is None else _free(Path(out), replace=replace)
+    predictor, name = _predictor(run, model, device)
+    described = dict(labels) if isinstance(labels, Mapping) else dict.fromkeys(_names(labels))
+    classes = [*predictor.classes, *(label.strip() for label in described)]
+    added, notes = labelled(rows, predictor.task, classes)
+    held_out, test_notes = labelled(test, predictor.task, classes)
+    extension = engine.extend(predictor, name, described, added, held_out)
+    all_notes = (*notes, *test_notes, *extension.notes)
+    log_notes(all_notes)
+    result = Extension(**{**vars(extension), "notes": all_notes})
+    if folder is not None:
+        result.save(folder)
+    return result
+
+
+def labelled(rows: object, task: Task, classes: Collection[str]) -> tuple[tuple[Example, ...], tuple[str, ...]]:
+    """Labelled rows from a file, a table or a list, and notes on reading them; none where there is nothing."""
+    if rows is None:
+        return (), ()
+    if isinstance(rows, str | Path):
+        return read_labelled(rows, task, classes)
+    return labelled_of(rows, task, classes), ()
+
+
+def _predictor(
+    run: Artefact | Predictor | str | Path, model: Backbone | str | Path | None, device: DeviceName
+) -> tuple[Predictor, str]:
+    """What is extended, ready to predict, and what it is called."""
+    if isinstance(run, Predictor):
+        return run, run.artefact.card.task.name
+    if not isinstance(run, Artefact):
+        return load(run, model, device=device), Path(run).resolve().name
+    if model is None:
+        raise RunError("an artefact alone has no model", where=run.card.task.name, do="pass model=, or its folder")
+    return Predictor(run, open_model(model, device=device)), run.card.task.name
+
+
+def _names(labels: Sequence[str]) -> list[str]:
+    return [labels] if isinstance(labels, str) else list(labels)
+
+
+def _free(folder: Path, *, replace: bool) -> Path:
+    """A folder that an artefact can be written to.
+
+    Raises:
+        ArtefactError: another artefact is there.
+    """
+    try:
+        artefact_folder(folder)
+    except ArtefactError:
+        return folder
+    if not replace:
+        do = "name another with --out, or --replace"
+        raise ArtefactError("holds an artefact already", where=folder, do=do)
+    return folder

@@ -1,0 +1,103 @@
+"""promptgraft extend"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from promptgraft.cli.options import DeviceOption
+from promptgraft.cli.progress import progress
+from promptgraft.cli.say import Say
+from promptgraft.cli.verb import verb
+from promptgraft.errors import UsageError
+
+if TYPE_CHECKING:
+    from promptgraft.api import Extension
+
+
+@verb
+def extend(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of tune or transfer, or a bank's entry.")],
+    say: Say,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=DESCRIPTION", help="A class to add and what it means; may be given again."),
+    ] = None,
+    rows: Annotated[
+        Path | None, typer.Option(help="A file of labelled rows, of new classes and of those that are there.")
+    ] = None,
+    test: Annotated[
+        Path | None,
+        typer.Option(help="Labelled rows to judge on, before and after (default: the rows that RUN remembers)."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of the new artefact (default: RUN-extended).")
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Take the place of an artefact that is there.")] = False,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="The frozen model (default: the one on the card).")
+    ] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Add a class by its description, or labelled rows, without the rows it was tuned on.
+
+    RUN stays as it is. What became of the answers to old classes is shown.
+
+        promptgraft extend runs/reviews --label refund="asks for money back"
+
+        promptgraft extend runs/reviews --label refund="asks for money back" --rows more.csv --out runs/reviews-2
+    """
+    from promptgraft import api
+
+    folder = path.parent / f"{path.resolve().name}-extended" if out is None else out
+    with progress(say, "reading model and rows"):
+        extension = api.extend(
+            path, described(label or []), rows, test=test, out=folder, replace=replace, model=model, device=device
+        )
+    say.note(*extension.notes)
+    show(say, extension, folder)
+
+
+def described(labels: Sequence[str]) -> dict[str, str | None]:
+    """Label -> description; None where only a name is given.
+
+    Raises:
+        UsageError: a label that is given twice.
+    """
+    pairs = [given.partition("=") for given in labels]
+    names = [name.strip() for name, _, _ in pairs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"--label {twice} is given twice", do="keep one of them")
+    return {name: text or None for name, (_, _, text) in zip(names, pairs, strict=True)}
+
+
+def show(say: Say, extension: Extension, folder: Path) -> None:
+    """Print what was added, what became of the answers by class, and where the artefact was saved."""
+    from promptgraft.api.extending import COLUMNS
+
+    task = extension.artefact.card.task
+    if extension.changes:
+        columns = [COLUMNS[0], *(f"{name} " for name in COLUMNS[1:])]
+        say.table(columns, extension.rows(), title=f"answers to {extension.judged_on}")
+    if extension.scores is not None:
+        before, after = extension.scores
+        say.line(f"{task.metric}: {before:.1f} before, {after:.1f} after")
+    added = ", ".join(extension.added) or "no class"
+    say.line(f"added: {added}; {len(task.labels)} classes, in {folder}")
+    say.data(
+        {
+            "task": task.name,
+            "classes": list(task.labels),
+            "added": dict(extension.added),
+            "judged_on": extension.judged_on,
+            "changes": [dataclasses.asdict(change) for change in extension.changes],
+            "scores": None if extension.scores is None else list(extension.scores),
+            "out": str(folder),
+            "notes": list(extension.notes),
+        }
+    )

@@ -1,0 +1,279 @@
+"""An artefact gets further classes, and further rows of any class, without the rows it was tuned on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from promptgraft.engine.interval import interval
+from promptgraft.engine.predictor import WITH_CLASSES, Predictor
+from promptgraft.engine.share import Shared
+from promptgraft.errors import RunError, UsageError, listed, quoted
+from promptgraft.prompt.artefact import Artefact, Member, halved
+from promptgraft.prompt.card import Origin, SplitScore, TaskCard
+from promptgraft.prompt.memory import Memory
+from promptgraft.readout.classes import class_indices
+from promptgraft.readout.extend import Rows, as_linear, as_read, best_classes, refit, remembered, with_classes
+from promptgraft.readout.linear import Linear
+from promptgraft.task.draws import Array
+from promptgraft.task.metrics import score as metric_score
+from promptgraft.task.task import Example, Task, content_hash
+
+
+@dataclass(frozen=True)
+class ClassChange:
+    """What became of the answers to the rows of one class.
+
+    Attributes:
+        right_before: None for a class that was not there.
+        changed: answers that are others now.
+        to_new: of these, how many are classes that were not there.
+    """
+
+    name: str
+    rows: int
+    right_before: int | None
+    right_after: int
+    changed: int
+    to_new: int
+
+
+@dataclass(frozen=True)
+class Extension:
+    """An artefact with further classes or rows, and what became of its answers.
+
+    Attributes:
+        added: label -> description of the classes that were not there.
+        changes: by class, on the rows `judged_on`; empty where there are none to judge on.
+        scores: the metric before and after on test rows, in percent; None without test rows.
+    """
+
+    artefact: Artefact
+    predictor: Predictor
+    added: Mapping[str, str]
+    changes: tuple[ClassChange, ...]
+    judged_on: str
+    scores: tuple[float, float] | None
+    notes: tuple[str, ...]
+
+
+def extend(
+    predictor: Predictor, name: str, labels: Mapping[str, str | None], rows: Sequence[Example], test: Sequence[Example]
+) -> Extension:
+    """Extend an artefact by classes, rows of old and new classes, or both.
+
+    Args:
+        name: what the artefact is called in the lineage of the new one.
+        labels: new label -> description; None: the label itself describes it.
+        rows: labelled by old classes and new ones.
+        test: labelled rows on which the old and the new artefact are judged.
+    Raises:
+        UsageError, RunError: a kind or readout that takes no classes, a label that is there or has no name, or rows
+            that are missing.
+    """
+    old = predictor.artefact
+    readouts = _linear(predictor)
+    added, notes = settled(labels, old.card.task.labels, rows)
+    if not added and not rows:
+        raise UsageError("nothing to add", where=name, do="give a label, labelled rows, or both")
+    task = predictor.task.replace(labels={**predictor.task.labels, **added})
+    if added:
+        readouts = _with_classes(predictor, readouts, task, list(added), rows)
+    memory = old.memory
+    if rows:
+        seen = Rows(_side_by_side(predictor, rows), np.array(class_indices((row.label for row in rows), task)))
+        wide = _widened(memory, seen, task, len(predictor.classes), name)
+        readouts, memory = refit(readouts, wide, seen), remembered(wide, seen, len(task.classes))
+    elif memory is not None:
+        nothing = Rows(np.zeros((0, memory.sample.shape[1])), np.zeros(0, dtype=np.int64))
+        memory = remembered(memory, nothing, len(task.classes))
+    artefact = _artefact(old, name, readouts, memory, task, rows)
+    extended = Predictor(artefact, predictor.backbone)
+    changes, judged_on = _judged(predictor, extended, readouts, test)
+    scores = None
+    if test:
+        scores = metric_score(predictor.task, predictor.predict(test), test)["score"], extended.evaluate(test)["score"]
+        artefact = artefact.replace(card=artefact.card.replace(scores={"test": _score(extended, test)}))
+        extended = Predictor(artefact, predictor.backbone)
+    elif old.card.scores:
+        notes.append(
+            "the scores on its card were those of the old classes and are taken out; --test FILE gives new ones"
+        )
+    return Extension(artefact, extended, added, changes, judged_on, scores, tuple(notes))
+
+
+def settled(
+    labels: Mapping[str, str | None], there: Mapping[str, str], rows: Sequence[Example]
+) -> tuple[dict[str, str], list[str]]:
+    """The labels that are new, with their descriptions, and notes.
+
+    Raises:
+        UsageError: a label without a name, one that differs from another in case only, or one that is there already and
+            gets no rows.
+    """
+    counts = Counter(row.label for row in rows)
+    added: dict[str, str] = {}
+    notes: list[str] = []
+    for given, description in labels.items():
+        label = given.strip()
+        if not label:
+            raise UsageError("a label has no name", do="write NAME=DESCRIPTION")
+        if label in there:
+            if not counts[label]:
+                do = "give rows of it, or another name"
+                raise UsageError(f"{quoted(label)} is a class already ({quoted(there[label])})", do=do)
+            other = description and description != there[label]
+            stays = f"; its description stays {quoted(there[label])}" if other else ""
+            notes.append(f"{quoted(label)} is a class already: its rows are added to it{stays}")
+            continue
+        for known in (*there, *added):
+            if known.casefold() == label.casefold():
+                do = "give it another name, or write it as the class is written"
+                raise UsageError(f"{quoted(label)} differs from the class {quoted(known)} in case only", do=do)
+        added[label] = (description or "").strip() or label
+        if added[label] == label:
+            notes.append(f"{quoted(label)} has no description: its name is read")
+    return added, notes
+
+
+def _linear(predictor: Predictor) -> list[Linear]:
+    """The members' readouts as linear maps.
+
+    Raises:
+        RunError: the kind has no classes, or the readout is no linear map.
+    """
+    card = predictor.artefact.card
+    if card.task.kind not in WITH_CLASSES:
+        what = f"a {card.task.kind} task takes no further class"
+        raise RunError(what, where=card.task.name, do=f"extend adds classes to {' and '.join(WITH_CLASSES)} tasks")
+    readouts = [as_linear(member.readout) for member in predictor.tuned.members]
+    linear = [readout for readout in readouts if readout is not None]
+    if len(linear) < len(readouts):
+        what = f"readout {card.readout!r} takes no further class"
+        raise RunError(what, where=card.task.name, do="extend an artefact of graft, which transfer makes")
+    return linear
+
+
+def _with_classes(
+    predictor: Predictor, readouts: Sequence[Linear], task: Task, names: Sequence[str], rows: Sequence[Example]
+) -> list[Linear]:
+    """The readouts with new classes, from their descriptions where features are what describes them.
+
+    Raises:
+        RunError: a class that neither a description nor a row tells.
+    """
+    is_described = task.kind == "classification" and predictor.tuned.encoding == "cross"
+    if not is_described:
+        unknown = [name for name in names if all(row.label != name for row in rows)]
+        if unknown:
+            what = f"what describes a class tells nothing of {task.kind} rows, and {listed(unknown)} has no row"
+            raise RunError(what, where=task.name, do="give labelled rows of every new class")
+    shared, texts = Shared(predictor.backbone), list(task.labels.values())
+    return [
+        with_classes(readout, names, shared.describe(texts, member.pooling).double().numpy() if is_described else None)
+        for readout, member in zip(readouts, predictor.tuned.members, strict=True)
+    ]
+
+
+def _side_by_side(predictor: Predictor, rows: Sequence[Example]) -> Float[Array, "U D"]:
+    """The rows' features under all members."""
+    readouts = _linear(predictor)
+    looks = predictor.looks(rows)
+    parts = [as_read(readout, look.features) for readout, look in zip(readouts, looks, strict=True)]
+    return np.concatenate([part.double().numpy() for part in parts], axis=1)
+
+
+def _widened(memory: Memory | None, rows: Rows, task: Task, old: int, name: str) -> Memory:
+    """The memory for all classes; an empty one where the artefact has none and the rows are of every old class.
+
+    Args:
+        old: how many classes the artefact has.
+    Raises:
+        RunError: it has none, and rows of an old class are missing, or its features are of another width.
+    """
+    nothing = Rows(rows.features[:0], rows.y[:0])
+    if memory is None:
+        absent = [task.classes[place] for place in range(old) if not (rows.y == place).any()]
+        if absent:
+            what = f"keeps nothing of the rows it was tuned on, and there are no rows of {listed(absent)}"
+            do = "add rows of these to the file, extend without rows, or make the artefact by graft, which remembers"
+            raise RunError(what, where=name, do=do)
+        return remembered(None, nothing, len(task.classes))
+    if memory.sample.shape[1] != rows.features.shape[1]:
+        raise RunError("its memory is not as wide as its features", where=name, do="tune it again")
+    return remembered(memory, nothing, len(task.classes))
+
+
+def _artefact(
+    old: Artefact, name: str, readouts: Sequence[Linear], memory: Memory | None, task: Task, rows: Sequence[Example]
+) -> Artefact:
+    """The new artefact: the old one's prompts, with readouts of more classes and a lineage that says so."""
+    card = old.card
+    fingerprint = content_hash([card.task.fingerprint, str(dict(task.labels)), *map(str, rows)])
+    origin = Origin(role="extended", name=name, hash=old.hash, licence=card.task.licence)
+    first, *others = readouts
+    new = replace(
+        old,
+        readout=first.state(),
+        others=tuple(
+            Member(member.prompt, readout.state(), member.pooling)
+            for member, readout in zip(old.others, others, strict=True)
+        ),
+        memory=memory,
+        card=card.replace(
+            task=TaskCard.model_validate(dict(card.task) | {"labels": dict(task.labels), "fingerprint": fingerprint}),
+            readout=type(first).name,
+            lineage=(*card.lineage, origin),
+            scores={},
+            trainable=card.trainable + sum(readout.weight[0].numel() + 1 for readout in readouts)
+            * (len(task.classes) - len(card.task.labels)),
+        ),
+    )  # fmt: skip
+    return halved(new) if old.half else new
+
+
+def _judged(
+    before: Predictor, after: Predictor, readouts: Sequence[Linear], test: Sequence[Example]
+) -> tuple[tuple[ClassChange, ...], str]:
+    """What became of the answers by class, on test rows or else on those of the memory, and which these are."""
+    old, new = before.classes, after.classes
+    memory = before.artefact.memory
+    if test:
+        y = np.array(class_indices((row.label for row in test), after.task))
+        answers = [np.array(class_indices(predictor.predict(test), after.task)) for predictor in (before, after)]
+        return _changes(y, answers[0], answers[1], old, new), f"{len(test)} test rows"
+    if memory is None or not len(memory.labels):
+        return (), ""
+    sample = memory.sample.double().numpy()
+    first, last = best_classes(_linear(before), sample), best_classes(readouts, sample)
+    return _changes(memory.labels.numpy(), first, last, old, new), f"{len(sample)} remembered rows it was fitted to"
+
+
+def _changes(
+    y: Int[Array, "U"], before: Int[Array, "U"], after: Int[Array, "U"], old: Sequence[str], new: Sequence[str]
+) -> tuple[ClassChange, ...]:
+    """The changes of every class that has rows."""
+    return tuple(
+        ClassChange(
+            new[place],
+            int(rows.sum()),
+            int((before[rows] == place).sum()) if place < len(old) else None,
+            int((after[rows] == place).sum()),
+            int((after[rows] != before[rows]).sum()),
+            int((after[rows] >= len(old)).sum()),
+        )
+        for place in range(len(new))
+        if (rows := y == place).any()
+    )
+
+
+def _score(predictor: Predictor, test: Sequence[Example]) -> SplitScore:
+    """The metric on test rows with its interval."""
+    predictions = predictor.predict(test)
+    low, high = interval(predictor.task, predictions, test)
+    value = metric_score(predictor.task, predictions, test)["score"]
+    return SplitScore(value=value, low=low, high=high, rows=len(test))

@@ -1,0 +1,71 @@
+"""The memory of an artefact: features of the rows it was fitted to, for adding classes without these rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from promptgraft.errors import ArtefactError
+from promptgraft.prompt.tensors import check_numbers
+from promptgraft.untrusted import visible
+
+DO = "tune it again"
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """Features of labelled rows, those of all members side by side, as their readouts read them.
+
+    Attributes:
+        centroids: the mean of each class's rows, in half precision; zeros for a class without rows.
+        counts: of how many rows that is the mean.
+        sample: some of these rows, in half precision, on which it is shown what a change does to answers.
+        labels: their classes, by index.
+    """
+
+    centroids: Float[Tensor, "C D"]
+    counts: Int[Tensor, "C"]
+    sample: Float[Tensor, "N D"]
+    labels: Int[Tensor, "N"]
+
+    def state(self) -> dict[str, Tensor]:
+        """Its tensors by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def load(cls, state: Mapping[str, Tensor], classes: int, where: str) -> Self:
+        """A memory from what `state()` gave, checked.
+
+        Raises:
+            ArtefactError: these are not the features of so many classes.
+        """
+        names = {field.name for field in fields(cls)}
+        if state.keys() != names:
+            what = f"its memory has the tensors {visible(', '.join(sorted(state)))}, not {', '.join(sorted(names))}"
+            raise ArtefactError(what, where=where, do=DO)
+        for name in ("centroids", "sample"):
+            check_numbers(f"memory.{name}", state[name], where)
+        for name in ("counts", "labels"):
+            if state[name].dtype != torch.int32:
+                raise ArtefactError(f"memory.{name} holds no whole numbers of 32 bits", where=where, do=DO)
+        width = state["centroids"].shape[-1:]
+        wanted = {
+            "centroids": (classes, *width),
+            "counts": (classes,),
+            "sample": (*state["labels"].shape[:1], *width),
+            "labels": (*state["labels"].shape[:1],),
+        }
+        for name, shape in wanted.items():
+            if tuple(state[name].shape) != shape or len(shape) < (2 if name in ("centroids", "sample") else 1):
+                raise ArtefactError(
+                    f"memory.{name} is {list(state[name].shape)}, not {list(shape)}", where=where, do=DO
+                )
+        labels, counts = state["labels"], state["counts"]
+        if ((labels < 0) | (labels >= classes)).any() or (counts < 0).any():
+            raise ArtefactError("its memory has rows of classes that its card has not", where=where, do=DO)
+        return cls(**state)

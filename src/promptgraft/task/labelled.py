@@ -1,0 +1,50 @@
+"""Reads labelled rows that are added to a task which was loaded before, with its columns and its classes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from promptgraft.errors import TaskError, listed, quoted, unknown
+from promptgraft.task.compare import count_rows
+from promptgraft.task.examples import make_examples
+from promptgraft.task.infer import infer_columns, missing
+from promptgraft.task.load import TaskLike, columns_of, read_inputs
+from promptgraft.task.table import Columns
+from promptgraft.task.task import Example
+
+
+def read_labelled(
+    path: str | Path, task: TaskLike, classes: Collection[str]
+) -> tuple[tuple[Example, ...], tuple[str, ...]]:
+    """The labelled rows of a file, read by the task's columns, and notes; rows without a label are left out.
+
+    Raises:
+        TaskError: no row has a label, or one is none of the classes; with file:line.
+    """
+    table = read_inputs(path, task)
+    columns = columns_of(task, table)
+    label = columns.get("label") or table.columns.label
+    if label not in table.rows[0][0]:
+        known = {role: name for role, name in columns.items() if role != "label"}
+        found, notes = infer_columns(Columns(**known), task.kind, table.rows, table.where)
+        columns, label = found.named(), found.label
+    else:
+        columns, notes = columns | {"label": label}, []
+    kept = [(row, line) for row, line in table.rows if not missing(row.get(str(label)))]
+    if not kept:
+        raise TaskError(f"no row has a label (column {quoted(label)})", where=table.where, do="label some rows")
+    examples = make_examples(task.kind, columns, kept, table.where, labelled=True)
+    for example, (_, line) in zip(examples, kept, strict=True):
+        check_class(str(example.label), classes, f"{table.where}:{line}")
+    if len(kept) < len(table.rows):
+        notes = [*notes, f"{table.where}: {count_rows(len(table.rows) - len(kept))} without a label, left out"]
+    return examples, (*table.notes, *notes)
+
+
+def check_class(label: str, classes: Collection[str], where: str) -> None:
+    """Raises a TaskError where a label is none of the classes, with the nearest that is one."""
+    if label not in classes:
+        hint = unknown("class", label, classes, TaskError).do or f"classes: {listed(list(classes))}"
+        do = f"{hint}, or add the class with --label {label}=DESCRIPTION"
+        raise TaskError(f"the label {quoted(label)} is none of the classes", where=where, do=do)
