@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -47,23 +48,20 @@ def run(data: Path, work: Path, model: str) -> None:
     """Every cell that the CSV does not hold, one after the other."""
     backbone = pg.open_model(model)
     done = {tuple(row[name] for name in KEY) for row in read_rows()}
-    for name in TASKS:
-        task, bank = load_task(data / name), bank_without(name, work)
-        for shots in SHOTS:
-            for seed in SEEDS:
-                for held_out in np.random.default_rng(seed).permutation(len(task.classes))[:CLASSES]:
-                    label = task.classes[held_out]
-                    cells = [(name, str(shots), str(seed), label, str(n), method) for n in ROWS for method in METHODS]
-                    if not all(cell in done for cell in cells):
-                        record(study(task, bank, backbone, shots, seed, label))
-                        print(name, shots, seed, label, flush=True)
+    for turn, seed, shots, name in itertools.product(range(CLASSES), SEEDS, SHOTS, TASKS):
+        task = load_task(data / name)
+        label = task.classes[np.random.default_rng(seed).permutation(len(task.classes))[turn]]
+        cells = [(name, str(shots), str(seed), label, str(count), method) for count in ROWS for method in METHODS]
+        if not all(cell in done for cell in cells):
+            record(study(task, bank_without(name, work, model), backbone, shots, seed, label))
+            print(name, shots, seed, label, flush=True)
 
 
-def bank_without(name: str, work: Path) -> Bank:
+def bank_without(name: str, work: Path, model: str) -> Bank:
     """The starter bank without the prompt that was tuned on a task's own data."""
     folder = work / f"bank-without-{name}"
     if not folder.exists():
-        shutil.copytree(pg.as_bank("starter").folder, folder)
+        shutil.copytree(pg.as_bank("starter").folder / model, folder)
         shutil.rmtree(folder / name, ignore_errors=True)
     return pg.as_bank(folder)
 

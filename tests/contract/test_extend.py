@@ -22,7 +22,7 @@ from promptgraft.prompt import artefact as artefacts
 from promptgraft.prompt.init import Init, initial
 from promptgraft.prompt.memory import Memory
 from promptgraft.readout.direction import Directional
-from promptgraft.readout.extend import SAMPLED, Rows, as_linear, best_classes, refit, remembered, with_classes
+from promptgraft.readout.extend import SAMPLED, LabelledRows, as_linear, best_classes, refit, remembered, with_classes
 from promptgraft.readout.label_text import LabelText
 from promptgraft.readout.linear import Linear
 from promptgraft.task.task import Example, Kind, Task
@@ -261,8 +261,8 @@ def test_rows_that_fit_already_move_nothing_much(kind: type[Linear]) -> None:
     readouts = [normal(stream, 3, kind) for _ in range(2)]
     features = stream.normal(size=(200, 12)) * 40
     y = best_classes(readouts, features)
-    rows = Rows(features, y)
-    memory = remembered(None, Rows(features[:0], y[:0]), 3)
+    rows = LabelledRows(features, y)
+    memory = remembered(None, LabelledRows(features[:0], y[:0]), 3)
     moved = refit(readouts, memory, rows)
     assert (best_classes(moved, features) == y).mean() > 0.97
 
@@ -270,8 +270,8 @@ def test_rows_that_fit_already_move_nothing_much(kind: type[Linear]) -> None:
 def test_a_class_without_rows_stays_as_it_was() -> None:
     stream = np.random.default_rng(0)
     readouts = [normal(stream, 3, Directional)]
-    rows = Rows(stream.normal(size=(8, 6)), np.arange(8) % 2)
-    [moved] = refit(readouts, remembered(None, Rows(rows.features[:0], rows.y[:0]), 3), rows)
+    rows = LabelledRows(stream.normal(size=(8, 6)), np.arange(8) % 2)
+    [moved] = refit(readouts, remembered(None, LabelledRows(rows.features[:0], rows.y[:0]), 3), rows)
     assert torch.equal(moved.weight[2], readouts[0].weight[2])
     assert not torch.equal(moved.weight[:2], readouts[0].weight[:2])
 
@@ -293,7 +293,7 @@ def test_a_new_class_points_where_its_description_does() -> None:
 def test_memories_add_up() -> None:
     stream = np.random.default_rng(0)
     features, y = stream.normal(size=(600, 4)), np.arange(600) % 3
-    parts = [Rows(features[:100], y[:100]), Rows(features[100:], y[100:])]
+    parts = [LabelledRows(features[:100], y[:100]), LabelledRows(features[100:], y[100:])]
     memory = remembered(remembered(None, parts[0], 3), parts[1], 4)
     assert memory.counts.tolist() == [200, 200, 200, 0]
     means = np.stack([features[y == label].mean(0) for label in range(3)])

@@ -24,7 +24,7 @@ COLUMNS = ("class", "rows", "right before", "right after", "changed", "now a new
 
 
 @dataclass(frozen=True, repr=False)
-class Extension(engine.Extension):
+class Extension(engine.Extended):
     """The result of `extend`: the new artefact, ready to predict, and what became of the answers by class."""
 
     def __repr__(self) -> str:

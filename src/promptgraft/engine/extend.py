@@ -17,7 +17,7 @@ from promptgraft.prompt.artefact import Artefact, Member, halved
 from promptgraft.prompt.card import Origin, SplitScore, TaskCard
 from promptgraft.prompt.memory import Memory
 from promptgraft.readout.classes import class_indices
-from promptgraft.readout.extend import Rows, as_linear, as_read, best_classes, refit, remembered, with_classes
+from promptgraft.readout.extend import LabelledRows, as_linear, as_read, best_classes, refit, remembered, with_classes
 from promptgraft.readout.linear import Linear
 from promptgraft.task.draws import Array
 from promptgraft.task.metrics import score as metric_score
@@ -43,7 +43,7 @@ class ClassChange:
 
 
 @dataclass(frozen=True)
-class Extension:
+class Extended:
     """An artefact with further classes or rows, and what became of its answers.
 
     Attributes:
@@ -63,7 +63,7 @@ class Extension:
 
 def extend(
     predictor: Predictor, name: str, labels: Mapping[str, str | None], rows: Sequence[Example], test: Sequence[Example]
-) -> Extension:
+) -> Extended:
     """Extend an artefact by classes, rows of old and new classes, or both.
 
     Args:
@@ -85,11 +85,11 @@ def extend(
         readouts = _with_classes(predictor, readouts, task, list(added), rows)
     memory = old.memory
     if rows:
-        seen = Rows(_side_by_side(predictor, rows), np.array(class_indices((row.label for row in rows), task)))
+        seen = LabelledRows(_side_by_side(predictor, rows), np.array(class_indices((row.label for row in rows), task)))
         wide = _widened(memory, seen, task, len(predictor.classes), name)
         readouts, memory = refit(readouts, wide, seen), remembered(wide, seen, len(task.classes))
     elif memory is not None:
-        nothing = Rows(np.zeros((0, memory.sample.shape[1])), np.zeros(0, dtype=np.int64))
+        nothing = LabelledRows(np.zeros((0, memory.sample.shape[1])), np.zeros(0, dtype=np.int64))
         memory = remembered(memory, nothing, len(task.classes))
     artefact = _artefact(old, name, readouts, memory, task, rows)
     extended = Predictor(artefact, predictor.backbone)
@@ -103,7 +103,7 @@ def extend(
         notes.append(
             "the scores on its card were those of the old classes and are taken out; --test FILE gives new ones"
         )
-    return Extension(artefact, extended, added, changes, judged_on, scores, tuple(notes))
+    return Extended(artefact, extended, added, changes, judged_on, scores, tuple(notes))
 
 
 def settled(
@@ -187,7 +187,7 @@ def _side_by_side(predictor: Predictor, rows: Sequence[Example]) -> Float[Array,
     return np.concatenate([part.double().numpy() for part in parts], axis=1)
 
 
-def _widened(memory: Memory | None, rows: Rows, task: Task, old: int, name: str) -> Memory:
+def _widened(memory: Memory | None, rows: LabelledRows, task: Task, old: int, name: str) -> Memory:
     """The memory for all classes; an empty one where the artefact has none and the rows are of every old class.
 
     Args:
@@ -195,7 +195,7 @@ def _widened(memory: Memory | None, rows: Rows, task: Task, old: int, name: str)
     Raises:
         RunError: it has none, and rows of an old class are missing, or its features are of another width.
     """
-    nothing = Rows(rows.features[:0], rows.y[:0])
+    nothing = LabelledRows(rows.features[:0], rows.y[:0])
     if memory is None:
         absent = [task.classes[place] for place in range(old) if not (rows.y == place).any()]
         if absent:

@@ -19,7 +19,7 @@ from promptgraft.prompt.prompt import Prompt
 from promptgraft.readout.classes import class_indices
 from promptgraft.readout.direction import Directional
 from promptgraft.readout.evidence import balanced
-from promptgraft.readout.extend import A_CLASS, REMEMBERED, Rows, as_read, remembered
+from promptgraft.readout.extend import A_CLASS, REMEMBERED, LabelledRows, as_read, remembered
 from promptgraft.readout.features import features
 from promptgraft.train.run import Tuned
 
@@ -79,7 +79,7 @@ def _memory(view: JobView, tuned: Tuned) -> Memory | None:
     for member in tuned.members:
         [states] = view.states_each("train", [member.prompt], member.pooling, encoding, places)
         parts.append(as_read(member.readout, features(states, tokens, encoding)).double().numpy())
-    return remembered(None, Rows(np.concatenate(parts, axis=1), y[rows]), len(task.classes))
+    return remembered(None, LabelledRows(np.concatenate(parts, axis=1), y[rows]), len(task.classes))
 
 
 def sources_of(job: Job, tuned: Tuned) -> list[Source]:

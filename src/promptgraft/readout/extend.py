@@ -71,14 +71,14 @@ def with_classes(readout: Linear, names: Sequence[str], described: Float[Array, 
 
 
 @dataclass(frozen=True)
-class Rows:
+class LabelledRows:
     """Labelled rows: their features, those of all members side by side, and the numbers of their classes."""
 
     features: Float[Array, "U D"]
     y: Int[Array, "U"]
 
 
-def refit(readouts: Sequence[Linear], memory: Memory, rows: Rows) -> list[Linear]:
+def refit(readouts: Sequence[Linear], memory: Memory, rows: LabelledRows) -> list[Linear]:
     """The members' readouts, moved by rows as little as these need; what is remembered stands for earlier ones.
 
     A class of which neither rows nor a memory are there stays as it is.
@@ -110,7 +110,7 @@ def refit(readouts: Sequence[Linear], memory: Memory, rows: Rows) -> list[Linear
     ]
 
 
-def remembered(memory: Memory | None, rows: Rows, classes: int) -> Memory:
+def remembered(memory: Memory | None, rows: LabelledRows, classes: int) -> Memory:
     """A memory with these rows added; of more classes than before where there are."""
     if memory is None:
         width = rows.features.shape[1]
