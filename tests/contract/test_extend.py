@@ -328,3 +328,14 @@ def test_an_extension_is_shown_in_a_notebook(grafted: Predictor) -> None:
     result = extend(grafted, {"music": "<b>"})
     assert isinstance(result, Extension)
     assert "<b>" not in result._repr_html_().replace("<b>Extension of", "")
+
+
+def test_a_graft_without_labels_gets_classes_and_rows(backbone: Backbone, bank: tuple[Source, ...]) -> None:
+    task = toy_task()
+    bare = task.replace(splits={"test": task.test})
+    before = predictor_of(backbone, "graft", bare, bank)
+    extend(before, {"music": "music"})
+    with pytest.raises(RunError, match="keeps nothing"):
+        extend(before, {"music": "music"}, MUSIC)
+    taught = extend(before, {"music": "music"}, (*MUSIC, *task.train))
+    assert taught.predictor.evaluate(task.test)["score"] > 60

@@ -68,9 +68,9 @@ def make_artefact(finished: Finished, view: JobView) -> Artefact:
 
 def _memory(view: JobView, tuned: Tuned) -> Memory | None:
     """What graft's artefacts keep of their rows; prompts that were trained have a bank to go to, and keep none."""
-    if not isinstance(tuned.readout, Directional):
-        return None
     task, encoding = view.task, tuned.encoding
+    if not isinstance(tuned.readout, Directional) or not task.train:
+        return None
     y = np.array(class_indices((row.label for row in task.train), task))
     rows = balanced(y, max(REMEMBERED, A_CLASS * len(task.classes)), 0)
     places = tuple(rows.tolist())
