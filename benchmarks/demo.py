@@ -2,7 +2,7 @@
 
     python benchmarks/demo.py [--rounds 3] [--mimic avx2]
 
-`rank` is the first command of the README after the pull: 17 prompts of the starter bank, 8 labelled rows a class.
+`rank` is the first command of the README after the pull: the prompts of the starter bank, 8 labelled rows a class.
 `demo` is `examples/demo.sh`, which is `make demo` without its set-up; it is run with both models there, so that nothing
 is downloaded, and says what each of its steps took. Every round has a PROMPTGRAFT_HOME of its own, in which only the
 models are the user's. Commands take turns. Prints JSON and writes benchmarks/results/demo.json.

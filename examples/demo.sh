@@ -35,8 +35,9 @@ english=$((SECONDS - work))
 step "Get a model that reads Chinese (once)" promptgraft models pull e5-small
 work=$SECONDS
 
-step "A Chinese task of four classes" \
-    promptgraft tune examples/data/shop_questions_zh --model e5-small --shots 8 --steps 30 --out "$out/questions" --bank "$out/bank"
+step "Graft the bank's prompts for that model onto a Chinese task of four classes" \
+    promptgraft transfer examples/data/shop_questions_zh --model e5-small --bank starter --shots 8 --out "$out/questions" \
+    --keep-in "$out/bank"
 
 step "Use it" promptgraft predict "$out/questions" --text "我的包裹到哪里了？" --text "请给我开一张发票"
 
