@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from promptgraft.engine.keep import make_artefact
 from promptgraft.engine.local import LocalEngine
 from promptgraft.engine.predictor import Predictor
 from promptgraft.errors import ArtefactError, RunError
+from promptgraft.method.all import find
 from promptgraft.method.job import Job, Source
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.load import load_backbone
@@ -158,6 +160,46 @@ def test_without_a_bank_the_backbone_alone_is_read(backbone: Backbone) -> None:
 def test_spans_are_one_line(backbone: Backbone) -> None:
     with pytest.raises(RunError, match="no readout of spans can be fitted so; use --method pot"):
         list(LocalEngine(backbone).run([job_of(backbone, toy_task("span"), ())]))
+
+
+@pytest.mark.parametrize("kind", ["classification", "pair"])
+def test_with_full_effort_trained_prompts_are_judged_by_runs_that_have_not_seen_a_row(
+    kind: Kind, backbone: Backbone, bank: tuple[Source, ...]
+) -> None:
+    engine = LocalEngine(backbone)
+    job = job_of(backbone, toy_task(kind), bank, effort="full", members=8).replace(source=bank[0])
+    parts = find("graft").requires(job)
+    assert len({part.id for part in parts}) == 2 * (FOLDS + 1)
+    [finished] = engine.run([job])
+    assert "trained from scratch (weight" in finished.result.notes[-1]
+    assert "trained from source 0 (weight" in finished.result.notes[-1]
+    assert finished.result.required_seconds > 0
+    rows = engine.task(job).train
+    seen = [engine.task(part).train for part in parts[: FOLDS + 1]]
+    assert seen[-1] == rows
+    assert all(not engine.task(part).validation for part in parts)
+    left_out = [Counter(rows) - Counter(part) for part in seen[:-1]]
+    assert sum(left_out, Counter()) == Counter(rows), "each row is left out once"
+    assert finished.tuned is not None
+    artefact = make_artefact(finished, engine.view(job))
+    assert len(artefact.others) == 7
+    texts = [row.text if row.pair is None else (row.text, row.pair) for row in engine.task(job).test]
+    kept = Predictor(artefact, backbone).predict(texts)
+    assert kept == list(engine.predictions(engine.view(job), finished.tuned, "test", shared=True))
+
+
+def test_a_trained_prompt_that_is_no_better_is_not_kept(backbone: Backbone, bank: tuple[Source, ...]) -> None:
+    job = job_of(backbone, toy_task(), bank, effort="full", members=1)
+    [finished] = LocalEngine(backbone).run([job])
+    [plain] = LocalEngine(backbone).run([job_of(backbone, toy_task(), bank, members=1)])
+    if "trained" not in finished.result.notes[-1]:
+        assert finished.result.scores == plain.result.scores
+    assert finished.result.id != plain.result.id
+
+
+def test_full_effort_is_for_classes(backbone: Backbone, bank: tuple[Source, ...]) -> None:
+    with pytest.raises(RunError, match="regression task"):
+        list(LocalEngine(backbone).run([job_of(backbone, toy_task("regression"), bank, effort="full")]))
 
 
 def test_the_verbs_take_a_bank(backbone: Backbone, bank: tuple[Source, ...], tmp_path: Path) -> None:

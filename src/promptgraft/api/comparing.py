@@ -120,8 +120,7 @@ def compare(
     seeds = seeds_of(seeds)
     chosen = Chosen(dict.fromkeys(seeds), notes=(NO_BANK,))
     if bank is not None:
-        methods = [method for method, _ in (rows_here() if rows is None else rows)]
-        chosen = choose_sources(context, as_bank(bank), source, seeds, methods)
+        chosen = choose_sources(context, as_bank(bank), source, seeds, rows_here() if rows is None else rows)
     engine = context.engine
     jobs = compare_jobs(context, chosen, free_text(unlabelled, context.task), rows)
     order = [job.id for job in jobs]

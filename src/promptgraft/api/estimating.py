@@ -7,6 +7,7 @@ from pathlib import Path
 
 from promptgraft.api.jobs import (
     Chosen,
+    MethodRows,
     choose_sources,
     choosing_job,
     compare_jobs,
@@ -73,10 +74,10 @@ def estimate(
     if verb == "tune":
         return estimate_jobs(context.engine, tune_jobs(context, method or "prompt-tuning", options, seed_list))
     method = transfer_method(context, method, source, options)
-    methods = [method] if verb == "transfer" else [name for name, _ in (rows_here() if rows is None else rows)]
+    method_rows = [(method, options or {})] if verb == "transfer" else rows_here() if rows is None else rows
     chosen, ranked = Chosen(dict.fromkeys(seed_list)), 0
     if bank is not None:
-        chosen, ranked = _stand_ins(context, as_bank(bank), source, seed_list, methods)
+        chosen, ranked = _stand_ins(context, as_bank(bank), source, seed_list, method_rows)
     free = free_text(unlabelled, context.task)
     if verb == "compare":
         jobs = compare_jobs(context, chosen, free, rows)
@@ -87,11 +88,9 @@ def estimate(
     return estimate_jobs(context.engine, jobs, rankings=rankings)
 
 
-def _stand_ins(
-    context: Opened, bank: Bank, source: str, seeds: Sequence[int], methods: Sequence[str]
-) -> tuple[Chosen, int]:
+def _stand_ins(context: Opened, bank: Bank, source: str, seeds: Sequence[int], rows: MethodRows) -> tuple[Chosen, int]:
     """Take a source for every seed without choosing; return them with how many would be ranked to choose."""
-    if source != "auto" or not any(map(takes_one, methods)):
-        return choose_sources(context, bank, source, seeds, methods), 0
+    if source != "auto" or not any(takes_one(*row) for row in rows):
+        return choose_sources(context, bank, source, seeds, rows), 0
     sources, _ = candidates(bank, context.backbone, context.task)
     return Chosen(dict.fromkeys(seeds, sources[0]), tuple(sources)), len(sources)

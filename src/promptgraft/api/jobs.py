@@ -79,9 +79,7 @@ class Chosen:
     notes: tuple[str, ...] = ()
 
 
-def choose_sources(
-    context: Opened, bank: Bank, source: str, seeds: Sequence[int] | int, methods: Sequence[str]
-) -> Chosen:
+def choose_sources(context: Opened, bank: Bank, source: str, seeds: Sequence[int] | int, rows: MethodRows) -> Chosen:
     """The prompts of a bank that methods start from: the named one, else all, and for each seed the best by a probe.
 
     The probe reads that seed's training rows; it is asked only where a method takes one source.
@@ -93,10 +91,10 @@ def choose_sources(
     try:
         sources, left_out = candidates(bank, context.backbone, context.task)
     except BankError as error:
-        if any(map(takes_one, methods)):
+        if any("source" in find(method).needs for method, _ in rows):
             raise
         return Chosen(dict.fromkeys(seeds), notes=(f"{error}; the backbone alone is read",))
-    if not any(map(takes_one, methods)):
+    if not any(takes_one(*row) for row in rows):
         return Chosen(dict.fromkeys(seeds), tuple(sources), left_out)
     if context.shots == 0:
         raise RunError("--source auto needs labelled rows to choose by", do="name the source, or use --shots 1 or more")
@@ -130,9 +128,10 @@ def transfer_method(context: Opened, method: str | None, source: str, options: M
     return "pot" if is_pot else "graft"
 
 
-def takes_one(method: str) -> bool:
+def takes_one(method: str, options: Mapping[str, object]) -> bool:
     """Whether a method starts from one source, or can."""
-    return "source" in find(method).needs or "prompt" in find(method).options.model_fields
+    known = find(method)
+    return "source" in known.needs or "prompt" in known.options.model_fields or options.get("effort") == "full"
 
 
 def choosing_job(context: Opened, seed: int) -> Job:

@@ -161,7 +161,7 @@ def transfer(
     places = keeper(context.task, out, keep_in, name, replace=replace)
     free = free_text(unlabelled, context.task)
     method = transfer_method(context, method, source, options)
-    chosen = choose_sources(context, as_bank(bank), source, seeds, [method])
+    chosen = choose_sources(context, as_bank(bank), source, seeds, [(method, options or {})])
     jobs, beside = graft_jobs(context, method, options, chosen, free, baselines=baselines)
     for job in jobs:
         check(job)

@@ -56,7 +56,7 @@ UnlabelledOption = Annotated[
     Path | None,
     typer.Option(
         "--unlabelled",
-        help="A file of target text without labels, for PANDA's distillation, and for graft where there are no labels.",
+        help="A file of target text without labels: for PANDA, and for graft where there are no labels.",
     ),
 ]
 NoHeaderOption = Annotated[

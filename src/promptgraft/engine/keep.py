@@ -86,7 +86,7 @@ def sources_of(job: Job, tuned: Tuned) -> list[Source]:
     """The banked artefacts that a model came from: the job's own source, and those whose prompts it has as they are."""
     prompts = [model.prompt.values for model in tuned.members if model.prompt is not None]
     kept = [source for source in job.bank if _is_among(source.artefact.prompt, prompts)]
-    return kept if job.source is None else [job.source, *kept]
+    return kept if job.source is None else list({item.name: item for item in (job.source, *kept)}.values())
 
 
 def _is_among(prompt: Prompt | None, values: Sequence[Tensor]) -> bool:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 
+import numpy as np
+
 from promptgraft.engine.identity import version_of_results
 from promptgraft.engine.interval import interval
 from promptgraft.engine.keep import make_artefact, sources_of
@@ -19,6 +21,8 @@ from promptgraft.method.all import check, find
 from promptgraft.method.job import Job
 from promptgraft.method.method import Split
 from promptgraft.model.backbone import Backbone
+from promptgraft.readout.classes import class_indices
+from promptgraft.readout.probe import deal_labels
 from promptgraft.task.metrics import lopsided
 from promptgraft.task.metrics import score as metric_score
 from promptgraft.task.sampling import VALIDATION_ROWS, cap, few_shot, split_validation, within
@@ -53,6 +57,7 @@ class LocalEngine:
         self._seconds: dict[str, float] = {}
         self._versions: set[str] = set()
         self._tasks: dict[Hashable, Task] = {}
+        self._parts: dict[Hashable, Task] = {}
         self._tuned: dict[str, Tuned] = {}
 
     def run(self, jobs: Iterable[Job], *, skip: bool = False) -> Iterator[Finished]:
@@ -132,6 +137,8 @@ class LocalEngine:
     def task(self, job: Job) -> Task:
         """The job's task with its splits drawn; jobs that draw the same rows get the same object."""
         key = (job.task.fingerprint, job.shots, seed_of_rows(job), hash(job.unlabelled), _held_out(job))
+        if job.part is not None:
+            return self._parts.setdefault((key, job.part, job.seed), draw(job))
         if key not in self._tasks:
             self._tasks[key] = draw(job)
         return self._tasks[key]
@@ -322,12 +329,21 @@ def draw(job: Job) -> Task:
     else:
         task = task if task.validation else split_validation(task, HELD_OUT, seed)
         task = cap(task, "validation", VALIDATION_ROWS, seed)
+    if job.part is not None:
+        return leave_out(task, job.part, job.seed)
     return task.replace(splits={**task.splits, "unlabelled": job.unlabelled}) if job.unlabelled else task
+
+
+def leave_out(task: Task, part: int, seed: int) -> Task:
+    """The task with its training rows only, one part of a cross-validation left out."""
+    fold = deal_labels(np.array(class_indices((row.label for row in task.train), task)), seed)
+    kept = (example for example, number in zip(task.train, fold, strict=True) if number != part)
+    return task.replace(splits={"train": tuple(kept)})
 
 
 def is_validated(job: Job) -> bool:
     """Whether the job's method chooses its step on rows that it does not train on."""
-    return "validation" in find(job.method).needs
+    return job.part is None and "validation" in find(job.method).needs
 
 
 def _held_out(job: Job) -> tuple[str, bool]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from promptgraft.errors import RunError
-from promptgraft.method.job import Job, Source
+from promptgraft.method.job import WHOLE, Job, Source
 from promptgraft.method.method import Method, Need, View, Work, register
 from promptgraft.method.options import Options
 from promptgraft.method.setup import encoding_for
@@ -25,29 +25,38 @@ from promptgraft.readout.classes import class_indices, encode_names
 from promptgraft.readout.direction import Directional
 from promptgraft.readout.evidence import (
     FITTED,
+    FOLDS,
     JUDGED,
     Blend,
     Candidates,
+    Judged,
     balanced,
     blend,
     candidates,
     centre_of,
+    log_softmax,
     nearest_description,
     refitted,
     weigh,
 )
 from promptgraft.readout.features import features
+from promptgraft.readout.label_text import LabelText
 from promptgraft.readout.probe import cross_validate, deal_labels, fit_probe
 from promptgraft.readout.readout import Readout
 from promptgraft.task.draws import Array
 from promptgraft.train.run import Fit, Tuned
 
 BACKBONE = "the backbone alone"
+WITH_CLASSES = ("classification", "pair")
 
 
 class GraftOptions(Options):
     members: int = Field(
         default=3, ge=1, le=32, description="Prompts that are kept, at most; predicting takes a pass for each."
+    )
+    effort: Literal["quick", "full"] = Field(
+        default="quick",
+        description="full: prompts that are trained on the rows, from scratch and from the best source, join in.",
     )
 
 
@@ -56,7 +65,8 @@ class Graft(Method):
     """Readouts of frozen features under every banked prompt, and under none, mixed by their cross-validated evidence.
 
     Classes: `readout.evidence`. Numbers, choices and tags: each prompt's probe, weighed by the same evidence. The
-    scores of the prompts that are kept are added.
+    scores of the prompts that are kept are added. With effort `full` prompts trained on the rows are candidates too:
+    they are judged as the others are, by runs that have not seen the rows.
     """
 
     name: ClassVar[str] = "graft"
@@ -65,7 +75,7 @@ class Graft(Method):
     options: ClassVar[type[GraftOptions]] = GraftOptions
 
     def requires(self, job: Job) -> tuple[Job, ...]:
-        return ()
+        return tuple(part for way in _ways(job, self.options.read(self.name, job.options)) for part in way)
 
     def work(self, job: Job) -> Work:
         return Work(None, probes=1 + len(job.bank))
@@ -74,12 +84,56 @@ class Graft(Method):
         if view.task.kind == "span":
             what = "graft fits readouts without training, and no readout of spans can be fitted so"
             raise RunError(what, where=view.task.name, do="use --method pot")
-        members = self.options.read(self.name, job.options).members
+        options = self.options.read(self.name, job.options)
         if not view.task.train:
-            return _of_descriptions(job, view, members)
-        if view.task.kind in ("classification", "pair"):
-            return _of_classes(job, view, members)
-        return _of_probes(job, view, members)
+            return _of_descriptions(job, view, options.members)
+        if view.task.kind in WITH_CLASSES:
+            return _of_classes(job, view, options)
+        if options.effort == "full":
+            what = f"--effort full trains readouts of classes, and {view.task.name} is a {view.task.kind} task"
+            raise RunError(what, do="leave it out")
+        return _of_probes(job, view, options.members)
+
+
+def _ways(job: Job, options: GraftOptions) -> list[list[Job]]:
+    """For each way to train a prompt: a run without each part of the cross-validation, and one on all rows."""
+    if options.effort == "quick" or job.shots == 0 or job.task.kind not in WITH_CLASSES:
+        return []
+    from_scratch, carried = ("label-text",) * 2 if job.task.kind == "classification" else ("linear", "new")
+    plain = job.replace(source=None, bank=(), unlabelled=())
+    ways = [plain.replace(method="prompt-tuning", options={"readout": from_scratch})]
+    if job.source is not None:
+        ways.append(plain.replace(method="pot", options={"readout": carried}, source=job.source))
+    return [[way.replace(part=part) for part in (*range(FOLDS), WHOLE)] for way in ways]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A prompt that was trained on the rows.
+
+    Attributes:
+        judged: what runs that had not seen a row said of it.
+    """
+
+    name: str
+    tuned: Tuned
+    judged: Judged
+
+
+def _trained(view: View, way: Sequence[Job], rows: Int[Array, "U"], fold: Int[Array, "U"]) -> Trained:
+    """Judge the runs of one way to train a prompt."""
+    unseen = np.empty((len(rows), len(view.task.classes)))
+    for number in range(fold.max() + 1):
+        part = fold == number
+        scores = view.answers(view.finished(way[number]), "train").double().numpy()
+        unseen[part] = log_softmax(scores)[rows][part]
+    whole = way[-1]
+    name = f"trained from {whole.source.name}" if whole.source else "trained from scratch"
+    tuned = view.finished(whole)
+    if isinstance(tuned.readout, LabelText):  # its scale has bounds, so that no share of it is one of its kind
+        weight, bias = tuned.readout.linear()
+        tuned = replace(tuned, readout=_directional(weight, bias, view.task.classes))
+    return Trained(name, tuned, Judged(unseen[None]))
 
 
 def _sources(job: Job, view: View) -> list[tuple[str, Prompt | None, Pooling]]:
@@ -100,13 +154,12 @@ def _features(
             yield features(states, tokens, encoding)
 
 
-def _of_classes(job: Job, view: View, members: int) -> Fit:
+def _of_classes(job: Job, view: View, options: GraftOptions) -> Fit:
     task, encoding = view.task, encoding_for(view, "direction")
     sources = _sources(job, view)
     everything = np.array(class_indices((row.label for row in task.train), task))
     rows = balanced(everything, JUDGED, job.seed)
-    y = everything[rows]
-    fold = deal_labels(y, job.seed)
+    y, fold = everything[rows], deal_labels(everything, job.seed)[rows]
     described = {
         pooling: view.describe(list(task.labels.values()), pooling).double().numpy()
         for pooling in dict.fromkeys(pooling for _, _, pooling in sources)
@@ -116,20 +169,24 @@ def _of_classes(job: Job, view: View, members: int) -> Fit:
         candidates(seen.double().numpy(), y, fold, described.get(pooling), len(task.classes))
         for (_, _, pooling), seen in zip(sources, _features(view, sources, encoding, tuple(rows.tolist())), strict=True)
     ]
-    mixture = blend(own, y, fold, members)
-    kept = [sources[place] for place in mixture.prompts]
-    readouts = [own[place] for place in mixture.prompts]
+    trained = [_trained(view, way, rows, fold) for way in _ways(job, options)]
+    mixture = blend([*own, *(prompt.judged for prompt in trained)], y, fold, options.members)
     more = balanced(everything, FITTED, job.seed)
+    kept = [place for place in mixture.prompts if place < len(own)]
     if len(more) > len(rows):
-        readouts = [
-            refitted(judged, seen.double().numpy(), everything[more], described.get(pooling), len(task.classes))
-            for judged, (_, _, pooling), seen in zip(
-                readouts, kept, _each_alone(view, kept, encoding, tuple(more.tolist())), strict=True
-            )
-        ]
+        seen_again = _each_alone(view, [sources[place] for place in kept], encoding, tuple(more.tolist()))
+        for place, seen in zip(kept, seen_again, strict=True):
+            descriptions = described.get(sources[place][2])
+            features = seen.double().numpy()
+            own[place] = refitted(own[place], features, everything[more], descriptions, len(task.classes))
     models, names = [], []
-    for (name, prompt, pooling), readout, share in zip(kept, readouts, mixture.shares, strict=True):
-        models.append(Tuned(prompt, _direction(readout, share, mixture, task.classes), pooling, encoding))
+    for place, share in zip(mixture.prompts, mixture.shares, strict=True):
+        if place < len(own):
+            name, prompt, pooling = sources[place]
+            models.append(Tuned(prompt, _direction(own[place], share, mixture, task.classes), pooling, encoding))
+        else:
+            name, tuned = trained[place - len(own)].name, trained[place - len(own)].tuned
+            models.append(replace(tuned, readout=_scaled(tuned.readout, float(share[0]) / mixture.temperature)))
         names.append((name, float(share.sum())))
     hits = float((mixture.unseen.argmax(1) == y).mean())
     note = f"{_listed(names)}; {100 * hits:.1f} % of {len(y)} rows right when left out"

@@ -19,6 +19,10 @@ ValidationFrom = Literal["extra", "within"]
 """Where validation rows come from: they are drawn beside the labelled rows, or taken out of them."""
 
 
+WHOLE = -1
+"""The part of a cross-validation that no row is in."""
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
     """A banked prompt that a job starts from.
@@ -47,6 +51,8 @@ class Job:
         validation_from: `extra`: few-shot draws bring as many validation rows as training rows, and of a whole file its
             validation split serves nothing else. `within`: the labelled rows are everything there is; a method that
             needs validation takes it out of them, all others train on every row.
+        part: of a cross-validation: rows of classes are dealt into parts (`readout.probe.deal_labels`), this one is
+            left out of training, and there are no other rows; WHOLE leaves none out. None: the job is no part of one.
     """
 
     task: Task
@@ -60,6 +66,7 @@ class Job:
     unlabelled: tuple[Example, ...] = ()
     bank: tuple[Source, ...] = ()
     validation_from: ValidationFrom = "extra"
+    part: int | None = None
 
     def __post_init__(self) -> None:
         options = {hyphened(name): text_of(value) for name, value in self.options.items()}
@@ -88,6 +95,7 @@ class Job:
             "unlabelled": content_hash(map(str, self.unlabelled)) if self.unlabelled else None,
             **({"bank": sorted(source.artefact.hash for source in self.bank)} if self.bank else {}),
             **({"validation_from": self.validation_from} if self.validation_from != "extra" else {}),
+            **({"part": self.part} if self.part is not None else {}),
             **({"record": self._record()} if self.shots == 0 and self.bank else {}),
         }
 

@@ -40,22 +40,31 @@ evidence is one piece of luck."""
 
 
 @dataclass(frozen=True)
-class Candidates:
-    """The readouts of one prompt.
+class Judged:
+    """The evidence for the readouts of one prompt.
 
     Attributes:
         unseen: log probabilities of every row by fits that have not seen it.
-        weights, biases: fitted to all rows.
     """
 
     unseen: Float[Array, "J U K"]
-    weights: Float[Array, "J K H"]
-    biases: Float[Array, "J K"]
 
     def likelihood(self, y: Int[Array, "U"]) -> Float[Array, "J U"]:
         """Log probability of each row's label, never below that of the floor."""
         rows = self.unseen[:, np.arange(len(y)), y]
         return np.asarray(np.log((1 - FLOOR) * np.exp(rows) + FLOOR / self.unseen.shape[2]))
+
+
+@dataclass(frozen=True)
+class Candidates(Judged):
+    """The readouts of one prompt that are fitted without training.
+
+    Attributes:
+        weights, biases: fitted to all rows.
+    """
+
+    weights: Float[Array, "J K H"]
+    biases: Float[Array, "J K"]
 
 
 @dataclass(frozen=True)
@@ -192,7 +201,7 @@ def balanced(y: Int[Array, "U"], most: int, seed: int) -> Int[Array, "N"]:
     return np.sort(shuffled[np.argsort(turn[shuffled], kind="stable")][:most])
 
 
-def blend(found: Sequence[Candidates], y: Int[Array, "U"], fold: Int[Array, "U"], members: int) -> Blend:
+def blend(found: Sequence[Judged], y: Int[Array, "U"], fold: Int[Array, "U"], members: int) -> Blend:
     """Weigh all candidates by their evidence, keep the best prompts, and set the temperature.
 
     Args:

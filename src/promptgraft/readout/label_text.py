@@ -16,6 +16,7 @@ from promptgraft.model.tokens import Tokens
 from promptgraft.readout import classes
 from promptgraft.readout.by_class import ByRow
 from promptgraft.readout.readout import Describe, register
+from promptgraft.task.draws import Array
 from promptgraft.task.task import Kind, Task
 
 SCALE_START, SCALE_LEAST, SCALE_MOST = 20.0, 1.0, 100.0
@@ -78,6 +79,11 @@ class LabelText(ByRow):
         texts = torch.nn.functional.normalize(features.to(self.delta.dtype), dim=-1)
         labels = torch.nn.functional.normalize(self.embeddings + self.delta, dim=-1)
         return self.scale()[..., None, None] * texts @ labels.mT + self.bias.unsqueeze(-2)
+
+    def linear(self) -> tuple[Float[Array, "C H"], Float[Array, "C"]]:
+        """Weights and biases with which directions of features get the same scores."""
+        labels = torch.nn.functional.normalize(self.embeddings + self.delta, dim=-1)
+        return (self.scale() * labels).detach().double().numpy(), self.bias.detach().double().numpy()
 
     def scale(self) -> Float[Tensor, "*K"]:
         """The factor of the cosine, between 1 and 100."""

@@ -73,12 +73,14 @@ def plan(
     jobs = []
     for method, options in rows:
         for seed, source in sources.items():
-            wants = "source" in find(method).needs or options.get("prompt") == "source"
-            if wants and (source is None or _repeats(method, options, source)):
+            needs = "source" in find(method).needs or options.get("prompt") == "source"
+            wants = needs or options.get("effort") == "full"
+            if needs and (source is None or _repeats(method, options, source)):
                 continue
-            free = unlabelled if method == "panda" and options.get("mode") != "released" else ()
-            job_source = source if wants else None
             banked = bank if "bank" in find(method).needs else ()
+            reads = (method == "panda" and options.get("mode") != "released") or (banked and shots == 0)
+            free = unlabelled if reads else ()
+            job_source = source if wants else None
             jobs.append(
                 Job(task, backbone, method, seed, recipe, shots, job_source, options, free, banked, validation_from)
             )
