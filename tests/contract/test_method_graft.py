@@ -22,7 +22,17 @@ from promptgraft.model.backbone import Backbone
 from promptgraft.model.load import load_backbone
 from promptgraft.prompt import artefact as artefacts
 from promptgraft.prompt.init import Init, initial
-from promptgraft.readout.evidence import FOLDS, balanced, best_temperature, blend, candidates, log_softmax, weigh
+from promptgraft.readout.evidence import (
+    FOLDS,
+    balanced,
+    best_temperature,
+    blend,
+    candidates,
+    fitted,
+    log_softmax,
+    rarity,
+    weigh,
+)
 from promptgraft.task.task import Example, Kind, Task
 from promptgraft.train.recipe import Recipe
 from toys import tiny_model, toy_task
@@ -242,8 +252,8 @@ def features_of(rows: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndar
 def test_evidence_prefers_features_that_tell_classes_apart() -> None:
     told, y, fold = features_of(40, 2, 0)
     noise = np.random.default_rng(1).normal(size=told.shape)
-    found = [candidates(features, y, fold, None, 2) for features in (noise, told, noise[::-1])]
-    mixture = blend(found, y, fold, 3)
+    found = [candidates(features, y, fold, None, np.ones(len(y)), 2) for features in (noise, told, noise[::-1])]
+    mixture = blend(found, y, fold, np.ones(len(y)), 3)
     assert mixture.prompts[0] == 1
     assert mixture.shares[0].sum() > 0.5
     assert sum(share.sum() for share in mixture.shares) == pytest.approx(1)
@@ -254,8 +264,8 @@ def test_unseen_rows_are_judged_by_what_has_not_seen_them() -> None:
     stream, hits = np.random.default_rng(0), []
     for _ in range(30):
         y, fold = stream.permutation(np.arange(20) % 2), np.arange(20) % FOLDS
-        found = [candidates(stream.normal(size=(20, 8)), y, fold, None, 2) for _ in range(8)]
-        hits.append((blend(found, y, fold, 3).unseen.argmax(1) == y).mean())
+        found = [candidates(stream.normal(size=(20, 8)), y, fold, None, np.ones(20), 2) for _ in range(8)]
+        hits.append((blend(found, y, fold, np.ones(len(y)), 3).unseen.argmax(1) == y).mean())
     assert np.mean(hits) < 0.62, "its weights know of a row what the fits of other parts do"
 
 
@@ -285,6 +295,26 @@ def test_many_rows_are_judged_on_a_sample_and_that_is_said(
     judged = 20 if kind == "classification" else 60
     assert f"prompts were judged on {judged} of 200 training rows and fitted to 60" in finished.result.notes
     assert finished.result.scores["test"]["score"] > 0
+
+
+def test_rows_of_rare_classes_count_more() -> None:
+    everything = np.array([0] * 90 + [1] * 10)
+    sample = np.array([0] * 10 + [1] * 10)
+    for y in (everything, sample):
+        for power, odds in ((0.0, 9.0), (0.5, 3.0), (1.0, 1.0)):
+            weight = rarity(y, everything, power)
+            assert weight.mean() == pytest.approx(1)
+            assert weight[y == 0].sum() / weight[y == 1].sum() == pytest.approx(odds)
+    assert rarity(sample, sample, 0.5).tolist() == [1.0] * 20
+
+
+def test_a_weight_is_as_good_as_a_row_twice() -> None:
+    stream = np.random.default_rng(0)
+    features, y = stream.normal(size=(12, 4)), np.arange(12) % 3
+    every, twice = np.ones((1, 12), dtype=bool), np.r_[np.arange(12), np.flatnonzero(y == 1)]
+    weights, _ = fitted(features, y, every, None, 1.0 + (y == 1), 3)
+    repeated, _ = fitted(features[twice], y[twice], np.ones((1, len(twice)), dtype=bool), None, np.ones(len(twice)), 3)
+    np.testing.assert_allclose(weights, repeated, atol=1e-6)
 
 
 def test_a_sample_has_as_many_rows_of_each_class_as_can_be() -> None:

@@ -27,6 +27,7 @@ from promptgraft.readout.evidence import (
     FITTED,
     FOLDS,
     JUDGED,
+    RARITY,
     Blend,
     Candidates,
     Judged,
@@ -36,6 +37,7 @@ from promptgraft.readout.evidence import (
     centre_of,
     log_softmax,
     nearest_description,
+    rarity,
     refitted,
     weigh,
 )
@@ -165,12 +167,14 @@ def _of_classes(job: Job, view: View, options: GraftOptions) -> Fit:
         for pooling in dict.fromkeys(pooling for _, _, pooling in sources)
         if task.kind == "classification"
     }
+    power = RARITY if task.metric == "accuracy" else 1.0
+    weight = rarity(y, everything, power)
     own = [
-        candidates(seen.double().numpy(), y, fold, described.get(pooling), len(task.classes))
+        candidates(seen.double().numpy(), y, fold, described.get(pooling), weight, len(task.classes))
         for (_, _, pooling), seen in zip(sources, _features(view, sources, encoding, tuple(rows.tolist())), strict=True)
     ]
     trained = [_trained(view, way, rows, fold) for way in _ways(job, options)]
-    mixture = blend([*own, *(prompt.judged for prompt in trained)], y, fold, options.members)
+    mixture = blend([*own, *(prompt.judged for prompt in trained)], y, fold, weight, options.members)
     more = balanced(everything, FITTED, job.seed)
     kept = [place for place in mixture.prompts if place < len(own)]
     if len(more) > len(rows):
@@ -178,7 +182,8 @@ def _of_classes(job: Job, view: View, options: GraftOptions) -> Fit:
         for place, seen in zip(kept, seen_again, strict=True):
             descriptions = described.get(sources[place][2])
             features = seen.double().numpy()
-            own[place] = refitted(own[place], features, everything[more], descriptions, len(task.classes))
+            fresh = rarity(everything[more], everything, power)
+            own[place] = refitted(own[place], features, everything[more], descriptions, fresh, len(task.classes))
     models, names = [], []
     for place, share in zip(mixture.prompts, mixture.shares, strict=True):
         if place < len(own):

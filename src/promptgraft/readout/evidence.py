@@ -92,6 +92,7 @@ def candidates(
     y: Int[Array, "U"],
     fold: Int[Array, "U"],
     described: Float[Array, "K H"] | None,
+    weight: Float[Array, "U"],
     classes: int,
 ) -> Candidates:
     """Fit all readouts of one prompt, to every part of a cross-validation and to all rows.
@@ -99,9 +100,10 @@ def candidates(
     Args:
         fold: which part a row is left out of.
         described: embeddings of the labels' descriptions; None where features are not what describes them.
+        weight: of the rows (`rarity`).
     """
     parts = np.stack([*(fold != number for number in range(fold.max() + 1)), np.ones(len(y), dtype=bool)])
-    weights, biases = fitted(features, y, parts, described, classes)
+    weights, biases = fitted(features, y, parts, described, weight, classes)
     scores = weights @ directions(features).T + biases[..., None]
     logs = log_softmax(scores.swapaxes(2, 3))
     unseen = np.take_along_axis(logs, fold[None, None, :, None], axis=1)[:, 0]
@@ -113,10 +115,11 @@ def refitted(
     features: Float[Array, "U H"],
     y: Int[Array, "U"],
     described: Float[Array, "K H"] | None,
+    weight: Float[Array, "U"],
     classes: int,
 ) -> Candidates:
     """The same candidates fitted to more rows than they were judged on."""
-    weights, biases = fitted(features, y, np.ones((1, len(y)), dtype=bool), described, classes)
+    weights, biases = fitted(features, y, np.ones((1, len(y)), dtype=bool), described, weight, classes)
     return Candidates(own.unseen, weights[:, 0], biases[:, 0])
 
 
@@ -152,6 +155,7 @@ def fitted(
     y: Int[Array, "U"],
     parts: Bool[Array, "P U"],
     described: Float[Array, "K H"] | None,
+    weight: Float[Array, "U"],
     classes: int,
 ) -> tuple[Float[Array, "J P K H"], Float[Array, "J P K"]]:
     """Weights and biases of every readout, fitted to each part of the rows."""
@@ -177,6 +181,7 @@ def fitted(
             allowed.reshape(-1, classes),
             bias=False,
             offset=np.repeat(prior_weights @ inputs.T, len(parts), axis=0),
+            weight=weight,
         )
     weights = moved.reshape(len(means), len(parts), classes, -1) @ basis + prior_weights[:, None]
     return weights, np.where(allowed, 0.0, NEVER)
@@ -187,6 +192,25 @@ def strengths_for(classes: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     if classes > MANY:
         return PROBE_STRENGTHS[1:2], PRIOR_STRENGTHS[1:2]
     return PROBE_STRENGTHS, PRIOR_STRENGTHS
+
+
+RARITY = 0.5
+"""How much more a row of a rare class counts, as a power of how rare it is. On random rows of six lopsided tasks (40
+and 100 labels) macro F1 gains 5.1 and 2.6 points by it, and accuracy 0.3 and -0.3; the whole power gains another 2.4
+and 1.1 of macro F1 and loses 2.1 of accuracy, and is for metrics under which every class counts the same."""
+
+
+def rarity(y: Int[Array, "U"], everything: Int[Array, "N"], power: float) -> Float[Array, "U"]:
+    """What each row counts, 1 in the mean: all the same where every class has as many rows.
+
+    Args:
+        everything: the classes of all rows, of which `y` is a sample that may hold classes in other shares.
+    """
+    if not len(y):
+        return np.ones(0)
+    sizes, drawn = np.bincount(everything), np.bincount(y)
+    weight = sizes[y] ** (1 - power) / drawn[y]
+    return np.asarray(weight / weight.mean())
 
 
 def balanced(y: Int[Array, "U"], most: int, seed: int) -> Int[Array, "N"]:
@@ -201,13 +225,16 @@ def balanced(y: Int[Array, "U"], most: int, seed: int) -> Int[Array, "N"]:
     return np.sort(shuffled[np.argsort(turn[shuffled], kind="stable")][:most])
 
 
-def blend(found: Sequence[Judged], y: Int[Array, "U"], fold: Int[Array, "U"], members: int) -> Blend:
+def blend(
+    found: Sequence[Judged], y: Int[Array, "U"], fold: Int[Array, "U"], weight: Float[Array, "U"], members: int
+) -> Blend:
     """Weigh all candidates by their evidence, keep the best prompts, and set the temperature.
 
     Args:
+        weight: of the rows (`rarity`).
         members: prompts that are kept, at most.
     """
-    likelihood = [prompt.likelihood(y) for prompt in found]
+    likelihood = [weight * prompt.likelihood(y) for prompt in found]
     chosen = weigh([rows.sum(1) for rows in likelihood], members)
     unseen = np.empty(found[0].unseen.shape[1:])
     for number in range(fold.max() + 1):  # weights of a part do not look at the rows they are judged on

@@ -92,6 +92,7 @@ def logistic(
     *,
     bias: bool = True,
     offset: Float[Array, "J K U"] | None = None,
+    weight: Float[Array, "U"] | None = None,
 ) -> Float[Array, "J K D"]:
     """Solve all fits: the weights of each, its bias (if any) in the last column; 0 for absent classes.
 
@@ -102,12 +103,15 @@ def logistic(
         seen: the units of a fit, or as how many each counts.
         present: the classes of a fit.
         offset: scores by the weights' prior mean; what is found is how far the weights are from it.
+        weight: of each unit in the loss; None: all count alike.
     """
     columns = np.concatenate([inputs, np.ones((len(inputs), 1))], axis=1) if bias else inputs
     penalty = np.ones(columns.shape[1])
     penalty[inputs.shape[1] :] = 0
     gold = (np.arange(present.shape[1])[:, None] == y).astype(float)
     unit_strength = seen * np.where(present.sum(1) == 2, strength / 2, strength)[:, None]
+    if weight is not None:
+        unit_strength = unit_strength * weight
     weights = minimise(
         Fits(columns, gold, unit_strength[:, None], np.where(present, 0.0, -np.inf)[..., None], penalty, offset)
     )
