@@ -13,7 +13,7 @@ from promptgraft.engine import share
 from promptgraft.engine.keep import make_artefact
 from promptgraft.engine.local import LocalEngine
 from promptgraft.engine.progress import Event
-from promptgraft.engine.rank import candidates, rank_sources
+from promptgraft.engine.rank import candidates, rank_sources, weighed
 from promptgraft.engine.share import Shared, companies
 from promptgraft.errors import RunError
 from promptgraft.method.job import Job, Source
@@ -171,3 +171,13 @@ def test_one_row_a_class_is_judged_by_label_text(engine: LocalEngine) -> None:
         "label a second row of a class; sources are ordered by label-text",
     )
     assert len({row.scores["label-text"].value for row in ranking.rows}) > 1
+
+
+def test_it_says_what_graft_would_keep(engine: LocalEngine) -> None:
+    bank, task = sources(engine.backbone), toy_task()
+    job = Job(task, engine.backbone.fingerprint, "linear-probe", 0, Recipe(steps=1, batch=4))
+    said = weighed(engine, job, bank)
+    [grafted] = engine.run([job.replace(method="graft", bank=tuple(bank))])
+    assert said == grafted.result.notes[0]
+    assert said.startswith("graft of ")
+    assert weighed(engine, job.replace(task=toy_task("span")), bank) == ""

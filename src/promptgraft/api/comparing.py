@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from promptgraft.api.jobs import Chosen, choose_sources, compare_jobs
 from promptgraft.api.opening import as_bank, free_text, log_notes, opened, seeds_of
 from promptgraft.bank.bank import Bank
 from promptgraft.engine.progress import Progress
-from promptgraft.engine.rank import Ranking, candidates, rank_sources
+from promptgraft.engine.rank import Ranking, candidates, rank_sources, weighed
 from promptgraft.errors import RunError, UsageError
 from promptgraft.method.job import ValidationFrom, row_label
 from promptgraft.model.backbone import Backbone
@@ -80,11 +80,13 @@ def rank(
 
     Args:
         measures: the first gives the order; one that needs a prompt of the target, as `task-embedding` does, trains it.
+            What `transfer` would use is more than the first one: `Ranking.graft`.
     """
     context = opened(task, model, recipe, shots, out=out, device=device, progress=progress)
     sources, left_out = candidates(as_bank(bank), context.backbone, context.task)
     job = context.job("prompt-tuning", seed, {"readout": "linear"})
     ranking = rank_sources(context.engine, job, sources, measures, left_out)
+    ranking = replace(ranking, graft=weighed(context.engine, job, sources))
     log_notes([*context.task.notes, *context.engine.notes(), *(f"left out: {reason}" for reason in left_out)])
     return ranking
 

@@ -96,6 +96,8 @@ def show(say: Say, task: Task, ranking: Ranking) -> None:
     for name in ranking.measures:
         say.line(f"{name}: {ranking.passes[name]:,} passes through the model, {ranking.seconds[name]:.1f} s")
     say.line(f"{ranking.best.source.name} is first: {ranking.verdict}")
+    if ranking.graft:
+        say.line(f"transfer would make a {ranking.graft}")
 
 
 def cells(score: Score) -> tuple[str, str]:
@@ -118,6 +120,7 @@ def as_data(task: Task, ranking: Ranking) -> dict[str, object]:
             for row in ranking.rows
         ],
         "measures": list(ranking.measures),
+        "graft": ranking.graft,
         "passes": dict(ranking.passes),
         "seconds": dict(ranking.seconds),
         "verdict": ranking.verdict,

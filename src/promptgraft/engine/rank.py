@@ -14,6 +14,7 @@ from promptgraft.errors import ArtefactError, BankError, RunError, UsageError
 from promptgraft.measure.all import make as make_measure
 from promptgraft.measure.all import measures as known_measures
 from promptgraft.measure.measure import Score, SeenSource, Target, lead
+from promptgraft.method.all import find
 from promptgraft.method.job import Job, Source
 from promptgraft.model.backbone import Backbone
 from promptgraft.prompt.card import Card
@@ -21,6 +22,7 @@ from promptgraft.prompt.prompt import Prompt
 from promptgraft.readout.restore import check_artefact
 from promptgraft.sheet import Sheet
 from promptgraft.task.task import Task
+from promptgraft.train.run import Fit
 
 STAND_IN = "label-text"
 """The measure that is asked where a probe cannot judge."""
@@ -44,6 +46,7 @@ class Ranking:
         seconds: measure -> wall time.
         left_out: prompts that are not candidates, and why.
         skipped: measure -> why it could not judge this task.
+        graft: which prompts graft would keep and what each would count, in words; empty where it cannot weigh them.
     """
 
     rows: tuple[Ranked, ...]
@@ -52,6 +55,7 @@ class Ranking:
     seconds: Mapping[str, float]
     left_out: tuple[str, ...]
     skipped: Mapping[str, str]
+    graft: str = ""
 
     def __repr__(self) -> str:
         return self._sheet().text()
@@ -61,6 +65,7 @@ class Ranking:
 
     def _sheet(self) -> Sheet:
         facts = [f"{self.best.source.name} is first: {self.verdict}", *self.instead]
+        facts += [self.graft] if self.graft else []
         facts += [f"left out: {len(self.left_out)} prompts, in .left_out"] if self.left_out else []
         rows = [[row.source.name, *(_scored(row.scores[name]) for name in self.measures)] for row in self.rows]
         heading = f"Ranking of {len(self.rows)} prompts by {self.measures[0]}"
@@ -109,6 +114,19 @@ def candidates(bank: Bank, backbone: Backbone, task: Task) -> tuple[list[Source]
         do = f"tune one with `promptgraft tune TASK --model {backbone.name} --bank ...`"
         raise BankError(f"no prompt for {backbone.name} and {task.name}{reasons}", where=bank.folder, do=do)
     return sources, tuple(left_out)
+
+
+def weighed(engine: LocalEngine, job: Job, sources: Sequence[Source]) -> str:
+    """What graft would make of the sources on a job's training rows, in words; empty where it has no readout for them.
+
+    The states that measures have read are there already.
+    """
+    graft = job.replace(method="graft", options={}, source=None, bank=tuple(sources))
+    try:
+        fit = find("graft").setup(graft, engine.view(graft))
+    except RunError:
+        return ""
+    return fit.notes[0] if isinstance(fit, Fit) else ""
 
 
 def is_of(task: Task, card: Card) -> bool:
