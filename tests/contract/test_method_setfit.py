@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
+import torch
 
 from promptgraft.engine.keep import make_artefact
 from promptgraft.engine.local import LocalEngine
@@ -61,6 +63,32 @@ def test_tunes_all_weights_and_predicts_through_our_forward(
     [again] = LocalEngine(backbone).run([job(backbone)])
     assert fingerprint(again.tuned.weights) == fingerprint(one.tuned.weights)  # type: ignore[union-attr, arg-type]
     assert capfd.readouterr() == ("", ""), "a library does not print"
+
+
+@here
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_weights_are_trained_in_fp32_and_texts_cut_whatever_the_arithmetic(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step of SetFit's rate is less than what bf16 can tell apart."""
+    monkeypatch.setattr(setfit, "PAIRS", 10)
+    backbone = load_backbone(tiny_model(tmp_path / "bert", "bert"), dtype="bf16")
+    long = toy_task()
+    rows = tuple(dataclasses.replace(row, text=" ".join([row.text] * 9)) for row in long.train)
+    asked = job(backbone).replace(
+        task=long.replace(splits={**long.splits, "train": rows}), recipe=Recipe(max_length=8, arithmetic="bf16")
+    )
+    [done] = LocalEngine(backbone).run([asked])
+    assert done.tuned is not None
+    assert done.tuned.weights is not None
+    assert {value.dtype for value in done.tuned.weights.values()} == {torch.float32}
+    moved = [
+        name
+        for name, value in done.tuned.weights.items()
+        if "attention" in name and not torch.equal(value, backbone.weights[name].float())
+    ]
+    assert moved
 
 
 @here

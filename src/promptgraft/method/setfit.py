@@ -9,6 +9,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -19,12 +20,13 @@ from promptgraft.kernels.dropout import Dropout
 from promptgraft.method.job import Job
 from promptgraft.method.method import Method, Need, View, Work, register
 from promptgraft.method.setup import generator
-from promptgraft.model.backbone import Backbone, Batch
-from promptgraft.model.resolved import Pooling
+from promptgraft.model.backbone import Batch
 from promptgraft.model.tokens import Tokens
 from promptgraft.readout import classes
 from promptgraft.readout.linear import Linear
+from promptgraft.task.task import Example
 from promptgraft.train.run import Fit, Tuned
+from promptgraft.train.weights import Weights
 
 PAIRS = 20
 """Positive and negative pairs a row (R in section 4 of the paper)."""
@@ -62,11 +64,13 @@ class SetFit(Method):
         if view.task.kind != "classification" or view.backbone.family == "any":
             raise RunError("setfit reads single texts, with a backbone of the BERT family", where=view.task.name)
         passes = -(-ROWS_A_ROW * len(view.task.train) // BATCH)  # of a batch of pairs there are two, a side each
-        body = _body(view.backbone, view.pooling, generator(job, 7), lambda done: view.tell(min(done, passes), passes))
+        tokens = view.tokens("train", "cross")
+        weights = Weights.of(view.backbone, tokens)
+        body = _body(job, view, weights, lambda done: view.tell(min(done, passes), passes))
         coefficients, bias = _fitted(job, view, body)
         readout = Linear(view.task.classes, classes.leaf(coefficients), classes.leaf(bias))
-        values = [value.detach().cpu() for value in body.parameters()]
-        tuned = dict(zip(view.backbone.weights, values, strict=True))
+        leaves = dict(zip(weights.leaves, body.parameters(), strict=True))
+        tuned = {name: value.cpu() for name, value in replace(weights, leaves=leaves).whole().items()}
         count = sum(value.numel() for value in (*tuned.values(), *readout.parameters().values()))
         return Fit(job.id, Tuned(None, readout, view.pooling, "cross", tuned), count)
 
@@ -122,31 +126,31 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _body(
-    backbone: Backbone, pooling: Pooling, stream: torch.Generator, on_pass: Callable[[int], None]
-) -> torch.nn.Module:
-    """Make a module of the form that sentence-transformers wants: `tokenize` texts, `forward` to embeddings.
+def _body(job: Job, view: View, weights: Weights, on_pass: Callable[[int], None]) -> torch.nn.Module:
+    """Make a module of the form that sentence-transformers wants: `tokenize` training texts, `forward` to embeddings.
 
-    Its parameters are copies of the backbone's weights, in their order.
+    Its parameters are the leaves of `weights`, in their order.
 
     Args:
         on_pass: called with the number of passes it has been trained on so far.
     """
+    backbone, pooling, stream = view.backbone, view.pooling, generator(job, 7)
 
     class Body(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.passes = 0
-            self.held = torch.nn.ParameterList(value.detach().clone() for value in backbone.weights.values())
+            self.held = torch.nn.ParameterList(value.detach() for value in weights.leaves.values())
 
         def tokenize(self, texts: Sequence[str], **_: Any) -> dict[str, Tensor]:
-            tokens = backbone.tokenize_texts(list(texts))
+            examples = [Example(text=text) for text in texts]
+            tokens = weights.numbered(backbone.tokenize(examples, "classification", max_length=job.recipe.max_length))
             return {"input_ids": tokens.ids, "types": tokens.types, "starts": tokens.starts, "rows": tokens.rows}
 
         def forward(self, features: dict[str, Tensor], **_: Any) -> dict[str, Tensor]:
             ids, types, starts, rows = (features[name].cpu() for name in ("input_ids", "types", "starts", "rows"))
             tokens = Tokens(ids, types, starts, rows)
-            model = backbone.with_weights(dict(zip(backbone.weights, self.held, strict=True)))
+            model = backbone.with_weights(dict(zip(weights.leaves, self.held, strict=True)))
             dropout = Dropout.draw(DROPOUT, tokens.sequences, stream) if self.training else None
             states = model.forward(Batch(tokens), None, pooling, dropout=dropout)
             if self.training:
