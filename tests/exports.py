@@ -31,7 +31,7 @@ def minimal(number: int, text: str, answer: Any, question: str = "sentiment") ->
     return {"text": text, "id": number, question: answer, **about}
 
 
-def argilla(text: str, *votes: str | tuple[str, str]) -> dict[str, Any]:
+def argilla(text: str, *votes: str | list[str] | tuple[str, str]) -> dict[str, Any]:
     pairs = [vote if isinstance(vote, tuple) else (vote, "submitted") for vote in votes]
     given = [{"value": value, "user_id": str(n), "status": status} for n, (value, status) in enumerate(pairs)]
     return {"id": text, "fields": {"text": text}, "metadata": {}, "suggestions": {}, "responses": {"mood": given}}
@@ -47,6 +47,7 @@ def lines(rows: list[dict[str, Any]]) -> str:
 
 MOODS = [("fine", "good"), ("poor", "bad"), ("nice", "good"), ("dull", "bad")]
 MOOD_ROWS = [Example(text, label=label) for text, label in MOODS]
+LABEL_SETS = [*(Example(text, label=(label,)) for text, label in MOODS), Example("both", label=("bad", "good"))]
 EU = Example(tokens=("EU", "rejects", "a", "German", "call"), label=("B-ORG", "O", "O", "B-MISC", "O"))
 EU_TEXT = "EU rejects a German call"
 NER = [(0, 2, "ORG"), (13, 19, "MISC")]
@@ -62,7 +63,6 @@ CASES: dict[str, tuple[str, str, str, list[Example], list[str]]] = {
                 studio("tie", choices("good"), choices("bad")),
                 studio("skipped", choices(cancelled=True)),
                 studio("new"),
-                studio("both", choices("good", "bad")),
             ]
         ),
         "classification",
@@ -71,8 +71,7 @@ CASES: dict[str, tuple[str, str, str, list[Example], list[str]]] = {
             "rows whose annotators disagree, labelled by the majority: 1",
             "rows whose annotators disagree without a majority, read as unlabelled: 1",
             "rows whose annotations were all cancelled, left out: 1",
-            "rows with several labels, which no kind of task takes yet, read as unlabelled: 1",
-            "train: 3 rows without a label, left out",
+            "train: 2 rows without a label, left out",
         ],
     ),
     "Label Studio JSON of old versions, with numbers": (
@@ -107,14 +106,13 @@ CASES: dict[str, tuple[str, str, str, list[Example], list[str]]] = {
         "a.json",
         json.dumps(
             [minimal(n, text, label) for n, (text, label) in enumerate(MOODS)]
-            + [minimal(0, "fine", "good"), minimal(0, "fine", "bad"), minimal(9, "both", {"choices": ["a", "b"]})]
+            + [minimal(0, "fine", "good"), minimal(0, "fine", "bad")]
         ),
         "classification",
         MOOD_ROWS,
         [
             "rows of further annotators, joined with the first: 2",
             "rows whose annotators disagree, labelled by the majority: 1",
-            "train: 1 row without a label, left out",
         ],
     ),
     "Label Studio CSV": (
@@ -138,14 +136,11 @@ CASES: dict[str, tuple[str, str, str, list[Example], list[str]]] = {
         "a.jsonl",
         lines(
             [{"id": 1, "text": text, "label": [label]} for text, label in MOODS]
-            + [{"id": 5, "text": "both", "label": ["good", "bad"]}, {"id": 6, "text": "none", "label": []}]
+            + [{"id": 6, "text": "none", "label": []}]
         ),
         "classification",
         MOOD_ROWS,
-        [
-            "rows with several labels, which no kind of task takes yet, read as unlabelled: 1",
-            "train: 2 rows without a label, left out",
-        ],
+        ["train: 1 row without a label, left out"],
     ),
     "doccano JSONL with marks": (
         "a.jsonl",
@@ -171,22 +166,88 @@ CASES: dict[str, tuple[str, str, str, list[Example], list[str]]] = {
         [EU],
         ["relations, not used: 1"],
     ),
+    "Label Studio JSON with several labels": (
+        "a.json",
+        json.dumps(
+            [
+                *(studio(text, choices(label)) for text, label in MOODS),
+                studio("both", choices("good", "bad")),
+                studio("nothing", choices()),
+                studio("new"),
+                studio("odd", choices("good", "bad"), choices("good"), choices("bad", "good")),
+            ]
+        ),
+        "multilabel",
+        [*LABEL_SETS, Example("nothing", label=()), Example("odd", label=("bad", "good"))],
+        [
+            "rows with several labels (--kind classification leaves them out): 2",
+            "rows whose annotators disagree, each label by the majority: 1",
+            "train: 1 row without a label, left out",
+        ],
+    ),
+    "Label Studio JSON-MIN with several labels": (
+        "a.json",
+        json.dumps(
+            [minimal(n, text, label) for n, (text, label) in enumerate(MOODS)]
+            + [minimal(9, "both", {"choices": ["bad", "good"]})]
+        ),
+        "multilabel",
+        LABEL_SETS,
+        ["rows with several labels (--kind classification leaves them out): 1"],
+    ),
+    "doccano JSONL with several labels": (
+        "a.jsonl",
+        lines(
+            [{"id": 1, "text": text, "label": [label]} for text, label in MOODS]
+            + [{"id": 5, "text": "both", "label": ["good", "bad"]}, {"id": 6, "text": "none", "label": []}]
+        ),
+        "multilabel",
+        LABEL_SETS,
+        ["train: 1 row without a label, left out"],
+    ),
+    "Prodigy JSONL with several options": (
+        "a.jsonl",
+        lines(
+            [prodigy(text, accept=[label]) for text, label in MOODS]
+            + [
+                prodigy("both", accept=["bad", "good"]),
+                prodigy("nothing", accept=[]),
+                prodigy("no", "ignore", accept=[]),
+            ]
+        ),
+        "multilabel",
+        [*LABEL_SETS, Example("nothing", label=())],
+        ["rows that were ignored, left out: 1", "train: 1 of 6 rows has no label"],
+    ),
+    "Argilla records with several labels": (
+        "a.jsonl",
+        lines([argilla(text, [label]) for text, label in MOODS] + [argilla("both", ["good", "bad"]), argilla("new")]),
+        "multilabel",
+        LABEL_SETS,
+        ["train: 1 row without a label, left out"],
+    ),
+    "fastText lines with several labels": (
+        "a.txt",
+        "".join(f"__label__{label} {text}\n" for text, label in MOODS) + "__label__bad __label__good both\n",
+        "multilabel",
+        LABEL_SETS,
+        [],
+    ),
     "doccano CSV": (
         "a.csv",
         "id,text,label\n"
         + "".join(f"{n},{text},{label}\n" for n, (text, label) in enumerate(MOODS))
-        + "9,both,good#bad\n",
-        "classification",
-        MOOD_ROWS,
+        + "9,both,good#bad\n10,new,\n",
+        "multilabel",
+        LABEL_SETS,
         ["train: 1 row without a label, left out"],
     ),
     "fastText lines": (
         "a.txt",
-        "".join(f"__label__{label} {text}\n" for text, label in MOODS)
-        + "__label__good __label__bad both__comment__x\n",
+        "".join(f"__label__{label} {text}\n" for text, label in MOODS) + "__label__good rare__comment__x\n",
         "classification",
-        MOOD_ROWS,
-        ["comments, not used: 1", "train: 1 row without a label, left out"],
+        [*MOOD_ROWS, Example("rare", label="good")],
+        ["comments, not used: 1"],
     ),
     "Prodigy JSONL": (
         "a.jsonl",

@@ -22,6 +22,13 @@ def classification(random_: random.Random) -> Example:
     return Example(text=" ".join(words), label=label)
 
 
+def multilabel(random_: random.Random) -> Example:
+    names = sorted(random_.sample(["positive", "negative"], random_.choice([0, 1, 1, 2])))
+    words = random_.sample(FILLER, 3) + [random_.choice(GOOD if name == "positive" else BAD) for name in names]
+    random_.shuffle(words)
+    return Example(text=" ".join(words), label=tuple(names))
+
+
 def pair(random_: random.Random) -> Example:
     one, two = random_.choice(GOOD), random_.choice(BAD)
     same = random_.random() < 0.5
@@ -55,6 +62,7 @@ def span(random_: random.Random) -> Example:
 
 MAKE: dict[Kind, Callable[[random.Random], Example]] = {
     "classification": classification,
+    "multilabel": multilabel,
     "pair": pair,
     "regression": regression,
     "choice": choice,
@@ -63,6 +71,7 @@ MAKE: dict[Kind, Callable[[random.Random], Example]] = {
 }
 METRIC: dict[Kind, str] = {
     "classification": "accuracy",
+    "multilabel": "micro_f1",
     "pair": "accuracy",
     "regression": "pearson_spearman",
     "choice": "accuracy",
@@ -71,6 +80,7 @@ METRIC: dict[Kind, str] = {
 }
 LABELS: dict[Kind, dict[str, str]] = {
     "classification": {"negative": "a bad film", "positive": "a good film"},
+    "multilabel": {"negative": "a bad film", "positive": "a good film"},
     "pair": {"no": "no", "yes": "yes"},
     "tagging": {"O": "O", "B-PRAISE": "praise"},
 }

@@ -15,7 +15,7 @@ import pytest
 from promptgraft import api
 from promptgraft.engine.predictor import Predictor
 from promptgraft.errors import PromptgraftError, RunError, TaskError, UsageError
-from promptgraft.task.task import Example, Kind
+from promptgraft.task.task import KINDS, Example, Kind
 from toys import LABELS, tiny_model, toy_task
 
 METHOD = {"tagging": "prompt-tuning", "choice": "prompt-tuning", "span": "prompt-tuning"}
@@ -31,7 +31,7 @@ def predictors(model: Path) -> dict[str, Predictor]:
     """One of every kind, tuned from columns where the kind has texts."""
     found = {}
     columns = {"classification": {"text": "said", "label": "mood"}, "pair": {"text": "left", "pair": "right"}}
-    for kind in ("classification", "pair", "regression", "choice", "tagging", "span"):
+    for kind in KINDS:
         task = toy_task(kind).replace(columns=columns.get(kind, {}))
         method = METHOD.get(kind, "linear-probe")
         found[kind] = api.tune(task, model, method=method, steps=1, length=2, arithmetic="fp32").predictor
@@ -44,7 +44,8 @@ WORDS = [["the", "film"], ["good"]]
 CHOICES = [("the film was", ["good", "bad"]), ("a", ["fine", "poor", "bad"])]
 SPANS = [("was a film", "the film was good")]
 ROWS: dict[str, list[Any]] = {
-    "classification": TEXTS, "regression": TEXTS, "pair": PAIRS, "tagging": WORDS, "choice": CHOICES, "span": SPANS
+    "classification": TEXTS, "multilabel": TEXTS, "regression": TEXTS, "pair": PAIRS, "tagging": WORDS,
+    "choice": CHOICES, "span": SPANS,
 }  # fmt: skip
 
 
@@ -147,6 +148,10 @@ def test_probabilities_are_of_the_classes(predictors: dict[str, Predictor]) -> N
     assert shares.shape == (3, 2)
     assert np.allclose(shares.sum(1), 1)
     assert predictors["classification"].predict_proba([]).shape == (0, 2)
+    each = predictors["multilabel"].predict_proba(TEXTS)
+    assert each.shape == (3, 2)
+    assert ((each > 0) & (each < 1)).all()
+    assert not np.allclose(each.sum(1), 1), "each label has a probability of its own"
     with pytest.raises(RunError, match="has no class probabilities"):
         predictors["regression"].predict_proba(TEXTS)
 
@@ -167,13 +172,13 @@ def test_what_is_cut_is_logged_once(predictors: dict[str, Predictor], caplog: py
     ]
 
 
-@pytest.mark.parametrize("kind", ["classification", "regression"])
+@pytest.mark.parametrize("kind", ["classification", "multilabel", "regression"])
 def test_windows_read_long_texts_to_their_end(kind: str, predictors: dict[str, Predictor]) -> None:
     predictor = predictors[kind]
     other = LONG.replace("good", "bad")
 
     def values(rows: list[str], windows: bool) -> np.ndarray:
-        if kind == "classification":
+        if kind != "regression":
             return predictor.predict_proba(rows, windows=windows)
         return np.array(predictor.predict(rows, windows=windows), dtype=float)[:, None]
 

@@ -17,6 +17,7 @@ import promptgraft as pg
 from promptgraft.api.notebook import Bar, bar, notebook_progress
 from promptgraft.engine.progress import Event
 from promptgraft.sheet import HIGH, WIDE, Sheet
+from promptgraft.task.task import KINDS
 from toys import tiny_model, toy_task
 
 HOSTILE = "\x1b]52;c;aGk=\x07 \u202e <script>alert(1)</script>\nsecond line"
@@ -84,7 +85,7 @@ def test_what_verbs_give_fits_a_screen(outcome: Any, comparison: Any, ranking: A
     assert "toy3" in repr(ranking)
 
 
-@pytest.mark.parametrize("kind", ["classification", "pair", "regression", "choice", "tagging", "span"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_large_task_fits_a_screen(kind: Any) -> None:
     task = toy_task(kind, train=3000)
     fits(task)

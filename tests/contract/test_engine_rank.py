@@ -25,7 +25,7 @@ from promptgraft.task.task import Kind
 from promptgraft.train.recipe import Recipe
 from toys import tiny_model, toy_task
 
-KINDS: tuple[Kind, ...] = ("classification", "pair", "regression", "choice", "tagging")
+KINDS: tuple[Kind, ...] = ("classification", "multilabel", "pair", "regression", "choice", "tagging")
 
 
 @pytest.fixture(scope="module")

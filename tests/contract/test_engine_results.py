@@ -149,6 +149,7 @@ def test_states_are_known_by_the_device_they_were_computed_on(
 @pytest.mark.parametrize("metric", sorted(FIGURES))
 def test_a_task_is_known_by_its_language_where_its_metric_is(metric: str) -> None:
     kinds = {"em_f1": "span", "span_f1": "tagging", "pearson_spearman": "regression"}
+    kinds |= dict.fromkeys(("micro_f1", "macro_f1"), "multilabel")
     task = toy_task(kinds.get(metric, "classification")).replace(metric=metric)  # type: ignore[arg-type]
     one, other = task.replace(language="en"), task.replace(language="zh")
     assert (one.fingerprint != other.fingerprint) == (metric in BY_LANGUAGE)
@@ -411,7 +412,7 @@ def test_a_row_that_does_not_fit_beside_its_prompt_is_refused_before_training(ba
     assert list(LocalEngine(backbone).run([deep]))
 
 
-@pytest.mark.parametrize("kind", ["classification", "pair", "choice", "tagging", "span", "regression"])
+@pytest.mark.parametrize("kind", ["classification", "multilabel", "pair", "choice", "tagging", "span", "regression"])
 def test_a_teacher_is_asked_about_unlabelled_rows_of_any_width(kind: str, backbone: Backbone) -> None:
     task = toy_task(kind)  # type: ignore[arg-type]
     donor = make_job(backbone, task=toy_task(kind, seed=3))  # type: ignore[arg-type]

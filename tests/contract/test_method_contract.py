@@ -42,10 +42,10 @@ READOUTS_OF = {
     "prompt-tuning": ("auto", "linear", "label-text"),
     "pot": ("auto", "new", "keep", "label-text"),
 }
-SOURCE_READOUTS = {"classification": "label-text"}
+SOURCE_READOUTS = {"classification": "label-text", "multilabel": "label-text"}
 
 TEXT_ONLY = frozenset(("classification",))
-CLASSES = frozenset(("classification", "pair"))
+CLASSES = frozenset(("classification", "multilabel", "pair"))
 ONE_GOLD = frozenset(("classification", "pair", "choice"))
 NO_SPAN = frozenset(MAKE) - {"span"}
 UNITS_ARE_ROWS = frozenset(MAKE) - {"tagging"}

@@ -72,7 +72,7 @@ def job_of(backbone: Backbone, task: Task, bank: tuple[Source, ...], **options: 
     return Job(task, backbone.fingerprint, "graft", 0, RECIPE, options=options, bank=bank)
 
 
-@pytest.mark.parametrize("kind", ["classification", "pair", "regression", "choice", "tagging"])
+@pytest.mark.parametrize("kind", ["classification", "multilabel", "pair", "regression", "choice", "tagging"])
 @pytest.mark.parametrize("members", [1, 3, 6])
 def test_what_is_kept_predicts_as_what_was_fitted(
     kind: Kind, members: int, backbone: Backbone, bank: tuple[Source, ...], tmp_path: Path
@@ -284,7 +284,7 @@ def test_a_temperature_mends_scores_that_are_too_sure_and_too_modest() -> None:
         assert best_temperature(log_softmax(factor * scores), y) == pytest.approx(factor, rel=0.25)
 
 
-@pytest.mark.parametrize("kind", ["classification", "regression", "tagging"])
+@pytest.mark.parametrize("kind", ["classification", "multilabel", "regression", "tagging"])
 def test_many_rows_are_judged_on_a_sample_and_that_is_said(
     kind: Kind, backbone: Backbone, bank: tuple[Source, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

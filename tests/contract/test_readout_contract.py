@@ -77,14 +77,16 @@ def make_row(kind: Kind, generator: torch.Generator) -> tuple[Example, Tokens, T
         example = Example("which?", " ".join(texts), label=Answers((texts[right],), (begins[right],)))
         return example, Tokens(ids, types, starts, rows, chars=chars), signal
     value = draw(0, 3)
-    label: str | float = list(LABELS)[value] if kind != "regression" else 2.0 + 3.0 * value
+    label: str | float | tuple[str, ...] = list(LABELS)[value] if kind != "regression" else 2.0 + 3.0 * value
+    if kind == "multilabel":
+        label = ((), ("bad", "good"), ("good", "other"))[value]
     return Example("a text", "another", label=label), Tokens(ids, types, starts, rows), torch.full((length,), value)
 
 
 def make_world(kind: Kind, rows: int = 24, seed: int = 0) -> World:
     generator = torch.Generator().manual_seed(seed)
     examples, tokens, signals = zip(*(make_row(kind, generator) for _ in range(rows)), strict=True)
-    labels = LABELS if kind in ("classification", "pair", "tagging") else {}
+    labels = LABELS if kind in ("classification", "multilabel", "pair", "tagging") else {}
     task = Task("toy", kind, "accuracy", labels, {"train": tuple(examples)})
     codes = torch.randn(3, WIDTH, generator=torch.Generator().manual_seed(99))
     signal = torch.cat(signals).long()

@@ -140,7 +140,7 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
     "text2text": (
         {"t/task.toml": 'kind = "text2text"', "t/train.jsonl": GOOD},
         "{}/t: kind 'text2text' is not supported yet;"
-        " use one of: classification, pair, regression, choice, tagging, span",
+        " use one of: classification, multilabel, pair, regression, choice, tagging, span",
     ),
     "unknown metric": (
         {"t/task.toml": 'metric = "acuracy"', "t/train.jsonl": GOOD},
@@ -235,10 +235,14 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
         "{}/t/test.jsonl:1: the tag 'B-Y' of test does not occur in train (O, X);"
         " correct it, or declare it under [labels] in task.toml",
     ),
-    "several labels a row in columns": (
-        {"a.csv": "id,words of it,praise,urgent\n1,fine,1,0\n2,poor,0,1\n3,odd,1,1\n"},
-        "{}/a.csv: 2 columns hold only 0 and 1 ('praise', 'urgent'); several labels a row are no kind of task yet;"
-        " choose one of them with --label-column praise",
+    "an empty label in a list": (
+        {"a.jsonl": '{"text": "a", "labels": ["x", "y"]}\n{"text": "b", "labels": ["x", ""]}'},
+        "{}/a.jsonl:2: a label in the list is empty; take it out; a row without labels has the list []",
+    ),
+    "several labels of test that train lacks": (
+        {"t/train.csv": "text,labels\na,x|y\nb,x\nc,y\n", "t/test.csv": "text,labels\nd,x|z\n"},
+        "{}/t/test.csv:2: the label 'z' of test does not occur in train (x, y);"
+        " correct it, or declare it under [labels] in task.toml",
     ),
     "UTF-16 without its mark": (
         {"a.csv": TWO.encode("utf-16-le")},

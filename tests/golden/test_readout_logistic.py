@@ -104,12 +104,14 @@ def posed(kind: Kind, rows: int, width: int) -> Problem:
     x, y = drawn(rows * many, width, 3, 0.5)
     if kind == "choice":
         y = np.tile([0, 1, 0], rows)
+    if kind == "multilabel":
+        return Problem(kind, 7 * x + 3, np.stack([y > 0, y > 1, y == 0, y < 0], axis=1) * 1, np.arange(rows), 4)
     if kind == "regression":
         return Problem(kind, 7 * x + 3, 5 * x[:, 0] + y, np.arange(rows), 1)
     return Problem(kind, 7 * x + 3, y, np.arange(rows).repeat(many), 1 if kind == "choice" else 4)
 
 
-@pytest.mark.parametrize("kind", ["classification", "choice", "regression", "tagging"])
+@pytest.mark.parametrize("kind", ["classification", "multilabel", "choice", "regression", "tagging"])
 @pytest.mark.parametrize("width", [6, 90], ids=["more units than features", "fewer"])
 def test_scores_of_unseen_rows_are_those_of_fits_to_the_seen(kind: Kind, width: int) -> None:
     problem = posed(kind, 25, width)
@@ -132,6 +134,23 @@ def test_large_problems_are_fitted_alike(kind: Kind, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(fit_module, "TOGETHER", 0)
     for one, other in zip(together, solve(reduced, STRENGTHS), strict=True):
         np.testing.assert_allclose(one.weight, other.weight, atol=0.03 * np.abs(one.weight).max())
+
+
+@pytest.mark.parametrize("at_once", [fit_module.LABELS_AT_ONCE, 1], ids=["together", "one by one"])
+def test_several_labels_are_scikit_learns_regressions_of_each_against_its_absence(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit_module, "LABELS_AT_ONCE", at_once)
+    problem = posed("multilabel", 60, 8)
+    reduced = reduce(problem)
+    assert problem.y.ndim == 2
+    for strength, fit in zip(STRENGTHS, solve(reduced, STRENGTHS), strict=True):
+        odds = problem.x @ fit.weight.T + fit.bias
+        for label in range(3):
+            model = LogisticRegression(C=strength, max_iter=10_000, tol=1e-10).fit(reduced.inputs, problem.y[:, label])
+            expected = model.decision_function(reduced.inputs)
+            np.testing.assert_allclose(odds[:, label], expected, atol=1e-4 * max(1, np.abs(expected).max()))
+        np.testing.assert_allclose(odds[:, 3], np.log(0.5 / 60.5), atol=1e-12)  # no row has it
 
 
 def test_features_that_say_nothing_are_no_trouble() -> None:

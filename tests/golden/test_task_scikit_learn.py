@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import pearsonr, spearmanr
-from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, recall_score
+from sklearn.metrics import (
+    accuracy_score,
+    f1_score,
+    label_ranking_average_precision_score,
+    matthews_corrcoef,
+    recall_score,
+)
 
 from promptgraft.engine.interval import RESAMPLES, drawn, interval
+from promptgraft.readout.problem import ranking_precision
 from promptgraft.task.metrics import score
 from promptgraft.task.task import Answers, Example, Kind, Label, Task
 
@@ -38,6 +46,37 @@ def test_figures_of_classes_are_scikit_learns(rows: list[tuple[str, str]]) -> No
     recall = recall_score(true, said, labels=sorted(set(true)), average="macro", zero_division=0)
     assert got["macro_recall"] == pytest.approx(100 * recall, **CLOSE)
     assert got["matthews"] == pytest.approx(100 * matthews_corrcoef(true, said), **CLOSE)
+
+
+SETS = st.frozensets(st.sampled_from(CLASSES))
+
+
+def indicators(sets: Sequence[Collection[str]]) -> np.ndarray:
+    return np.array([[name in row for name in CLASSES] for row in sets], dtype=int)
+
+
+@given(st.lists(st.tuples(SETS, SETS), min_size=1, max_size=30))
+def test_figures_of_several_labels_are_scikit_learns(rows: list[tuple[frozenset[str], frozenset[str]]]) -> None:
+    true, said = zip(*rows, strict=True)
+    got = score(task("multilabel", "micro_f1"), [tuple(row) for row in said], examples([tuple(row) for row in true]))
+    left, right = indicators(true), indicators(said)
+    occurs = (left | right).any(0)
+    assert got["accuracy"] == pytest.approx(100 * accuracy_score(left, right), **CLOSE)
+    assert got["score"] == got["micro_f1"]
+    assert got["micro_f1"] == pytest.approx(100 * f1_score(left, right, average="micro", zero_division=0), **CLOSE)
+    if occurs.any():
+        macro = f1_score(left[:, occurs], right[:, occurs], average="macro", zero_division=0)
+        assert got["macro_f1"] == pytest.approx(100 * macro, **CLOSE)
+    else:
+        assert got["macro_f1"] == 0
+
+
+@given(st.integers(1, 12), st.integers(1, 6), st.integers(0, 99))
+def test_the_precision_of_a_ranking_of_labels_is_scikit_learns(rows: int, labels: int, seed: int) -> None:
+    numbers = np.random.default_rng(seed)
+    true, odds = numbers.integers(0, 2, (rows, labels)), numbers.integers(-2, 3, (rows, labels)).astype(float)
+    found = ranking_precision(odds, true).mean()
+    assert found == pytest.approx(label_ranking_average_precision_score(true, odds), abs=1e-12)
 
 
 @given(ROWS)
@@ -87,6 +126,9 @@ def noisy(kind: Kind) -> tuple[list[Label], list[Label]]:
     if kind == "regression":
         true = [numbers.random() for _ in range(40)]
         return [*true], [value + numbers.random() for value in true]
+    if kind == "multilabel":
+        sets = [[tuple(sorted(numbers.sample(CLASSES, n % 4))) for n in range(40)] for _ in range(2)]
+        return [*sets[0]], [*sets[1][::-1]]
     if kind == "span":
         answers = ["New York", "the tower", "a river"]
         return [Answers((text,), (0,)) for text in answers * 14], [
@@ -107,6 +149,8 @@ def noisy(kind: Kind) -> tuple[list[Label], list[Label]]:
         ("classification", "macro_recall", None),
         ("classification", "matthews", None),
         ("regression", "pearson_spearman", None),
+        ("multilabel", "micro_f1", None),
+        ("multilabel", "macro_f1", None),
         ("tagging", "accuracy", None),
         ("tagging", "span_f1", None),
         ("span", "em_f1", None),

@@ -81,7 +81,7 @@ class DataOptions:
         ),
     ] = False
     kind: Annotated[
-        Literal["classification", "pair", "regression", "choice", "tagging", "span"] | None,
+        Literal["classification", "multilabel", "pair", "regression", "choice", "tagging", "span"] | None,
         typer.Option(rich_help_panel="Data", help="Kind of task."),
     ] = None
     metric: Annotated[str | None, typer.Option(rich_help_panel="Data", help="What is reported and chosen by.")] = None

@@ -15,13 +15,14 @@ from promptgraft.cli.progress import progress
 from promptgraft.cli.say import Say
 from promptgraft.cli.values import cell
 from promptgraft.cli.verb import verb
-from promptgraft.cli.writing import check_target, check_writable, columns_of, free_name, write
+from promptgraft.cli.writing import check_target, check_writable, columns_of, ending_of, free_name, write
 from promptgraft.errors import UsageError
+from promptgraft.task.multilabel import separator_of
 
 if TYPE_CHECKING:
     from promptgraft.cli.progress import ProgressCallback
     from promptgraft.engine.predictor import Predictions, Predictor
-    from promptgraft.task.task import Example
+    from promptgraft.task.task import Example, Task
 
 AT_ONCE = 4096
 """Rows of a file that are labelled together: about a hundred batches, so that few batches are not full."""
@@ -104,7 +105,10 @@ def predict(
             predictor = quickened(predictor, quick, examples, say, windows=windows)
         answers = list(answered(predictor, examples, callback, windows=windows))
     note_cut(answers, predictor, say)
-    answer_rows = [row for batch in answers for row in as_rows(batch, predictor.classes, names)]
+    answer_rows = [row for batch in answers for row in as_rows(batch, predictor.task, names)]
+    if ending_of(out) in ("csv", "tsv") if out is not None else not say.json:
+        separator = separator_of(predictor.task)
+        answer_rows = [joined(row, separator) for row in answer_rows]
     labelled = [row | answer for row, answer in zip(rows, answer_rows, strict=True)]
     if out is not None:
         write(labelled, out, safe_cells=safe_cells)
@@ -177,15 +181,28 @@ def note_cut(answers: Sequence[Predictions], predictor: Predictor, say: Say) -> 
         say.note(f"{rows} texts were read in {parts} windows")
 
 
-def as_rows(answers: Predictions, classes: Sequence[str], names: dict[str, str]) -> Iterator[Record]:
-    """The answers as rows, by the names of their columns."""
+def as_rows(answers: Predictions, task: Task, names: dict[str, str]) -> Iterator[Record]:
+    """The answers as rows, by the names of their columns; of several labels a row as lists."""
     prediction, probability = (names[name] for name in ANSWERS)
     if answers.probabilities is None:
         yield from ({prediction: value} for value in answers.predictions)
         return
-    for row in answers.probabilities:
-        best = row.argmax()
-        yield {prediction: classes[best], probability: round(float(row[best]), 4)}
+    index = {name: place for place, name in enumerate(task.classes)}
+    for label, row in zip(answers.predictions, answers.probabilities, strict=True):
+        if isinstance(label, tuple):
+            yield {
+                prediction: list(label),
+                probability: [round(float(row[index[name]]), 4) for name in label],
+            }
+        else:
+            yield {prediction: label, probability: round(float(row[index[str(label)]]), 4)}
+
+
+def joined(answer: Record, separator: str) -> Record:
+    """An answer whose lists are one text each, as in a file with one cell for all labels of a row."""
+    return {
+        name: separator.join(map(str, value)) if isinstance(value, list) else value for name, value in answer.items()
+    }
 
 
 def show(say: Say, labelled: Sequence[Record], answers: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 POOLINGS: tuple[Pooling, ...] = ("mean", "cls")
 ENCODINGS: tuple[Encoding, ...] = ("cross", "separate", "cosine")
-PROBED = frozenset({"classification", "pair", "regression"})
+PROBED = frozenset({"classification", "multilabel", "pair", "regression"})
 """Kinds whose pooling a probe can choose."""
 
 

@@ -15,6 +15,7 @@ from promptgraft.task.task import Example, Kind, Task
 
 WANTED: dict[Kind, str] = {
     "classification": "a text",
+    "multilabel": "a text, or a pair of texts",
     "pair": "a pair of texts",
     "regression": "a text, or a pair of texts",
     "choice": "a text and its choices",
@@ -136,7 +137,7 @@ def _from_values(value: object, kind: Kind, *, paired: bool) -> Example | None:
         paired: whether the task was read from two columns of text.
     """
     if isinstance(value, str):
-        return Example(text=value) if kind in ("classification", "regression") else None
+        return Example(text=value) if kind in ("classification", "multilabel", "regression") else None
     parts: Any = value.tolist() if hasattr(value, "tolist") else value
     if not isinstance(parts, list | tuple):
         return None
@@ -146,9 +147,9 @@ def _from_values(value: object, kind: Kind, *, paired: bool) -> Example | None:
             return Example(tokens=tuple(parts))
         case "choice" if len(parts) == 2 and isinstance(parts[0], str) and isinstance(parts[1], list | tuple):
             return Example(text=parts[0], choices=tuple(parts[1]))
-        case "classification" | "regression" if len(parts) == 1 and texts:
+        case "classification" | "multilabel" | "regression" if len(parts) == 1 and texts:
             return Example(text=parts[0])
-        case "pair" | "span" | "regression" if len(parts) == 2 and texts:
+        case "pair" | "span" | "multilabel" | "regression" if len(parts) == 2 and texts:
             return Example(text=parts[0], pair=parts[1])
         case "classification" if paired and len(parts) == 2 and texts:
             return Example(text=parts[0], pair=parts[1])

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from promptgraft.task.figures import FIGURES, Draws
+from promptgraft.task.figures import FIGURES, Draws, is_hit
 from promptgraft.task.task import Example, Label, Task
 
 RESAMPLES = 1000
@@ -18,7 +18,7 @@ AT_ONCE = 4_000_000
 def interval(task: Task, predictions: Sequence[Label], examples: Sequence[Example]) -> tuple[float, float]:
     """Low and high end in percent: Wilson's interval for accuracy over rows, else a percentile bootstrap."""
     if task.metric == "accuracy" and task.kind != "tagging":
-        hits = sum(guess == example.label for guess, example in zip(predictions, examples, strict=True))
+        hits = sum(is_hit(task, row.label, guess) for guess, row in zip(predictions, examples, strict=True))
         return wilson(hits, len(examples))
     return bootstrap(task, predictions, examples)
 

@@ -20,6 +20,7 @@ from promptgraft.model import forked
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.artefact import Artefact, other_backbone
+from promptgraft.readout.by_class import ByLabel
 from promptgraft.readout.features import features
 from promptgraft.task.metrics import score as metric_score
 from promptgraft.task.task import Example, Kind, Label, Task
@@ -27,8 +28,8 @@ from promptgraft.train.predict import answer_one, pooled, score
 from promptgraft.train.run import Tuned
 
 LOG = logging.getLogger("promptgraft")
-WITH_CLASSES: tuple[Kind, ...] = ("classification", "pair")
-IN_WINDOWS: tuple[Kind, ...] = ("classification", "regression")
+WITH_CLASSES: tuple[Kind, ...] = ("classification", "multilabel", "pair")
+IN_WINDOWS: tuple[Kind, ...] = ("classification", "multilabel", "regression")
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Predictions:
 
     Attributes:
         predictions: one a row.
-        probabilities: of the classes, `[rows, classes]`; None where the task has none.
+        probabilities: of the classes, `[rows, classes]`, which sum to 1 but where a row has several labels; None where
+            the task has none.
         cut: how many inputs were longer than the model reads and were cut.
         windows: how many parts were read; 0 where texts were read as they are.
     """
@@ -80,7 +82,15 @@ class Predictor:
         """The task the artefact was tuned on, without examples."""
         card = self.artefact.card.task
         return Task(
-            card.name, card.kind, card.metric, card.labels, {}, card.positive, card.language, columns=card.columns
+            card.name,
+            card.kind,
+            card.metric,
+            card.labels,
+            {},
+            card.positive,
+            card.language,
+            columns=card.columns,
+            separator=card.separator,
         )
 
     @cached_property
@@ -93,7 +103,7 @@ class Predictor:
         return self.task.classes
 
     def predict(self, rows: object, *, windows: bool = False) -> list[Label | str]:
-        """Labels, numbers, choices, tags or answers, one a row.
+        """Labels (a tuple where a row has several), numbers, choices, tags or answers, one a row.
 
         Args:
             rows: a list (or another iterable) of texts; of pairs of texts; for tagging of lists of words; for choices
@@ -108,6 +118,9 @@ class Predictor:
 
     def predict_proba(self, rows: object, *, windows: bool = False) -> np.ndarray:
         """Probabilities of the classes, `[rows, classes]`; the arguments are those of `predict`.
+
+        Of several labels a row each has a probability of its own.
+
 
         Raises:
             RunError: the task has no classes.
@@ -153,7 +166,12 @@ class Predictor:
         tokens = self._tokens(examples)
         scores = self._scores(tokens)
         predictions = list(self.tuned.readout.predict(scores, tokens, examples, self.task))
-        return Predictions(predictions, scores.softmax(-1).numpy() if classes else None, tokens.cut)
+        return Predictions(predictions, self._shares(scores) if classes else None, tokens.cut)
+
+    def _shares(self, scores: Tensor) -> np.ndarray:
+        """Probabilities of the classes, from their scores."""
+        shares: np.ndarray = scores.softmax(-1).numpy()
+        return shares[..., 1] if self.task.kind == "multilabel" else shares
 
     def _pooled(self, parts: Sequence[Example], owners: Sequence[int], rows: int) -> Predictions:
         """Predict all parts of the rows and take the mean over the parts of each row."""
@@ -163,6 +181,11 @@ class Predictor:
             numbers = _means(np.array(answers.predictions, dtype=float)[:, None], owners, rows)
             return Predictions(numbers[:, 0].tolist(), None, windows=len(parts))
         shares = _means(shares, owners, rows)
+        if self.task.kind == "multilabel":
+            readout = self.tuned.readout
+            assert isinstance(readout, ByLabel), "labels are read one by one"
+            labels = readout.chosen(torch.from_numpy(np.log(shares) - np.log1p(-shares)))
+            return Predictions(labels, shares, windows=len(parts))
         return Predictions([self.classes[best] for best in shares.argmax(1)], shares, windows=len(parts))
 
     def _logged(self, answers: Predictions) -> Predictions:

@@ -10,7 +10,11 @@ import torch
 
 from promptgraft.errors import RunError
 from promptgraft.measure.measure import Measure, MeasureNeed, MeasureView, Score, SeenSource, Target, register
-from promptgraft.readout.all import find as find_readout
+from promptgraft.readout.label_text import Described, LabelText
+from promptgraft.readout.multilabel import MultilabelText
+
+IN_WORDS: tuple[type[Described], ...] = (LabelText, MultilabelText)
+"""The readouts that read labels by their descriptions."""
 
 
 @register
@@ -30,11 +34,13 @@ class LabelTextScore(Measure):
     def score(self, source: SeenSource, target: Target, view: MeasureView) -> Score:
         """The mean probability of the gold labels; its error is the standard error over rows.
 
+        Of several labels a row, it is that of each label's presence or absence.
+
         Raises:
             RunError: a kind that has no labels in words, or no row with a label.
         """
-        readout_kind = find_readout("label-text")
-        if target.task.kind not in readout_kind.kinds:
+        readout_kind = next((kind for kind in IN_WORDS if target.task.kind in kind.kinds), None)
+        if readout_kind is None:
             message = f"measure 'label-text' cannot judge a {target.task.kind} task"
             raise RunError(message, where=target.task.name)
         examples = tuple(example for example in target.task.train if example.label is not None)
@@ -48,6 +54,6 @@ class LabelTextScore(Measure):
         with torch.no_grad():
             shares = readout.scores(hidden, tokens).softmax(-1)
         gold = readout.gold(examples, tokens, target.task)
-        rows = tuple(shares.gather(1, gold[:, None]).flatten().tolist())
+        rows = tuple(shares.gather(-1, gold[..., None]).flatten(1).mean(1).tolist())
         error = statistics.stdev(rows) / len(rows) ** 0.5 if len(rows) > 1 else None
         return Score(statistics.fmean(rows), len(examples), error, rows)

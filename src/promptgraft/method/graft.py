@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import ClassVar, Literal
@@ -21,7 +21,8 @@ from promptgraft.method.setup import encoding_for
 from promptgraft.model.backbone import Encoding
 from promptgraft.model.resolved import Pooling
 from promptgraft.prompt.prompt import Prompt
-from promptgraft.readout.classes import class_indices, encode_names
+from promptgraft.readout.by_class import of_labels
+from promptgraft.readout.classes import class_indices, encode_names, indicators
 from promptgraft.readout.direction import Directional
 from promptgraft.readout.evidence import (
     FITTED,
@@ -43,9 +44,10 @@ from promptgraft.readout.evidence import (
 )
 from promptgraft.readout.features import features
 from promptgraft.readout.label_text import LabelText
-from promptgraft.readout.probe import cross_validate, deal_labels, fit_probe
+from promptgraft.readout.probe import CrossValidated, cross_validate, deal_labels, fit_probe
 from promptgraft.readout.readout import Readout
 from promptgraft.task.draws import Array
+from promptgraft.task.task import Example, Task
 from promptgraft.train.run import Fit, Tuned
 
 BACKBONE = "the backbone alone"
@@ -66,9 +68,9 @@ class GraftOptions(Options):
 class Graft(Method):
     """Readouts of frozen features under every banked prompt, and under none, mixed by their cross-validated evidence.
 
-    Classes: `readout.evidence`. Numbers, choices and tags: each prompt's probe, weighed by the same evidence. The
-    scores of the prompts that are kept are added. With effort `full` prompts trained on the rows are candidates too:
-    they are judged as the others are, by runs that have not seen the rows.
+    Classes: `readout.evidence`. Several labels, numbers, choices and tags: each prompt's probe, weighed by the same
+    evidence. The scores of the prompts that are kept are added. With effort `full` prompts trained on the rows are
+    candidates too: they are judged as the others are, by runs that have not seen the rows.
     """
 
     name: ClassVar[str] = "graft"
@@ -263,25 +265,42 @@ def _directional(weight: Float[Array, "K H"], bias: Float[Array, "K"], classes: 
 
 
 def _of_probes(job: Job, view: View, members: int) -> Fit:
-    """Kinds whose probes are one readout each: numbers, choices, tags."""
+    """Kinds whose probes are one readout each: several labels, numbers, choices, tags."""
     task, encoding = view.task, encoding_for(view, "regression")
     sources = _sources(job, view)
     sample = balanced(np.zeros(len(task.train), dtype=np.int64), FITTED, job.seed)
     rows, examples = tuple(sample.tolist()), [task.train[row] for row in sample]
     tokens = view.tokens("train", encoding, rows)
     seen = list(_features(view, sources, encoding, rows))
-    evidence = []
-    for own in seen:
-        judged = cross_validate(task, examples, own, tokens, job.seed) if len(examples) > 1 else None
-        evidence.append(np.array([0.0 if judged is None else judged.likelihood.sum()]))
+    judged = [cross_validate(task, examples, own, tokens, job.seed) for own in seen] if len(examples) > 1 else []
+    evidence = [np.array([prompt.likelihood.sum()]) for prompt in judged] or [np.zeros(1)] * len(seen)
     models, names = [], []
-    for place, share in weigh(evidence, members).items():
+    shares = weigh(evidence, members)
+    for place, share in shares.items():
         name, prompt, pooling = sources[place]
         readout = fit_probe(task, examples, seen[place], tokens, job.seed).readout
         models.append(Tuned(prompt, _scaled(readout, float(share[0])), pooling, encoding))
         names.append((name, float(share[0])))
     notes = (_listed(names), *_sampled(sample, sample, len(task.train)))
-    return Fit(job.id, _joined(models), _fitted(models), notes)
+    return Fit(job.id, _settled(_joined(models), judged, shares, examples, task), _fitted(models), notes)
+
+
+def _settled(
+    model: Tuned,
+    judged: Sequence[CrossValidated],
+    shares: Mapping[int, Float[Array, "_"]],
+    examples: Sequence[Example],
+    task: Task,
+) -> Tuned:
+    """The model with the threshold of several labels a row, by the mixture's odds of rows that it has not seen."""
+    odds = (
+        [share[0] * judged[place].odds for place, share in shares.items()] if model.readout.settles and judged else []
+    )
+    if not odds:
+        return model
+    scores = of_labels(torch.from_numpy(np.sum(odds, axis=0)))
+    gold = torch.from_numpy(indicators([example.label for example in examples], task))
+    return replace(model, readout=model.readout.settled(scores, gold, task))
 
 
 def _scaled(readout: Readout, share: float) -> Readout:

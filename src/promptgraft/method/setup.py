@@ -29,6 +29,7 @@ from promptgraft.train.weights import Weights
 
 PLAIN = {
     "classification": "linear",
+    "multilabel": "multilabel",
     "pair": "linear",
     "regression": "regression",
     "choice": "choice",
@@ -36,6 +37,8 @@ PLAIN = {
     "span": "span",
 }
 """The default readout of each kind, which knows nothing of the labels but their indices."""
+IN_WORDS = {"classification": "label-text", "pair": "label-text", "multilabel": "multilabel-text"}
+"""The readout of each kind that reads labels by their descriptions; `label-text` names it for all."""
 
 
 def generator(job: Job, salt: int = 0) -> torch.Generator:
@@ -45,7 +48,7 @@ def generator(job: Job, salt: int = 0) -> torch.Generator:
 
 def carried_by_default(task: Task) -> str:
     """The default readout of transfers: label text for single texts, which carries over to other labels."""
-    return "label-text" if task.kind == "classification" else PLAIN[task.kind]
+    return "label-text" if task.kind in ("classification", "multilabel") else PLAIN[task.kind]
 
 
 def known_readout(name: str, *words: str) -> str:
@@ -66,6 +69,7 @@ def readout_name(task: Task, wanted: str, default: str) -> str:
         RunError: it cannot.
     """
     name = default if wanted == "auto" else PLAIN[task.kind] if wanted in ("linear", "new") else wanted
+    name = IN_WORDS.get(task.kind, name) if name == "label-text" else name
     if task.kind not in find_readout(name).kinds:
         raise RunError(f"readout {name!r} cannot read a {task.kind} task", where=task.name, do="use --readout auto")
     return name
@@ -121,11 +125,11 @@ def label_text_on(job: Job, view: View, label_map: Mapping[str, str]) -> Tuned:
     """The source's prompt with a label-text readout: carried where the source has one, else from descriptions alone."""
     assert job.source is not None
     tuned = source_tuned(job.source)
-    if type(tuned.readout).name == "label-text":
-        return carried_readout(job, view, label_map)
-    kind = find_readout("label-text")
-    if view.task.kind not in kind.kinds:
+    if view.task.kind not in IN_WORDS:
         raise RunError(f"label text cannot read a {view.task.kind} task", where=view.task.name, do="use --readout new")
+    kind = find_readout(IN_WORDS[view.task.kind])
+    if type(tuned.readout) is kind:
+        return carried_readout(job, view, label_map)
     describe = partial(view.describe, pooling=tuned.pooling)
     readout = kind.create(view.task, view.backbone.hidden, generator(job, 1), describe)
     return Tuned(tuned.prompt, readout, tuned.pooling, "cross")

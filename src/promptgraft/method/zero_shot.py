@@ -10,8 +10,7 @@ from promptgraft.errors import RunError
 from promptgraft.method.job import Job
 from promptgraft.method.method import Method, Need, View, register
 from promptgraft.method.options import LabelMap, Options
-from promptgraft.method.setup import carried_readout, label_text_on, new_readout
-from promptgraft.readout.all import find as find_readout
+from promptgraft.method.setup import IN_WORDS, carried_readout, label_text_on, new_readout
 from promptgraft.train.run import Fit, Tuned
 
 
@@ -40,6 +39,7 @@ class ZeroShot(Method):
                 raise RunError("zero-shot with prompt=source needs a source prompt", do="pass --source NAME")
             carried = carried_readout if options.readout == "keep" else label_text_on
             return Fit(job.id, carried(job, view, options.label_map))
-        if view.task.kind not in find_readout("label-text").kinds:
+        if view.task.kind not in IN_WORDS:
             raise RunError(f"zero-shot cannot read a {view.task.kind} task without a source", where=view.task.name)
-        return Fit(job.id, Tuned(None, new_readout(job, view, "label-text", "cross"), view.pooling, "cross"))
+        readout = new_readout(job, view, IN_WORDS[view.task.kind], "cross")
+        return Fit(job.id, Tuned(None, readout, view.pooling, "cross"))

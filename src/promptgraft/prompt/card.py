@@ -42,6 +42,7 @@ class TaskCard(Part):
         fingerprint: of the examples, as Task.fingerprint.
         licence, source: of the data.
         columns: role -> column of the file it was read from, so that new files are read alike; empty where unknown.
+        separator: what joined the labels of a row there, for tasks of several; None where nothing did.
     """
 
     name: str
@@ -55,13 +56,14 @@ class TaskCard(Part):
     source: str | None = None
     fingerprint: str = ""
     columns: dict[str, str] = {}
+    separator: str | None = None
 
     @classmethod
     def of(cls, task: Task) -> Self:
         """The card of a loaded task."""
-        fields = ("name", "kind", "metric", "positive", "family", "language", "licence", "source", "fingerprint")
-        labels, columns = dict(task.labels), dict(task.columns)
-        return cls(labels=labels, columns=columns, **{field: getattr(task, field) for field in fields})
+        fields = ("name", "kind", "metric", "positive", "family", "language", "licence", "source", "separator")
+        values = {field: getattr(task, field) for field in fields}
+        return cls(labels=dict(task.labels), columns=dict(task.columns), fingerprint=task.fingerprint, **values)
 
 
 class Identified(Protocol):

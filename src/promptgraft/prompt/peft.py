@@ -8,6 +8,7 @@ because older releases of PEFT fail on keys of adapter_config.json that they do 
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,6 +34,8 @@ WEIGHT, BIAS = "base_model.classifier.weight", "base_model.classifier.bias"
 TYPES = {"PROMPT_TUNING": "shallow", "PREFIX_TUNING": "deep"}
 # Families whose classification model in transformers is pooler -> dropout -> one linear layer.
 LINEAR_HEADS = ("bert", "albert")
+HEADS = ("linear", "multilabel", "regression")
+"""Readouts that are such a layer; of `multilabel`, transformers takes the sigmoid that its problem_type asks for."""
 WITHOUT = "delete it to import the adapter without it"
 LARGEST_JSON = 2 * LIMITS[files.CARD]
 """The most bytes of a JSON file that are read; one of the files holds a card."""
@@ -100,9 +103,18 @@ def import_peft(folder: str | Path, backbone: BackboneCard, task: TaskCard | Non
 
 
 def _beside(artefact: Artefact) -> tuple[str, ...]:
-    """That the adapter is one of several models, which PEFT cannot add up."""
-    count = len(artefact.others) + 1
-    return (f"it is the weightiest of {count} models whose scores are added",) if artefact.others else ()
+    """What an adapter has no place for: further models that are added up, and which labels a row gets."""
+    count, differences = len(artefact.others) + 1, []
+    if artefact.others:
+        differences.append(f"it is the weightiest of {count} models whose scores are added")
+    if artefact.card.readout == "multilabel":
+        state = artefact.readout
+        share = 1 / (1 + math.exp(-float(state["threshold"])))
+        if share != 0.5:
+            differences.append(f"labels are given from a probability of {share:.2f}, which an adapter does not hold")
+        if float(state["least"]):
+            differences.append("every row gets its likeliest label, which an adapter does not say")
+    return tuple(differences)
 
 
 def _differences(prompt: Prompt, card: Card) -> tuple[str, ...]:
@@ -112,7 +124,7 @@ def _differences(prompt: Prompt, card: Card) -> tuple[str, ...]:
         f"placement is {prompt.placement}, PEFT's own is peft": prompt.placement != "peft",
         f"pooling is {card.pooling}, transformers' head reads the pooler": card.pooling != "pooler",
         f"pairs are encoded {card.encoding}, PEFT knows one sequence": card.encoding != "cross",
-        f"the readout {card.readout} has no counterpart": card.readout not in ("linear", "regression"),
+        f"the readout {card.readout} has no counterpart": card.readout not in HEADS,
         f"the head of {family} is not one linear layer": family not in LINEAR_HEADS,
         f"PEFT has no prefix tuning for {family}": prompt.depth == "deep" and family == "albert",
     }
@@ -155,7 +167,7 @@ def _head(artefact: Artefact) -> dict[str, Tensor]:
     state, card = artefact.readout, artefact.card
     if card.backbone.family not in LINEAR_HEADS or card.encoding != "cross":
         return {}
-    if card.readout == "linear":
+    if card.readout in ("linear", "multilabel"):
         return {WEIGHT: plain(state["weight"]), BIAS: plain(state["bias"])}
     if card.readout == "regression":  # predictions are score * sd + mean, which PEFT's model has no place for
         mean, sd = state["moments"]
@@ -165,13 +177,15 @@ def _head(artefact: Artefact) -> dict[str, Tensor]:
 
 def _readout(tensors: Mapping[str, Tensor], card: Card) -> dict[str, Tensor]:
     """The state of our readout, from the classifier's tensors."""
-    if card.readout not in ("linear", "regression") or WEIGHT not in tensors:
+    if card.readout not in HEADS or WEIGHT not in tensors:
         return {}
     weight, bias = tensors[WEIGHT], tensors[BIAS]
     if card.readout == "regression":
         return {"weight": weight[0], "bias": bias[0], "moments": torch.tensor([0.0, 1.0])}
     names = json.dumps(list(card.task.labels)).encode("ascii")
-    return {"labels": torch.tensor(list(names), dtype=torch.uint8), "weight": weight, "bias": bias}
+    state = {"labels": torch.tensor(list(names), dtype=torch.uint8), "weight": weight, "bias": bias}
+    rule = {"threshold": torch.tensor(0.0), "least": torch.tensor(0.0)} if card.readout == "multilabel" else {}
+    return state | rule
 
 
 def _config(prompt: Prompt, base_model: str, layers: int, heads: int, head: bool) -> dict[str, object]:
@@ -261,7 +275,7 @@ def _new_card(
         backbone=backbone,
         prompt=PromptCard.of(prompt),
         pooling="pooler" if rows else "mean",
-        readout=NO_READOUT if not rows else "regression" if task.kind == "regression" else "linear",
+        readout=NO_READOUT if not rows else task.kind if task.kind in ("multilabel", "regression") else "linear",
         method="peft",
         options={"peft_type": config["peft_type"]},
         trainable=sum(tensor.numel() for tensor in tensors.values()),

@@ -6,10 +6,21 @@ from collections.abc import Mapping
 
 from promptgraft.errors import unknown
 from promptgraft.plugins import load
-from promptgraft.readout import choice, direction, label_text, linear, regression, span, tagging
+from promptgraft.readout import choice, direction, label_text, linear, multilabel, regression, span, tagging
 from promptgraft.readout.readout import READOUTS, Readout
 
-__all__ = ["choice", "direction", "find", "label_text", "linear", "readouts", "regression", "span", "tagging"]
+__all__ = [
+    "choice",
+    "direction",
+    "find",
+    "label_text",
+    "linear",
+    "multilabel",
+    "readouts",
+    "regression",
+    "span",
+    "tagging",
+]
 
 
 def readouts() -> Mapping[str, type[Readout]]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from promptgraft.errors import RunError, TaskError, unknown
+from promptgraft.task.draws import Array
 from promptgraft.task.task import KINDS, Kind, Label, Task
 
 UNLABELLED = -100
@@ -49,6 +51,25 @@ def class_indices(labels: Iterable[Label | None], task: Task) -> list[int]:
         raise TaskError(
             f"label {missing.args[0]!r} is not among the labels {', '.join(task.classes)}", where=task.name
         ) from None
+
+
+def indicators(labels: Sequence[Label | None], task: Task) -> Int[Array, "B C"]:
+    """1 where a row has a label, 0 where it has not, -100 throughout a row that is not labelled.
+
+    Raises:
+        TaskError: what is no set of labels that the task has.
+    """
+    index = {name: place for place, name in enumerate(task.classes)}
+    table = np.zeros((len(labels), len(index)), dtype=np.int64)
+    for row, names in enumerate(labels):
+        if names is None:
+            table[row] = UNLABELLED
+            continue
+        for name in names if isinstance(names, tuple) else (names,):
+            if name not in index:
+                raise TaskError(f"label {name!r} is not among the labels {', '.join(task.classes)}", where=task.name)
+            table[row, index[str(name)]] = 1
+    return table
 
 
 def cross_entropy(scores: Float[Tensor, "*U C"], gold: Int[Tensor, "*U"]) -> Float[Tensor, "*U"]:

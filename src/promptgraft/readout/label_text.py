@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 import torch
@@ -15,7 +15,7 @@ from promptgraft.errors import RunError
 from promptgraft.model.tokens import Tokens
 from promptgraft.readout import classes
 from promptgraft.readout.by_class import ByRow
-from promptgraft.readout.readout import Describe, register
+from promptgraft.readout.readout import Describe, Readout, register
 from promptgraft.task.draws import Array
 from promptgraft.task.task import Kind, Task
 
@@ -26,21 +26,19 @@ have 0.29 as they come), means the same for every backbone: 69.5 % on six tasks 
 68.2 at 0.003 and at 0.03."""
 
 
-@register
 @dataclass(frozen=True, eq=False)
-class LabelText(ByRow):
-    """Scores are scale * cos(f, e + delta) + b, with e the embedding of the label's description.
+class Described(Readout):
+    """A readout by the similarity scale * cos(f, e + delta) + b, with e the embedding of the label's description.
 
     With delta = 0 and b = 0 it reads labels that it never saw, so it carries over to other labels.
 
     Attributes:
+        centred: whether the mean of all descriptions is taken from each.
         embeddings: of the descriptions, by the same frozen backbone without a prompt, scaled to one length.
         raw_scale: scale = least * (most / least) ** sigmoid(raw_scale): near exp(raw_scale) in the middle, and
             it never leaves 1 to 100.
     """
 
-    name: ClassVar[str] = "label-text"
-    kinds: ClassVar[frozenset[Kind]] = frozenset({"classification", "pair"})
     form: ClassVar[Mapping[str, tuple[int | str, ...]]] = {
         "labels": ("bytes",),
         "embeddings": ("classes", "width"),
@@ -49,7 +47,7 @@ class LabelText(ByRow):
         "bias": ("classes",),
     }
     trained: ClassVar[tuple[str, ...]] = ("delta", "raw_scale", "bias")
-    stacks: ClassVar[bool] = True
+    centred: ClassVar[bool] = False
 
     labels: tuple[str, ...]
     embeddings: Float[Tensor, "*K C H"]
@@ -58,24 +56,25 @@ class LabelText(ByRow):
     bias: Float[Tensor, "*K C"]
 
     @classmethod
-    def create(cls, task: Task, width: int, generator: torch.Generator, describe: Describe) -> Self:
+    def start(cls, task: Task, width: int, describe: Describe) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Embeddings, and untrained delta, raw scale and bias."""
         classes.check_kind(cls.name, cls.kinds, task)
-        embeddings = describe_labels(task, describe)
+        embeddings = describe_labels(task, describe, centred=cls.centred)
         if embeddings.shape[1] != width:
             raise RunError(
-                f"readout 'label-text' reads features as wide as a description's ({embeddings.shape[1]}, not {width})",
+                f"readout {cls.name!r} reads features as wide as a description's ({embeddings.shape[1]}, not {width})",
                 where=task.name,
                 do="use encoding 'cross', or readout 'linear'",
             )
-        return cls(
-            task.classes,
+        return (
             embeddings,
             classes.leaf(torch.zeros_like(embeddings)),
             classes.leaf(embeddings.new_tensor(raw_from_scale(SCALE_START))),
             classes.leaf(embeddings.new_zeros(len(embeddings))),
         )
 
-    def scores(self, features: Float[Tensor, "*K B H"], tokens: Tokens) -> Float[Tensor, "*K B C"]:
+    def similarity(self, features: Float[Tensor, "*K B H"]) -> Float[Tensor, "*K B C"]:
+        """How near each text is to each description."""
         texts = torch.nn.functional.normalize(features.to(self.delta.dtype), dim=-1)
         labels = torch.nn.functional.normalize(self.embeddings + self.delta, dim=-1)
         return self.scale()[..., None, None] * texts @ labels.mT + self.bias.unsqueeze(-2)
@@ -100,13 +99,18 @@ class LabelText(ByRow):
         description nearer in 67, mostly the opposite one.
         """
         classes.check_kind(self.name, self.kinds, task)
-        embeddings = describe_labels(task, describe).to(self.embeddings)
+        embeddings = describe_labels(task, describe, centred=self.centred).to(self.embeddings)
         delta, bias = torch.zeros_like(embeddings), embeddings.new_zeros(len(embeddings))
         for target, source in self.same_labels(task, embeddings, label_map).items():
             place = task.classes.index(target)
             delta[place], bias[place] = self.delta[source].detach(), self.bias[source].detach()
-        return type(self)(
-            task.classes, embeddings, classes.leaf(delta), classes.leaf(self.raw_scale), classes.leaf(bias)
+        return replace(
+            self,
+            labels=task.classes,
+            embeddings=embeddings,
+            delta=classes.leaf(delta),
+            raw_scale=classes.leaf(self.raw_scale),
+            bias=classes.leaf(bias),
         )
 
     def same_labels(self, task: Task, embeddings: Float[Tensor, "D H"], label_map: Mapping[str, str]) -> dict[str, int]:
@@ -123,9 +127,28 @@ class LabelText(ByRow):
         return same if len(same) == len(task.classes) else {}
 
 
-def describe_labels(task: Task, describe: Describe) -> Float[Tensor, "C H"]:
-    """Embeddings of a task's label descriptions, all of one length."""
+@register
+@dataclass(frozen=True, eq=False)
+class LabelText(Described, ByRow):
+    """Class scores by the similarity between a row and each label's description."""
+
+    name: ClassVar[str] = "label-text"
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"classification", "pair"})
+    stacks: ClassVar[bool] = True
+
+    @classmethod
+    def create(cls, task: Task, width: int, generator: torch.Generator, describe: Describe) -> Self:
+        return cls(task.classes, *cls.start(task, width, describe))
+
+    def scores(self, features: Float[Tensor, "*K B H"], tokens: Tokens) -> Float[Tensor, "*K B C"]:
+        return self.similarity(features)
+
+
+def describe_labels(task: Task, describe: Describe, *, centred: bool = False) -> Float[Tensor, "C H"]:
+    """Embeddings of a task's label descriptions, all of one length; `centred`: without what all share."""
     directions = torch.nn.functional.normalize(describe(list(task.labels.values())).detach().float(), dim=-1)
+    if centred:
+        directions = torch.nn.functional.normalize(directions - directions.mean(0), dim=-1)
     return directions * SPREAD * math.sqrt(directions.shape[1])
 
 

@@ -34,7 +34,7 @@ class Fits:
 
     Attributes:
         inputs: the last column is 1 where there is a bias.
-        gold: 1 at each unit's class.
+        gold: 1 at each unit's class, which may differ from fit to fit.
         strength: at the units of a fit, else 0.
         barred: -inf at the classes that a fit has no unit of, else 0.
         penalty: 1 for columns that are held towards zero, 0 for the bias.
@@ -42,7 +42,7 @@ class Fits:
     """
 
     inputs: Float[Array, "U D"]
-    gold: Float[Array, "K U"]
+    gold: Float[Array, "K U"] | Float[Array, "J K U"]
     strength: Float[Array, "J 1 U"]
     barred: Float[Array, "J K 1"]
     penalty: Float[Array, "D"]
@@ -51,7 +51,8 @@ class Fits:
     def only(self, index: Bool[Array, "J"]) -> Fits:
         """The data of some of the regressions."""
         offset = None if self.offset is None else self.offset[index]
-        return Fits(self.inputs, self.gold, self.strength[index], self.barred[index], self.penalty, offset)
+        gold = self.gold if self.gold.ndim == 2 else self.gold[index]
+        return Fits(self.inputs, gold, self.strength[index], self.barred[index], self.penalty, offset)
 
     def loss(self, weights: Float[Array, "J K D"]) -> tuple[Float[Array, "J"], Float[Array, "J K U"]]:
         """The loss of each fit, and the class probabilities of every unit."""
@@ -85,7 +86,7 @@ def times(rows: Float[Array, "J K U"], matrix: Float[Array, "U D"]) -> Float[Arr
 
 def logistic(
     inputs: Float[Array, "U R"],
-    y: Int[Array, "U"],
+    y: Int[Array, "U"] | Int[Array, "J U"],
     seen: Shaped[Array, "J U"],
     strength: Float[Array, "J"],
     present: Bool[Array, "J K"],
@@ -99,6 +100,7 @@ def logistic(
     A fit with two classes is scikit-learn's of two: one vector w, here as w/2 and -w/2, held by |w|^2 / 2.
 
     Args:
+        y: the class of every unit, of each fit where they differ.
         inputs: of about unit length; best along principal axes, where the Hessian is nearly diagonal.
         seen: the units of a fit, or as how many each counts.
         present: the classes of a fit.
@@ -108,7 +110,7 @@ def logistic(
     columns = np.concatenate([inputs, np.ones((len(inputs), 1))], axis=1) if bias else inputs
     penalty = np.ones(columns.shape[1])
     penalty[inputs.shape[1] :] = 0
-    gold = (np.arange(present.shape[1])[:, None] == y).astype(float)
+    gold = (np.arange(present.shape[1])[:, None] == y[..., None, :]).astype(float)
     unit_strength = seen * np.where(present.sum(1) == 2, strength / 2, strength)[:, None]
     if weight is not None:
         unit_strength = unit_strength * weight
@@ -122,7 +124,7 @@ def logistic(
 
 def minimise(fits: Fits) -> Float[Array, "J K D"]:
     """Minimise the loss of all fits by Newton's method, started from zero."""
-    weights = np.zeros((len(fits.strength), len(fits.gold), fits.inputs.shape[1]))
+    weights = np.zeros((len(fits.strength), fits.gold.shape[-2], fits.inputs.shape[1]))
     solution, active, squares = weights.copy(), np.arange(len(weights)), fits.inputs**2
     loss, probability = fits.loss(weights)
     gradient = fits.gradient(weights, probability)

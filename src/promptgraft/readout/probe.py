@@ -12,10 +12,12 @@ from torch import Tensor
 
 from promptgraft.errors import RunError
 from promptgraft.model.tokens import Tokens
+from promptgraft.readout.by_class import label_rates, of_labels
 from promptgraft.readout.choice import Choice
 from promptgraft.readout.classes import encode_names
 from promptgraft.readout.fit import ProbeFit, Reduced, reduce, solve, unseen_scores
 from promptgraft.readout.linear import Linear
+from promptgraft.readout.multilabel import Multilabel
 from promptgraft.readout.problem import Judged, Problem, judge, pose
 from promptgraft.readout.readout import Readout
 from promptgraft.readout.regression import Regression
@@ -45,16 +47,19 @@ class CrossValidated:
     """The cross-validated estimate of what a probe scores on unseen rows.
 
     Attributes:
-        value: mean over rows: accuracy (classes, choices, words) or R squared (regression).
+        value: mean over rows: accuracy (classes, choices, words), ranking precision (several labels) or R squared
+            (regression).
         error: standard error over rows; that another draw of training rows would move the value too is not in it.
         hits: of each row, mean over repeats; their mean is the value.
         likelihood: log probability of each row's label, mean over repeats; what feature variants are compared by.
+        odds: the log odds of every label, mean over repeats (several labels).
     """
 
     value: float
     error: float
     hits: Float[Array, "B"]
     likelihood: Float[Array, "B"]
+    odds: Float[Array, "B C"] | None = None
 
 
 def fit_probe(
@@ -71,9 +76,17 @@ def fit_probe(
     problem = pose(task, examples, features, tokens)
     sample = sample_rows(problem, seed)
     reduced = reduce(sample)
-    strength = best_strength(reduced, seed)[0] if sample.rows > 1 else SAFE_STRENGTH
+    strength, judged = best_strength(reduced, seed) if sample.rows > 1 else (SAFE_STRENGTH, None)
     (fit,) = solve(reduced if sample is problem else reduce(problem), [strength])
-    return Probe(as_readout(task, problem, fit), strength)
+    readout = as_readout(task, problem, fit)
+    return Probe(readout if judged is None else settled(readout, judged.odds, sample, task), strength)
+
+
+def settled(readout: Readout, odds: Float[Array, "B C"] | None, problem: Problem, task: Task) -> Readout:
+    """The readout with a threshold by log odds of rows it has not seen, for kinds that have such."""
+    if odds is None:
+        return readout
+    return readout.settled(of_labels(torch.from_numpy(odds)), torch.from_numpy(problem.y), task)
 
 
 def as_readout(task: Task, problem: Problem, fit: ProbeFit) -> Readout:
@@ -85,6 +98,10 @@ def as_readout(task: Task, problem: Problem, fit: ProbeFit) -> Readout:
         mean, sd = float(problem.y.mean()), float(problem.y.std()) or 1.0
         moments = torch.tensor([mean, sd])
         return Regression.load({"weight": weight[0] / sd, "bias": (bias[0] - mean) / sd, "moments": moments})
+    if task.kind == "multilabel":
+        _, least = label_rates(task)
+        odds = {"labels": encode_names(task.classes), "weight": weight, "bias": bias, "least": least}
+        return Multilabel.load({**odds, "threshold": torch.tensor(0.0)})
     kind = Tagging if task.kind == "tagging" else Linear
     return kind.load({"labels": encode_names(task.classes), "weight": weight, "bias": bias})
 
@@ -114,7 +131,8 @@ def cross_validate(
     runs = [first, *(run for (run,) in repetitions)]
     hits = np.mean([run.hit for run in runs], axis=0)
     likelihood = np.mean([run.likelihood for run in runs], axis=0)
-    return CrossValidated(float(hits.mean()), standard_error(hits), hits, likelihood)
+    odds = np.mean([run.odds for run in runs if run.odds is not None], axis=0) if first.odds is not None else None
+    return CrossValidated(float(hits.mean()), standard_error(hits), hits, likelihood, odds)
 
 
 def choose(
@@ -179,7 +197,8 @@ def join(parts: Sequence[Judged]) -> Judged:
     hit, likelihood = (
         np.concatenate(side)[order] for side in zip(*((p.hit, p.likelihood) for p in parts), strict=True)
     )
-    return Judged(rows[order], hit, likelihood)
+    odds = [part.odds for part in parts if part.odds is not None]
+    return Judged(rows[order], hit, likelihood, np.concatenate(odds)[order] if odds else None)
 
 
 def deal_folds(problem: Problem, seed: int) -> Int[Array, "B"]:
@@ -197,8 +216,14 @@ def deal_folds(problem: Problem, seed: int) -> Int[Array, "B"]:
     elif problem.kind == "regression":
         fold[shuffled[problem.y[shuffled].argsort(kind="stable")]] = np.arange(problem.rows) % folds
     else:
-        return deal_labels(problem.y, seed)
+        return deal_labels(rarest_label(problem.y) if problem.kind == "multilabel" else problem.y, seed)
     return fold
+
+
+def rarest_label(y: Int[Array, "B C"]) -> Int[Array, "B"]:
+    """The rarest label of each row, so that it is spread evenly over folds; C where a row has none."""
+    rank = np.where(y > 0, y.sum(0) + np.arange(y.shape[1]) / (y.shape[1] + 1), np.inf)
+    return np.asarray(np.where(y.any(1), rank.argmin(1), y.shape[1]))
 
 
 def deal_labels(y: Int[Array, "B"], seed: int) -> Int[Array, "B"]:

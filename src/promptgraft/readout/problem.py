@@ -21,7 +21,10 @@ from promptgraft.readout.tagging import word_features, word_tag, words_of_rows
 from promptgraft.task.draws import Array
 from promptgraft.task.task import Example, Kind, Task
 
-KINDS: frozenset[Kind] = frozenset({"classification", "pair", "regression", "choice", "tagging"})
+KINDS: frozenset[Kind] = frozenset({"classification", "multilabel", "pair", "regression", "choice", "tagging"})
+CLASSED: frozenset[Kind] = frozenset({"classification", "multilabel", "pair", "tagging"})
+"""Kinds with one output a class."""
+Values = Float[Array, "U"] | Int[Array, "U"] | Int[Array, "U C"]
 
 
 @dataclass(frozen=True)
@@ -29,14 +32,15 @@ class Problem:
     """The units that a probe is fitted to, with their labels.
 
     Attributes:
-        y: class of each unit; the number (regression); 1 at the right choice, else 0.
+        y: class of each unit; the number (regression); 1 at the right choice, else 0; of several labels 1 at each that
+            the row has, else 0.
         row: of each unit, counted from 0 over the rows that have a label.
         outputs: C; 1 for regression and choice.
     """
 
     kind: Kind
     x: Float[Array, "U F"]
-    y: Float[Array, "U"] | Int[Array, "U"]
+    y: Values
     row: Int[Array, "U"]
     outputs: int
 
@@ -74,12 +78,14 @@ def pose(task: Task, examples: Sequence[Example], features: Float[Tensor, "N F"]
     keep = labelled[row]
     x = features.detach().cpu().double().numpy()[keep]
     counted = (np.cumsum(labelled) - 1)[row[keep]]
-    outputs = len(task.classes) if task.kind in ("classification", "pair", "tagging") else 1
+    outputs = len(task.classes) if task.kind in CLASSED else 1
     return Problem(task.kind, x, labels_of_units(task, examples, tokens)[keep], counted, outputs)
 
 
-def labels_of_units(task: Task, examples: Sequence[Example], tokens: Tokens) -> Float[Array, "U"] | Int[Array, "U"]:
+def labels_of_units(task: Task, examples: Sequence[Example], tokens: Tokens) -> Values:
     """The values `Problem.y` of all units; those of units without a label mean nothing."""
+    if task.kind == "multilabel":
+        return classes.indicators([example.label for example in examples], task)
     if task.kind == "regression":
         return np.array([0.0 if example.label is None else number(example.label, task) for example in examples])
     if task.kind == "choice":
@@ -102,15 +108,18 @@ class Judged:
     """How well a fit reads each row of a part.
 
     Attributes:
-        hit: right or wrong (classes, choices), the share of words that are right (tagging), or 1 - squared error
-            over the labels' variance (regression; its mean is R squared).
-        likelihood: log probability of the gold label (tagging: mean over words; regression: minus squared
-            error over the labels' variance): finer than hits, so it picks between strengths.
+        hit: right or wrong (classes, choices), the precision of the labels' ranking (several labels), the share of
+            words that are right (tagging), or 1 - squared error over the labels' variance (regression; its mean is R
+            squared).
+        likelihood: log probability of the gold label (several labels: sum over all; tagging: mean over words;
+            regression: minus squared error over the labels' variance): finer than hits, so it picks between strengths.
+        odds: the log odds of every label (several labels).
     """
 
     rows: Int[Array, "N"]
     hit: Float[Array, "N"]
     likelihood: Float[Array, "N"]
+    odds: Float[Array, "N C"] | None = None
 
 
 def judge(scores: Float[Array, "U C"], part: Problem, variance: float) -> Judged:
@@ -123,12 +132,28 @@ def judge(scores: Float[Array, "U C"], part: Problem, variance: float) -> Judged
     if part.kind == "regression":
         error = (scores[:, 0] - part.y) ** 2 / (variance or 1.0)
         return Judged(rows, 1 - error, -error)
+    if part.kind == "multilabel":
+        odds = np.where(part.y > 0, scores, -scores)
+        return Judged(rows, ranking_precision(scores, part.y), -np.logaddexp(0, -odds).sum(1), scores)
     if part.kind == "choice":
         return judge_choices(scores[:, 0], part.y, rows, place)
     log = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
     units = np.bincount(place)
     hit = np.bincount(place, scores.argmax(1) == part.y) / units
     return Judged(rows, hit, np.bincount(place, log[np.arange(len(log)), part.y]) / units)
+
+
+def ranking_precision(scores: Float[Array, "U C"], y: Int[Array, "U C"]) -> Float[Array, "U"]:
+    """Of each row, the mean over its labels of the share of its labels among those that score no lower.
+
+    Its mean over rows is scikit-learn's label ranking average precision; 1 where a row has no label, or all.
+    """
+    result = np.ones(len(y))
+    for row, (own, has) in enumerate(zip(scores, y > 0, strict=True)):
+        if has.any() and not has.all():
+            above = own[None] >= own[has][:, None]
+            result[row] = (above[:, has].sum(1) / above.sum(1)).mean()
+    return result
 
 
 def judge_choices(

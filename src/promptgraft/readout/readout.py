@@ -34,6 +34,7 @@ class Readout(Protocol):
         form: shape of every tensor of `state()`, on which `load` relies: numbers, and the names of sizes: `classes`,
             `width` of the features, `bytes` of the class names in `labels`. A readout is a dataclass of these fields.
         trained: which of these are trained.
+        settles: whether `settled` sets anything.
         stacks: whether one of it can stand for many: a dataclass whose `scores` and `loss` take a leading axis of
             models, features `[K, B, F]` and gold `[K, B]`, once all of its tensors have one.
     """
@@ -45,6 +46,7 @@ class Readout(Protocol):
     pairs: ClassVar[bool] = False
     form: ClassVar[Mapping[str, tuple[int | str, ...]]]
     trained: ClassVar[tuple[str, ...]]
+    settles: ClassVar[bool] = False
     stacks: ClassVar[bool] = False
 
     @classmethod
@@ -95,8 +97,12 @@ class Readout(Protocol):
     def predict(
         self, scores: Float[Tensor, "..."], tokens: Tokens, examples: Sequence[Example], task: Task
     ) -> list[Label | str]:
-        """Predict a label name, number, choice, tags or answer text for each row."""
+        """Predict a label name, labels, number, choice, tags or answer text for each row."""
         ...
+
+    def settled(self, scores: Float[Tensor, "..."], gold: Tensor, task: Task) -> Self:
+        """The readout with what it sets by the scores of rows it was not trained on, such as a threshold."""
+        return self
 
     def carry(self, task: Task, describe: Describe, label_map: Mapping[str, str]) -> Self:
         """The same readout for another task's labels.

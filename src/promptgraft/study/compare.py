@@ -98,7 +98,7 @@ def repeated(sources: Mapping[int, Source | None]) -> dict[str, str]:
 def _repeats(method: str, options: Mapping[str, object], source: Source) -> bool:
     """Whether a row that keeps the source's own readout is the same run as the row of label text."""
     keeps = method == "pot" and options.get("readout") == "keep"
-    return keeps and source.artefact.card.readout == "label-text"
+    return keeps and source.artefact.card.readout in ("label-text", "multilabel-text")
 
 
 @dataclass(frozen=True)

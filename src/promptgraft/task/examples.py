@@ -102,10 +102,26 @@ def label_name(value: Any) -> str:
 def classified(cells: Cells) -> Example:
     """An example of one text, or two, with a class."""
     value = cells.label()
+    if isinstance(value, list) and len(value) == 1:
+        (value,) = value
     if isinstance(value, list | dict):
-        raise cells.error(f"the label is a {type(value).__name__}, not a name", "give every row one label")
+        do = "give every row one label, or --kind multilabel"
+        raise cells.error(f"the label is a {type(value).__name__}, not a name", do)
     pair = cells.text("pair") if "pair" in cells.columns else None
     return Example(text=cells.text("text"), pair=pair, label=None if value is None else label_name(value))
+
+
+def labelled(cells: Cells) -> Example:
+    """An example of one text, or two, with any number of labels."""
+    values = cells.label()
+    pair = cells.text("pair") if "pair" in cells.columns else None
+    if values is None or (not cells.labelled and not isinstance(values, list)):
+        return Example(text=cells.text("text"), pair=pair)
+    if not isinstance(values, list) or not all(isinstance(value, str | int | float) for value in values):
+        raise cells.error("the labels are no list of names", 'write ["a", "b"], or [] where no label fits')
+    if any(missing(value) for value in values):
+        raise cells.error("a label in the list is empty", "take it out; a row without labels has the list []")
+    return Example(text=cells.text("text"), pair=pair, label=tuple(sorted({label_name(value) for value in values})))
 
 
 def rated(cells: Cells) -> Example:
@@ -193,6 +209,7 @@ def answers(value: Any, context: str, cells: Cells) -> Answers | None:
 
 MAKERS: dict[Kind, Callable[[Cells], Example]] = {
     "classification": classified,
+    "multilabel": labelled,
     "pair": classified,
     "regression": rated,
     "choice": chosen,

@@ -33,12 +33,17 @@ def all_rows(count: int) -> Draws:
 
 
 def accuracy(task: Task, labels: Sequence[Any], predictions: Sequence[Any], draws: Draws) -> Figures:
-    """Share of correct predictions; for tagging, of correct tags over all tokens."""
+    """Share of correct predictions; for tagging, of correct tags over all tokens. Several labels must all be right."""
     if task.kind == "tagging":
         right, tokens = (np.array(counts) for counts in zip(*map(right_tags, labels, predictions), strict=True))
         return {"accuracy": 100 * right[draws].sum(1) / np.maximum(tokens[draws].sum(1), 1)}
-    hits = np.array([label == guess for label, guess in zip(labels, predictions, strict=True)])
+    hits = np.array([is_hit(task, *row) for row in zip(labels, predictions, strict=True)])
     return {"accuracy": 100 * hits[draws].sum(1) / draws.shape[1]}
+
+
+def is_hit(task: Task, label: Any, guess: Any) -> bool:
+    """Whether a prediction is right; several labels have no order."""
+    return set(label) == set(guess) if task.kind == "multilabel" else bool(label == guess)
 
 
 def right_tags(tags: Sequence[str], predicted: Sequence[str]) -> tuple[int, int]:
@@ -55,6 +60,43 @@ def f1(task: Task, labels: Sequence[str], predictions: Sequence[str], draws: Dra
     if task.positive not in pairs.names:
         return {"f1": np.zeros(len(draws))}
     return {"f1": 100 * f1_of_classes(confusion)[:, pairs.names.index(task.positive)]}
+
+
+def micro_f1(
+    task: Task, labels: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]], draws: Draws
+) -> Figures:
+    """F1 over all decisions on a row and a label (scikit-learn's micro average); 0 where there is no label."""
+    counts = label_counts(labels, predictions, draws).sum(1)
+    return {"micro_f1": 100 * f1_of_counts(counts)}
+
+
+def macro_f1(
+    task: Task, labels: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]], draws: Draws
+) -> Figures:
+    """Mean F1 of the labels that occur on either side (scikit-learn's macro average of these)."""
+    counts = label_counts(labels, predictions, draws)
+    occurs = counts[..., 1:].any(-1)
+    return {"macro_f1": 100 * f1_of_counts(counts).sum(1) / np.maximum(occurs.sum(1), 1)}
+
+
+def label_counts(
+    labels: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]], draws: Draws
+) -> Float[Array, "D C 3"]:
+    """Of every draw and label, how many rows have it on both sides, in truth, and as predicted."""
+    names = sorted({name for side in (labels, predictions) for row in side for name in row})
+    place = {name: number for number, name in enumerate(names)}
+    truth, guess = np.zeros((len(labels), len(names))), np.zeros((len(labels), len(names)))
+    for table, side in ((truth, labels), (guess, predictions)):
+        for row, group in enumerate(side):
+            table[row, [place[name] for name in group]] = 1
+    cells = draws + len(labels) * np.arange(len(draws))[:, None]
+    times = np.bincount(cells.ravel(), minlength=len(draws) * len(labels)).reshape(len(draws), -1).astype(float)
+    return np.stack([times @ side for side in (truth * guess, truth, guess)], axis=-1)
+
+
+def f1_of_counts(counts: Float[Array, "*D 3"]) -> Float[Array, "*D"]:
+    """F1 from the rows that agree, those that are true and those that are predicted; 0 without any."""
+    return np.asarray(2 * counts[..., 0] / np.maximum(counts[..., 1] + counts[..., 2], 1))
 
 
 def macro_recall(task: Task, labels: Sequence[str], predictions: Sequence[str], draws: Draws) -> Figures:
@@ -93,6 +135,8 @@ def em_f1(task: Task, labels: Sequence[Answers], predictions: Sequence[str], dra
 
 FIGURES: dict[str, Callable[[Task, Sequence[Any], Sequence[Any], Draws], Figures]] = {
     "accuracy": accuracy,
+    "micro_f1": micro_f1,
+    "macro_f1": macro_f1,
     "f1": f1,
     "macro_recall": macro_recall,
     "matthews": matthews,

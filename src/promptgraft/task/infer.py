@@ -10,9 +10,9 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from promptgraft.errors import TaskError, listed, listed_quoted, quoted, shortened
-from promptgraft.task.multilabel import NO_KIND, many_hot
-from promptgraft.task.names import ANSWERS, CHOICES, CLASSES, CONTEXTS, IDS, LABELS, PAIRS, TAGS, TEXTS, WORDS
+from promptgraft.errors import TaskError, listed, listed_quoted, quoted
+from promptgraft.task.multilabel import as_list, many_hot, several
+from promptgraft.task.names import ANSWERS, CHOICES, CLASSES, CONTEXTS, IDS, LABELS, PAIRS, TAGS, TEXTS, WORDS, pick
 from promptgraft.task.table import Columns, TableRow
 from promptgraft.task.task import Kind
 
@@ -27,6 +27,7 @@ MANY_ROWS = 5
 """Rows a number, on average, from which whole numbers are classes however many there are."""
 DEFAULT_METRIC: dict[Kind, str] = {
     "classification": "accuracy",
+    "multilabel": "micro_f1",
     "pair": "accuracy",
     "regression": "pearson_spearman",
     "choice": "accuracy",
@@ -122,6 +123,8 @@ def infer_kind(columns: Columns, rows: Sequence[TableRow], declared: bool) -> tu
     if kind not in ("classification", "pair"):
         return kind, f"kind inferred: {kind} (by the columns)"
     values = [row[columns.label] for row, _ in rows if columns.label in row and not missing(row[columns.label])]
+    if kind == "classification" and (why := several(values)):
+        return "multilabel", f"kind inferred: multilabel ({why}; if each is a class of its own: --kind classification)"
     if not values or declared or not all(is_number(value) for value in values):
         return kind, f"kind inferred: {kind} ({len(set(map(str, values)))} different labels)"
     numbers = {as_float(value) for value in values}
@@ -210,18 +213,13 @@ def find_span(given: Columns, rows: Sequence[TableRow], where: str) -> Columns:
 
 FINDERS: dict[Kind, Callable[[Columns, Sequence[TableRow], str], Columns]] = {
     "classification": find_single,
+    "multilabel": find_single,
     "pair": find_pair,
     "regression": find_regression,
     "choice": find_choice,
     "tagging": find_tagging,
     "span": find_span,
 }
-
-
-def pick(names: Iterable[str], row: dict[str, Any]) -> str | None:
-    """The row's own spelling of the first of the names that it has, whatever the case."""
-    spellings = {column.strip().lower(): column for column in row}
-    return next((spellings[name] for name in names if name in spellings), None)
 
 
 def needed(names: Sequence[str], row: dict[str, Any], what: str, where: str) -> str:
@@ -240,17 +238,17 @@ def undecided(what: str, why: str, row: dict[str, Any], where: str) -> TaskError
 
 
 def find_label(rows: Sequence[TableRow], taken: Sequence[str | None], where: str) -> str:
-    """The label's column: by its usual name, else the only one of two that holds numbers, else the one whose values
-    repeat most."""
+    """The label's column: by its usual name, else the only one of lists.
+
+    Else the only one of two that holds numbers, else the one whose values repeat most.
+    """
     first = {name: value for name, value in rows[0][0].items() if name not in taken}
     usual = pick(LABELS, first)
     if usual is not None:
         return usual
-    flags = many_hot(rows, taken)
-    if len(flags) > 1:
-        columns = listed_quoted(flags)
-        what = f"{len(flags)} columns hold only 0 and 1 ({columns}); {NO_KIND}"
-        raise TaskError(what, where=where, do=f"choose one of them with --label-column {shortened(flags[0])}")
+    lists = [name for name in first if all(as_list(row.get(name)) is not None for row, _ in rows)]
+    if len(lists) == 1:
+        return lists[0]
     text = pick(TEXTS, first)
     counts = {n: distinct(rows, n) for n in first if n != text and n.strip().lower() not in IDS}
     numbers = [name for name in counts if all(is_number(row.get(name)) for row, _ in rows)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from promptgraft.errors import TaskError, listed, quoted, shortened
 from promptgraft.task.infer import NUMBER
@@ -27,14 +27,15 @@ def settle_labels(
     if kind == "tagging":
         refuse_unseen_types(splits, lines, declared)
         return tag_labels(splits, declared), []
-    if kind not in ("classification", "pair"):
+    if kind not in ("classification", "multilabel", "pair"):
         return {}, []
     seen = {split: first_seen(examples) for split, examples in splits.items()}
-    refuse_one_class(seen, lines)
+    refuse_one_class(seen, lines, declared if kind == "multilabel" else ())
     if declared:
         refuse_undeclared(seen, lines, declared)
         return dict(declared), absent_from_train(seen, declared)
-    refuse_mixed(seen["train"], lines)
+    if kind != "multilabel":
+        refuse_mixed(seen["train"], lines)
     refuse_unseen(seen, lines)
     names = sorted(seen["train"], key=class_order)
     return {name: name for name in names}, [f"labels inferred: {listed(names)}"]
@@ -44,7 +45,8 @@ def first_seen(examples: Sequence[Example]) -> dict[str, int]:
     """For each label, the row number of its first example."""
     seen: dict[str, int] = {}
     for n, example in enumerate(examples):
-        seen.setdefault(str(example.label), n)
+        for label in example.label if isinstance(example.label, tuple) else (str(example.label),):
+            seen.setdefault(label, n)
     return seen
 
 
@@ -60,9 +62,11 @@ def class_order(name: str) -> tuple[bool, float, str]:
     return not number, float(name) if number else 0.0, name
 
 
-def refuse_one_class(seen: Mapping[str, Mapping[str, int]], lines: Lines) -> None:
-    """Raises an error where train has a single class."""
-    if len(seen["train"]) == 1:
+def refuse_one_class(seen: Mapping[str, Mapping[str, int]], lines: Lines, declared: Collection[str] = ()) -> None:
+    """Raises an error where train has a single class, or no label at all."""
+    if not seen["train"]:
+        raise TaskError("no row of train has a label", where=lines["train"][0], do="label some rows")
+    if len(seen["train"]) == 1 and len(declared) < 2:
         what = f"train has one class only ({quoted(next(iter(seen['train'])))})"
         raise TaskError(what, where=lines["train"][0], do="give examples of two classes or more")
 

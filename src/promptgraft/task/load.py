@@ -15,7 +15,7 @@ from promptgraft.task.hub import PREFIX
 from promptgraft.task.infer import DEFAULT_METRIC, infer_columns, infer_kind, infer_text_columns, missing, no_column
 from promptgraft.task.labels import settle_labels
 from promptgraft.task.metrics import METRICS
-from promptgraft.task.multilabel import multilabel_notes
+from promptgraft.task.multilabel import gather_flags, list_labels, multilabel_notes
 from promptgraft.task.naming import settle_name
 from promptgraft.task.readers import file_format, read_lines, read_table
 from promptgraft.task.sampling import cut
@@ -30,6 +30,8 @@ NEEDED: dict[Kind, tuple[str, ...]] = {
     "choice": ("text", "choices"),
 }
 """The roles without which a row of a kind cannot be read; for other kinds, the text alone."""
+SINGLE = ("classification", "multilabel", "regression")
+"""Kinds whose rows may be a text alone."""
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.125
 
@@ -78,12 +80,18 @@ def load_task(
     declared = given_columns(file, text, pair, label)
     declared_kind = settle_kind(kind or file.kind, "text2text" if file.source_column else None, address)
     tables, notes = read_tables(path, header=header, kind=declared_kind, named=declared.named().values())
+    tables, flags, flag_notes = gather_flags(tables, declared, declared_kind)
+    notes += flag_notes
     train = tables["train"]
-    task_kind = declared_kind or train.kind
+    task_kind = declared_kind or train.kind or ("multilabel" if flags else None)
     columns, column_notes = infer_columns(declared.over(train.columns), task_kind, train.rows, train.where)
     if task_kind is None:
         task_kind, note = infer_kind(columns, train.rows, declared=bool(file.labels))
         column_notes.append(note)
+    declared_labels = file.labels or {flag: flag for flag in flags}
+    separator = None
+    if task_kind == "multilabel":
+        tables, separator = list_labels(tables, columns.label or "", declared_labels)
     labelled, dropped = labelled_tables(tables, columns)
     splits = {
         split: make_examples(
@@ -93,8 +101,9 @@ def load_task(
     }
     splits, unanswered = answered(splits)
     labels, label_notes = settle_labels(
-        task_kind, splits, {s: (t.where, t.rows) for s, t in labelled.items()}, file.labels
+        task_kind, splits, {s: (t.where, t.rows) for s, t in labelled.items()}, declared_labels
     )
+    label_notes += multilabel_notes(task_kind, columns, train, labels, splits)
     task_metric, metric_notes = settle_metric(metric or file.metric, task_kind, list(labels), address)
     splits, split_notes = complete(splits, seed)
     task_name, name_notes = settle_name(name or file.name, path)
@@ -109,10 +118,11 @@ def load_task(
         family=file.family,
         licence=file.source.licence,
         source=file.source.repo or file.source.url or (address if address.startswith(PREFIX) else None),
-        notes=(*name_notes, *notes, *column_notes, *label_notes, *multilabel_notes(task_kind, columns, train, labels),
-               *metric_notes, *dropped, *unanswered, *count_notes(file, tables), *split_notes,
-               *empty_notes(task_kind, labelled, columns), *repeat_notes(splits)),
+        notes=(*name_notes, *notes, *column_notes, *label_notes, *metric_notes, *dropped, *unanswered,
+               *count_notes(file, tables), *split_notes, *empty_notes(task_kind, labelled, columns),
+               *repeat_notes(splits)),
         columns=columns.named(),
+        separator=separator,
     )  # fmt: skip
 
 
@@ -143,7 +153,7 @@ def read_inputs(path: str | Path, task: TaskLike, *, header: bool = True) -> Tab
     if file_format(path) != "txt":
         return read_table(path, header=header, kind=task.kind, named=task.columns.values())
     table = read_lines(path, task.kind)
-    if table.kind is None and (task.kind not in ("classification", "regression") or "pair" in task.columns):
+    if table.kind is None and (task.kind not in SINGLE or "pair" in task.columns):
         raise TaskError(f"a {task.kind} task needs more than a text", where=path, do="give a csv or jsonl file")
     return table
 
@@ -160,7 +170,7 @@ def columns_of(task: TaskLike, table: Table) -> dict[str, str]:
         return table.columns.named()
     if any(role not in known for role in NEEDED.get(task.kind, ("text",))):
         return known | infer_text_columns(task.kind, table.rows, table.where, Columns(**known)).named()
-    if known["text"] not in names and len(names) == 1 and task.kind in ("classification", "regression"):
+    if known["text"] not in names and len(names) == 1 and task.kind in SINGLE:
         known["text"] = names[0]
     for role in known.keys() - {"label"}:
         if known[role] not in names:

@@ -36,8 +36,9 @@ def score(task: Task, predictions: Sequence[Label], examples: Sequence[Example])
     """The task's metric under "score", and all metrics of its kind by name, in percent.
 
     Args:
-        predictions: label names (classification, pair), the option's text (choice), floats (regression), a tuple of
-            tags a row (tagging), answer strings (span); in the order of `examples`, which must be labelled.
+        predictions: label names (classification, pair), a tuple of names a row (multilabel), the option's text
+            (choice), floats (regression), a tuple of tags a row (tagging), answer strings (span); in the order of
+            `examples`, which must be labelled.
     Raises: ValueError where the lengths differ, there is nothing to score, or a label is missing.
     """
     if len(predictions) != len(examples) or not examples:
@@ -74,7 +75,9 @@ def lopsided(task: Task) -> tuple[str, ...]:
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("accuracy", ("classification", "pair", "choice", "tagging")),
+        Metric("accuracy", ("classification", "multilabel", "pair", "choice", "tagging")),
+        Metric("micro_f1", ("multilabel",)),
+        Metric("macro_f1", ("multilabel",)),
         Metric("f1", ("classification", "pair")),
         Metric("macro_recall", ("classification", "pair")),
         Metric("matthews", ("classification", "pair"), (-100.0, 100.0)),

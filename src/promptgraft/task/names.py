@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 PAIRS = (
     ("text_a", "text_b"),
     ("sentence1", "sentence2"),
@@ -17,7 +20,8 @@ PAIRS = (
 TEXTS = ("text", "sentence", "content", "review", "comment", "body", "utterance", "query", "tweet", "message",
          "document", "title", "question", "文本", "内容", "评论", "句子", "正文", "標題", "标题")  # fmt: skip
 LABELS = ("label", "labels", "class", "category", "target", "sentiment", "intent", "emotion", "topic", "score",
-          "rating", "stars", "标签", "標籤", "类别", "類別", "分类", "情感", "评分")  # fmt: skip
+          "rating", "stars", "标签", "標籤", "类别", "類別", "分类", "情感", "评分",
+          "categories", "topics", "emotions", "genres", "tags")  # fmt: skip
 WORDS = ("tokens", "words")
 TAGS = ("tags", "ner_tags", "pos_tags", "labels")
 CHOICES = ("choices", "options", "endings", "candidates")
@@ -38,3 +42,9 @@ USUAL = {
     *IDS,
 }
 """Names that show that a line is a header and not a row."""
+
+
+def pick(names: Iterable[str], row: Mapping[str, Any]) -> str | None:
+    """The row's own spelling of the first of the names that it has, whatever the case."""
+    spellings = {column.strip().lower(): column for column in row}
+    return next((spellings[name] for name in names if name in spellings), None)

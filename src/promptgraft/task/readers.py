@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from promptgraft.task.task import Kind
 ENDINGS = ("jsonl", "json", "csv", "tsv", "parquet")
 TEXT_ENDINGS = ("txt", "conll", "iob", "iob2", "bio", "bioes", "ann")
 """Endings of files that are read only where their lines are in a known format."""
-ONE_LABEL = ("classification", "pair", "regression")
+ONE_LABEL = ("classification", "multilabel", "pair", "regression")
 """Kinds that a file's format does not tell apart."""
 
 
@@ -113,6 +114,8 @@ def as_format(content: Content, notes: Sequence[str], kind: Kind | None, named: 
             continue
         if form.recognise(content):
             reading = read_as(form, content)
+            if kind == "classification" and reading.kind == "multilabel":
+                reading = one_label(reading)
             if serves(reading, kind, named, content):
                 return table_of(reading, form.name, content.path, notes)
     return None
@@ -129,9 +132,19 @@ def read_as(form: Format, content: Content) -> Reading:
         raise TaskError(what, where=content.path, do="export it again") from None
 
 
+def one_label(reading: Reading) -> Reading:
+    """A reading of several labels a row as one of a label a row: rows with several, or none, are unlabelled."""
+    column = reading.columns.label or ""
+    rows: list[TableRow] = []
+    for row, line in reading.rows:
+        labels = row[column] or []
+        rows.append((row | {column: labels[0] if len(labels) == 1 else None}, line))
+    return replace(reading, rows=rows, kind=None)
+
+
 def serves(reading: Reading, kind: Kind | None, named: Collection[str], content: Content) -> bool:
     """Whether a format's rows suit the kind, and keep those named columns that the file itself has."""
-    fits = kind in ONE_LABEL if reading.kind in (None, *ONE_LABEL) else kind == reading.kind
+    fits = kind in ONE_LABEL if reading.kind in (None, "classification", "pair", "regression") else kind == reading.kind
     columns = set(reading.rows[0][0]) if reading.rows else set()
     file_columns = set(content.rows[0][0]) if content.rows else set()
     return (kind is None or fits) and all(name in columns for name in named if name in file_columns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 
 from promptgraft.errors import UsageError
@@ -21,21 +22,24 @@ def few_shot(task: Task, shots: int, seed: int) -> Task:
 
     The validation rows come from the task's validation split, else from the rest of train: the labels used are
     2 x shots a class (the rule of Gao et al. 2021, LM-BFF), and a note says so. Kinds without classes (regression,
-    choice, tagging, span) get 8 x shots rows at random. A class with fewer rows gives all it has, with a note.
-    shots = 0 leaves train and validation empty. By one seed, the train rows of fewer shots are among those of more.
+    choice, tagging, span) get 8 x shots rows at random. Of several labels a row, at least `shots` rows with each are
+    drawn, the rarest first, and as many without any; a row counts for all its labels. A class with fewer rows gives
+    all it has, with a note. shots = 0 leaves train and validation empty. By one seed, the train rows of fewer shots
+    are among those of more.
 
     Raises: UsageError for negative shots.
     """
     if shots < 0:
         raise UsageError(f"{shots} shots", do="give 0 or more")
     has_validation = bool(task.validation)
+    size = "a label" if task.kind == "multilabel" else "a class"
     train, remaining, short = draw(task, "train", shots, seed)
     validation_source = task.replace(splits={"validation": task.validation if has_validation else remaining})
     validation, _, short_held = draw(validation_source, "validation", shots, seed)
     origin = "the validation split" if has_validation else "the rest of train"
     note = (
         f"{shots} shots by seed {seed}: {len(train)} train rows, {len(validation)} validation rows from {origin}"
-        f" (labels used: 2 x {f'{shots} a class' if has_classes(task) else ROWS_A_SHOT * shots}, as in LM-BFF)"
+        f" (labels used: 2 x {f'{shots} {size}' if has_classes(task) else ROWS_A_SHOT * shots}, as in LM-BFF)"
     )
     splits = {**task.splits, "train": train, "validation": validation}
     return task.replace(splits=splits).noted(note, *short, *short_held)
@@ -77,6 +81,8 @@ def rows_of(task: Task, shots: int) -> int:
 def draw(task: Task, split: str, shots: int, seed: int) -> tuple[tuple[Example, ...], tuple[Example, ...], list[str]]:
     """`shots` rows a class of a split, the rows left, and a note on classes that have too few."""
     examples = task.splits.get(split, ())
+    if task.kind == "multilabel":
+        return draw_labels(task, split, shots, seed)
     groups = strata(examples)
     size = shots if has_classes(task) else shots * ROWS_A_SHOT
     names = task.classes if has_classes(task) else tuple(groups)
@@ -85,6 +91,39 @@ def draw(task: Task, split: str, shots: int, seed: int) -> tuple[tuple[Example, 
         taken.update(order(groups.get(name, []), seed, name)[:size])
     sizes = {name: len(groups.get(name, [])) for name in names}
     return (*divide(examples, taken), shortage(split, sizes, size))
+
+
+def draw_labels(
+    task: Task, split: str, shots: int, seed: int
+) -> tuple[tuple[Example, ...], tuple[Example, ...], list[str]]:
+    """At least `shots` rows with each label, and as many without any, the rows left, and a note on what is short.
+
+    One row is taken at a time of whichever label still has too few, round by round, so that fewer shots are among more.
+    """
+    examples = task.splits.get(split, ())
+    sets = [names_of(example) or ("",) for example in examples]
+    groups: dict[str, list[int]] = {name: [] for name in task.classes}
+    for row, names in enumerate(sets):
+        for name in names:
+            groups.setdefault(name, []).append(row)
+    orders = {name: iter(order(rows, seed, name)) for name, rows in groups.items()}
+    rarest_first = sorted(groups, key=lambda name: len(groups[name]))
+    counts = dict.fromkeys(groups, 0)
+    taken: set[int] = set()
+    for wanted in range(1, shots + 1):
+        for name in rarest_first:
+            for row in orders[name] if counts[name] < wanted else ():
+                if row not in taken:
+                    taken.add(row)
+                    counts |= {other: counts[other] + 1 for other in sets[row]}
+                    break
+    sizes = {name: len(rows) for name, rows in groups.items() if name}
+    return (*divide(examples, taken), shortage(split, sizes, shots))
+
+
+def names_of(example: Example) -> tuple[str, ...]:
+    """The labels of a row of several."""
+    return example.label if isinstance(example.label, tuple) and not example.tokens else ()
 
 
 def shortage(split: str, sizes: dict[str, int], size: int) -> list[str]:
@@ -141,17 +180,24 @@ def cut(
 
 
 def strata(examples: Sequence[Example]) -> dict[str, list[int]]:
-    """Row numbers by class, in order of first sight; all under "" where labels are no classes."""
+    """Row numbers by class, in order of first sight; all under "" where labels are no classes.
+
+    Of several labels a row counts for its rarest, so that rare ones are spread as evenly as they can be.
+    """
     groups: dict[str, list[int]] = {}
+    counts = Counter(name for example in examples for name in names_of(example))
     for n, example in enumerate(examples):
-        name = example.label if isinstance(example.label, str) and not example.choices else ""
+        if isinstance(example.label, str):
+            name = "" if example.choices else example.label
+        else:
+            name = min(names_of(example), key=lambda label: (counts[label], label), default="")
         groups.setdefault(name, []).append(n)
     return groups
 
 
 def has_classes(task: Task) -> bool:
-    """Whether each example is of one class."""
-    return task.kind in ("classification", "pair")
+    """Whether each example is of one class, or has labels."""
+    return task.kind in ("classification", "multilabel", "pair")
 
 
 def order(rows: Sequence[int], seed: int, name: str) -> list[int]:

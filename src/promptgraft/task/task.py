@@ -11,8 +11,8 @@ from typing import Literal
 
 from promptgraft.sheet import Sheet, first_few
 
-Kind = Literal["classification", "pair", "regression", "choice", "tagging", "span"]
-KINDS: tuple[Kind, ...] = ("classification", "pair", "regression", "choice", "tagging", "span")
+Kind = Literal["classification", "multilabel", "pair", "regression", "choice", "tagging", "span"]
+KINDS: tuple[Kind, ...] = ("classification", "multilabel", "pair", "regression", "choice", "tagging", "span")
 SPLITS = ("train", "validation", "test")
 SHOWN = 3
 """How many examples, and parts of an example, a task's representation shows."""
@@ -37,6 +37,7 @@ class Example:
 
     | kind           | text            | pair              | choices | tokens | label                     |
     | classification | the text        |                   |         |        | label name                |
+    | multilabel     | (first) text    | second or None    |         |        | names, sorted; may be ()  |
     | pair           | first text      | second text       |         |        | label name                |
     | regression     | (first) text    | second or None    |         |        | float                     |
     | choice         | text + question |                   | options |        | the right option's text   |
@@ -65,6 +66,7 @@ class Task:
         notes: what was inferred, cut, split off or dropped; printed once by the caller.
         columns: role (text, pair, question, choices, label) -> column of the file it was read from, so that
             a later file of the same shape is read alike.
+        separator: what joined the labels of a row in the file (multilabel); None where they came as lists or columns.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Task:
     source: str | None = None
     notes: tuple[str, ...] = field(default=(), compare=False)
     columns: Mapping[str, str] = field(default_factory=dict, compare=False)
+    separator: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         rows = {split: examples for split, examples in self.splits.items() if examples}

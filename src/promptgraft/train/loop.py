@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
 
 import torch
@@ -18,9 +18,10 @@ from promptgraft.model.backbone import Backbone, Batch
 from promptgraft.model.device import CPU, tokens_at_once
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import Prompt, PromptStack, stack
-from promptgraft.readout.readout import on_device
+from promptgraft.readout.readout import Readout, on_device
 from promptgraft.task.metrics import score as metric_score
 from promptgraft.train.checkpoint import Checkpoints
+from promptgraft.train.data import Data
 from promptgraft.train.draw import Pool
 from promptgraft.train.optimiser import plan, schedule, update
 from promptgraft.train.predict import Question, answer
@@ -98,7 +99,7 @@ def train(
             progress(steps_done, total, _mean_of_finite(losses))
     if checkpoints is not None and len(states) > 1:  # until each of their results is kept, all can be had again
         checkpoints.save({state.run.name: dump(state) for state in states})
-    return [_failed(state) if state.failure else _finish(state) for state in states]
+    return [_failed(state) if state.failure else _finish(backbone, state) for state in states]
 
 
 def _evaluate_starts(backbone: Backbone, states: Sequence[State]) -> None:
@@ -310,7 +311,8 @@ def _evaluate(backbone: Backbone, states: Sequence[State]) -> None:
 
 def _judge(state: State, scores: Tensor) -> tuple[float, float]:
     """Score a run on validation, note it in the history, and return (score, minus loss)."""
-    data, readout = state.run.validation, state.run.readout
+    data = state.run.validation
+    readout = state.run.readout.settled(scores, data.gold, data.task)
     predictions = readout.predict(scores, data.tokens, data.examples, data.task)
     value = metric_score(data.task, predictions, data.examples)["score"]
     loss = float(readout.loss(scores, data.gold).mean())
@@ -323,8 +325,8 @@ def _charge(states: Sequence[State], seconds: float) -> None:
         state.seconds += seconds / len(states)
 
 
-def _finish(state: State) -> Trained:
-    """Restore a run's best state and return it, detached from the optimiser."""
+def _finish(backbone: Backbone, state: State) -> Trained:
+    """Restore a run's best state and return it, detached from the optimiser, its readout settled by validation."""
     state.groups.clear()  # what the optimiser remembers is twice as large as what is copied below
     with torch.no_grad():
         for name, value in state.run.trainable().items():
@@ -335,5 +337,12 @@ def _finish(state: State) -> Trained:
     learned = state.run.weights
     weights = None if learned is None else {name: value.cpu() for name, value in learned.whole().items()}
     best = Tuned(prompt, on_device(tuned.readout, CPU), tuned.pooling, tuned.encoding, weights)
+    if best.readout.settles and len(state.run.validation):
+        best = replace(best, readout=_settled(backbone, best, state.run.validation))
     history = tuple(state.history)
     return Trained(state.run.name, best, history, state.best_step, state.seconds, state.run.parameters)
+
+
+def _settled(backbone: Backbone, tuned: Tuned, data: Data) -> Readout:
+    """The readout of a model with what it sets by scores of validation rows."""
+    return tuned.readout.settled(answer(backbone, [Question(tuned, data.tokens)])[0], data.gold, data.task)

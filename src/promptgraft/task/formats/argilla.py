@@ -8,10 +8,11 @@ from typing import Any
 
 from promptgraft.errors import quoted
 from promptgraft.task.formats.contract import Content, Count, Format, Reading, rows_by, rows_with
-from promptgraft.task.formats.votes import majority, single
-from promptgraft.task.formats.words import tagged_words
+from promptgraft.task.formats.votes import has_several, majority, voted_labels
+from promptgraft.task.formats.words import Mark, tagged_words
 from promptgraft.task.names import TEXTS
 from promptgraft.task.table import Columns, TableRow
+from promptgraft.task.task import Kind
 
 RESPONSES, STATUS = ".responses", ".responses.status"
 SUBMITTED = ("submitted", None)
@@ -103,17 +104,24 @@ def labelled_reading(records: Sequence[TableRow], count: Count) -> Reading:
     label = questions[0][0]
     marked = any(is_marks(value) for row, _ in records for value in row["answers"].get(label, ()))
     notes = [f"the label is {quoted(label)}; also asked: {quoted(name)}" for name, _ in questions[1:2]]
+    listed = [v for row, _ in records for v in row["answers"].get(label, ()) if isinstance(v, list) and not marked]
+    several = has_several(listed)
     rows: list[TableRow] = []
     for row, line in records:
-        values = [plain(value, marked, count) for value in row["answers"].get(label, ())]
-        answer = majority([value for value in values if value is not None], count)
+        values = [value for value in row["answers"].get(label, ()) if value is not None]
+        answer: Any
+        if listed:
+            answer = voted_labels([[str(n) for n in value] for value in values], count, several=several)
+        else:
+            answer = majority([marks_of(value) if marked else value for value in values], count)
         if marked:
             words, tags = tagged_words(text_of(row["fields"]), answer or (), count)
             rows.append(({"tokens": words, "tags": None if answer is None else tags}, line))
         else:
             rows.append(({**row["fields"], label: answer}, line))
     columns = Columns(text="tokens", label="tags") if marked else Columns(label=label)
-    return Reading(rows, columns, "tagging" if marked else None, (*notes, *count.notes()))
+    kind: Kind | None = "tagging" if marked else "multilabel" if several else None
+    return Reading(rows, columns, kind, (*notes, *count.notes()))
 
 
 def is_marks(value: Any) -> bool:
@@ -121,11 +129,9 @@ def is_marks(value: Any) -> bool:
     return isinstance(value, list) and any(isinstance(part, dict) and "start" in part for part in value)
 
 
-def plain(value: Any, marked: bool, count: Count) -> Any:
-    """A response as a class, a number, or a tuple of marks."""
-    if marked:
-        return tuple(sorted((int(mark["start"]), int(mark["end"]), str(mark["label"])) for mark in value))
-    return single([str(name) for name in value], count) if isinstance(value, list) else value
+def marks_of(value: Any) -> tuple[Mark, ...]:
+    """A response as a tuple of marks."""
+    return tuple(sorted((int(mark["start"]), int(mark["end"]), str(mark["label"])) for mark in value))
 
 
 def text_of(fields: Mapping[str, Any]) -> str:

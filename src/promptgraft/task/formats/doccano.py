@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from promptgraft.task.formats.contract import Content, Count, Format, Reading, rows_by, rows_with
-from promptgraft.task.formats.votes import single
+from promptgraft.task.formats.votes import has_several, voted_labels
 from promptgraft.task.formats.words import Mark, tagged_words
 from promptgraft.task.table import Columns
 
@@ -37,7 +37,7 @@ def is_jsonl(content: Content) -> bool:
 
 
 def read_jsonl(content: Content) -> Reading:
-    """Texts with their one label, or words with tags where parts of the text are marked."""
+    """Texts with their label or labels, or words with tags where parts of the text are marked."""
     name, count = label_column(content) or "", Count()
     if any(not isinstance(part, str) for row, _ in content.rows for part in row[name]):
 
@@ -48,8 +48,23 @@ def read_jsonl(content: Content) -> Reading:
         rows = rows_by(content, mark)
         count.add("relations, not used", sum(len(row.get("relations") or ()) for row, _ in content.rows))
         return Reading(rows, Columns(text="tokens", label="tags"), "tagging", count.notes())
-    rows = rows_by(content, lambda row: [{**row, name: single(row[name], count)}])
-    return Reading(rows, Columns(text="text", label=name), notes=count.notes())
+    return labelled(content, name, [row[name] for row, _ in content.rows], count, yet="id" in content.rows[0][0])
+
+
+def labelled(
+    content: Content, column: str, answers: Sequence[Sequence[str]], count: Count, *, yet: bool = True
+) -> Reading:
+    """The rows with their label, or, where some have several, their labels.
+
+    Args:
+        yet: whether what has none is not annotated yet, as with doccano, which numbers its rows; otherwise no label
+            fits a row without one, where others have several.
+    """
+    several = has_several(answers)
+    asked = several and not yet
+    labels = [voted_labels([answer] if answer or asked else [], count, several=several) for answer in answers]
+    rows = [({**row, column: label}, line) for (row, line), label in zip(content.rows, labels, strict=True)]
+    return Reading(rows, Columns(text="text", label=column), "multilabel" if several else None, count.notes())
 
 
 def mark_of(part: Any) -> Mark:
@@ -69,10 +84,9 @@ def is_csv(content: Content) -> bool:
 
 
 def read_csv(content: Content) -> Reading:
-    """Texts with their one label."""
-    count = Count()
-    rows = rows_by(content, lambda row: [{**row, "label": single(str(row["label"]).split(JOINT), count)}])
-    return Reading(rows, Columns(text="text", label="label"), notes=count.notes())
+    """Texts with their labels."""
+    labels = [str(row["label"] or "") for row, _ in content.rows]
+    return labelled(content, "label", [label.split(JOINT) if label else [] for label in labels], Count())
 
 
 JSONL = Format("doccano JSONL", is_jsonl, read_jsonl)

@@ -6,7 +6,7 @@ import re
 
 from promptgraft.task.content import text_lines
 from promptgraft.task.formats.contract import Content, Count, Format, Reading
-from promptgraft.task.formats.votes import single
+from promptgraft.task.formats.votes import has_several, voted_labels
 from promptgraft.task.table import Columns, TableRow
 
 PREFIX = "__label__"
@@ -23,7 +23,7 @@ def recognise(content: Content) -> bool:
 def read(content: Content) -> Reading:
     """One row for every line that is not blank."""
     count = Count()
-    rows: list[TableRow] = []
+    found: list[tuple[str, list[str], int]] = []
     for n, line in enumerate(text_lines(content.text or ""), 1):
         if not line.strip():
             continue
@@ -33,8 +33,13 @@ def read(content: Content) -> Reading:
         while match := LABEL.match(text, at):
             labels.append(match[1])
             at = match.end()
-        rows.append(({"text": text[at:].strip(), "label": single(labels, count)}, n))
-    return Reading(rows, Columns(text="text", label="label"), notes=count.notes())
+        found.append((text[at:].strip(), labels, n))
+    several = has_several(labels for _, labels, _ in found)
+    rows: list[TableRow] = [
+        ({"text": text, "label": voted_labels([labels] if labels else [], count, several=several)}, n)
+        for text, labels, n in found
+    ]
+    return Reading(rows, Columns(text="text", label="label"), "multilabel" if several else None, count.notes())
 
 
 FORMAT = Format("fastText lines", recognise, read, of_lines=True)

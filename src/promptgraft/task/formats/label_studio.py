@@ -8,10 +8,11 @@ from typing import Any
 
 from promptgraft.errors import TaskError, quoted
 from promptgraft.task.formats.contract import Content, Count, Format, Reading, rows_by, rows_with
-from promptgraft.task.formats.votes import majority, single
+from promptgraft.task.formats.votes import has_several, majority, voted_labels
 from promptgraft.task.formats.words import Mark, tagged_words
 from promptgraft.task.names import TEXTS
 from promptgraft.task.table import Columns, TableRow
+from promptgraft.task.task import Kind
 from promptgraft.untrusted import read_json
 
 ANNOTATIONS = ("annotations", "completions")
@@ -44,7 +45,7 @@ def read_json_export(content: Content) -> Reading:
         answers = {
             name: [answer_of(annotation["result"], name, kinds[name], count) for annotation in valid] for name in names
         }
-        yield dict(task["data"]) | {name: voted(values, count) for name, values in answers.items()}
+        yield {"data": dict(task["data"]), "answers": answers}
 
     return labelled_reading(rows_by(content, convert), names, marked, count)
 
@@ -62,13 +63,16 @@ def questions(content: Content) -> dict[str, str]:
 
 
 def answer_of(results: Sequence[Mapping[str, Any]], name: str, kind: str, count: Count) -> Any:
-    """One annotator's answer to a question: a class, a number, or a tuple of marks; None where there is no answer."""
+    """One annotator's answer to a question: a list of classes, a number, or a tuple of marks; None without an answer.
+
+    Who submits nothing at all says that no class fits.
+    """
     values = [result["value"] for result in results if result.get("from_name") == name and result.get("type") == kind]
     if kind == "labels":
         return tuple(sorted(mark for value in values for mark in marks_of(value, count)))
     if not values:
-        return None
-    return values[0]["rating"] if kind == "rating" else single([str(c) for c in values[0]["choices"]], count)
+        return None if results or kind == "rating" else []
+    return values[0]["rating"] if kind == "rating" else [str(choice) for choice in values[0]["choices"]]
 
 
 def marks_of(value: Mapping[str, Any], count: Count) -> Iterator[Mark]:
@@ -77,13 +81,37 @@ def marks_of(value: Mapping[str, Any], count: Count) -> Iterator[Mark]:
     yield int(value["start"]), int(value["end"]), str(value["labels"][0])
 
 
-def voted(answers: Sequence[Any], count: Count) -> Any:
+def is_several(rows: Sequence[TableRow], question: str) -> bool:
+    """Whether some annotator gave several classes for an answer."""
+    answers = (answer for row, _ in rows for answer in row["answers"].get(question, ()))
+    return has_several(answer for answer in answers if isinstance(answer, list))
+
+
+def voted(answers: Sequence[Any], count: Count, *, several: bool) -> Any:
     """The answer of most annotators among those who answered."""
-    return majority([answer for answer in answers if answer is not None], count)
+    given = [answer for answer in answers if answer is not None]
+    if any(isinstance(answer, list) for answer in given):
+        return voted_labels([a if isinstance(a, list) else [str(a)] for a in given], count, several=several)
+    return majority(given, count)
 
 
-def labelled_reading(rows: Sequence[TableRow], questions: Sequence[str], marked: str | None, count: Count) -> Reading:
-    """The rows with the first question as their label; marks become words with tags."""
+def labelled_reading(
+    answered: Sequence[TableRow], questions: Sequence[str], marked: str | None, count: Count
+) -> Reading:
+    """The rows with the first question as their label; marks become words with tags.
+
+    Args:
+        answered: of each row its `data`, and its `answers` to each question, one of each annotator.
+    """
+    several = [name for name in questions if is_several(answered, name)]
+    rows: list[TableRow] = [
+        (
+            row["data"]
+            | {name: voted(row["answers"].get(name, ()), count, several=name in several) for name in questions},
+            line,
+        )
+        for row, line in answered
+    ]
     if marked is None:
         others = [f"the label is {quoted(questions[0])}; also asked: {quoted(name)}" for name in questions[1:2]]
         names = dict.fromkeys(name for row, _ in rows for name in row)
@@ -91,7 +119,8 @@ def labelled_reading(rows: Sequence[TableRow], questions: Sequence[str], marked:
         text = next(iter(texts)) if len(texts) == 1 else None
         label = questions[0] if questions else None
         filled = [({**names, **row}, line) for row, line in rows]
-        return Reading(filled, Columns(text=text, label=label), notes=(*others, *count.notes()))
+        kind: Kind | None = "multilabel" if label in several else None
+        return Reading(filled, Columns(text=text, label=label), kind, (*others, *count.notes()))
     tagged = []
     for row, line in rows:
         words, tags = tagged_words(text_of(row, questions), row[marked] or (), count)
@@ -128,7 +157,7 @@ def read_flat(content: Content) -> Reading:
         first, line = group[0]
         votes = {name: [flat_answer(row.get(name), count) for row, _ in group] for name in questions}
         data = {name: first.get(name) for name in names if name not in questions}
-        rows.append((data | {name: voted(values, count) for name, values in votes.items()}, line))
+        rows.append(({"data": data, "answers": votes}, line))
     return labelled_reading(rows, questions, marked, count)
 
 
@@ -164,9 +193,9 @@ def choose(names: Sequence[str], rows: Sequence[TableRow]) -> list[str]:
 
 
 def flat_answer(value: Any, count: Count) -> Any:
-    """One annotator's answer: a class, a number, or a tuple of marks; None where there is no answer."""
+    """One annotator's answer: classes, a class, a number, or a tuple of marks; None where there is no answer."""
     if isinstance(value, dict):
-        return single([str(choice) for choice in value["choices"]], count)
+        return [str(choice) for choice in value["choices"]]
     if isinstance(value, list):
         return tuple(sorted(mark for region in value for mark in marks_of(region, count)))
     return value if value != "" else None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from promptgraft.task.formats.contract import Content, Count, Format, Reading, rows_by, rows_with
-from promptgraft.task.formats.votes import majority, single
+from promptgraft.task.formats.votes import has_several, majority, voted_labels
 from promptgraft.task.formats.words import tagged_words
 from promptgraft.task.table import Columns, TableRow
 
@@ -39,10 +39,13 @@ def read(content: Content) -> Reading:
         else:
             yield marked_row(row, count) if marked else classed_row(row, only, count)
 
-    rows = joined(rows_by(content, convert), "tags" if marked else "label", count)
+    converted = rows_by(content, convert)
     if marked:
+        rows = joined(converted, "tags", lambda votes: list_of(majority(votes, count)), count)
         return Reading(rows, Columns(text="tokens", label="tags"), "tagging", count.notes())
-    return Reading(rows, Columns(text="text", label="label"), notes=count.notes())
+    several = has_several(row["label"] or () for row, _ in converted)
+    rows = joined(converted, "label", lambda votes: voted_labels(votes, count, several=several), count)
+    return Reading(rows, Columns(text="text", label="label"), "multilabel" if several else None, count.notes())
 
 
 def marked_row(row: dict[str, Any], count: Count) -> dict[str, Any]:
@@ -53,17 +56,22 @@ def marked_row(row: dict[str, Any], count: Count) -> dict[str, Any]:
 
 
 def classed_row(row: dict[str, Any], only: str | None, count: Count) -> dict[str, Any]:
-    """The text of a row and its class."""
-    chosen = [str(name) for name in row.get("accept") or ()]
-    label = single(chosen, count) if "accept" in row else row.get("label")
+    """The text of a row and its classes."""
+    labels = row.get("accept") or () if "accept" in row else [row["label"]] if row.get("label") is not None else None
     if only is not None and row["answer"] == "reject":
         count.add(f"rows that were rejected, read as 'not {only}'")
-        label = f"not {only}"
+        labels = [f"not {only}"]
+    label = None if labels is None else tuple(map(str, labels))
     return {"text": row["text"], "label": label, "item": row.get("_input_hash")}
 
 
-def joined(rows: Sequence[TableRow], column: str, count: Count) -> list[TableRow]:
-    """The rows, with those of one item by several annotators joined and labelled by the majority."""
+def list_of(answer: tuple[str, ...] | None) -> list[str] | None:
+    """An answer as a list."""
+    return None if answer is None else list(answer)
+
+
+def joined(rows: Sequence[TableRow], column: str, vote: Callable[[list[Any]], object], count: Count) -> list[TableRow]:
+    """The rows, with those of one item by several annotators joined and labelled by their votes."""
     groups: dict[Any, list[TableRow]] = {}
     for n, (row, line) in enumerate(rows):
         groups.setdefault((row["item"],) if row["item"] is not None else n, []).append((row, line))
@@ -73,8 +81,7 @@ def joined(rows: Sequence[TableRow], column: str, count: Count) -> list[TableRow
         first, line = group[0]
         votes = [row[column] for row, _ in group if row[column] is not None]
         result_row = {name: value for name, value in first.items() if name != "item"}
-        voted = majority(votes, count)
-        result.append((result_row | {column: list(voted) if isinstance(voted, tuple) else voted}, line))
+        result.append((result_row | {column: vote(votes)}, line))
     return result
 
 

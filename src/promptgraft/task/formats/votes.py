@@ -1,9 +1,9 @@
-"""Decides the label of a row with several annotators by majority."""
+"""Decides the labels of a row from the answers of one annotator or several."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import TypeVar
 
 from promptgraft.task.formats.contract import Count
@@ -28,9 +28,26 @@ def majority(votes: Sequence[Vote], count: Count) -> Vote | None:
     return ranked[0][0]
 
 
-def single(labels: Sequence[str], count: Count) -> str | None:
-    """The single label of a row; None, counted, where it has several, which no kind of task supports yet."""
-    if len(labels) > 1:
-        count.add("rows with several labels, which no kind of task takes yet, read as unlabelled")
+def has_several(answers: Iterable[Sequence[str]]) -> bool:
+    """Whether some answer is several labels, so that all rows have lists of them."""
+    return any(len(labels) > 1 for labels in answers)
+
+
+def voted_labels(answers: Sequence[Sequence[str]], count: Count, *, several: bool) -> str | list[str] | None:
+    """The label, or of `several` the labels, that most annotators give a row; None where no one has answered.
+
+    Of several, each label is voted on by itself, and disagreement is counted.
+
+    Args:
+        answers: the labels that each annotator gave.
+    """
+    if not several:
+        return majority([labels[0] for labels in answers if labels], count)
+    if not answers:
         return None
-    return labels[0] if labels else None
+    votes = Counter(name for labels in answers for name in set(labels))
+    chosen = [name for name, number in votes.items() if 2 * number > len(answers)]
+    if any(number < len(answers) for number in votes.values()):
+        count.add("rows whose annotators disagree, each label by the majority")
+    count.add("rows with several labels (--kind classification leaves them out)", int(len(chosen) > 1))
+    return chosen

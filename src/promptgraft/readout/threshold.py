@@ -1,0 +1,43 @@
+"""Chooses from which log odds on a row gets a label: the threshold with the highest F1 on rows not trained on."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from promptgraft.task.draws import Array
+
+TRIED = 200
+"""Thresholds at most, evenly spread over the log odds that occur."""
+NEAR = 0.01
+"""Thresholds whose F1 is so near the best are as good; the one nearest to a probability of a half is taken."""
+
+
+def best_threshold(
+    odds: Float[Array, "B C"], gold: Int[Array, "B C"], *, macro: bool = False, least: bool = False
+) -> float:
+    """The log odds above which labels are given; 0 where no row is labelled.
+
+    Args:
+        macro: whether the mean F1 of the labels is to be high, not that of all decisions.
+        least: whether every row gets its likeliest label whatever its odds.
+    """
+    labelled = (gold >= 0).all(1)
+    odds, true = odds[labelled], gold[labelled] > 0
+    if not true.any():
+        return 0.0
+    always = odds == odds.max(1, keepdims=True) if least else np.zeros_like(true)
+    values = np.unique(odds)
+    between = (values[1:] + values[:-1]) / 2
+    candidates = np.unique([0.0, *np.quantile(between, np.linspace(0, 1, TRIED))]) if len(between) else np.zeros(1)
+    scores = np.array([f1(true, (odds > candidate) | always, macro=macro) for candidate in candidates])
+    good = candidates[scores >= scores.max() - NEAR]
+    return float(good[np.abs(good).argmin()])
+
+
+def f1(true: Bool[Array, "B C"], guess: Bool[Array, "B C"], *, macro: bool) -> float:
+    """F1 over all decisions, or its mean over the labels that occur."""
+    axis = 0 if macro else None
+    right, count = (true & guess).sum(axis), true.sum(axis) + guess.sum(axis)
+    occurs = np.maximum((count > 0).sum(), 1)
+    return float((2 * right / np.maximum(count, 1)).sum() / occurs)
