@@ -65,7 +65,7 @@ SERVES: dict[tuple[str, str, str], frozenset[Kind]] = {
     ("panda", "mode", "gated"): NO_SPAN,
     ("panda", "teacher", "source"): NO_SPAN,
     ("panda", "teacher", "shuffled"): NO_SPAN,
-    ("panda", "teacher", "shuffled-in-class"): frozenset(MAKE) - {"span", "regression"},
+    ("panda", "teacher", "shuffled-in-class"): frozenset(MAKE) - {"span", "regression", "multilabel"},
 }
 """(method, option, value) -> the kinds it serves, where these are not all."""
 

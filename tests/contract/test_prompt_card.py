@@ -33,16 +33,17 @@ def test_every_part_of_a_card_is_explained_in_the_docs(root: Path) -> None:
 def test_a_task_says_all_of_itself_to_its_card() -> None:
     task = Task("m", "classification", "f1", {"a": "A", "b": "B"}, {"train": (Example("x", label="a"),)}, positive="b")
     columns = {"text": "subject", "label": "verdict"}
-    card = TaskCard.of(task.replace(family="f", language="zh", licence="MIT", source="s", columns=columns))
+    more = {"family": "f", "language": "zh", "licence": "MIT", "source": "s", "columns": columns, "separator": "|"}
+    card = TaskCard.of(task.replace(**more))
     assert (card.labels, card.positive, card.fingerprint) == ({"a": "A", "b": "B"}, "b", task.fingerprint)
     assert (card.family, card.language, card.licence, card.source) == ("f", "zh", "MIT", "s")
-    assert card.columns == columns
+    assert (card.columns, card.separator) == (columns, "|")
 
 
 def test_a_card_without_columns_keeps_the_hash_it_had() -> None:
     card = small_card(None, created="2026-01-01T00:00:00Z")
     older = json.loads(card.to_json())
-    del older["task"]["columns"]
+    del older["task"]["columns"], older["task"]["separator"]
     assert read_card(json.dumps(older), "card.json").hash == card.hash
     named = card.replace(task=card.task.model_copy(update={"columns": {"text": "subject"}}))
     assert named.hash != card.hash

@@ -205,22 +205,19 @@ def test_overlap_counts_long_texts_by_their_letters() -> None:
     assert overlap(a, task("nothing in common with the others")) == {}
 
 
-def test_class_numbers_of_the_hub_become_names() -> None:
+def test_class_numbers_of_the_hub_become_names(monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = pytest.importorskip("datasets", reason="needs the extra hub")
-    from promptgraft.task.hub import hub_rows
-
-    names = datasets.ClassLabel(names=["no", "yes"])
     tags = datasets.Sequence(datasets.ClassLabel(names=["O", "B-X"]))
-    features = datasets.Features({"text": datasets.Value("string"), "label": names, "tags": tags})
-    data = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1, -1], "tags": [[0, 1], []]}, features=features)
-    assert hub_rows(data) == [
-        ({"text": "a", "label": "yes", "tags": ["O", "B-X"]}, 1),
-        ({"text": "b", "label": None, "tags": []}, 2),
-    ]
+    features = datasets.Features({"tokens": datasets.Sequence(datasets.Value("string")), "tags": tags})
+    data = datasets.Dataset.from_dict({"tokens": [["a", "b"], ["c"]], "tags": [[0, 1], [0]]}, features=features)
+    monkeypatch.setattr("promptgraft.task.tables.read_hub", lambda address: datasets.DatasetDict(train=data, test=data))
+    task = load_task("hub:someone/words")
+    assert [row.label for row in task.train] == [("O", "B-X"), ("O",)]
+    assert (task.name, task.source) == ("words", "hub:someone/words")
 
 
 def test_rows_of_the_hub_without_a_label_are_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [({"text": f"text {n}", "label": (None, "no", "yes")[n % 3]}, n + 1) for n in range(30)]
+    rows = [{"text": f"text {n}", "label": (None, "no", "yes")[n % 3]} for n in range(30)]
     monkeypatch.setattr("promptgraft.task.tables.read_hub", lambda address: {"train": rows})
     task = load_task("hub:someone/reviews")
     assert sum(map(len, task.splits.values())) == 20

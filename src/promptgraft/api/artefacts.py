@@ -19,6 +19,7 @@ from promptgraft.prompt import artefact as artefacts
 from promptgraft.prompt.card import BackboneCard, TaskCard
 from promptgraft.prompt.files import CARD
 from promptgraft.prompt.peft import export_peft, import_peft
+from promptgraft.task.frames import TaskData
 from promptgraft.task.task import Task
 from promptgraft.untrusted import file_name
 
@@ -99,7 +100,7 @@ def import_from_peft(
     folder: str | Path,
     model: Backbone | str | Path,
     *,
-    task: Task | str | Path | None = None,
+    task: Task | TaskData | None = None,
     name: str | None = None,
     replace: bool = False,
 ) -> str:

@@ -19,6 +19,7 @@ from promptgraft.model.device import DeviceName
 from promptgraft.report.compare import write
 from promptgraft.report.table import comparison_table
 from promptgraft.study.compare import Comparison, judge, repeated, rows_here
+from promptgraft.task.frames import TaskData
 from promptgraft.task.task import Task
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ NO_BANK = "no bank was given: methods that start from a source are left out, and
 
 
 def rank(
-    task: Task | str | Path,
+    task: Task | TaskData,
     model: Backbone | str | Path,
     bank: Bank | str | Path,
     *,
@@ -92,7 +93,7 @@ def rank(
 
 
 def compare(
-    task: Task | str | Path,
+    task: Task | TaskData,
     model: Backbone | str | Path,
     bank: Bank | str | Path | None = None,
     *,

@@ -26,6 +26,7 @@ from promptgraft.method.job import ValidationFrom
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.device import DeviceName
 from promptgraft.study.compare import rows_here
+from promptgraft.task.frames import TaskData
 from promptgraft.task.task import Task
 
 VERBS = ("tune", "transfer", "compare")
@@ -33,7 +34,7 @@ VERBS = ("tune", "transfer", "compare")
 
 def estimate(
     verb: str,
-    task: Task | str | Path,
+    task: Task | TaskData,
     model: Backbone | str | Path,
     bank: Bank | str | Path | None = None,
     *,

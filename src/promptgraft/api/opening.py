@@ -22,6 +22,7 @@ from promptgraft.model.device import DeviceName
 from promptgraft.model.load import DType
 from promptgraft.model.load import load_backbone as load_model
 from promptgraft.readout.restore import check_artefact
+from promptgraft.task.frames import TaskData
 from promptgraft.task.load import load_task, read_texts
 from promptgraft.task.sampling import cap, rows_of
 from promptgraft.task.task import Example, Task
@@ -71,7 +72,7 @@ class Opened:
 
 
 def opened(
-    task: Task | str | Path,
+    task: Task | TaskData,
     model: Backbone | str | Path,
     recipe: Mapping[str, object],
     shots: int | None,
@@ -113,7 +114,7 @@ def load_backbone(name_or_path: str | Path, *, dtype: DType = "auto", device: De
     return open_model(name_or_path, dtype, device)
 
 
-def open_task(task: Task | str | Path, *, test_rows: int | None = None, seed: int = 13, **columns: Any) -> Task:
+def open_task(task: Task | TaskData, *, test_rows: int | None = None, seed: int = 13, **columns: Any) -> Task:
     """Load a task unless it is one already; `test_rows` caps its test split."""
     loaded = task if isinstance(task, Task) else load_task(task, seed=seed, **columns)
     return loaded if test_rows is None else cap(loaded, "test", test_rows, seed)

@@ -22,6 +22,7 @@ from promptgraft.model.device import DeviceName
 from promptgraft.prompt import artefact as artefacts
 from promptgraft.prompt.artefact import Artefact
 from promptgraft.sheet import Sheet
+from promptgraft.task.frames import TaskData
 from promptgraft.task.task import Task
 
 
@@ -78,7 +79,7 @@ def _shown(result: Result) -> tuple[str, ...]:
 
 
 def tune(
-    task: Task | str | Path,
+    task: Task | TaskData,
     model: Backbone | str | Path,
     *,
     method: str = "prompt-tuning",
@@ -118,7 +119,7 @@ def tune(
 
 
 def transfer(
-    task: Task | str | Path,
+    task: Task | TaskData,
     model: Backbone | str | Path,
     bank: Bank | str | Path,
     *,

@@ -221,6 +221,8 @@ class Card(Part):
         # Cards of before there were these fields keep their hash.
         if not self.task.columns:
             del meaning["task"]["columns"]
+        if self.task.separator is None:
+            del meaning["task"]["separator"]
         if not self.others:
             del meaning["others"]
         for origin in meaning["lineage"]:

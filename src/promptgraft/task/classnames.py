@@ -16,17 +16,16 @@ LARGEST_INFO = 64 << 20
 
 
 def name_classes(
-    rows: Sequence[TableRow], features: Mapping[str, Any], path: Path
+    rows: Sequence[TableRow], features: Mapping[str, Any], path: Path, source: str
 ) -> tuple[list[TableRow], list[str], dict[str, list[str]]]:
     """Rows with names for class numbers (None for -1, which is no label), a note, and the names by column.
 
     Args:
-        features: as `datasets` writes them; empty to look for them beside the file.
+        features: as `datasets` writes them.
+        path: where the rows come from; source: where the features do.
     Raises: TaskError for a number that has no name.
     """
-    known = {
-        column: classes for column, feature in (features or info_beside(path)).items() if (classes := names_of(feature))
-    }
+    known = {column: classes for column, feature in features.items() if (classes := names_of(feature))}
     names = {
         column: classes for column, classes in known.items() if any(is_numbered(row.get(column)) for row, _ in rows)
     }
@@ -37,7 +36,6 @@ def name_classes(
           for name, value in row.items()}, line)
         for row, line in rows
     ]  # fmt: skip
-    source = path.name if features else INFO
     return renamed, [f"{path.name}: names for the numbers of {', '.join(map(repr, names))} from {source}"], names
 
 

@@ -5,18 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from promptgraft.errors import MissingExtraError, TaskError
-from promptgraft.task.table import TableRow
 
 PREFIX = "hub:"
-SPLIT_NAMES = {
-    "train": ("train",),
-    "validation": ("validation", "valid", "dev", "validation_matched"),
-    "test": ("test", "test_matched"),
-}
 
 
-def read_hub(address: str) -> dict[str, list[TableRow]]:
-    """The labelled splits of `hub:NAME[/config]` by split name; class numbers become class names.
+def read_hub(address: str) -> Any:
+    """The splits of `hub:NAME[/config]` by name, as `datasets` gives them.
 
     Raises: MissingExtraError without `datasets`; TaskError where it cannot be had (unknown, no network).
     """
@@ -24,9 +18,7 @@ def read_hub(address: str) -> dict[str, list[TableRow]]:
         import datasets
     except ImportError:
         raise MissingExtraError(f"reading {address}", "hub") from None
-    dataset = download(datasets, address)
-    splits = {split: next((dataset[n] for n in names if n in dataset), None) for split, names in SPLIT_NAMES.items()}
-    return {split: hub_rows(data) for split, data in splits.items() if data is not None}
+    return download(datasets, address)
 
 
 def download(datasets: Any, address: str) -> Any:
@@ -53,23 +45,3 @@ def fetch(datasets: Any, name: str) -> Any:
             return datasets.load_dataset(head, config)
         except datasets.exceptions.DatasetNotFoundError:
             raise unknown_owner from None
-
-
-def hub_rows(data: Any) -> list[TableRow]:
-    """Rows with class names for class numbers; a hidden label (-1) becomes None."""
-    import datasets
-
-    rows = [dict(row) for row in data]
-    for column, feature in data.features.items():
-        inner = getattr(feature, "feature", feature)
-        if isinstance(inner, datasets.ClassLabel):
-            for row in rows:
-                row[column] = class_names(row[column], inner.names)
-    return [(row, n) for n, row in enumerate(rows, 1)]
-
-
-def class_names(value: Any, names: list[str]) -> Any:
-    """The name(s) of a class number, or of a list of them."""
-    if isinstance(value, list):
-        return [class_names(part, names) for part in value]
-    return None if value is None or value < 0 else names[value]

@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 from promptgraft.errors import TaskError, quoted
 from promptgraft.task.compare import count_rows, repeat_notes
 from promptgraft.task.examples import make_examples
+from promptgraft.task.frames import NAME, TaskData, is_table
 from promptgraft.task.hub import PREFIX
 from promptgraft.task.infer import DEFAULT_METRIC, infer_columns, infer_kind, infer_text_columns, missing, no_column
 from promptgraft.task.labels import settle_labels
@@ -47,7 +48,7 @@ class TaskLike(Protocol):
 
 
 def load_task(
-    path: str | Path,
+    path: TaskData,
     *,
     kind: str | None = None,
     text: str | None = None,
@@ -56,27 +57,34 @@ def load_task(
     metric: str | None = None,
     positive: str | None = None,
     name: str | None = None,
+    labels: Mapping[str, str] | None = None,
     header: bool = True,
     seed: int = 13,
 ) -> Task:
-    """Loads a task from a data file, a folder of split files (with or without task.toml), or `hub:NAME[/config]`.
+    """Loads a task from a data file, a folder of split files (with or without task.toml), a table, or `hub:NAME`.
 
     What is given here wins over task.toml; what neither says is inferred and noted in `Task.notes`. Exports of
-    labelling tools and files of benchmarks are recognised (`task/formats`), and said. A single file is split by seed
-    into train (70 %), validation (10 %) and test (20 %), class by class; classes of one or two rows stay in train. A
-    split without rows is absent. A test split without labels is left out; where there is then no test split, the
-    validation split becomes it.
+    labelling tools and files of benchmarks are recognised (`task/formats`), and said. A single file or table is split
+    by its column `split`, else by seed into train (70 %), validation (10 %) and test (20 %), class by class; classes of
+    one or two rows stay in train. A split without rows is absent. A test split without labels is left out; where there
+    is then no test split, the validation split becomes it.
 
     Args:
+        path: a file, a folder, `hub:NAME` or `hub:NAME/config`; or a table in memory: a frame of pandas, polars or
+            pyarrow, a Dataset or DatasetDict of `datasets`, a list of dictionaries, or splits of these by name.
         text, pair, label: column names; for tagging the words (text) and tags (label), for span the question (text),
             context (pair) and answers (label).
         metric: a name of `METRICS`; positive: the class whose F1 counts under metric "f1".
+        name: of the task; else that of the file or folder, `data` for a table.
+        labels: label -> its description, as in task.toml.
         header: whether the first line of csv and tsv names the columns; else they are `text`, or `column_1` and on.
         seed: of the split of a single file.
     Raises: TaskError, one line with file:line, for whatever cannot be used.
     """
-    address = str(path)
+    address = NAME if is_table(path) else str(path)
     file = read_folder_file(path)
+    if labels is not None:
+        file = file.model_copy(update={"labels": dict(labels)})
     declared = given_columns(file, text, pair, label)
     declared_kind = settle_kind(kind or file.kind, "text2text" if file.source_column else None, address)
     tables, notes = read_tables(path, header=header, kind=declared_kind, named=declared.named().values())
@@ -100,20 +108,20 @@ def load_task(
         for split, table in labelled.items()
     }
     splits, unanswered = answered(splits)
-    labels, label_notes = settle_labels(
+    described, label_notes = settle_labels(
         task_kind, splits, {s: (t.where, t.rows) for s, t in labelled.items()}, declared_labels
     )
-    label_notes += multilabel_notes(task_kind, columns, train, labels, splits)
-    task_metric, metric_notes = settle_metric(metric or file.metric, task_kind, list(labels), address)
+    label_notes += multilabel_notes(task_kind, columns, train, described, splits)
+    task_metric, metric_notes = settle_metric(metric or file.metric, task_kind, list(described), address)
     splits, split_notes = complete(splits, seed)
     task_name, name_notes = settle_name(name or file.name, path)
     return Task(
         name=task_name,
         kind=task_kind,
         metric=task_metric,
-        labels=labels,
+        labels=described,
         splits=splits,
-        positive=settle_positive(positive or file.positive, labels, address),
+        positive=settle_positive(positive or file.positive, described, address),
         language=file.language,
         family=file.family,
         licence=file.source.licence,
@@ -178,8 +186,10 @@ def columns_of(task: TaskLike, table: Table) -> dict[str, str]:
     return known
 
 
-def read_folder_file(path: str | Path) -> TaskFile:
+def read_folder_file(path: TaskData) -> TaskFile:
     """The task.toml of a folder; an empty one where there is none."""
+    if is_table(path):
+        return TaskFile()
     file = Path(path) / FILE_NAME
     is_folder = not str(path).startswith(PREFIX) and Path(path).is_dir()
     return read_task_file(file) if is_folder and file.exists() else TaskFile()

@@ -92,8 +92,8 @@ def chosen_separator(labels: Collection[str], declared: Collection[str]) -> str 
             joint: sum(name not in declared for label in labels for name in parts_of(label, joint))
             for joint in candidates
         }
-        whole = sum(label not in declared for label in labels)
-        candidates = [joint for joint in sorted(candidates, key=unknown.__getitem__) if unknown[joint] < whole]
+        undivided = sum(label not in declared for label in labels)
+        candidates = [joint for joint in sorted(candidates, key=unknown.__getitem__) if unknown[joint] < undivided]
         return next(iter(candidates), None)
     return inferred_separator(labels) or next(iter(candidates), None)
 

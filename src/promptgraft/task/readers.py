@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from promptgraft.errors import TaskError, shortened
-from promptgraft.task.classnames import name_classes
+from promptgraft.task.classnames import INFO, info_beside, name_classes
 from promptgraft.task.content import NoRowsError, decode, read_bytes, text_lines
 from promptgraft.task.delimited import OWN, read_delimited
 from promptgraft.task.formats.all import FORMATS
@@ -45,9 +44,10 @@ def read_table(
     raw = read_bytes(path)
     if ending not in OWN and not header:
         raise TaskError("only csv and tsv have a header to do without", where=path, do="leave out --no-header")
-    features: dict[str, Any] = {}
+    features, source = info_beside(path), INFO
     if ending == "parquet":
-        rows, features = read_parquet_rows(raw, path)
+        rows, written = read_parquet_rows(raw, path)
+        features, source = (written, path.name) if written else (features, source)
         notes: list[str] = []
     else:
         text, notes = text_of(raw, path, ending)
@@ -64,9 +64,10 @@ def read_table(
         notes += more_notes
     if not rows:
         raise NoRowsError("the file holds no rows", path)
-    rows, more_notes, classes = name_classes(rows, features, path)
-    table = as_format(Content(path, rows=rows), [*notes, *more_notes], kind, named) if header else None
-    return table or Table(str(path), rows, (*notes, *more_notes), unlabelled=bool(classes))
+    rows, more_notes, classes = name_classes(rows, features, path, source)
+    notes += more_notes
+    table = as_format(Content(path, rows=rows), notes, kind, named) if header else None
+    return table or Table(str(path), rows, tuple(notes), unlabelled=bool(classes))
 
 
 def file_format(path: Path) -> str:

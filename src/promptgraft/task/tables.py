@@ -1,4 +1,4 @@
-"""Reads a task's tables from one file, the split files of a folder, or a data set of the hub."""
+"""Reads a task's tables from one file, the split files of a folder, a table in memory, or a data set of the hub."""
 
 from __future__ import annotations
 
@@ -11,37 +11,35 @@ from pathlib import Path
 from promptgraft.errors import SHOWN, TaskError
 from promptgraft.task.content import NoRowsError
 from promptgraft.task.formats import brat
+from promptgraft.task.frames import NAME, TaskData, is_table, read_frames
 from promptgraft.task.hub import PREFIX, read_hub
 from promptgraft.task.readers import ENDINGS, TEXT_ENDINGS, file_format, read_table
+from promptgraft.task.splits import by_column, split_named, with_train
 from promptgraft.task.table import Table
 from promptgraft.task.task import SPLITS, Kind
 
 BRAT = brat.FORMAT.name
-SPLIT_FILES = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test",),
-}
 
 
 def read_tables(
-    path: str | Path, *, header: bool, kind: Kind | None, named: Collection[str]
+    path: TaskData, *, header: bool, kind: Kind | None, named: Collection[str]
 ) -> tuple[dict[str, Table], list[str]]:
     """The tables by split, train always among them, and notes; a split file without rows is left out.
 
     Args: as of `readers.read_table`.
     """
+    if is_table(path):
+        return read_frames(path, NAME, kind=kind, named=named)
     address = str(path)
     if address.startswith(PREFIX):
-        data = read_hub(address)
-        tables = {s: Table(f"{address}[{s}]", rows, unlabelled=True) for s, rows in data.items() if rows}
-        return with_train(tables, address), []
+        return read_frames(read_hub(address), address, kind=kind, named=named)
     path = Path(path)
     if not path.exists():
         raise TaskError("no such file or folder", where=path, do=near_path(path))
     if path.is_file():
         table = read_table(path, header=header, kind=kind, named=named)
-        return {"train": table}, list(table.notes)
+        tables, notes = by_column(table, named)
+        return tables, [*table.notes, *notes]
     tables, notes = documents(path, kind), []
     for split, file in split_files(path).items():
         try:
@@ -50,7 +48,8 @@ def read_tables(
             if split == "train":
                 raise
             notes.append(f"{file.name}: {problem.what}, so there is no {split} split of it")
-    return with_train(tables, address), [*(note for table in tables.values() for note in table.notes), *notes]
+    do = f"name the files train, validation and test, as {', '.join(ENDINGS)}"
+    return with_train(tables, address, do), [*(note for table in tables.values() for note in table.notes), *notes]
 
 
 def documents(folder: Path, kind: Kind | None) -> dict[str, Table]:
@@ -95,12 +94,4 @@ def split_files(folder: Path) -> dict[str, Path]:
 def split_of(file: Path) -> str | None:
     """The split that a file's name stands for; `train-00000-of-00001`, as on Hugging Face's hub, is train."""
     stem = re.sub(r"-\d{5}-of-\d{5}$", "", file.name.split(".")[0].lower())
-    return next((split for split, names in SPLIT_FILES.items() if stem in names), None)
-
-
-def with_train(tables: dict[str, Table], address: str) -> dict[str, Table]:
-    """The tables. Raises: TaskError where train is not among them."""
-    if "train" not in tables:
-        do = f"name the files train, validation and test, as {', '.join(ENDINGS)}"
-        raise TaskError("no train split", where=address, do=do)
-    return tables
+    return split_named(stem)
