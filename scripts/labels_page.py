@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from promptgraft.study.judge import Mean, mean, paired
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 SCRIPTS = Path(__file__).resolve().parent
 RESULTS = SCRIPTS.parent / "docs" / "results"
@@ -17,7 +25,36 @@ COLUMNS = (
 )  # fmt: skip
 BINS = 15
 """Of the confidence, of equal width, between which calibration errors are taken."""
+LABELS = ("0", "4", "8", "16", "32", "64", "250", "all")
+METHODS = {
+    "graft": "graft",
+    "linear-probe": "linear probe",
+    "prompt-tuning": "prompt tuning, linear readout",
+    "pot": "PoT, label text",
+    "model-tuning": "full fine-tuning",
+    "setfit": "SetFit",
+    "static-embedding": "static word vectors",
+    "tf-idf": "TF-IDF",
+    "zero-shot": "zero-shot, label text",
+}
+WITHOUT_MODEL = ("static-embedding", "tf-idf")
+"""Methods that read no language model; they stand beside each model of a language."""
+GROUPS = (("en", "minilm", "English"), ("en", "bge-small-en", "English"), ("zh", "e5-small", "Chinese"))
+HALVES = {"untouched": "The untouched half", "chosen-on": "The half that was chosen on"}
+RIVALS = ("linear-probe", "prompt-tuning", "pot", "model-tuning", "setfit", "static-embedding", "tf-idf")
+PAIRS = (
+    *(("graft", rival) for rival in RIVALS),
+    *((rival, "linear-probe") for rival in RIVALS[1:]),
+    ("pot", "prompt-tuning"),
+    ("setfit", "model-tuning"),
+)
+"""Which method is held against which."""
+WORSE = 1.0
+"""Points below the linear probe from which on a cell counts as worse."""
+PROBE = "linear-probe"
 Row = Mapping[str, str]
+Cells = Mapping[str, Mapping[int, float]]
+"""task -> seed -> figure."""
 
 
 def read_tasks() -> dict[str, dict[str, str]]:
@@ -44,20 +81,368 @@ def write_csv(rows: Sequence[Row]) -> None:
         writer.writerows(latest[place] for place in sorted(latest))
 
 
-def place_of(row: Row) -> tuple[str, str, str, float, int]:
+def place_of(row: Row) -> tuple[str, str, str, int, int]:
     """Where a row stands in the CSV; one cell has one place."""
-    labels = float("inf") if row["labels"] == "all" else float(row["labels"])
-    return row["task"], row["model"], row["method"], labels, int(row["seed"])
+    return row["task"], row["model"], row["method"], LABELS.index(row["labels"]), int(row["seed"])
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
     """Expected calibration error in points: how far confidence and share of right answers lie apart, by bins."""
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    gaps = [
-        abs(confidence[bins == n].mean() - right[bins == n].mean()) * (bins == n).mean() for n in set(bins.tolist())
+    members = [bins == number for number in set(bins.tolist())]
+    return 100 * float(sum(abs(confidence[own].mean() - right[own].mean()) * own.mean() for own in members))
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rows of one half of a language's tasks, of one model and of the methods that read none.
+
+    Attributes:
+        tasks: of the half, whether they have rows or not.
+        figures: method -> labels -> the rows of its cells.
+    """
+
+    tasks: tuple[str, ...]
+    figures: Mapping[str, Mapping[str, Sequence[Row]]]
+
+    def cells(self, method: str, labels: str, column: str) -> Cells:
+        """task -> seed -> what stands in a column; an empty field is left out."""
+        cells: dict[str, dict[int, float]] = {}
+        for row in self.figures.get(method, {}).get(labels, ()):
+            if row[column]:
+                cells.setdefault(row["task"], {})[int(row["seed"])] = float(row[column])
+        return cells
+
+    def average(self, method: str, labels: str, column: str) -> float | None:
+        """The mean over tasks of the mean over seeds; None where a task is missing, since such means do not compare."""
+        cells = self.cells(method, labels, column)
+        return fmean(fmean(seeds.values()) for seeds in cells.values()) if len(cells) == len(self.tasks) else None
+
+    def difference(self, ours: str, theirs: str, labels: str) -> Mean | None:
+        """Mean over the tasks that both have of the mean paired difference over seeds."""
+        mine, other = self.cells(ours, labels, "score"), self.cells(theirs, labels, "score")
+        both = [paired(mine[task], other[task]) for task in sorted(mine.keys() & other.keys())]
+        differences = [found.value for found in both if found is not None]
+        return mean(differences) if differences else None
+
+    def worse(self, method: str, labels: str) -> tuple[int, int]:
+        """How many cells (task and seed) lie more than a point below the linear probe, and of how many."""
+        mine, probe = self.cells(method, labels, "score"), self.cells(PROBE, labels, "score")
+        gaps = [
+            mine[task][seed] - probe[task][seed]
+            for task in mine.keys() & probe.keys()
+            for seed in mine[task].keys() & probe[task].keys()
+        ]
+        return sum(gap < -WORSE for gap in gaps), len(gaps)
+
+
+def part_of(rows: Sequence[Row], half: str, language: str, model: str) -> Part:
+    """Sort the rows of a half, a language and a model."""
+    figures: dict[str, dict[str, list[Row]]] = {}
+    for row in rows:
+        if (row["half"], row["language"]) == (half, language) and row["model"] in (model, *WITHOUT_MODEL):
+            figures.setdefault(row["method"], {}).setdefault(row["labels"], []).append(row)
+    tasks = (task for task, facts in read_tasks().items() if (facts["half"], facts["language"]) == (half, language))
+    return Part(tuple(sorted(tasks)), figures)
+
+
+def parts(rows: Sequence[Row], half: str) -> Iterator[tuple[str, Part]]:
+    """The parts of a half that have rows of their model, with their names."""
+    for language, model, name in GROUPS:
+        part = part_of(rows, half, language, model)
+        if any(row["model"] == model for labels in part.figures.values() for cell in labels.values() for row in cell):
+            yield f"{name} tasks, {model}", part
+
+
+def heading(first: str, columns: Sequence[str]) -> list[str]:
+    return [f"| {first} | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
+
+
+def mean_table(part: Part, column: str, digits: int = 1) -> list[str]:
+    """A line a method: the mean over all tasks of the half at every number of labels."""
+    lines = heading("method", LABELS)
+    for method, name in METHODS.items():
+        values = [part.average(method, labels, column) for labels in LABELS]
+        if any(value is not None for value in values):
+            shown = ("" if value is None else f"{value:.{digits}f}" for value in values)
+            lines.append(f"| {name} | {' | '.join(shown)} |")
+    return lines if len(lines) > 2 else []
+
+
+def difference_table(part: Part) -> list[str]:
+    """A line a pair of methods: what the first is ahead by."""
+    lines = heading("difference", LABELS[1:])
+    for ours, theirs in PAIRS:
+        differences = [part.difference(ours, theirs, labels) for labels in LABELS[1:]]
+        if any(found is not None for found in differences):
+            cells = ("" if found is None else counted(found, len(part.tasks)) for found in differences)
+            lines.append(f"| {METHODS[ours]} - {METHODS[theirs]} | {' | '.join(cells)} |")
+    return lines if len(lines) > 2 else []
+
+
+def counted(found: Mean, tasks: int) -> str:
+    """A difference, with the number of tasks where these are not all."""
+    return f"{found}" if found.count == tasks else f"{found} [{found.count}]"
+
+
+def worse_table(part: Part) -> list[str]:
+    """A line a method: how often it is worse than the probe."""
+    lines = heading("method", LABELS[1:])
+    for method in (name for name in METHODS if name != PROBE):
+        counts = [part.worse(method, labels) for labels in LABELS[1:]]
+        if any(count for _, count in counts):
+            cells = (f"{100 * worse / count:.0f} % of {count}" if count else "" for worse, count in counts)
+            lines.append(f"| {METHODS[method]} | {' | '.join(cells)} |")
+    return lines if len(lines) > 2 else []
+
+
+def half_section(rows: Sequence[Row], half: str) -> list[str]:
+    """All tables of a half."""
+    lines = [f"## {HALVES[half]}", "", f"![Score against labels](labels-{half}.svg)", ""]
+    for name, part in parts(rows, half):
+        tables = (
+            ("Mean of the tasks' own metrics", mean_table(part, "score")),
+            ("Paired differences", difference_table(part)),
+            ("Share of cells (task and seed) more than a point below the linear probe", worse_table(part)),
+            ("Expected calibration error, in points", mean_table(part, "ece")),
+            ("Share of test rows answered at `--risk 0.05`, in percent", mean_table(part, "coverage")),
+            ("Error among the answers given, in percent", mean_table(part, "error_at_risk")),
+        )
+        lines += [f"### {name} ({len(part.tasks)})", ""]
+        for title, table in tables:
+            lines += [f"{title}:", "", *table, ""] if table else []
+    return lines
+
+
+def advice(part: Part) -> list[str]:
+    """From how many labels on a rival of graft is the better choice, by the differences of one part."""
+    lines = []
+    for rival in RIVALS:
+        gaps = {labels: part.difference("graft", rival, labels) for labels in LABELS[1:]}
+        known = {labels: gap for labels, gap in gaps.items() if gap is not None}
+        if not known:
+            continue
+        ahead = [labels for labels, gap in known.items() if gap.high is not None and gap.high < 0]
+        near = [labels for labels, gap in known.items() if gap.value <= 0]
+        if ahead:
+            verdict = f"is surely better at {listed(ahead)} labels a class"
+        elif near:
+            verdict = f"is ahead in the mean at {listed(near)} labels a class, within the interval"
+        else:
+            verdict = f"is behind graft at every number of labels that was run ({listed(list(known))})"
+        lines.append(f"- {METHODS[rival][0].upper()}{METHODS[rival][1:]} {verdict}.")
+    return lines
+
+
+def listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def leaders(part: Part) -> list[str]:
+    """A table of the best mean at every number of labels, of the methods that have all tasks there."""
+    lines = heading("labels a class", ("best mean", "next"))
+    for labels in LABELS[1:]:
+        means = {method: part.average(method, labels, "score") for method in METHODS}
+        ranked = sorted(((value, method) for method, value in means.items() if value is not None), reverse=True)
+        if len(ranked) > 1:
+            first, second = (f"{METHODS[method]} {value:.1f}" for value, method in ranked[:2])
+            lines.append(f"| {labels} | {first} | {second} |")
+    return lines if len(lines) > 2 else []
+
+
+def choice_section(rows: Sequence[Row]) -> list[str]:
+    """From how many labels on what is the better choice, by the untouched half."""
+    lines = ["## Which method from how many labels on", "", "By the untouched half alone.", ""]
+    for name, part in parts(rows, "untouched"):
+        texts = [text for text in (leaders(part), advice(part)) if text]
+        for text in texts:
+            lines += [f"{name}:", "", *text, ""]
+    return lines
+
+
+def cost_section(rows: Sequence[Row]) -> list[str]:
+    """Seconds and bytes by method, over the tasks of both halves."""
+    lines = [
+        "## What it costs",
+        "",
+        "`seconds`: set-up, training and validation of one run on one thread, what it needs finished included (of the"
+        " baselines without a model: features of the training rows and all fits). They were taken while other work ran"
+        " on the same two cores, so that they order the methods and promise nothing. `bytes`: what is kept for one"
+        " task; the frozen model, or the table of word vectors, is shared by all tasks and not in it.",
+        "",
     ]
-    return 100 * float(sum(gaps))
+    columns = ("8: seconds", "8: bytes", "32: seconds", "32: bytes", "all: seconds", "all: bytes")
+    for language, model, name in GROUPS:
+        table = heading("method", columns)
+        own = [row for row in rows if row["language"] == language and row["model"] in (model, *WITHOUT_MODEL)]
+        if not any(row["model"] == model for row in own):
+            continue
+        for method in METHODS:
+            cells = []
+            for labels in ("8", "32", "all"):
+                found = [row for row in own if (row["method"], row["labels"]) == (method, labels)]
+                cells += (
+                    [
+                        f"{fmean(float(row['seconds']) for row in found):.1f}",
+                        f"{fmean(float(row['bytes']) for row in found):,.0f}",
+                    ]
+                    if found
+                    else ["", ""]
+                )
+            if any(cells):
+                table.append(f"| {METHODS[method]} | {' | '.join(cells)} |")
+        lines += [f"{name} tasks, {model}:", "", *table, ""] if len(table) > 2 else []
+    return lines
+
+
+def task_section(rows: Sequence[Row]) -> list[str]:
+    """The tasks of both halves, with the scores of every method at 8 labels a class."""
+    metrics = {row["task"]: row["metric"] for row in rows}
+    lines = ["## The tasks", "", "Means over seeds at 8 and 32 labels a class.", ""]
+    for language, model, name in GROUPS:
+        for half in HALVES:
+            part = part_of(rows, half, language, model)
+            columns = [
+                (method, labels) for method in METHODS for labels in ("8", "32") if part.cells(method, labels, "score")
+            ]
+            if not any(row["model"] == model for row in rows) or not columns:
+                continue
+            titles = [f"{METHODS[method]} {labels}" for method, labels in columns]
+            lines += [f"{name}, {model}, {half}:", "", *heading("task", ["metric", *titles])]
+            for task in part.tasks:
+                found = [part.cells(method, labels, "score").get(task, {}) for method, labels in columns]
+                cells = [f"{fmean(seeds.values()):.1f}" if seeds else "" for seeds in found]
+                lines.append(f"| {task} | {metrics.get(task, '')} | {' | '.join(cells)} |")
+            lines.append("")
+    return lines
+
+
+def missing_section(rows: Sequence[Row]) -> list[str]:
+    """How many tasks each cell of the grid has, where it has any."""
+    lines = [
+        "## What is there",
+        "",
+        "Tasks that have rows, of all of the language, and results in all. What is empty was not run; means over tasks"
+        " are shown only where no task is missing.",
+        "",
+    ]
+    for language, model, name in GROUPS:
+        own = [row for row in rows if row["language"] == language and row["model"] in (model, *WITHOUT_MODEL)]
+        if not any(row["model"] == model for row in own):
+            lines += [f"{name} tasks, {model}: not run.", ""]
+            continue
+        total = sum(facts["language"] == language for facts in read_tasks().values())
+        table = heading("method", LABELS)
+        for method in METHODS:
+            cells = []
+            for labels in LABELS:
+                found = [row for row in own if (row["method"], row["labels"]) == (method, labels)]
+                tasks = len({row["task"] for row in found})
+                cells.append(f"{tasks} of {total}, {len(found)}" if found else "")
+            table.append(f"| {METHODS[method]} | {' | '.join(cells)} |")
+        lines += [f"{name} tasks, {model}:", "", *table, ""]
+    return lines
+
+
+def page(rows: Sequence[Row]) -> str:
+    """docs/results/labels.md, all of it made from the CSV and the two tables beside the script."""
+    tasks = read_tasks()
+    names = {half: [task for task, facts in tasks.items() if facts["half"] == half] for half in HALVES}
+    lines = [
+        "# How many labels, which method",
+        "",
+        f"{len(rows)} results: {len(tasks)} tasks of classification in two languages, 0 to 250 labels a class and all"
+        " of them. Every method gets the same labelled rows in all: what chooses a step by validation (prompt tuning,"
+        " PoT, full fine-tuning) takes a quarter of each class out of them (`--validation-from within`), what needs"
+        " none trains on every row. Test rows: at most 500. Inputs are cut at 64 tokens, but the two baselines without"
+        " a model read whole texts. A class that has fewer rows than were asked for gives all it has. Rows:"
+        " [labels.csv](labels.csv). Remade by",
+        "",
+        "```",
+        "python scripts/labels.py run --data DATA && python scripts/labels.py write",
+        "```",
+        "",
+        f"**Two halves.** {', '.join(names['untouched'])} were drawn before anything was chosen, and not looked at"
+        " while the defaults were: what is claimed anywhere is claimed of these."
+        f" {', '.join(names['chosen-on'])} are the tasks that were looked at. Sources made from a target's own data"
+        " set, or sharing texts with it, are left out (`scripts/labels_left_out.csv`).",
+        "",
+        "Intervals are 95 % (Student's t) over tasks of the mean paired difference over seeds, in points; a number in"
+        " brackets says how many tasks both methods have where these are not all. The static word vectors (the package"
+        " wordllama, 256 numbers a text) and TF-IDF (words and pairs of words; Chinese: one to three characters)"
+        " carry a logistic regression of scikit-learn whose strength is chosen by the likelihood of rows left out."
+        f" Calibration errors are over {BINS} bins of equal width.",
+        "",
+        *(line for half in HALVES for line in half_section(rows, half)),
+        *choice_section(rows),
+        *cost_section(rows),
+        *task_section(rows),
+        *missing_section(rows),
+    ]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+LOOKS = {
+    "graft": ("#c8500a", "D"),
+    "linear-probe": ("#0072b2", "o"),
+    "prompt-tuning": ("#008060", "s"),
+    "pot": ("#b8860b", "^"),
+    "model-tuning": ("#7a3e9d", "v"),
+    "setfit": ("#cc3366", "P"),
+    "static-embedding": ("#59636e", "X"),
+    "tf-idf": ("#8c8c8c", "<"),
+    "zero-shot": ("#1f2328", "*"),
+}
+"""Methods differ by shape as well as by colour."""
+
+
+def draw(rows: Sequence[Row], half: str) -> None:
+    """A picture of a half: a panel a language and model, a line a method."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    from promptgraft.report.svg import STYLE
+
+    named = list(parts(rows, half))
+    if not named:
+        return
+    with mpl.rc_context({**STYLE, "figure.facecolor": "white", "axes.facecolor": "white"}):
+        figure, axes = plt.subplots(1, len(named), figsize=(5.4 * len(named), 4.2), squeeze=False, layout="constrained")
+        for place, (name, part) in zip(axes[0], named, strict=True):
+            panel(place, name, part)
+        axes[0][0].set_ylabel("mean of the tasks' own metrics")
+        handles: dict[str, object] = {}
+        for place in axes[0]:
+            handles |= dict(zip(*reversed(place.get_legend_handles_labels()), strict=True))
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False)
+        figure.savefig(RESULTS / f"labels-{half}.svg", metadata={"Date": None})
+        plt.close(figure)
+
+
+def panel(axes: Axes, name: str, part: Part) -> None:
+    """One panel; a point is left out where a task of the half is missing."""
+    for method, (colour, mark) in LOOKS.items():
+        means = {labels: part.average(method, labels, "score") for labels in LABELS}
+        points = [(LABELS.index(labels), value) for labels, value in means.items() if value is not None]
+        if points:
+            axes.plot(*zip(*points, strict=True), color=colour, marker=mark, markersize=5, label=METHODS[method])
+    axes.set_xticks(range(len(LABELS)), LABELS)
+    axes.set_xlim(-0.4, len(LABELS) - 0.6)
+    axes.set_xlabel("labels a class")
+    axes.set_title(f"{name} ({len(part.tasks)})", fontsize=10)
+    axes.grid(axis="y")
+    axes.tick_params(length=0)
 
 
 def write() -> None:
     """Make the page and its pictures."""
+    rows = read_rows()
+    (RESULTS / "labels.md").write_text(page(rows), encoding="utf-8")
+    for half in HALVES:
+        draw(rows, half)
+
+
+if __name__ == "__main__":
+    write()
