@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import importlib
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -15,9 +14,9 @@ from toys import toy_task
 
 
 @pytest.fixture
-def page(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+def page(root: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(root / "scripts")
-    yield importlib.import_module("labels_page")
+    return importlib.import_module("labels_page")
 
 
 @pytest.fixture
