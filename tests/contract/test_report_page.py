@@ -148,6 +148,15 @@ def test_without_validation_none_is_chosen() -> None:
     assert "chosen by" not in text
 
 
+def test_what_trained_on_every_row_is_said_to_be_outside_the_choice() -> None:
+    made = made_comparison()
+    probe, *others = made.rows
+    said = verdict(replace(made, rows=(replace(probe, validation=None), *others)))
+    assert f"Without rows held out for validation, and so not in that choice: {probe.label}." in said
+    assert f"of {len(others)} methods" in said[0]
+    assert not any("not in that choice" in sentence for sentence in verdict(made))
+
+
 def test_a_gain_is_put_in_words_with_its_interval() -> None:
     high = made_comparison(levels=LEVEL | {"pot": 90.0})
     said = " ".join(verdict(high))

@@ -19,10 +19,12 @@ def verdict(comparison: Comparison) -> list[str]:
     if best is None:
         return ["No method has a score on validation, so none is chosen."]
     metric, count = best.results[0].metric, len(best.results)
+    judged = [row for row in comparison.rows if row.validation is not None]
     sentences = [
         f"Validation chooses {best.label}: {words.score(best.validation)} there, the highest "
-        f"{'score' if count == 1 else 'mean'} of {words.count(len(comparison.rows), 'method')} "
+        f"{'score' if count == 1 else 'mean'} of {words.count(len(judged), 'method')} "
         f"({words.count(count, 'seed')}).",
+        *_unjudged(comparison),
         _on_test(best, metric),
     ]
     if missing(best):
@@ -30,6 +32,12 @@ def verdict(comparison: Comparison) -> list[str]:
     sentences += filter(None, (_to(comparison, best, label) for label in NAMES if label != best.label))
     sentences += _higher_on_test(comparison, best)
     return sentences
+
+
+def _unjudged(comparison: Comparison) -> list[str]:
+    """A sentence on the rows that trained on every labelled row, so that validation could not choose them."""
+    labels = [row.label for row in comparison.rows if row.validation is None]
+    return [f"Without rows held out for validation, and so not in that choice: {', '.join(labels)}."] if labels else []
 
 
 def _on_test(best: Row, metric: str) -> str:
