@@ -119,14 +119,26 @@ def cells(tasks: Mapping[str, Mapping[str, str]], models: Sequence[str], methods
 
 
 def run(
-    data: Path, work: Path, bank: str, part: int, parts: int, models: Sequence[str], methods: Sequence[str]
+    data: Path,
+    work: Path,
+    bank: str,
+    part: tuple[int, int],
+    models: Sequence[str],
+    methods: Sequence[str],
+    *,
+    anew: bool,
 ) -> None:
-    """Every cell of this part that is not there yet, one after the other."""
+    """Every cell of this part that is not there yet, one after the other.
+
+    Args:
+        part: which, and of how many.
+        anew: whether only the work folder counts, not the CSV.
+    """
     tasks = read_tasks()
     names = list(tasks)
-    recorded = keys([*read_rows(), *kept(work)])
+    recorded = keys([*([] if anew else read_rows()), *kept(work)])
     for cell in cells(tasks, models, methods):
-        if names.index(cell.task) % parts != part:
+        if names.index(cell.task) % part[1] != part[0]:
             continue
         seeds = tuple(seed for seed in cell.seeds if key_of(cell, seed) not in recorded)
         if not seeds:
@@ -299,12 +311,12 @@ def main() -> None:
     parser.add_argument("--models", default="minilm,e5-small,bge-small-en")
     parser.add_argument("--methods", default=",".join([*METHODS, *BASELINES]))
     parser.add_argument("--part", default="0/1")
+    parser.add_argument("--anew", action="store_true", help="run what the CSV holds too; `write` puts it in its place")
     options = parser.parse_args()
     if options.verb == "run":
         part, parts = map(int, options.part.split("/"))
-        run(
-            options.data, options.work, options.bank, part, parts, options.models.split(","), options.methods.split(",")
-        )
+        models, methods = options.models.split(","), options.methods.split(",")
+        run(options.data, options.work, options.bank, (part, parts), models, methods, anew=options.anew)
     else:
         write_csv([*read_rows(), *kept(options.work)])
         labels_page.write()
