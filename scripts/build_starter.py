@@ -25,6 +25,7 @@ from promptgraft.task.task import Task
 
 Recipes = dict[str, dict[str, object]]
 TEST_ROWS = 1000
+RECORD_LENGTH = 64
 
 # Recipe values that differ from the model's common ones, by source.
 MINILM: Recipes = {
@@ -126,12 +127,17 @@ def main() -> None:
     parser.add_argument("--bank", type=Path, help="default: the model's folder of the bank that ships")
     parser.add_argument("--only", help="names of sources, with commas between them")
     parser.add_argument("--part", default="0/1")
+    parser.add_argument("--record", action="store_true", help="only: see how the prompts serve each other's tasks")
     options = parser.parse_args()
     part, parts = map(int, options.part.split("/"))
     recipes, common = SOURCES[options.model]
     names = options.only.split(",") if options.only else list(recipes)
     backbone = pg.open_model(options.model)
     bank = open_bank(options.bank or STARTER / options.model, create=True)
+    if options.record:
+        tasks = [pg.open_task(open_source(options.data, name)) for name in names if name in bank.names()]
+        pg.record(bank, backbone, [task for task in tasks if task.kind == "classification"], max_length=RECORD_LENGTH)
+        return
     for name in names[part::parts]:
         if name in bank.names():
             continue

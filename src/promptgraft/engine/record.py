@@ -13,6 +13,7 @@ from promptgraft.engine.rank import is_of
 from promptgraft.engine.share import Shared
 from promptgraft.errors import RunError
 from promptgraft.method.job import Source
+from promptgraft.prompt.card import Card
 from promptgraft.readout.classes import class_indices
 from promptgraft.readout.evidence import directions, nearest_description
 from promptgraft.task.draws import Array
@@ -25,7 +26,7 @@ DIGITS = 4
 
 
 def make_record(shared: Shared, sources: Sequence[Source], tasks: Sequence[Task], max_length: int) -> Record:
-    """Read tasks under every prompt but their own, and see how often the nearest description is the right one.
+    """Read tasks under every prompt that is not of their data, and see how often the nearest description is right.
 
     Args:
         sources: of one backbone, that of `shared`.
@@ -43,7 +44,7 @@ def make_record(shared: Shared, sources: Sequence[Source], tasks: Sequence[Task]
         base, _ = _recall(shared, task, shared.states(tokens, None, pooling), y)
         for source in sources:
             card = source.artefact.card
-            if not is_of(task, card):
+            if not _shares_data(task, card):
                 states = shared.states(tokens, source.artefact.prompt, card.pooling)
                 recall, centre = _recall(shared, task, states, y)
                 gains[source.artefact.hash][task.name] = round(recall - base, 2)
@@ -55,6 +56,11 @@ def make_record(shared: Shared, sources: Sequence[Source], tasks: Sequence[Task]
             if gains[name]
         }
     )
+
+
+def _shares_data(task: Task, card: Card) -> bool:
+    """Whether a prompt was tuned on the task, or on a task that was made of the same data."""
+    return is_of(task, card) or (task.source is not None and task.source == card.task.source)
 
 
 def _labelled(task: Task) -> tuple[Example, ...]:
