@@ -111,7 +111,7 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
     ),
     "undeclared label": (
         {"t/task.toml": TOML, "t/train.jsonl": row('{"text": "x", "label": "god"}')},
-        "{}/t/train.jsonl:3: the label 'god' is not in [labels] of task.toml; did you mean 'good'?",
+        "{}/t/train.jsonl:3: the label 'god' is not declared (--label, or task.toml); did you mean 'good'?",
     ),
     "two trains": (
         {"t/train.jsonl": GOOD, "t/train.csv": TWO},

@@ -39,7 +39,7 @@ def graft_jobs(
     """The jobs of `transfer`, and those of its baselines."""
     bank = chosen.bank if "bank" in find(method).needs else ()
     jobs = [context.job(method, seed, options, source, free, bank) for seed, source in chosen.sources.items()]
-    if not baselines or context.shots == 0:
+    if not baselines or context.shots == 0 or not context.task.train:
         return jobs, []
     return jobs, compare_jobs(context, Chosen(dict.fromkeys(chosen.sources)), (), BESIDE)
 

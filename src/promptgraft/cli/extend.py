@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from promptgraft.cli.options import DeviceOption
+from promptgraft.cli.options import DeviceOption, described
 from promptgraft.cli.progress import progress
 from promptgraft.cli.say import Say
 from promptgraft.cli.verb import verb
-from promptgraft.errors import UsageError
 
 if TYPE_CHECKING:
     from promptgraft.api import Extension
@@ -60,20 +58,6 @@ def extend(
         )
     say.note(*extension.notes)
     show(say, extension, folder)
-
-
-def described(labels: Sequence[str]) -> dict[str, str | None]:
-    """Label -> description; None where only a name is given.
-
-    Raises:
-        UsageError: a label that is given twice.
-    """
-    pairs = [given.partition("=") for given in labels]
-    names = [name.strip() for name, _, _ in pairs]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise UsageError(f"--label {twice} is given twice", do="keep one of them")
-    return {name: text or None for name, (_, _, text) in zip(names, pairs, strict=True)}
 
 
 def show(say: Say, extension: Extension, folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args, get_origin
@@ -65,6 +65,20 @@ NoHeaderOption = Annotated[
 ]
 
 
+def described(labels: Sequence[str]) -> dict[str, str | None]:
+    """Label -> description; None where only a name is given.
+
+    Raises:
+        UsageError: a label that is given twice.
+    """
+    pairs = [given.partition("=") for given in labels]
+    names = [name.strip() for name, _, _ in pairs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"--label {twice} is given twice", do="keep one of them")
+    return {name: text or None for name, (_, _, text) in zip(names, pairs, strict=True)}
+
+
 @dataclass(frozen=True)
 class DataOptions:
     """The options for reading a task's data; what is not given is inferred, with a note."""
@@ -88,6 +102,14 @@ class DataOptions:
     positive: Annotated[
         str | None, typer.Option(rich_help_panel="Data", help="The class whose F1 counts with --metric f1.")
     ] = None
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=DESCRIPTION",
+            rich_help_panel="Data",
+            help="A label and what it means, once for each label; then the file may hold texts without labels.",
+        ),
+    ] = None
     test_rows: Annotated[
         int | None, typer.Option(min=1, rich_help_panel="Data", help="At most so many test rows, drawn by seed.")
     ] = None
@@ -98,7 +120,10 @@ class DataOptions:
 
         columns: dict[str, Any] = {"text": self.text_column, "pair": self.pair_column, "label": self.label_column}
         settings: dict[str, Any] = {"kind": self.kind, "metric": self.metric, "positive": self.positive}
-        return open_task(task, test_rows=self.test_rows, header=not self.no_header, **columns, **settings)
+        labels = {name: text or name for name, text in described(self.label).items()} if self.label else None
+        return open_task(
+            task, test_rows=self.test_rows, header=not self.no_header, labels=labels, **columns, **settings
+        )
 
 
 @dataclass(frozen=True)

@@ -72,12 +72,12 @@ def refuse_one_class(seen: Mapping[str, Mapping[str, int]], lines: Lines, declar
 
 
 def refuse_undeclared(seen: Mapping[str, Mapping[str, int]], lines: Lines, declared: Mapping[str, str]) -> None:
-    """Raises an error for a label that [labels] of task.toml does not have."""
+    """Raises an error for a label that was not declared."""
     for split, label, row in each(seen):
         if label not in declared:
             near = difflib.get_close_matches(label, declared, n=1, cutoff=0.5)
             do = f"did you mean {quoted(near[0])}?" if near else f"declared: {listed(list(declared))}"
-            what = f"the label {quoted(label)} is not in [labels] of task.toml"
+            what = f"the label {quoted(label)} is not declared (--label, or task.toml)"
             raise TaskError(what, where=place(lines, split, row), do=do)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -76,7 +77,8 @@ def load_task(
             context (pair) and answers (label).
         metric: a name of `METRICS`; positive: the class whose F1 counts under metric "f1".
         name: of the task; else that of the file or folder, `data` for a table.
-        labels: label -> its description, as in task.toml.
+        labels: label -> its description, as in task.toml. A file without labels is then a task without labelled rows,
+            its texts unlabelled.
         header: whether the first line of csv and tsv names the columns; else they are `text`, or `column_1` and on.
         seed: of the split of a single file.
     Raises: TaskError, one line with file:line, for whatever cannot be used.
@@ -85,6 +87,10 @@ def load_task(
     file = read_folder_file(path)
     if labels is not None:
         file = file.model_copy(update={"labels": dict(labels)})
+        if label is None and (kind or file.kind) in (None, "classification"):
+            texts = _texts_alone(path, text, name, labels, header=header)
+            if texts is not None:
+                return texts
     declared = given_columns(file, text, pair, label)
     declared_kind = settle_kind(kind or file.kind, "text2text" if file.source_column else None, address)
     tables, notes = read_tables(path, header=header, kind=declared_kind, named=declared.named().values())
@@ -132,6 +138,57 @@ def load_task(
         columns=columns.named(),
         separator=separator,
     )  # fmt: skip
+
+
+def _texts_alone(
+    path: TaskData, text: str | None, name: str | None, labels: Mapping[str, str], *, header: bool
+) -> Task | None:
+    """The task whose labels are known and whose texts have none; None where there is more than a file of texts."""
+    if is_table(path) or not Path(path).is_file():
+        return None
+    wanted = _Wanted("classification", {} if text is None else {"text": text})
+    try:
+        table = read_inputs(path, wanted, header=header)
+        if table.kind is not None:
+            return None
+        if set(table.rows[0][0]) - {text} and _has_label(table):
+            return None
+        columns = columns_of(wanted, table)
+    except TaskError:
+        return None
+    if len(labels) < 2:
+        raise TaskError("one label only is declared", where=path, do="declare two labels or more")
+    examples = make_examples("classification", columns, table.rows, table.where, labelled=False)
+    task_name, name_notes = settle_name(name, path)
+    note = f"no labels in {Path(path).name}: {len(examples):,} texts are unlabelled"
+    return Task(
+        name=task_name,
+        kind="classification",
+        metric="accuracy",
+        labels=dict(labels),
+        splits={"unlabelled": examples},
+        notes=(*name_notes, *table.notes, note),
+        columns=columns,
+    )
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is known of a task whose file is read for its texts."""
+
+    kind: Kind
+    columns: Mapping[str, str]
+
+
+def _has_label(table: Table) -> bool:
+    """Whether a column of the file can be told to hold labels, or columns to be labels themselves."""
+    if gather_flags({"train": table}, Columns(), None)[1]:
+        return True
+    try:
+        columns, _ = infer_columns(table.columns, None, table.rows, table.where)
+    except TaskError:
+        return False
+    return columns.label is not None
 
 
 def read_texts(path: str | Path, task: TaskLike) -> list[Example]:
