@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.metrics import accuracy_score
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, check_consistent_length, check_is_fitted, column_or_1d
@@ -26,7 +27,11 @@ from promptgraft.model.catalog import entries
 from promptgraft.model.device import DeviceName
 from promptgraft.model.load import DType
 from promptgraft.model.places import place_of
+from promptgraft.task.frames import is_frame, rows_of
+from promptgraft.task.infer import infer_columns
+from promptgraft.task.labelsets import LabelSets, label_sets
 from promptgraft.task.sampling import WITHIN, cut
+from promptgraft.task.table import Columns
 from promptgraft.task.task import Example, Kind, Label, Task
 
 Texts = tuple[tuple[str, ...], ...]
@@ -199,10 +204,35 @@ class PromptEstimator(BaseEstimator):
         """Whether `auto` weighs the whole bank: where no source and no readout is named."""
         return self.source == "auto" and self.readout == "auto" and task.kind != "span"
 
+    def _split(self, X: object, y: object) -> tuple[object, object]:
+        """Texts and labels: as given, or, where y names a column of a table X, by the columns of X.
+
+        Raises:
+            TaskError: the table has no such column, or no text is found in it; with the nearest name.
+        """
+        self.text_columns_: tuple[str, ...] = ()
+        if not isinstance(y, str) or not is_frame(X):
+            return X, y
+        rows = [(row, number) for number, row in enumerate(rows_of(X, "X"))]
+        if not rows:
+            return X, []
+        roles, _ = infer_columns(Columns(label=y), None, rows, "X")
+        self.text_columns_ = tuple(name for name in (roles.text, roles.pair) if name is not None)
+        return self._texts_of(X), [row[y] for row, _ in rows]
+
+    def _texts_of(self, X: object) -> object:
+        """The texts of a table that has the columns of fit; anything else as it is."""
+        if not self.text_columns_ or not is_frame(X):
+            return X
+        records = rows_of(X, "X")
+        if not all(name in row for row in records for name in self.text_columns_):
+            return X
+        return [tuple(row[name] for name in self.text_columns_) for row in records]
+
     def _checked_rows(self, X: object) -> tuple[Predictor, list[Example]]:
         """The predictor, and the rows to predict, which must have as many columns as those of fit."""
         check_is_fitted(self)
-        rows = texts(X)
+        rows = texts(self._texts_of(X))
         if len(rows[0]) != self.n_features_in_:
             what = f"X has {len(rows[0])} features, but {type(self).__name__} is expecting {self.n_features_in_}"
             raise ValueError(f"{what} features as input")
@@ -211,7 +241,7 @@ class PromptEstimator(BaseEstimator):
 
 
 class PromptClassifier(ClassifierMixin, PromptEstimator):
-    """Classifies texts, or pairs of texts, with a tuned prompt on a frozen backbone.
+    """Classifies texts, or pairs of texts, with a tuned prompt on a frozen backbone: a class a row, or several labels.
 
     Args:
         labels: class -> what it means, in words, for the label-text readout; a class that is not there means its name.
@@ -220,7 +250,7 @@ class PromptClassifier(ClassifierMixin, PromptEstimator):
         (others): see `PromptEstimator`.
 
     Attributes:
-        classes_: the classes, sorted.
+        classes_: the classes, sorted; of a matrix of labels its columns.
         n_features_in_: texts a row, 1 or 2.
         artefact_: what was tuned: `promptgraft.prompt.artefact.save(artefact_, folder)` keeps it, and
             `promptgraft.load(folder)` gives a predictor.
@@ -267,11 +297,18 @@ class PromptClassifier(ClassifierMixin, PromptEstimator):
         """Tune a prompt and a readout.
 
         Args:
-            X: texts (list, array, Series), or two of them a row (two columns, or a list of pairs).
-            y: classes, of any type that sorts.
+            X: texts (list, array, Series), or two of them a row (two columns, or a list of pairs); or a table with
+                more columns, where y names that of the labels and the texts are found by their columns' names.
+            y: classes, of any type that sorts. Of several labels a row: lists (or sets) of them, or scikit-learn's
+                matrix of 0 and 1 with a column a label; `predict` answers in the same form.
         Raises:
             ValueError: no rows, not texts, lengths that differ, or one class only.
         """
+        X, y = self._split(X, y)
+        sets = label_sets(y)
+        if sets is not None:
+            return self._fit_sets(X, sets)
+        self.label_form_ = "class"
         rows, y = texts(X), targets(self, X, y)
         check_classification_targets(y)
         self.classes_, index = np.unique(y, return_inverse=True)
@@ -285,16 +322,70 @@ class PromptClassifier(ClassifierMixin, PromptEstimator):
         self._fit(rows, [names[n] for n in index], task, silent)
         return self
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    def _fit_sets(self, X: object, sets: LabelSets) -> Self:
+        """Tune for several labels a row."""
+        rows = texts(X)
+        check_consistent_length(rows, sets.table)
+        if len(sets.classes) < 2 or not sets.table.any():
+            raise ValueError("y has no two labels to tell apart")
+        if self.class_weight is not None:
+            raise ValueError("class_weight is for one class a row: several labels have thresholds instead")
+        self.classes_, self.label_form_ = sets.classes, "matrix" if sets.is_matrix else "sets"
+        task = Task("data", "multilabel", "micro_f1", self._descriptions(sets.names), {})
+        silent = self.labels is None and not any(letter.isalpha() for name in sets.names for letter in name)
+        self._fit(rows, sets.rows, task, silent)
+        return self
+
     def predict(self, X: object) -> npt.NDArray[Any]:
-        """The class of each row."""
+        """The class of each row; of several labels a tuple each, or the matrix of 0 and 1, as fit was given them."""
         predictor, rows = self._checked_rows(X)
+        if self.label_form_ != "class":
+            table = self._table([set(labels) for labels in predictor.predict(rows) if isinstance(labels, tuple)])
+            return table if self.label_form_ == "matrix" else self._tuples(table)
         index = {name: n for n, name in enumerate(predictor.classes)}
         return np.asarray(self.classes_[[index[str(name)] for name in predictor.predict(rows)]])
 
     def predict_proba(self, X: object) -> npt.NDArray[np.floating[Any]]:
-        """Probabilities, `[rows, classes]`, classes in the order of `classes_`."""
+        """Probabilities, `[rows, classes]`, classes in the order of `classes_`; of several labels each by itself."""
         predictor, rows = self._checked_rows(X)
         return np.asarray(predictor.predict_proba(rows))
+
+    def score(self, X: object, y: object, sample_weight: Any = None) -> float:
+        """Accuracy; of several labels the share of rows whose labels are all right, as scikit-learn's classifiers."""
+        X, y = self._split_again(X, y)
+        if self.label_form_ == "class":
+            return float(super().score(X, y, sample_weight))
+        sets = label_sets(y)
+        if sets is None:
+            raise ValueError("y must be sets of labels, or a matrix of 0 and 1, as in fit")
+        truth = self._table([{str(label) for label in row} for row in sets.rows])
+        predicted = self.predict(X)
+        if self.label_form_ == "sets":
+            predicted = self._table([{str(label) for label in row} for row in predicted])
+        return float(accuracy_score(truth, predicted, sample_weight=sample_weight))
+
+    def _split_again(self, X: object, y: object) -> tuple[object, object]:
+        """Texts and labels of a table whose label column y names, as in fit."""
+        if not isinstance(y, str) or not is_frame(X):
+            return X, y
+        return X, [row[y] for row in rows_of(X, "X")]
+
+    def _table(self, rows: Sequence[set[str]]) -> npt.NDArray[Any]:
+        """The matrix of 0 and 1 of rows of names; names that fit did not see have no column."""
+        names = [str(label) for label in self.classes_.tolist()]
+        return np.array([[int(name in row) for name in names] for row in rows], dtype=np.int64).reshape(-1, len(names))
+
+    def _tuples(self, table: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The labels of each row of a matrix."""
+        rows = np.empty(len(table), dtype=object)
+        for number, row in enumerate(table):
+            rows[number] = tuple(self.classes_[row > 0].tolist())
+        return rows
 
     def _weighted(self, train: Sequence[Example], task: Task) -> tuple[Example, ...]:
         """The training rows, each repeated as many times as its class weighs relative to the lightest class.
@@ -348,6 +439,7 @@ class PromptRegressor(RegressorMixin, PromptEstimator):
         Raises:
             ValueError: no rows, not texts, lengths that differ, or targets that are not finite numbers.
         """
+        X, y = self._split(X, y)
         rows, y = texts(X), targets(self, X, y)
         values = np.asarray(y, dtype=float)
         assert_all_finite(values, input_name="y")

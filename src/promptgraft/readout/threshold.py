@@ -1,4 +1,11 @@
-"""Chooses from which log odds on a row gets a label: the threshold with the highest F1 on rows not trained on."""
+"""Chooses from which log odds on a row gets a label: the threshold with the highest F1 on rows not trained on.
+
+One threshold for all labels, by probes' scores of rows left out, gives a micro F1 of 53.7, 57.1, 60.6 and 63.8 % at 4,
+8, 16 and 32 rows a label on six tasks (kinds of names in tweets, in web text, in Chinese news and in questions on
+restaurants and flights, and what a restaurant's description tells; 3 to 26 labels, four draws of rows, MiniLM and
+e5-small frozen). A half gives 38.6, 41.8, 45.3 and 49.8: few rows of each label make odds modest. A threshold for each
+label gives 50.9, 55.5, 59.2 and 62.7, and no higher macro F1 either: a few rows cannot tell it.
+"""
 
 from __future__ import annotations
 

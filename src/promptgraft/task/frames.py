@@ -32,6 +32,13 @@ def is_table(data: object) -> bool:
     return not isinstance(data, str | Path)
 
 
+def is_frame(data: object) -> bool:
+    """Whether something is rows with named columns: a frame, or a list of dictionaries."""
+    named = any(hasattr(data, name) for name in ("columns", "column_names"))
+    listed = isinstance(data, list | tuple) and bool(data) and isinstance(data[0], Mapping)
+    return (named and hasattr(data, "__len__")) or listed
+
+
 def read_frames(
     data: Any, where: str, *, kind: Kind | None, named: Collection[str]
 ) -> tuple[dict[str, Table], list[str]]:
