@@ -8,12 +8,14 @@ from promptgraft.api.estimating import estimate
 from promptgraft.api.extending import Extension, extend
 from promptgraft.api.opening import as_bank, free_text, load_backbone, open_model, open_task
 from promptgraft.api.recording import record
+from promptgraft.api.suggesting import Suggestion, suggest
 from promptgraft.api.tuning import Outcome, transfer, tune
 
 __all__ = [
     "Compared",
     "Extension",
     "Outcome",
+    "Suggestion",
     "artefact_folder",
     "as_bank",
     "compare",
@@ -28,6 +30,7 @@ __all__ = [
     "open_task",
     "rank",
     "record",
+    "suggest",
     "transfer",
     "tune",
 ]

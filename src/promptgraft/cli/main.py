@@ -17,6 +17,7 @@ from promptgraft.cli.extend import extend
 from promptgraft.cli.models import models
 from promptgraft.cli.predict import predict
 from promptgraft.cli.rank import rank
+from promptgraft.cli.suggest import suggest
 from promptgraft.cli.transfer import transfer
 from promptgraft.cli.tune import tune
 from promptgraft.cli.verb import COULD_NOT, HELP_OPTIONS, add, line_of, silence
@@ -75,7 +76,7 @@ def root(
 app.add_typer(models, name="models")
 for name, function in {
     "tune": tune, "rank": rank, "transfer": transfer, "compare": compare, "estimate": estimate, "predict": predict,
-    "extend": extend,
+    "extend": extend, "suggest": suggest,
 }.items():  # fmt: skip
     add(app, name, function)
 app.add_typer(bank, name="bank")

@@ -8,7 +8,7 @@ from typing import Any
 
 from promptgraft.errors import UsageError
 from promptgraft.task.examples import label_name, make_examples
-from promptgraft.task.labelled import check_class
+from promptgraft.task.labelled import check_class, marked
 from promptgraft.task.load import columns_of
 from promptgraft.task.table import Table
 from promptgraft.task.task import Example, Kind, Task
@@ -66,6 +66,21 @@ def labelled_of(rows: object, task: Task, classes: Collection[str]) -> tuple[Exa
         labels.append(label_name(label))
     return tuple(
         replace(example, label=label) for example, label in zip(examples_of(examples, task), labels, strict=True)
+    )
+
+
+def unlabelled_of(rows: object, task: Task) -> tuple[list[Any], tuple[Example, ...]]:
+    """The rows one by one as they were given, and as examples, which have a label where their row has one.
+
+    Raises:
+        UsageError, TaskError: as `examples_of` does.
+    """
+    values = _listed(rows, task)
+    label = task.columns.get("label", "label")
+    examples = examples_of(values, task)
+    return values, tuple(
+        marked(example, value, label) if isinstance(value, Mapping) else example
+        for example, value in zip(examples, values, strict=True)
     )
 
 

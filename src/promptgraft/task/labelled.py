@@ -1,9 +1,11 @@
-"""Reads labelled rows that are added to a task which was loaded before, with its columns and its classes."""
+"""Reads rows that are added to a task which was loaded before: labelled ones, and ones that may get a label."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from promptgraft.errors import TaskError, listed, quoted, unknown
 from promptgraft.task.compare import count_rows
@@ -40,6 +42,33 @@ def read_labelled(
     if len(kept) < len(table.rows):
         notes = [*notes, f"{table.where}: {count_rows(len(table.rows) - len(kept))} without a label, left out"]
     return examples, (*table.notes, *notes)
+
+
+def read_unlabelled(
+    path: str | Path, task: TaskLike
+) -> tuple[tuple[dict[str, Any], ...], tuple[Example, ...], tuple[str, ...]]:
+    """The rows of a file with all their columns, the same as examples, and notes.
+
+    An example has a label where its row has anything in the label's column.
+
+    Raises:
+        TaskError: the file, or a column of the task, cannot be read.
+    """
+    table = read_inputs(path, task)
+    columns = columns_of(task, table)
+    label = columns.pop("label", None) or table.columns.label
+    notes = list(table.notes)
+    if table.columns.text is None and columns.keys() - task.columns.keys():
+        notes.append(f"columns inferred: {', '.join(f'{role} = {quoted(name)}' for role, name in columns.items())}")
+    examples = make_examples(task.kind, columns, table.rows, table.where, labelled=False)
+    rows = tuple(row for row, _ in table.rows)
+    return rows, tuple(marked(example, row, label) for example, row in zip(examples, rows, strict=True)), tuple(notes)
+
+
+def marked(example: Example, row: Mapping[str, Any], label: str | None) -> Example:
+    """The example with what stands in its row's column of labels, if anything does."""
+    value = None if label is None else row.get(label)
+    return example if missing(value) else replace(example, label=str(value))
 
 
 def check_class(label: str, classes: Collection[str], where: str) -> None:

@@ -1,10 +1,14 @@
-"""Reads Label Studio's exports: JSON (tasks with annotations), and JSON-MIN and CSV (one annotation a row)."""
+"""Reads Label Studio's exports: JSON (tasks with annotations), and JSON-MIN and CSV (one annotation a row).
+
+Writes tasks with predictions, to be imported there; exported again, they are read like any other.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from xml.sax.saxutils import quoteattr
 
 from promptgraft.errors import TaskError, quoted
 from promptgraft.task.formats.contract import Content, Count, Format, Reading, rows_by, rows_with
@@ -199,6 +203,31 @@ def flat_answer(value: Any, count: Count) -> Any:
     if isinstance(value, list):
         return tuple(sorted(mark for region in value for mark in marks_of(region, count)))
     return value if value != "" else None
+
+
+def task_of(
+    data: Mapping[str, Any], columns: tuple[str, str], prediction: str, probability: float, model: str
+) -> dict[str, Any]:
+    """A task that no one has annotated, with a predicted class.
+
+    Args:
+        data: what the task shows, by name.
+        columns: the name of the text among these, and of the question, as the labelling interface has them.
+        model: what the prediction is said to come from.
+    """
+    text, question = columns
+    result = {"from_name": question, "to_name": text, "type": "choices", "value": {"choices": [prediction]}}
+    predictions = [{"model_version": model, "score": round(probability, 4), "result": [result]}]
+    return {"data": dict(data), "annotations": [], "predictions": predictions}
+
+
+def interface_of(columns: tuple[str, str], classes: Sequence[str]) -> str:
+    """The labelling interface for such tasks, as XML."""
+    text, question = map(quoteattr, columns)
+    choices = "".join(f"<Choice value={quoteattr(name)}/>" for name in classes)
+    shown = quoteattr(f"${columns[0]}")
+    asked = f'<Choices name={question} toName={text} choice="single">{choices}</Choices>'
+    return f"<View><Text name={text} value={shown}/>{asked}</View>"
 
 
 JSON = Format("Label Studio JSON", is_json, read_json_export)

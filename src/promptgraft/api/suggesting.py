@@ -1,0 +1,123 @@
+"""`suggest` puts unlabelled rows in the order in which labelling them should help most."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from promptgraft.api.artefacts import load
+from promptgraft.api.opening import log_notes
+from promptgraft.engine.given import unlabelled_of
+from promptgraft.engine.predictor import Predictor
+from promptgraft.engine.suggest import suggest as choose
+from promptgraft.model.backbone import Backbone
+from promptgraft.model.device import DeviceName
+from promptgraft.sheet import Sheet
+from promptgraft.task.formats.label_studio import interface_of, task_of
+from promptgraft.task.labelled import read_unlabelled
+from promptgraft.task.task import Example
+
+
+@dataclass(frozen=True, repr=False)
+class Suggestion:
+    """The rows to label next, the first first.
+
+    Attributes:
+        rows: as they were given; of a file its rows, as column -> value.
+        places: their numbers among all rows that were given.
+        examples: the same rows as they are read.
+        predictions, probabilities: what the artefact would answer, and how sure it is.
+        notes: what was left out.
+        name: of the task.
+        columns: the names of text and label.
+        classes: that a row may get.
+    """
+
+    rows: tuple[Any, ...]
+    places: tuple[int, ...]
+    examples: tuple[Example, ...]
+    predictions: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    notes: tuple[str, ...]
+    name: str
+    columns: tuple[str, str]
+    classes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return self._sheet().text()
+
+    def _repr_html_(self) -> str:
+        return self._sheet().html()
+
+    def label_studio(self) -> list[dict[str, Any]]:
+        """Label Studio's tasks with predictions, as JSON for a project with the interface `label_studio_interface`."""
+        return [
+            task_of(_data(row, example, self.columns[0]), self.columns, prediction, probability, self.name)
+            for row, example, prediction, probability in zip(
+                self.rows, self.examples, self.predictions, self.probabilities, strict=True
+            )
+        ]
+
+    def label_studio_interface(self) -> str:
+        """The labelling interface (XML) that these tasks are for."""
+        return interface_of(self.columns, self.classes)
+
+    def _sheet(self) -> Sheet:
+        rows = [
+            (str(place), prediction, f"{probability:.2f}", example.text)
+            for place, example, prediction, probability in zip(
+                self.places, self.examples, self.predictions, self.probabilities, strict=True
+            )
+        ]
+        facts = (f"notes: {len(self.notes)}, in .notes",) if self.notes else ()
+        return Sheet(f"{len(rows)} rows to label next for {self.name}", facts, ("row", "now", "sure", "text"), rows)
+
+
+def suggest(
+    run: Predictor | str | Path,
+    rows: object,
+    count: int = 20,
+    *,
+    model: Backbone | str | Path | None = None,
+    device: DeviceName = "auto",
+) -> Suggestion:
+    """Choose the rows that are worth labelling next.
+
+    Args:
+        run: a run folder of tune or transfer, an artefact's folder, or a predictor.
+        rows: a file, a table, or a list as `predict` takes it; rows with a label are left out.
+        model: the backbone; default: the one the card names.
+    Raises:
+        UsageError, TaskError, RunError: one line, what and what to do.
+    """
+    predictor = run if isinstance(run, Predictor) else load(run, model, device=device)
+    notes: tuple[str, ...] = ()
+    if isinstance(rows, str | Path):
+        records, examples, notes = read_unlabelled(rows, predictor.task)
+        given: list[Any] = list(records)
+    else:
+        given, examples = unlabelled_of(rows, predictor.task)
+    choice = choose(predictor, examples, count)
+    columns = predictor.task.columns
+    all_notes = (*notes, *choice.notes)
+    log_notes(all_notes)
+    return Suggestion(
+        tuple(given[place] for place in choice.places),
+        choice.places,
+        tuple(examples[place] for place in choice.places),
+        choice.predictions,
+        choice.probabilities,
+        all_notes,
+        predictor.task.name,
+        (columns.get("text", "text"), columns.get("label", "label")),
+        predictor.classes,
+    )
+
+
+def _data(row: object, example: Example, column: str) -> dict[str, Any]:
+    """The data of a Label Studio task: the row's columns, or its texts where it has none."""
+    if isinstance(row, Mapping):
+        return {column: example.text} | dict(row)
+    return {column: example.text} | ({} if example.pair is None else {"pair": example.pair})

@@ -1,0 +1,96 @@
+"""promptgraft suggest"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from promptgraft.cli.labelled import regular
+from promptgraft.cli.options import DeviceOption
+from promptgraft.cli.progress import progress
+from promptgraft.cli.say import Say
+from promptgraft.cli.values import cell
+from promptgraft.cli.verb import verb
+from promptgraft.cli.writing import check_target, check_writable, columns_of, ending_of, free_name, write
+from promptgraft.errors import UsageError
+
+if TYPE_CHECKING:
+    from promptgraft.api import Suggestion
+
+
+@verb
+def suggest(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of tune or transfer, or a bank's entry.")],
+    say: Say,
+    file: Annotated[
+        Path,
+        typer.Option(
+            help="Rows without labels: csv, tsv, json, jsonl, parquet, txt, or an export.", show_default=False
+        ),
+    ],
+    count: Annotated[int, typer.Option("--count", "-n", help="So many rows.")] = 20,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Where to: csv, tsv, jsonl, json or parquet by its ending (default: screen)."),
+    ] = None,
+    form: Annotated[
+        Literal["label-studio"] | None,
+        typer.Option("--format", help="Of OUT: Label Studio's tasks with predictions, in a json file."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="The frozen model (default: the one on the card).")
+    ] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Choose the rows of a file that are worth labelling next, the first first.
+
+    They keep their columns and get `prediction` and `probability`. Rows with a label are left out, and so are rows that
+    RUN remembers and rows that come again.
+
+        promptgraft suggest runs/reviews --file unlabelled.csv --count 20 --out next.csv
+
+        promptgraft suggest runs/reviews --file unlabelled.csv --out tasks.json --format label-studio
+    """
+    from promptgraft import api
+
+    check_out(out, form, file)
+    with progress(say, "reading model and rows"), regular(file, None) as source:
+        suggestion = api.suggest(path, source, count, model=model, device=device)
+    say.note(*suggestion.notes)
+    rows = answered(suggestion)
+    if form is not None:
+        rows = suggestion.label_studio()
+        say.note(f"the interface for these tasks: {suggestion.label_studio_interface()}")
+    if out is not None or say.json:
+        check_writable(rows, out)
+    if out is not None:
+        write(rows, out)
+        say.line(f"{len(rows)} rows to label next in {out}")
+    else:
+        names = columns_of(rows)
+        say.table(names, [[cell(row.get(name)) for name in names] for row in rows])
+    say.data({"rows": len(rows), "out": str(out)} if out is not None else rows)
+
+
+def check_out(out: Path | None, form: str | None, file: Path) -> None:
+    """Check where the rows go, before the work.
+
+    Raises:
+        UsageError: it cannot be written, or not in that format.
+    """
+    if out is not None:
+        check_target(out, safe_cells=False, read_from=file)
+    if form is not None and (out is None or ending_of(out) != "json"):
+        raise UsageError(f"--format {form} writes a json file", do="add --out FILE.json")
+
+
+def answered(suggestion: Suggestion) -> list[dict[str, Any]]:
+    """The rows with what the artefact would answer now in front."""
+    taken = columns_of(suggestion.rows)
+    prediction, probability = (free_name(name, taken) for name in ("prediction", "probability"))
+    return [
+        {prediction: answer, probability: round(share, 4), **row}
+        for row, answer, share in zip(suggestion.rows, suggestion.predictions, suggestion.probabilities, strict=True)
+    ]

@@ -1,0 +1,145 @@
+"""Unlabelled rows are put in the order in which labelling them should help most."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from promptgraft.engine.predictor import WITH_CLASSES, Look, Predictor
+from promptgraft.errors import RunError, UsageError
+from promptgraft.readout.evidence import directions
+from promptgraft.task.draws import Array
+from promptgraft.task.task import Example
+from promptgraft.train.predict import add_scores
+
+MOST = 20_000
+"""Rows that are looked at: as many again would hold nothing that these do not."""
+SAME = 1e-4
+"""Squared distance, at most, of a row's features from those that are remembered of it in half precision."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The rows to label next, the first first.
+
+    Attributes:
+        places: their numbers among the rows that were given.
+        predictions, probabilities: what the artefact would answer, and how sure it is.
+        notes: what was left out.
+    """
+
+    places: tuple[int, ...]
+    predictions: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    notes: tuple[str, ...]
+
+
+def suggest(predictor: Predictor, examples: Sequence[Example], count: int, seed: int = 0) -> Choice:
+    """Choose rows to label next: those that the artefact is unsure of, unlike each other and those it was fitted to.
+
+    Left out, with a note: rows with a label, rows that come again, rows that the artefact remembers.
+
+    Raises:
+        UsageError: a count below 1.
+        RunError: the kind has no classes, or no row is left.
+    """
+    card = predictor.artefact.card
+    if card.task.kind not in WITH_CLASSES:
+        what = f"rows are chosen by the probabilities of classes, and a {card.task.kind} task has none"
+        raise RunError(what, where=card.task.name, do=f"suggest is for {' and '.join(WITH_CLASSES)} tasks")
+    if count < 1:
+        raise UsageError(f"--count {count}", do="ask for one row or more")
+    places, notes = _open(examples)
+    if len(places) > MOST:
+        places = np.sort(np.random.default_rng(seed).permutation(places)[:MOST])
+        notes.append(f"{MOST:,} of the rows, drawn by seed {seed}, are looked at")
+    if not len(places):
+        raise RunError("no row is left to label", where=card.task.name, do="give rows without a label")
+    looks = predictor.looks([examples[place] for place in places])
+    features = _features(looks)
+    known = _remembered(predictor, features.shape[1])
+    fresh = _distances(features, known) > SAME
+    if not fresh.all():
+        notes.append(f"{np.count_nonzero(~fresh)} rows that it was tuned on are left out")
+        places, features = places[fresh], features[fresh]
+    if not len(places):
+        raise RunError("every row is one that it was tuned on", where=card.task.name, do="give rows without a label")
+    if len(places) < count:
+        notes.append(f"{len(places)} rows are left, fewer than the {count} asked for; all are given")
+    shares = add_scores([look.scores for look in looks]).double().softmax(-1).numpy()[fresh]
+    chosen = order(shares, features, known, min(count, len(places)))
+    best = shares[chosen].argmax(1)
+    return Choice(
+        tuple(places[chosen].tolist()),
+        tuple(predictor.classes[number] for number in best),
+        tuple(shares[chosen, best].tolist()),
+        tuple(notes),
+    )
+
+
+def order(
+    shares: Float[Array, "U C"], features: Float[Array, "U D"], known: Float[Array, "N D"], count: int
+) -> Int[Array, "_"]:
+    """So many rows, one after the other: each is the one that is most unsure times farthest from all before it.
+
+    Args:
+        shares: probabilities of the classes.
+        features: at unit length.
+        known: features of rows that are labelled, which count as chosen before.
+    """
+    unsure = 1 - margin(shares)
+    far = _distances(features, known) if len(known) else _distances(features, features.mean(0)[None])
+    chosen: list[int] = []
+    for _ in range(count):
+        value = unsure * np.sqrt(far)
+        value[chosen] = -1.0
+        chosen.append(int(value.argmax()))
+        far = np.minimum(far, _distances(features, features[chosen[-1:]]))
+    return np.array(chosen)
+
+
+def margin(shares: Float[Array, "U C"]) -> Float[Array, "U"]:
+    """How much likelier the likeliest class is than the next."""
+    first_two = np.partition(shares, -2, axis=1)[:, -2:] if shares.shape[1] > 1 else np.pad(shares, ((0, 0), (1, 0)))
+    return np.asarray(first_two[:, 1] - first_two[:, 0])
+
+
+def _open(examples: Sequence[Example]) -> tuple[Int[Array, "N"], list[str]]:
+    """The numbers of rows without a label that do not come again, and notes on the others."""
+    unlabelled = [number for number, example in enumerate(examples) if example.label is None]
+    first: dict[tuple[str, str | None], int] = {}
+    for number in unlabelled:
+        first.setdefault((examples[number].text, examples[number].pair), number)
+    notes = []
+    if len(unlabelled) < len(examples):
+        notes.append(f"{len(examples) - len(unlabelled)} rows that have a label are left out")
+    if len(first) < len(unlabelled):
+        notes.append(f"{len(unlabelled) - len(first)} rows come again and are given once")
+    return np.array(list(first.values()), dtype=np.int64), notes
+
+
+def _features(looks: Sequence[Look]) -> Float[Array, "U D"]:
+    """The directions of all members' features side by side, at unit length."""
+    parts = [directions(look.features.double().numpy()) for look in looks]
+    return np.asarray(np.concatenate(parts, axis=1) / np.sqrt(len(parts)))
+
+
+def _remembered(predictor: Predictor, width: int) -> Float[Array, "N D"]:
+    """The same of the rows that the artefact remembers; none where it remembers none."""
+    memory, count = predictor.artefact.memory, len(predictor.tuned.members)
+    if memory is None:
+        return np.zeros((0, width))
+    parts = [directions(part) for part in np.split(memory.sample.double().numpy(), count, axis=1)]
+    return np.asarray(np.concatenate(parts, axis=1) / np.sqrt(count))
+
+
+def _distances(features: Float[Array, "U D"], known: Float[Array, "N D"]) -> Float[Array, "U"]:
+    """Squared distance of each row to the nearest that is known; infinite where none is."""
+    if not len(known):
+        return np.full(len(features), np.inf)
+    products = features @ known.T
+    squares = (features**2).sum(1)[:, None] + (known**2).sum(1) - 2 * products
+    return np.asarray(np.maximum(squares, 0.0).min(1))
