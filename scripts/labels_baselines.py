@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pickle
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from promptgraft.task.task import Task
 
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 """The values of scikit-learn's C that cross-validation chooses from."""
+STEPS = 200
+"""Of the solver; weak penalties on thousands of words would take many more, and give the same answers."""
 FOLDS, FEW_FOLDS, MANY_ROWS = 5, 3, 2000
 FEATURES = 50_000
 LEAST = 1e-4
@@ -82,30 +85,30 @@ def _answers(
 
 def fitted(features: Features, labels: np.ndarray, seed: int) -> LogisticRegression:
     """A logistic regression whose strength is the one that rows left out are likeliest under."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the solver's steps are few on purpose; rare classes are in some folds only
+        likelihood = _likelihoods(features, labels, seed)
+        best = max(STRENGTHS, key=lambda strength: (likelihood[strength], strength == 1.0))
+        return LogisticRegression(C=best, max_iter=STEPS).fit(features, labels)
+
+
+def _likelihoods(features: Features, labels: np.ndarray, seed: int) -> dict[float, float]:
+    """The log likelihood of rows left out under each strength; equal where no row can be left out."""
     likelihood = dict.fromkeys(STRENGTHS, 0.0)
     most = Counter(labels.tolist()).most_common(1)[0][1]
     folds = min(FOLDS if len(labels) <= MANY_ROWS else FEW_FOLDS, most)
-    if folds > 1 and len(set(labels.tolist())) > 1:
-        for rest, out in _folds(labels, folds, seed):
-            if len(set(labels[rest].tolist())) < 2:
-                continue
-            for strength in STRENGTHS:
-                model = LogisticRegression(C=strength, max_iter=1000).fit(features[rest], labels[rest])
-                found = np.zeros((len(out), labels.max() + 1))
-                found[:, model.classes_] = model.predict_proba(features[out])
-                right = found[np.arange(len(out)), labels[out]]
-                likelihood[strength] += float(np.log(np.maximum(right, LEAST)).sum())
-    best = max(STRENGTHS, key=lambda strength: (likelihood[strength], strength == 1.0))
-    return LogisticRegression(C=best, max_iter=1000).fit(features, labels)
-
-
-def _folds(labels: np.ndarray, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # classes with fewer rows than folds: they are left out of some
-        split = StratifiedKFold(folds, shuffle=True, random_state=seed)
-        return list(split.split(np.zeros(len(labels)), labels))
+    if folds < 2 or len(set(labels.tolist())) < 2:
+        return likelihood
+    for rest, out in StratifiedKFold(folds, shuffle=True, random_state=seed).split(labels, labels):
+        if len(set(labels[rest].tolist())) < 2:
+            continue
+        for strength in STRENGTHS:
+            model = LogisticRegression(C=strength, max_iter=STEPS).fit(features[rest], labels[rest])
+            found = np.zeros((len(out), labels.max() + 1))
+            found[:, model.classes_] = model.predict_proba(features[out])
+            right = found[np.arange(len(out)), labels[out]]
+            likelihood[strength] += float(np.log(np.maximum(right, LEAST)).sum())
+    return likelihood
 
 
 def _static_features(_: Sequence[str]) -> tuple[Callable[[Sequence[str]], Features], object]:
