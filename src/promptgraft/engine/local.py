@@ -357,7 +357,9 @@ def note_on_rows(job: Job, task: Task) -> tuple[str, ...]:
     Args:
         task: the job's, its splits drawn.
     """
-    if job.validation_from == "extra" or not task.train:
+    work = find(job.method).work(job)
+    is_fitted = work.trains is not None or work.probes > 0
+    if job.validation_from == "extra" or not is_fitted or not task.train:
         return ()
     held, count = len(task.validation), len(task.train) + len(task.validation)
     return (f"{job.method}: {held or 'none'} of {count:,} labelled rows held out for validation",)
