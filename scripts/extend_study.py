@@ -29,6 +29,8 @@ from promptgraft.task.task import Example, Task
 
 TASKS = ("agnews", "trec", "emotion", "banking77")
 SHOTS = (8, 32)
+LEFT_OUT = {("banking77", 32)}
+"""2,464 rows a fit, which would take most of the study's time."""
 SEEDS = (0, 1, 2)
 CLASSES = 2
 """Classes that are held out in turn for each seed."""
@@ -49,6 +51,8 @@ def run(data: Path, work: Path, model: str) -> None:
     backbone = pg.open_model(model)
     done = {tuple(row[name] for name in KEY) for row in read_rows()}
     for turn, seed, shots, name in itertools.product(range(CLASSES), SEEDS, SHOTS, TASKS):
+        if (name, shots) in LEFT_OUT:
+            continue
         task = load_task(data / name)
         label = task.classes[np.random.default_rng(seed).permutation(len(task.classes))[turn]]
         cells = [(name, str(shots), str(seed), label, str(count), method) for count in ROWS for method in METHODS]
@@ -139,7 +143,7 @@ def record(rows: Sequence[Mapping[str, object]]) -> None:
         writer.writerows(table.values())
 
 
-def cells_of(rows: Sequence[Mapping[str, str]], column: str, **wanted: str) -> dict[tuple[str, ...], float]:
+def cells_of(rows: Sequence[Mapping[str, str]], column: str, wanted: Mapping[str, str]) -> dict[tuple[str, ...], float]:
     """A column's figures by task, shots, seed and class."""
     return {
         tuple(row[name] for name in KEY[:4]): float(row[column])
@@ -162,11 +166,11 @@ def table(rows: Sequence[Mapping[str, str]], task: str | None) -> list[str]:
         "| ---: | ---: | --- |" + " ---: |" * 6,
     ]
     own = [row for row in rows if task in (None, row["task"])]
-    for shots in SHOTS:
+    for shots in sorted({int(row["shots"]) for row in own}):
         for count in ROWS:
             for method, words in METHODS.items():
                 part = {"shots": str(shots), "rows": str(count), "method": method}
-                cells = [f"{over_tasks(cells_of(own, column, **part)):.1f}" for column in COLUMNS[6:]]
+                cells = [f"{over_tasks(cells_of(own, column, part)):.1f}" for column in COLUMNS[6:]]
                 lines.append(f"| {shots} a class | {count} | {words} | {' | '.join(cells)} |")
     return lines
 
@@ -175,12 +179,13 @@ def differences(rows: Sequence[Mapping[str, str]]) -> list[str]:
     """Paired differences of macro F1 between the two methods, over held-out classes."""
     lines = ["| labels of old classes | rows of the new class | macro F1, extend less refit | of old classes right |",
              "| ---: | ---: | ---: | ---: |"]  # fmt: skip
-    for shots in SHOTS:
+    for shots in sorted({int(row["shots"]) for row in rows}):
         for count in ROWS:
             shown = []
             for column in ("macro_f1", "old_after"):
                 ours, theirs = (
-                    cells_of(rows, column, shots=str(shots), rows=str(count), method=method) for method in METHODS
+                    cells_of(rows, column, {"shots": str(shots), "rows": str(count), "method": method})
+                    for method in METHODS
                 )
                 found = mean([ours[key] - theirs[key] for key in ours.keys() & theirs.keys()])
                 shown.append(str(found))
@@ -208,7 +213,8 @@ def page(rows: Sequence[Mapping[str, str]]) -> str:
         "```",
         "",
         "Two choices (how long the new class's weights are, how far rows may move all weights) were made on figures of"
-        " agnews, trec and emotion, so for these tasks nothing here is held out; banking77 had no part in it.",
+        " agnews, trec and emotion, so for these tasks nothing here is held out; banking77 had no part in it (and is"
+        " there with 8 labels a class alone).",
         "",
         "## Mean over tasks",
         "",

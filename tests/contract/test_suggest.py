@@ -68,10 +68,10 @@ def test_rows_come_in_an_order_that_is_always_the_same(
     assert np.allclose(one.probabilities, answers.probabilities.max(1), atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["regression", "choice", "tagging", "span"])
+@pytest.mark.parametrize("kind", ["multilabel", "regression", "choice", "tagging", "span"])
 def test_a_kind_without_class_probabilities_says_so(kind: Kind, backbone: Backbone) -> None:
     predictor = predictor_of(backbone, toy_task(kind), "prompt-tuning")
-    with pytest.raises(RunError, match=f"a {kind} task has none"):
+    with pytest.raises(RunError, match=f"a {kind} task's have none"):
         suggest(predictor, [replace(row, label=None) for row in toy_task(kind).test])
 
 
@@ -148,20 +148,23 @@ def test_the_margin_is_between_the_first_two_classes() -> None:
     assert margin(np.array([[1.0]])).tolist() == [1.0]
 
 
-def unit(*angles: float) -> np.ndarray:
-    return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+def around(stream: np.random.Generator, *centres: tuple[float, float], rows: int) -> np.ndarray:
+    return np.concatenate([np.array(centre) + 0.05 * stream.normal(size=(rows, 2)) for centre in centres])
 
 
-def test_rows_alike_are_not_chosen_together() -> None:
-    features = unit(0.0, 0.01, 0.02, 1.5, 3.0)
-    shares = np.array([[0.5, 0.5]] * 5)
-    nothing = np.zeros((0, 2))
-    assert len({int(place > 2) + int(place > 3) for place in order(shares, features, nothing, 3)}) == 3
-    assert order(shares, features, unit(1.5, 3.0), 1)[0] in (0, 1, 2), "what is labelled counts as chosen"
+def test_rows_that_say_the_same_are_asked_for_once() -> None:
+    features = around(np.random.default_rng(0), (0.0, 1.0), (1.0, 0.0), (-1.0, 0.0), rows=10)
+    unsure = np.full((30, 2), 0.5)
+    assert {place // 10 for place in order(unsure, features, 3, 0).tolist()} == {0, 1, 2}
 
 
-def test_of_rows_as_far_the_unsure_one_is_chosen() -> None:
-    shares = np.array([[0.9, 0.1], [0.5, 0.5], [0.9, 0.1]])
-    assert order(shares, unit(0.0, 2.0, 4.0), unit(3.0 - np.pi), 3)[0] == 1
-    certain = np.array([[1.0, 0.0]] * 3)
-    assert sorted(order(certain, unit(0.0, 2.0, 4.0), unit(1.0), 3).tolist()) == [0, 1, 2]
+def test_what_it_is_sure_of_is_not_asked_for() -> None:
+    features = around(np.random.default_rng(0), (0.0, 1.0), (1.0, 0.0), rows=10)
+    shares = np.array([[1.0, 0.0]] * 10 + [[0.5, 0.5]] * 10)
+    assert all(place >= 10 for place in order(shares, features, 3, 0).tolist())
+    assert sorted(order(shares, features, 20, 0).tolist()) == list(range(20)), "but all are given where all are wanted"
+
+
+def test_rows_that_are_all_alike_are_given_all_the_same() -> None:
+    shares, features = np.full((4, 2), 0.5), np.ones((4, 2))
+    assert len(set(order(shares, features, 3, 0).tolist())) == 3

@@ -29,6 +29,8 @@ from promptgraft.train.run import Tuned
 
 LOG = logging.getLogger("promptgraft")
 WITH_CLASSES: tuple[Kind, ...] = ("classification", "multilabel", "pair")
+OF_ONE_CLASS: tuple[Kind, ...] = ("classification", "pair")
+"""Kinds whose rows have one class each, to which classes can be added and whose rows can be chosen by."""
 IN_WINDOWS: tuple[Kind, ...] = ("classification", "multilabel", "regression")
 
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from promptgraft.engine.predictor import WITH_CLASSES, Look, Predictor
+from promptgraft.engine.predictor import OF_ONE_CLASS, Look, Predictor
 from promptgraft.errors import RunError, UsageError
 from promptgraft.readout.evidence import directions
+from promptgraft.readout.fit import fitting_threads
 from promptgraft.task.draws import Array
 from promptgraft.task.task import Example
 from promptgraft.train.predict import add_scores
 
 MOST = 20_000
 """Rows that are looked at: as many again would hold nothing that these do not."""
+STARTS = 3
+"""Of k-means, the best of which is taken."""
+LEAST = 1e-6
+"""What a row weighs of which the artefact is certain."""
 SAME = 1e-4
 """Squared distance, at most, of a row's features from those that are remembered of it in half precision."""
 
@@ -38,7 +44,7 @@ class Choice:
 
 
 def suggest(predictor: Predictor, examples: Sequence[Example], count: int, seed: int = 0) -> Choice:
-    """Choose rows to label next: those that the artefact is unsure of, unlike each other and those it was fitted to.
+    """Choose rows to label next: those that stand for many of which the artefact is unsure.
 
     Left out, with a note: rows with a label, rows that come again, rows that the artefact remembers.
 
@@ -47,9 +53,9 @@ def suggest(predictor: Predictor, examples: Sequence[Example], count: int, seed:
         RunError: the kind has no classes, or no row is left.
     """
     card = predictor.artefact.card
-    if card.task.kind not in WITH_CLASSES:
-        what = f"rows are chosen by the probabilities of classes, and a {card.task.kind} task has none"
-        raise RunError(what, where=card.task.name, do=f"suggest is for {' and '.join(WITH_CLASSES)} tasks")
+    if card.task.kind not in OF_ONE_CLASS:
+        what = f"rows are chosen by how sure of their one class it is, and a {card.task.kind} task's have none"
+        raise RunError(what, where=card.task.name, do=f"suggest is for {' and '.join(OF_ONE_CLASS)} tasks")
     if count < 1:
         raise UsageError(f"--count {count}", do="ask for one row or more")
     places, notes = _open(examples)
@@ -60,8 +66,7 @@ def suggest(predictor: Predictor, examples: Sequence[Example], count: int, seed:
         raise RunError("no row is left to label", where=card.task.name, do="give rows without a label")
     looks = predictor.looks([examples[place] for place in places])
     features = _features(looks)
-    known = _remembered(predictor, features.shape[1])
-    fresh = _distances(features, known) > SAME
+    fresh = _distances(features, _remembered(predictor, features.shape[1])) > SAME
     if not fresh.all():
         notes.append(f"{np.count_nonzero(~fresh)} rows that it was tuned on are left out")
         places, features = places[fresh], features[fresh]
@@ -70,7 +75,7 @@ def suggest(predictor: Predictor, examples: Sequence[Example], count: int, seed:
     if len(places) < count:
         notes.append(f"{len(places)} rows are left, fewer than the {count} asked for; all are given")
     shares = add_scores([look.scores for look in looks]).double().softmax(-1).numpy()[fresh]
-    chosen = order(shares, features, known, min(count, len(places)))
+    chosen = order(shares, features, min(count, len(places)), seed)
     best = shares[chosen].argmax(1)
     return Choice(
         tuple(places[chosen].tolist()),
@@ -80,25 +85,29 @@ def suggest(predictor: Predictor, examples: Sequence[Example], count: int, seed:
     )
 
 
-def order(
-    shares: Float[Array, "U C"], features: Float[Array, "U D"], known: Float[Array, "N D"], count: int
-) -> Int[Array, "_"]:
-    """So many rows, one after the other: each is the one that is most unsure times farthest from all before it.
+def order(shares: Float[Array, "U C"], features: Float[Array, "U D"], count: int, seed: int) -> Int[Array, "_"]:
+    """So many rows: one for each cluster of rows that are unsure, those for the most unsure rows first.
+
+    Clusters by k-means, in which a row weighs the more the less sure it is; the row next to a cluster's centre stands
+    for it. So unsure rows that say the same are asked for once, and rows like no other not at all.
 
     Args:
         shares: probabilities of the classes.
         features: at unit length.
-        known: features of rows that are labelled, which count as chosen before.
     """
-    unsure = 1 - margin(shares)
-    far = _distances(features, known) if len(known) else _distances(features, features.mean(0)[None])
-    chosen: list[int] = []
-    for _ in range(count):
-        value = unsure * np.sqrt(far)
-        value[chosen] = -1.0
-        chosen.append(int(value.argmax()))
-        far = np.minimum(far, _distances(features, features[chosen[-1:]]))
-    return np.array(chosen)
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    weight = (1 - margin(shares)) ** 2 + LEAST
+    with fitting_threads(features.size), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different rows than clusters
+        clusters = KMeans(count, n_init=STARTS, random_state=seed).fit(features, sample_weight=weight)
+    distance = ((features - clusters.cluster_centers_[clusters.labels_]) ** 2).sum(1)
+    members = [np.flatnonzero(clusters.labels_ == number) for number in range(count)]
+    members = sorted((rows for rows in members if len(rows)), key=lambda rows: -weight[rows].sum())
+    chosen = [int(rows[distance[rows].argmin()]) for rows in members]
+    others = [row for row in np.argsort(-weight, kind="stable").tolist() if row not in chosen]
+    return np.array([*chosen, *others[: count - len(chosen)]])
 
 
 def margin(shares: Float[Array, "U C"]) -> Float[Array, "U"]:
