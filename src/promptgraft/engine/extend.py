@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from promptgraft.engine.interval import interval
-from promptgraft.engine.predictor import Predictor
+from promptgraft.engine.predictor import OF_ONE_CLASS, Predictor
 from promptgraft.engine.share import Shared
 from promptgraft.errors import RunError, UsageError, listed, quoted
 from promptgraft.prompt.artefact import Artefact, Member, halved
@@ -22,9 +22,6 @@ from promptgraft.readout.linear import Linear
 from promptgraft.task.draws import Array
 from promptgraft.task.metrics import score as metric_score
 from promptgraft.task.task import Example, Task, content_hash
-
-ONE_CLASS = ("classification", "pair")
-"""Kinds whose rows have one class each."""
 
 
 @dataclass(frozen=True)
@@ -150,9 +147,9 @@ def _linear(predictor: Predictor) -> list[Linear]:
         RunError: the kind has no classes, or the readout is no linear map.
     """
     card = predictor.artefact.card
-    if card.task.kind not in ONE_CLASS:
+    if card.task.kind not in OF_ONE_CLASS:
         what = f"a {card.task.kind} task takes no further class"
-        raise RunError(what, where=card.task.name, do=f"extend adds classes to {' and '.join(ONE_CLASS)} tasks")
+        raise RunError(what, where=card.task.name, do=f"extend adds classes to {' and '.join(OF_ONE_CLASS)} tasks")
     readouts = [as_linear(member.readout) for member in predictor.tuned.members]
     linear = [readout for readout in readouts if readout is not None]
     if len(linear) < len(readouts):
