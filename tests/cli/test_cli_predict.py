@@ -351,3 +351,62 @@ def test_a_prediction_that_is_stopped_promises_nothing(
     assert said.status == 130
     assert said.err.splitlines()[-1] == "promptgraft: stopped"
     assert not (tmp_path / "out.csv").exists()
+
+
+def tags(path: Path, joint: str = ";") -> Path:
+    """Rows with any number of labels."""
+    sets = (("fault",), ("fault", "urgent"), ("praise",), ())
+    lines = [f"The lamp {(*BAD, *GOOD)[n % 6]} {n},{joint.join(sets[n % 4])}" for n in range(32)]
+    path.write_text("\n".join(["text,labels", *lines, ""]), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def of_labels(done: Command, splade_tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("labels")
+    file = tags(folder / "tags.csv")
+    said = done("tune", file, "--method", "linear-probe", "--model", splade_tiny, "--out", folder / "run")
+    assert "kind inferred: multilabel (up to 2 labels a row, joined by ';'" in said.err
+    assert "rows have no label" in said.err
+    assert "micro_f1" in said.out
+    return folder / "run"
+
+
+def test_labels_are_lists_and_in_csv_joined_as_the_file_joined_them(
+    done: Command, of_labels: Path, splade_tiny: Path, tmp_path: Path
+) -> None:
+    new = tags(tmp_path / "new.csv")
+    done("predict", of_labels, "--file", new, "--model", splade_tiny, "--out", tmp_path / "out.csv")
+    done("predict", of_labels, "--file", new, "--model", splade_tiny, "--out", tmp_path / "out.jsonl")
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        cells = list(csv.DictReader(file))
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["prediction"].split(";") if row["prediction"] else [] for row in cells] == [
+        row["prediction"] for row in rows
+    ]
+    assert any(len(row["prediction"]) > 1 for row in rows)
+    for row, answer in zip(cells, rows, strict=True):
+        assert len(answer["probability"]) == len(answer["prediction"])
+        assert [float(share) for share in row["probability"].split(";") if share] == answer["probability"]
+    shown = done("predict", of_labels, "--text", "The lamp died in a week", "--model", splade_tiny, "--json")
+    assert isinstance(shown.json[0]["prediction"], list)
+
+
+def test_a_task_of_its_own_answers_is_the_same_kind(
+    done: Command, of_labels: Path, splade_tiny: Path, tmp_path: Path
+) -> None:
+    """What predict wrote can be tuned from."""
+    new = tags(tmp_path / "new.csv")
+    done("predict", of_labels, "--file", new, "--model", splade_tiny, "--out", tmp_path / "out.csv")
+    words = ["tune", tmp_path / "out.csv", "--label-column", "prediction", "--kind", "multilabel"]
+    done(*words, "--method", "linear-probe", "--model", splade_tiny, "--out", tmp_path / "again")
+
+
+def test_one_of_columns_of_0_and_1_is_taken_alone(done: Command, splade_tiny: Path, tmp_path: Path) -> None:
+    lines = [f"The lamp {(*BAD, *GOOD)[n % 6]} {n},{n % 2},{n // 2 % 2}" for n in range(32)]
+    (tmp_path / "hot.csv").write_text("\n".join(["text,fault,urgent", *lines, ""]), encoding="utf-8")
+    words = ["tune", tmp_path / "hot.csv", "--method", "linear-probe", "--model", splade_tiny]
+    both = done(*words, "--out", tmp_path / "both")
+    assert "2 columns of 0 and 1 are the labels: 'fault', 'urgent' (one of them alone: --label-column)" in both.err
+    alone = done(*words, "--label-column", "fault", "--out", tmp_path / "alone")
+    assert "accuracy" in alone.out

@@ -165,6 +165,31 @@ def test_regression_predicts_in_units_of_the_labels(splade_tiny: Path, tmp_path:
     torch.testing.assert_close((pooled @ again.readout["weight"] + again.readout["bias"]) * sd + mean, expected)
 
 
+def test_several_labels_are_transformers_sigmoids(splade_tiny: Path, tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    task = TASK.model_copy(update={"kind": "multilabel", "metric": "micro_f1"})
+    linear = ours(task=task, readout="multilabel")
+    rule = {"threshold": torch.tensor(0.0), "least": torch.tensor(0.0)}
+    artefact = linear.replace(readout={**linear.readout, **rule})
+    assert export_peft(artefact, tmp_path / "out", base_model=str(splade_tiny), layers=2, heads=2) == ()
+    again = import_peft(tmp_path / "out", SPLADE)
+    assert again.hash == artefact.hash
+    base = base_model(splade_tiny)
+    base.config.problem_type = "multi_label_classification"
+    model = PeftModel.from_pretrained(base, tmp_path / "out").eval()
+    pooled = torch.randn(128, generator=torch.Generator().manual_seed(3))
+    head = model.base_model.classifier.modules_to_save["default"]
+    torch.testing.assert_close(head(pooled), artefact.readout["weight"] @ pooled + artefact.readout["bias"])
+    settled = artefact.replace(
+        readout={**artefact.readout, "threshold": torch.tensor(-1.0), "least": torch.tensor(1.0)}
+    )
+    with pytest.raises(ArtefactError, match=r"labels are given from a probability of 0\.27, .* its likeliest label"):
+        export_peft(settled, tmp_path / "exact", base_model="x", layers=2, heads=2)
+    differences = export_peft(settled, tmp_path / "told", base_model="x", layers=2, heads=2, exact=False)
+    assert len(differences) == 2
+
+
 @pytest.mark.parametrize(
     ("changes", "why"),
     [

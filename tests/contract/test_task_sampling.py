@@ -142,3 +142,47 @@ def test_within_a_class_that_has_too_few_is_said() -> None:
     assert "train: fewer than 8 rows: 'b' 3" in drawn.notes
     with pytest.raises(UsageError, match="-1 shots"):
         within(made({"a": 1}), -1, seed=3, validated=True)
+
+
+NAMES = ("a", "b", "c", "d")
+SETS = st.lists(st.frozensets(st.sampled_from(NAMES), max_size=3), min_size=1, max_size=60)
+
+
+def of_sets(sets: list[frozenset[str]]) -> Task:
+    rows = tuple(Example(f"text {n}", label=tuple(sorted(labels))) for n, labels in enumerate(sets))
+    return Task("t", "multilabel", "micro_f1", dict.fromkeys(NAMES, ""), {"train": rows})
+
+
+def having(examples: tuple[Example, ...], name: str) -> int:
+    """Rows with a label; those without any for the empty name."""
+    return sum(name in row.label if name else row.label == () for row in examples if isinstance(row.label, tuple))
+
+
+@given(SETS, st.integers(1, 6), st.integers(0, 9))
+def test_shots_of_several_labels_are_at_least_so_many_of_each(
+    sets: list[frozenset[str]], shots: int, seed: int
+) -> None:
+    task = of_sets(sets)
+    few = few_shot(task, shots, seed)
+    for name in (*NAMES, ""):
+        assert having(few.train, name) >= min(shots, having(task.train, name))
+    assert len(few.train) <= shots * (len(NAMES) + 1)
+    assert set(few.train) <= set(few_shot(task, shots + 1, seed).train)
+    assert few.train == few_shot(task, shots, seed).train
+
+
+def test_shots_of_several_labels_say_what_they_count() -> None:
+    task = of_sets([frozenset("ab"), frozenset("b"), frozenset("c"), frozenset()] * 9 + [frozenset("d")])
+    few = few_shot(task, 4, 0)
+    assert "(labels used: 2 x 4 a label, as in LM-BFF)" in few.notes[0]
+    assert few.notes[1:] == ("train: fewer than 4 rows: 'd' 1", "validation: fewer than 4 rows: 'd' 0")
+
+
+def test_rare_labels_are_spread_over_the_parts() -> None:
+    task = of_sets([frozenset("a")] * 40 + [frozenset("ad")] * 10 + [frozenset("abd"), frozenset("b")] * 5)
+    parts = split_validation(task, 0.2, 3)
+    assert (len(parts.validation), having(parts.validation, "b")) == (12, 2)
+    assert 2 <= having(parts.validation, "d") <= 4
+    small = cap(task, "train", 12, 0)
+    assert (len(small.train), having(small.train, "b")) == (12, 2)
+    assert 2 <= having(small.train, "d") <= 4

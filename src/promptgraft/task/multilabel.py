@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import warnings
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -108,7 +109,8 @@ def as_list(value: Any) -> list[Any] | None:
         parsed = read_json(value, None, TaskError)
     except TaskError:
         try:
-            parsed = ast.literal_eval(value.strip())
+            with warnings.catch_warnings(action="ignore"):  # of what Python's parser thinks of its escapes
+                parsed = ast.literal_eval(value.strip())
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             return None
     return parsed if isinstance(parsed, list) else None
