@@ -24,6 +24,9 @@ from promptgraft.prompt import artefact as artefacts
 from promptgraft.prompt.init import Init, initial
 from promptgraft.readout.evidence import (
     FOLDS,
+    KNOWN,
+    WEIGHT,
+    Judged,
     balanced,
     best_temperature,
     blend,
@@ -253,7 +256,7 @@ def test_evidence_prefers_features_that_tell_classes_apart() -> None:
     told, y, fold = features_of(40, 2, 0)
     noise = np.random.default_rng(1).normal(size=told.shape)
     found = [candidates(features, y, fold, None, np.ones(len(y)), 2) for features in (noise, told, noise[::-1])]
-    mixture = blend(found, y, fold, np.ones(len(y)), 3)
+    mixture = blend(found, y, fold, np.ones(len(y)), [0.0] * len(found), 3)
     assert mixture.prompts[0] == 1
     assert mixture.shares[0].sum() > 0.5
     assert sum(share.sum() for share in mixture.shares) == pytest.approx(1)
@@ -265,8 +268,16 @@ def test_unseen_rows_are_judged_by_what_has_not_seen_them() -> None:
     for _ in range(30):
         y, fold = stream.permutation(np.arange(20) % 2), np.arange(20) % FOLDS
         found = [candidates(stream.normal(size=(20, 8)), y, fold, None, np.ones(20), 2) for _ in range(8)]
-        hits.append((blend(found, y, fold, np.ones(len(y)), 3).unseen.argmax(1) == y).mean())
+        hits.append((blend(found, y, fold, np.ones(len(y)), [0.0] * len(found), 3).unseen.argmax(1) == y).mean())
     assert np.mean(hits) < 0.62, "its weights know of a row what the fits of other parts do"
+
+
+def test_what_a_prompt_gained_elsewhere_decides_where_rows_do_not() -> None:
+    y = np.arange(8) % 2
+    alike = Judged(np.log(np.full((1, 8, 2), 0.5)))
+    mixture = blend([alike] * 3, y, y, np.ones(8), [0.0, 5.0, -5.0], 2)
+    assert mixture.prompts == (1, 0)
+    assert mixture.shares[0][0] / mixture.shares[1][0] == pytest.approx(np.exp(WEIGHT * KNOWN * 5))
 
 
 def test_weights_follow_the_evidence() -> None:

@@ -176,7 +176,8 @@ def _of_classes(job: Job, view: View, options: GraftOptions) -> Fit:
         for (_, _, pooling), seen in zip(sources, _features(view, sources, encoding, tuple(rows.tolist())), strict=True)
     ]
     trained = [_trained(view, way, rows, fold) for way in _ways(job, options)]
-    mixture = blend([*own, *(prompt.judged for prompt in trained)], y, fold, weight, options.members)
+    gains = _gains(job, [name for name, _, _ in sources]) + [0.0] * len(trained)
+    mixture = blend([*own, *(prompt.judged for prompt in trained)], y, fold, weight, gains, options.members)
     more = balanced(everything, FITTED, job.seed)
     kept = [place for place in mixture.prompts if place < len(own)]
     if len(more) > len(rows):
@@ -235,6 +236,12 @@ def _helpers(job: Job, view: View, members: int) -> list[tuple[Source | None, fl
     helpful = [(source, gain) for source, gain in known if gain is not None and gain > 0]
     best = sorted(helpful, key=lambda found: (-found[1], found[0].name))[:members]
     return [*best] or [(None, None)]
+
+
+def _gains(job: Job, names: Sequence[str]) -> list[float]:
+    """What each prompt has gained on tasks of other names; 0 for those of which nothing is known."""
+    services = {source.name: source.service for source in job.bank if source.service is not None}
+    return [services[name].gain(job.task.name) or 0.0 if name in services else 0.0 for name in names]
 
 
 def _each_alone(

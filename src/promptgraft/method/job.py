@@ -96,13 +96,13 @@ class Job:
             **({"bank": sorted(source.artefact.hash for source in self.bank)} if self.bank else {}),
             **({"validation_from": self.validation_from} if self.validation_from != "extra" else {}),
             **({"part": self.part} if self.part is not None else {}),
-            **({"record": self._record()} if self.shots == 0 and self.bank else {}),
+            **({"record": self._record()} if any(source.service for source in self.bank) else {}),
         }
 
-    def _record(self) -> str | None:
-        """A hash of what is known of the bank's prompts, which decides where there are no labels."""
+    def _record(self) -> str:
+        """A hash of what is known of the bank's prompts."""
         known = {source.artefact.hash: source.service.model_dump_json() for source in self.bank if source.service}
-        return content_hash([json.dumps(known, sort_keys=True)]) if known else None
+        return content_hash([json.dumps(known, sort_keys=True)])
 
     @property
     def label(self) -> str:
