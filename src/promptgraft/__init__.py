@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from promptgraft.api import compare, estimate, extend, load, load_backbone, rank, suggest, transfer, tune
+    from promptgraft.api import compare, estimate, extend, load, load_backbone, rank, record, suggest, transfer, tune
     from promptgraft.bank.bank import open_bank
     from promptgraft.errors import PromptgraftError
     from promptgraft.sklearn import PromptClassifier, PromptRegressor
@@ -32,6 +32,7 @@ __all__ = [
     "load_task",
     "open_bank",
     "rank",
+    "record",
     "suggest",
     "transfer",
     "tune",
@@ -52,6 +53,7 @@ _HOMES = {
     "load_task": "promptgraft.task.load",
     "open_bank": "promptgraft.bank.bank",
     "rank": "promptgraft.api",
+    "record": "promptgraft.api",
     "suggest": "promptgraft.api",
     "transfer": "promptgraft.api",
     "tune": "promptgraft.api",
