@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 
+from promptgraft.engine.reliability import Bin, Figure, Reliability
 from promptgraft.engine.result import Finished, Result
+from promptgraft.engine.risk import Selective
 from promptgraft.method.job import Job
 from promptgraft.study.compare import ROWS, Comparison, judge
 from promptgraft.task.task import Example, Task
@@ -42,9 +44,21 @@ def made_result(job: Job, source: str | None, test: float, validation: float | N
         id=job.id, task=job.task.name, label=job.label, method=job.method, options=dict(job.options), source=source,
         shots=job.shots, seed=job.seed, metric="accuracy", readout="linear", pooling="mean", encoding="cross",
         scores=scores, rows={"train": 16, "validation": 16, "test": 1000},
-        intervals={"test": (test - 2.6, test + 2.6)}, seconds=seconds * (1 + 0.03 * job.seed),
+        intervals={"test": (test - 2.6, test + 2.6)}, reliability={"test": made_reliability(test)},
+        selective={"test": Selective(risk=0.05, coverage=0.25, error=0.04)}, seconds=seconds * (1 + 0.03 * job.seed),
         parameters=parameters, steps=0 if parameters < 3000 else job.recipe.steps, best_step=40,
     )  # fmt: skip
+
+
+def made_reliability(test: float) -> Reliability:
+    """Probabilities that are a little too sure, around a share of right answers."""
+    figure = Figure(value=5.0 + test / 50, low=3.0, high=9.0)
+    bins = (
+        Bin(rows=300, confidence=0.56, accuracy=test / 100 - 0.18),
+        Bin(rows=300, confidence=0.72, accuracy=test / 100 - 0.08),
+        Bin(rows=400, confidence=0.95, accuracy=min(test / 100 + 0.1, 1.0)),
+    )
+    return Reliability(ece=figure, perfect=3.1, log_loss=figure, brier=figure, bins=bins)
 
 
 def made_comparison(

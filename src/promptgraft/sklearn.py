@@ -341,14 +341,26 @@ class PromptClassifier(ClassifierMixin, PromptEstimator):
         self._fit(rows, sets.rows, task, silent)
         return self
 
-    def predict(self, X: object) -> npt.NDArray[Any]:
-        """The class of each row; of several labels a tuple each, or the matrix of 0 and 1, as fit was given them."""
+    def predict(self, X: object, *, risk: float | None = None, abstain_as: object = None) -> npt.NDArray[Any]:
+        """The class of each row; of several labels a tuple each, or the matrix of 0 and 1, as fit was given them.
+
+        Args:
+            risk: hold an answer back where more than this share of the answers given would be wrong; None answers all.
+            abstain_as: what stands in the place of an answer that is held back, in an array of objects.
+        """
         predictor, rows = self._checked_rows(X)
+        answers = predictor.answers(rows, risk=risk)
         if self.label_form_ != "class":
-            table = self._table([set(labels) for labels in predictor.predict(rows) if isinstance(labels, tuple)])
+            table = self._table([set(labels) for labels in answers.predictions if isinstance(labels, tuple)])
             return table if self.label_form_ == "matrix" else self._tuples(table)
         index = {name: n for n, name in enumerate(predictor.classes)}
-        return np.asarray(self.classes_[[index[str(name)] for name in predictor.predict(rows)]])
+        classes = np.asarray(self.classes_[[index[str(name)] for name in answers.predictions]])
+        if answers.given is None:
+            return classes
+        held = classes.astype(object)
+        for number in np.flatnonzero(~answers.given):
+            held[number] = abstain_as
+        return held
 
     def predict_proba(self, X: object) -> npt.NDArray[np.floating[Any]]:
         """Probabilities, `[rows, classes]`, classes in the order of `classes_`; of several labels each by itself."""

@@ -410,3 +410,114 @@ def test_one_of_columns_of_0_and_1_is_taken_alone(done: Command, splade_tiny: Pa
     assert "2 columns of 0 and 1 are the labels: 'fault', 'urgent' (one of them alone: --label-column)" in both.err
     alone = done(*words, "--label-column", "fault", "--out", tmp_path / "alone")
     assert "accuracy" in alone.out
+
+
+@pytest.fixture(scope="module")
+def held(done: Command, splade_tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder of a task that is easy: its labelled rows are answered right when left out."""
+    folder = tmp_path_factory.mktemp("held")
+    words = ["tune", tickets(folder / "tickets.csv", rows=240), "--text-column", "subject", "--method", "linear-probe"]
+    done(*words, "--model", splade_tiny, "--out", folder / "run")
+    return folder / "run"
+
+
+def test_what_is_not_sure_enough_is_held_back(done: Command, held: Path, splade_tiny: Path, tmp_path: Path) -> None:
+    file = tickets(tmp_path / "new.csv", ("ticket", "subject"))
+    words = ["predict", held, "--file", file, "--model", splade_tiny]
+    everything = done(*words, "--json").json
+    for risk, text in (("0", None), ("0.2", "ask"), ("1", "ask")):
+        extra = [] if text is None else ["--abstain-as", text]
+        said = done(*words, "--json", "--risk", risk, *extra)
+        assert [row["probability"] for row in said.json] == [row["probability"] for row in everything]
+        answers = {(row["prediction"], full["prediction"]) for row, full in zip(said.json, everything, strict=True)}
+        assert all(given in (text, own) for given, own in answers)
+        count = sum(row["prediction"] != text for row in said.json)
+        assert f"note: {count} of 24 answered" in said.err
+        assert count == {"0": 0, "1": 24}.get(risk, count)
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "json", "parquet"])
+def test_every_format_keeps_what_was_held_back(
+    ending: str, done: Command, held: Path, splade_tiny: Path, tmp_path: Path
+) -> None:
+    file, out = tickets(tmp_path / "new.csv", ("ticket", "subject"), rows=4), tmp_path / f"out.{ending}"
+    words = ["predict", held, "--file", file, "--model", splade_tiny, "--risk", "0", "--out", out]
+    done(*words)
+    assert [row["prediction"] or None for row in rows_in(out)] == [None] * 4
+    done(*words, "--abstain-as", "=ask a person")
+    assert [row["prediction"] for row in rows_in(out)] == ["=ask a person"] * 4
+
+
+def rows_in(path: Path) -> list[dict[str, object]]:
+    """The rows of a file that predict wrote."""
+    import pyarrow.parquet
+
+    if path.suffix == ".parquet":
+        return list(pyarrow.parquet.read_table(path).to_pylist())
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".json":
+        return list(json.loads(text))
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in text.splitlines()]
+    return list(csv.DictReader(text.splitlines(), delimiter="\t" if path.suffix == ".tsv" else ","))
+
+
+def test_few_rows_promise_nothing_and_that_is_said(
+    done: Command, probe: Path, splade_tiny: Path, tmp_path: Path
+) -> None:
+    said = done("predict", probe, "--text", "The lamp went flat", "--model", splade_tiny, "--risk", "0.05")
+    assert "too few to promise 5 %" in said.err or "labelled rows left out is so sure" in said.err
+    shutil.copytree(probe / "artefact", tmp_path / "old")
+    forget_rows(tmp_path / "old")
+    said = done("predict", tmp_path / "old", "--text", "The lamp went flat", "--model", splade_tiny, "--risk", "0.05")
+    assert "no labelled row was left out to learn a threshold from: answered is what is itself 97.5 % sure" in said.err
+
+
+def forget_rows(folder: Path) -> None:
+    """Make an artefact one of before labelled rows were kept."""
+    from promptgraft.prompt.artefact import load, save
+
+    save(load(folder).replace(labelled={}), folder)
+
+
+def test_text_unlike_the_rows_is_marked_and_said(
+    done: Command, pg: Command, held: Path, splade_tiny: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "new.txt").write_text("The lamp went flat\nqqqq zzzz 999 ::: xkcd wombat\n" * 2, encoding="utf-8")
+    words = ["predict", held, "--file", tmp_path / "new.txt", "--model", splade_tiny]
+    said = done(*words, "--mark-unlike", "--json")
+    assert [row["unlike"] for row in said.json] == [False, True] * 2
+    assert "note: 2 of 4 texts are unlike the labelled rows (5 in 100 would be by chance)" in said.err
+    assert [row["prediction"] for row in done(*words, "--risk", "0.9", "--json").json][1] is None
+    shutil.copytree(held / "artefact", tmp_path / "old")
+    forget_rows(tmp_path / "old")
+    refused = pg("predict", tmp_path / "old", *words[2:], "--mark-unlike")
+    assert refused.status == 2
+    assert "has no features of labelled rows" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("--risk", "2"), "risk 2 is no share of wrong answers; give a number from 0 to 1, such as 0.05"),
+        (("--risk", "nan"), "risk nan is no share of wrong answers"),
+        (("--abstain-as", "x"), "--abstain-as says what an answer that is held back becomes; add --risk, such as 0.05"),
+    ],
+)
+def test_a_risk_that_is_none_is_one_line(
+    words: tuple[str, ...], problem: str, pg: Command, probe: Path, splade_tiny: Path
+) -> None:
+    said = pg("predict", probe, "--text", "The lamp went flat", "--model", splade_tiny, *words)
+    assert said.status != 0
+    assert problem in said.err
+    assert said.err.strip().count("\n") == 0
+
+
+def test_a_number_cannot_be_held_back(done: Command, pg: Command, splade_tiny: Path, tmp_path: Path) -> None:
+    lines = ["text,stars", *(f"the lamp is good {n},{n / 10:.1f}" for n in range(3, 30))]
+    (tmp_path / "stars.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    words = ["tune", tmp_path / "stars.csv", "--kind", "regression", "--method", "linear-probe"]
+    done(*words, "--model", splade_tiny, "--out", tmp_path / "run")
+    said = pg("predict", tmp_path / "run", "--text", "good", "--model", splade_tiny, "--risk", "0.05")
+    assert said.status != 0
+    assert "a regression task does not give each row one class, so that no answer can be held back" in said.err

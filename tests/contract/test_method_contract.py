@@ -6,8 +6,9 @@ registered.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import pairwise
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.load import PACKED, load_backbone
 from promptgraft.prompt import artefact as artefacts
 from promptgraft.readout.all import readouts
-from promptgraft.task.task import Kind
+from promptgraft.task.task import ONE_CLASS, Example, Kind
 from promptgraft.train.predict import answer_one
 from promptgraft.train.recipe import Recipe
 from promptgraft.train.run import Fit, Run
@@ -178,11 +179,33 @@ def again(finished: Finished, engine: LocalEngine, backbone: Backbone, store: St
     with torch.no_grad():
         assert torch.equal(answer_one(backbone, predictor.tuned, tokens), answer_one(backbone, tuned, tokens))
     assert predictor.evaluate(examples) == pytest.approx(finished.result.scores["test"])
+    says_how_sure_it_is(finished, predictor, examples)
     if backbone.family == "bert":
         anew, other = run(backbone, job)
         assert make_artefact(anew, other.view(job)).digest == kept.digest, "the same seed gave other bits"
     [second] = engine.run([job])
     assert second.result == store.result(job), "a kept result was computed again"
+
+
+def says_how_sure_it_is(finished: Finished, predictor: Predictor, examples: Sequence[Example]) -> None:
+    """Where there are classes, probabilities are judged, and answers held back by rows that it was not fitted to."""
+    result = finished.result
+    if finished.job.task.kind not in ONE_CLASS:
+        assert not result.reliability
+        assert not result.selective
+        with pytest.raises(RunError, match="no answer can be held back"):
+            predictor.answers(examples, risk=0.05)
+        return
+    assert set(result.reliability) == {"validation", "test"}
+    assert sum(part.rows for part in result.reliability["test"].bins) == result.rows["test"] == len(examples)
+    confidence = predictor.answers(examples).probabilities.max(1)
+    limit = predictor.threshold(0.05)
+    assert limit.known >= result.rows["validation"]
+    assert result.selective["test"].coverage == pytest.approx(limit.answers(confidence).mean())
+    given = [predictor.answers(examples, risk=risk).given for risk in (0.0, 0.05, 0.3, 1.0)]
+    for less, more in pairwise(given):
+        assert not (less & ~more).any(), "more risk, and an answer less"
+    assert given[-1].all()
 
 
 def everywhere() -> Iterator[object]:

@@ -96,7 +96,7 @@ def test_ids_are_the_pages_own_and_every_reference_is_met(html: str) -> None:
 
 def test_pictures_follow_the_colours_of_the_page(html: str) -> None:
     pictures = re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL)
-    assert len(pictures) == 3
+    assert len(pictures) == 4
     for picture in pictures:
         colours = set(re.findall(r"#[0-9a-f]{6}\b", picture))
         assert colours == set(), "these would not change with the page"

@@ -65,13 +65,24 @@ def test_a_terminal_of_80_columns_shows_all() -> None:
         assert ("*" in line) == (row.label == made.best)
 
 
+def test_calibration_error_is_shown_where_a_terminal_has_room() -> None:
+    few = made_comparison(rows=ROWS[:5])
+    for made, room in ((few, True), (made_comparison(), False)):
+        assert (" ece " in shown(made, 80)) == room
+        assert " ece " in plain(made)
+    error = {line["method"]: line["ece"] for line in comparison_table(few)}
+    for row in few.rows:
+        assert error[row.label] == pytest.approx(row.ece.value, abs=5e-4)
+        assert f" {row.ece.value:.1f} " in shown(few, 80)
+
+
 def test_names_are_no_markup() -> None:
     made = made_comparison((0,), [("pot", {"label-map": "x", "readout": "[red]keep[/red]"})])
     assert "[red]keep[/red]" in shown(made, 80)
 
 
 def test_text_is_aligned() -> None:
-    lines = plain(made_comparison()).splitlines()[:-2]
+    lines = plain(made_comparison()).splitlines()[:-3]
     assert len({line.index(" ±") for line in lines[1:] if " ±" in line}) == 1
 
 

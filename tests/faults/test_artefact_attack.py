@@ -42,6 +42,10 @@ TYPES = (
 FILLS = (0.0, 1.0, -1.0, 3e38, float("nan"), float("inf"), -1e30, 1e-40)
 
 
+ROWS = {"confidence": torch.rand(4), "correct": torch.ones(4), "features": torch.rand(3, 8).half()}
+"""Labelled rows of an artefact."""
+
+
 def paths_of(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Where every part of a JSON value stands."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
@@ -217,7 +221,7 @@ def try_adapter(sound: Path, work: Path, chance: random.Random) -> str:
 def test_what_was_changed_is_read_or_is_one_line(
     attempt: Callable[[Path, Path, random.Random], str], trials: range, tmp_path: Path
 ) -> None:
-    save(small_artefact(), tmp_path / "sound")
+    save(small_artefact().replace(labelled=ROWS), tmp_path / "sound")
     lines = []
     for seed in trials:
         work = tmp_path / f"trial-{seed}"

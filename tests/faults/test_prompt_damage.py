@@ -93,6 +93,23 @@ def test_shapes_that_are_not_the_cards_are_named(folder: Path) -> None:
         load(folder)
 
 
+@pytest.mark.parametrize(
+    "labelled",
+    [
+        {"confidence": torch.rand(4)},
+        {"confidence": torch.rand(4), "correct": torch.ones(3)},
+        {"confidence": torch.rand(4, 1), "correct": torch.ones(4)},
+        {"confidence": torch.rand(4) + 1, "correct": torch.ones(4)},
+        {"features": torch.rand(4)},
+        {"other": torch.rand(4)},
+    ],
+)
+def test_labelled_rows_that_are_none_are_refused(labelled: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match="labelled"):
+        save(small_artefact().replace(labelled=labelled), tmp_path / "mood")
+    assert not (tmp_path / "mood").exists()
+
+
 def test_another_backbone_is_named_beside_the_right_one(folder: Path) -> None:
     assert load(folder, fingerprint="f" * 64).card.backbone.name == "splade-tiny"
     with pytest.raises(ArtefactError) as caught:

@@ -22,11 +22,13 @@ from promptgraft.task.multilabel import separator_of
 if TYPE_CHECKING:
     from promptgraft.cli.progress import ProgressCallback
     from promptgraft.engine.predictor import Predictions, Predictor
+    from promptgraft.engine.risk import Threshold
     from promptgraft.task.task import Example, Task
 
 AT_ONCE = 4096
 """Rows of a file that are labelled together: about a hundred batches, so that few batches are not full."""
 ANSWERS = ("prediction", "probability")
+UNLIKE = "unlike"
 Record = dict[str, Any]
 
 
@@ -63,6 +65,16 @@ def predict(
         bool,
         typer.Option("--windows", help="Read long texts whole, in parts, and take the mean of their probabilities."),
     ] = False,
+    risk: Annotated[
+        float | None,
+        typer.Option(help="Abstain where more than this share of the answers given would be wrong, such as 0.05."),
+    ] = None,
+    abstain_as: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What stands for an answer that is held back (default: nothing).")
+    ] = None,
+    mark_unlike: Annotated[
+        bool, typer.Option("--mark-unlike", help="Add a column `unlike`: whether a text is unlike the labelled rows.")
+    ] = False,
     text_column: Annotated[
         str | None, typer.Option(help="Column of the text in FILE (default: the one that was tuned from).")
     ] = None,
@@ -72,16 +84,21 @@ def predict(
     """Label new text with a tuned prompt.
 
     A file keeps its columns and gets `prediction`, and `probability` where there are classes; `prediction_2` where it
-    has a column of that name already.
+    has a column of that name already. With `--risk` it answers where it is sure enough; how many texts that are, and
+    how far the promise goes, is said.
 
         promptgraft predict runs/reviews --text "The blade broke on day two."
 
         promptgraft predict runs/reviews --file new.csv --out labelled.csv
+
+        promptgraft predict runs/reviews --file new.csv --risk 0.05 --abstain-as "ask a person"
     """
     from promptgraft import api
 
     if bool(text) == (file is not None):
         raise UsageError("give what to label", do="either --text TEXT or --file FILE")
+    if abstain_as is not None and risk is None:
+        raise UsageError("--abstain-as says what an answer that is held back becomes", do="add --risk, such as 0.05")
     if out is not None:
         check_target(out, safe_cells=safe_cells, read_from=file)
     elif safe_cells:
@@ -92,20 +109,26 @@ def predict(
         nullcontext(None) if file is None else regular(file, form) as source,
     ):
         predictor = api.load(path, model, device=device, arithmetic="auto" if arithmetic == "int8" else arithmetic)
+        limit = None if risk is None else predictor.threshold(risk)
+        if mark_unlike and predictor.familiar is None:
+            raise UsageError("it has no features of labelled rows to hold texts against", do="leave --mark-unlike out")
         if source is None:
             rows, examples = typed(text or [], pair or [])
         else:
             rows, examples, notes = rows_of(source, predictor.task, text_column, pair_column, header=not no_header)
             say.note(*notes)
-        names = answer_names(rows, say)
+        names = answer_names(rows, say, ANSWERS if not mark_unlike else (*ANSWERS, UNLIKE))
         if out is not None or say.json:
             check_writable(rows, out)
         if arithmetic == "int8":
             quick = api.load(path, model, device=device, arithmetic="int8")
             predictor = quickened(predictor, quick, examples, say, windows=windows)
-        answers = list(answered(predictor, examples, callback, windows=windows))
+        answers = list(answered(predictor, examples, callback, windows=windows, risk=risk))
     note_cut(answers, predictor, say)
-    answer_rows = [row for batch in answers for row in as_rows(batch, predictor.task, names)]
+    note_unlike(answers, say)
+    if limit is not None:
+        note_given(answers, limit, say)
+    answer_rows = [row for batch in answers for row in as_rows(batch, predictor.task, names, abstain_as)]
     if ending_of(out) in ("csv", "tsv") if out is not None else not say.json:
         separator = separator_of(predictor.task)
         answer_rows = [joined(row, separator) for row in answer_rows]
@@ -139,11 +162,11 @@ def typed(texts: Sequence[str], pairs: Sequence[str]) -> tuple[list[Record], lis
     return rows, [Example(text=first, pair=second) for first, second in text_pairs]
 
 
-def answer_names(rows: Sequence[Record], say: Say) -> dict[str, str]:
+def answer_names(rows: Sequence[Record], say: Say, answers: Sequence[str]) -> dict[str, str]:
     """The names of the answers' columns, changed with a note where the file already has a column of that name."""
     columns = columns_of(rows)
-    names = {name: free_name(name, columns) for name in ANSWERS}
-    for name in ANSWERS:
+    names = {name: free_name(name, columns) for name in answers}
+    for name in answers:
         if names[name] != name:
             say.note(f"the file has a column {name!r}: ours is {names[name]!r}")
     return names
@@ -159,7 +182,12 @@ def quickened(exact: Predictor, quick: Predictor, examples: Sequence[Example], s
 
 
 def answered(
-    predictor: Predictor, examples: Sequence[Example], callback: ProgressCallback | None, *, windows: bool
+    predictor: Predictor,
+    examples: Sequence[Example],
+    callback: ProgressCallback | None,
+    *,
+    windows: bool,
+    risk: float | None,
 ) -> Iterator[Predictions]:
     """The answers to all examples, in batches of a few thousand."""
     from promptgraft.engine.progress import Event
@@ -167,7 +195,7 @@ def answered(
     for start in range(0, len(examples), AT_ONCE):
         if callback is not None:
             callback(Event(start, len(examples), "labelling", unit="rows", behind=start / len(examples)))
-        yield predictor.answers(examples[start : start + AT_ONCE], windows=windows)
+        yield predictor.answers(examples[start : start + AT_ONCE], windows=windows, risk=risk)
 
 
 def note_cut(answers: Sequence[Predictions], predictor: Predictor, say: Say) -> None:
@@ -181,21 +209,48 @@ def note_cut(answers: Sequence[Predictions], predictor: Predictor, say: Say) -> 
         say.note(f"{rows} texts were read in {parts} windows")
 
 
-def as_rows(answers: Predictions, task: Task, names: dict[str, str]) -> Iterator[Record]:
+def note_unlike(answers: Sequence[Predictions], say: Say) -> None:
+    """Note how many texts are unlike the labelled rows, where they are more than chance makes."""
+    from promptgraft.engine.familiar import CHANCE, more_than_chance
+
+    marks = [bool(mark) for batch in answers if batch.unlike is not None for mark in batch.unlike]
+    if more_than_chance(sum(marks), len(marks)):
+        count = f"{sum(marks):,} of {len(marks):,} texts are unlike the labelled rows"
+        chance = f"{100 * CHANCE:.0f} in 100 would be by chance"
+        say.note(f"{count} ({chance}): their answers may be wrong however sure they are; --mark-unlike says which")
+
+
+def note_given(answers: Sequence[Predictions], limit: Threshold, say: Say) -> None:
+    """Note how many texts are answered, and what error is expected among them."""
+    import numpy as np
+
+    from promptgraft.engine.risk import answered as sentence
+
+    shares = [batch.probabilities for batch in answers if batch.probabilities is not None]
+    given = [batch.given for batch in answers if batch.given is not None]
+    if shares:
+        say.note(sentence(limit, np.concatenate([share.max(1) for share in shares]), np.concatenate(given)))
+
+
+def as_rows(answers: Predictions, task: Task, names: dict[str, str], abstain_as: str | None) -> Iterator[Record]:
     """The answers as rows, by the names of their columns; of several labels a row as lists."""
     prediction, probability = (names[name] for name in ANSWERS)
     if answers.probabilities is None:
         yield from ({prediction: value} for value in answers.predictions)
         return
     index = {name: place for place, name in enumerate(task.classes)}
-    for label, row in zip(answers.predictions, answers.probabilities, strict=True):
+    for number, (label, row) in enumerate(zip(answers.predictions, answers.probabilities, strict=True)):
+        record: Record
         if isinstance(label, tuple):
-            yield {
-                prediction: list(label),
-                probability: [round(float(row[index[name]]), 4) for name in label],
-            }
+            shares = [round(float(row[index[name]]), 4) for name in label]
+            record = {prediction: list(label), probability: shares}
         else:
-            yield {prediction: label, probability: round(float(row[index[str(label)]]), 4)}
+            given = answers.given is None or bool(answers.given[number])
+            share = round(float(row[index[str(label)]]), 4)
+            record = {prediction: label if given else abstain_as, probability: share}
+        if UNLIKE in names and answers.unlike is not None:
+            record[names[UNLIKE]] = bool(answers.unlike[number])
+        yield record
 
 
 def joined(answer: Record, separator: str) -> Record:

@@ -224,6 +224,8 @@ def _artefact(
             for member, readout in zip(old.others, others, strict=True)
         ),
         memory=memory,
+        # How sure the old readouts were of rows they had not seen says nothing of the new ones.
+        labelled={name: tensor for name, tensor in old.labelled.items() if name == "features"},
         card=card.replace(
             task=TaskCard.model_validate(dict(card.task) | {"labels": dict(task.labels), "fingerprint": fingerprint}),
             readout=type(first).name,

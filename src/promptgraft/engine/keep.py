@@ -7,8 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from promptgraft.engine.familiar import sample
 from promptgraft.engine.result import Finished
+from promptgraft.engine.store import of_held_out
 from promptgraft.engine.view import JobView
 from promptgraft.errors import RunError
 from promptgraft.method.job import Job, Source
@@ -21,6 +24,7 @@ from promptgraft.readout.direction import Directional
 from promptgraft.readout.evidence import balanced
 from promptgraft.readout.extend import A_CLASS, REMEMBERED, LabelledRows, as_read, remembered
 from promptgraft.readout.features import features
+from promptgraft.task.task import ONE_CLASS
 from promptgraft.train.run import Tuned
 
 
@@ -63,7 +67,10 @@ def make_artefact(finished: Finished, view: JobView) -> Artefact:
     if tuned.prompt is not None and view.task.train:
         embeddings = {pooling: view.embedding(tuned.prompt, pooling) for pooling in ("cls", "mean")}
     memory = _memory(view, tuned)
-    return Artefact(tuned.prompt, tuned.readout.state(), card, embeddings, tuned.weights, others, memory)
+    labelled = of_held_out(tuned.held_out) | ({} if memory is not None else _features(tuned, view))
+    return Artefact(
+        tuned.prompt, tuned.readout.state(), card, embeddings, tuned.weights, others, memory, labelled=labelled
+    )
 
 
 def _memory(view: JobView, tuned: Tuned) -> Memory | None:
@@ -80,6 +87,15 @@ def _memory(view: JobView, tuned: Tuned) -> Memory | None:
         [states] = view.states_each("train", [member.prompt], member.pooling, encoding, places)
         parts.append(as_read(member.readout, features(states, tokens, encoding)).double().numpy())
     return remembered(None, LabelledRows(np.concatenate(parts, axis=1), y[rows]), len(task.classes))
+
+
+def _features(tuned: Tuned, view: JobView) -> dict[str, Tensor]:
+    """Features of a sample of the rows that a classifier was fitted to, by their name."""
+    if view.task.kind not in ONE_CLASS or tuned.weights is not None or not view.task.train:
+        return {}
+    tokens = view.tokens("train", tuned.encoding, sample(view.task.train))
+    seen = features(view.shared.states(tokens, tuned.prompt, tuned.read), tokens, tuned.encoding)
+    return {"features": functional.normalize(seen.float(), dim=-1).half()}
 
 
 def sources_of(job: Job, tuned: Tuned) -> list[Source]:

@@ -9,10 +9,10 @@ from contextlib import nullcontext
 import numpy as np
 
 from promptgraft.engine.identity import version_of_results
-from promptgraft.engine.interval import interval
 from promptgraft.engine.keep import make_artefact, sources_of
 from promptgraft.engine.progress import Progress, Teller, cost
 from promptgraft.engine.result import Failure, Finished, Result
+from promptgraft.engine.scoring import Judged, at_risk, judged, with_held_out
 from promptgraft.engine.share import Shared
 from promptgraft.engine.store import Store
 from promptgraft.engine.view import JobView
@@ -24,9 +24,8 @@ from promptgraft.model.backbone import Backbone
 from promptgraft.readout.classes import class_indices
 from promptgraft.readout.probe import deal_labels
 from promptgraft.task.metrics import lopsided
-from promptgraft.task.metrics import score as metric_score
 from promptgraft.task.sampling import VALIDATION_ROWS, cap, few_shot, split_validation, within
-from promptgraft.task.task import Label, Task
+from promptgraft.task.task import Task
 from promptgraft.train.loop import train
 from promptgraft.train.predict import add_scores, answer_one, score
 from promptgraft.train.run import Failed, Fit, Run, Trained, Tuned
@@ -239,25 +238,28 @@ class LocalEngine:
     def _finish(self, job: Job, view: JobView, trained: Trained, extra: float = 0.0) -> Finished:
         """Score a trained job, store its result, and report it."""
         self.teller.scoring(f"{job.label}, scoring")
-        scores, rows, intervals = self._scores(view, trained)
+        judgement = self._judged(view, trained)
+        tuned = with_held_out(trained.tuned, judgement.get("validation"))
         result = Result(
             id=job.id,
             task=job.task.name,
             label=job.label,
             method=job.method,
             options=dict(job.options),
-            source=", ".join(source.name for source in sources_of(job, trained.tuned)) or None,
+            source=", ".join(source.name for source in sources_of(job, tuned)) or None,
             shots=job.shots,
             validation_from=job.validation_from,
             labelled=len(view.task.train) + len(view.task.validation),
             seed=job.seed,
             metric=job.task.metric,
-            readout=type(trained.tuned.readout).name,
-            pooling=trained.tuned.pooling,
-            encoding=trained.tuned.encoding,
-            scores=scores,
-            rows=rows,
-            intervals=intervals,
+            readout=type(tuned.readout).name,
+            pooling=tuned.pooling,
+            encoding=tuned.encoding,
+            scores={split: own.scores for split, own in judgement.items()},
+            rows={split: own.rows for split, own in judgement.items()},
+            intervals={split: own.interval for split, own in judgement.items()},
+            reliability={split: own.reliability for split, own in judgement.items() if own.reliability is not None},
+            selective=at_risk(tuned.held_out, judgement.get("test")),
             seconds=round(trained.seconds + extra, 3),
             required_seconds=round(self._required_seconds(job), 3),
             parameters=trained.parameters,
@@ -268,11 +270,11 @@ class LocalEngine:
         )
         self._seconds[job.id] = result.seconds
         self._versions.add(result.version)
-        finished = Finished(job, result, trained.tuned, trained.history)
+        finished = Finished(job, result, tuned, trained.history)
         if self.store is not None:
             self.store.save(finished, make_artefact(finished, view))
-        if trained.tuned.weights is None:
-            self._tuned[job.id] = trained.tuned  # what other jobs may require; tuned weights are no one's teacher
+        if tuned.weights is None:
+            self._tuned[job.id] = tuned  # what other jobs may require; tuned weights are no one's teacher
         elif self.store is not None and not self.store.keep_weights:
             finished = Finished(job, result, None, trained.history)
         self.teller.finish(job.id)
@@ -283,32 +285,24 @@ class LocalEngine:
         required = {required_job.id for level in by_dependence([job]) for required_job in level} - {job.id}
         return sum(self._seconds.get(name, 0.0) for name in required)
 
-    def _scores(
-        self, view: JobView, trained: Trained
-    ) -> tuple[dict[str, dict[str, float]], dict[str, int], dict[str, tuple[float, float]]]:
-        """Metrics on validation and test, where there are labels, with their intervals over rows."""
-        scores: dict[str, dict[str, float]] = {}
-        rows: dict[str, int] = {}
-        intervals: dict[str, tuple[float, float]] = {}
-        for split in SCORED:
-            examples = view.task.splits.get(split, ())
-            if not examples or examples[0].label is None:
-                continue
-            predictions = self.predictions(view, trained.tuned, split, shared=not trained.history)
-            scores[split], rows[split] = metric_score(view.task, predictions, examples), len(examples)
-            intervals[split] = interval(view.task, predictions, examples)
-        return scores, rows, intervals
+    def _judged(self, view: JobView, trained: Trained) -> dict[Split, Judged]:
+        """The judgement on validation and test, where they have labels."""
+        return {
+            split: self._judge(view, trained.tuned, split, shared=not trained.history)
+            for split in SCORED
+            if view.task.splits.get(split) and view.task.splits[split][0].label is not None
+        }
 
-    def predictions(self, view: JobView, tuned: Tuned, split: Split, *, shared: bool) -> list[Label]:
-        """Predictions on a split; `shared` keeps the hidden states for other jobs (frozen prompts)."""
-        tokens = view.tokens(split, tuned.encoding)
+    def _judge(self, view: JobView, tuned: Tuned, split: Split, *, shared: bool) -> Judged:
+        """Score a split; `shared` keeps the hidden states for other jobs (frozen prompts)."""
+        tokens, examples = view.tokens(split, tuned.encoding), view.task.splits[split]
         if shared and tuned.weights is None:
             members = tuned.members
             states = (self.shared.states(tokens, model.prompt, model.read) for model in members)
             answers = add_scores([score(model, own, tokens) for model, own in zip(members, states, strict=True)])
         else:
             answers = answer_one(self.backbone, tuned, tokens)
-        return list(tuned.readout.predict(answers, tokens, view.task.splits[split], view.task))
+        return judged(view.task, answers, tuned.readout.predict(answers, tokens, examples, view.task), examples)
 
 
 def mixed(versions: Collection[str]) -> tuple[str, ...]:

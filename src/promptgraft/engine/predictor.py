@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import overload
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from promptgraft.engine.familiar import Familiar
 from promptgraft.engine.given import examples_of
+from promptgraft.engine.risk import Threshold, check_risk, threshold
 from promptgraft.engine.store import tuned_of
 from promptgraft.engine.windows import windows as cut_into_windows
 from promptgraft.errors import RunError, UsageError
@@ -21,16 +24,13 @@ from promptgraft.model.backbone import Backbone
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.artefact import Artefact, other_backbone
 from promptgraft.readout.by_class import ByLabel
-from promptgraft.readout.features import features
+from promptgraft.readout.features import feature_width, features
 from promptgraft.task.metrics import score as metric_score
-from promptgraft.task.task import Example, Kind, Label, Task
-from promptgraft.train.predict import answer_one, pooled, score
+from promptgraft.task.task import ONE_CLASS, WITH_CLASSES, Example, Kind, Label, Task
+from promptgraft.train.predict import Question, add_scores, answer, answer_one, pooled, score
 from promptgraft.train.run import Tuned
 
 LOG = logging.getLogger("promptgraft")
-WITH_CLASSES: tuple[Kind, ...] = ("classification", "multilabel", "pair")
-OF_ONE_CLASS: tuple[Kind, ...] = ("classification", "pair")
-"""Kinds whose rows have one class each, to which classes can be added and whose rows can be chosen by."""
 IN_WINDOWS: tuple[Kind, ...] = ("classification", "multilabel", "regression")
 
 
@@ -44,12 +44,16 @@ class Predictions:
             the task has none.
         cut: how many inputs were longer than the model reads and were cut.
         windows: how many parts were read; 0 where texts were read as they are.
+        unlike: which texts are unlike the labelled rows; None where the artefact has no features of these.
+        given: which answers are sure enough for the risk that was asked for; None where none was.
     """
 
     predictions: list[Label | str]
     probabilities: np.ndarray | None
     cut: int = 0
     windows: int = 0
+    unlike: np.ndarray | None = None
+    given: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,31 @@ class Predictor:
         """Label names in the order of `predict_proba`'s columns."""
         return self.task.classes
 
-    def predict(self, rows: object, *, windows: bool = False) -> list[Label | str]:
+    def threshold(self, risk: float) -> Threshold:
+        """The least probability of an answer that is given where so many of the answers may be wrong.
+
+        Args:
+            risk: share of wrong answers among those that are given, 0 to 1.
+        Raises:
+            UsageError: the risk is no such share.
+            RunError: the task has no class probabilities.
+        """
+        if self.task.kind not in ONE_CLASS:
+            what = f"a {self.task.kind} task does not give each row one class, so that no answer can be held back"
+            raise RunError(what, where=self.task.name, do="leave the risk out")
+        return threshold(self.tuned.held_out, check_risk(risk))
+
+    @overload
+    def predict(self, rows: object, *, windows: bool = False) -> list[Label | str]: ...
+
+    @overload
+    def predict(
+        self, rows: object, *, windows: bool = False, risk: float | None, abstain_as: str | None = None
+    ) -> list[Label | str | None]: ...
+
+    def predict(
+        self, rows: object, *, windows: bool = False, risk: float | None = None, abstain_as: str | None = None
+    ) -> Sequence[Label | str | None]:
         """Labels (a tuple where a row has several), numbers, choices, tags or answers, one a row.
 
         Args:
@@ -113,10 +141,16 @@ class Predictor:
                 pyarrow), which is read by the columns that the prompt was tuned from.
             windows: read long texts whole, in parts: probabilities, or numbers, are the means over the parts.
                 Otherwise what is longer than the model reads is cut, which is logged once.
+            risk: abstain where more than this share of the answers given would be wrong (see `threshold`), and on texts
+                unlike the labelled rows; None answers all.
+            abstain_as: what stands in the place of an answer that is held back.
         Raises:
             UsageError: something else; with the number of the first row that is wrong.
+            RunError: a risk for a task without class probabilities.
         """
-        return self._logged(self.answers(rows, windows=windows)).predictions
+        answers = self._logged(self.answers(rows, windows=windows, risk=risk))
+        given = [True] * len(answers.predictions) if answers.given is None else answers.given
+        return [answer if sure else abstain_as for answer, sure in zip(answers.predictions, given, strict=True)]
 
     def predict_proba(self, rows: object, *, windows: bool = False) -> np.ndarray:
         """Probabilities of the classes, `[rows, classes]`; the arguments are those of `predict`.
@@ -133,8 +167,19 @@ class Predictor:
         assert answers.probabilities is not None, "there are classes"
         return answers.probabilities
 
-    def answers(self, rows: object, *, windows: bool = False) -> Predictions:
-        """Predictions, their probabilities and how many inputs were cut, in one pass; the arguments of `predict`."""
+    def answers(self, rows: object, *, windows: bool = False, risk: float | None = None) -> Predictions:
+        """Predictions, their probabilities, which are given and how many inputs were cut; arguments as `predict`."""
+        limit = None if risk is None else self.threshold(risk)
+        answers = self._all_answers(rows, windows=windows)
+        if limit is None or answers.probabilities is None:
+            return answers
+        given = limit.answers(answers.probabilities.max(1, initial=0.0))
+        if answers.unlike is not None and limit.risk < 1:
+            given &= ~answers.unlike
+        return replace(answers, given=given)
+
+    def _all_answers(self, rows: object, *, windows: bool) -> Predictions:
+        """Predict every row, however sure the answer is."""
         examples = examples_of(rows, self.task)
         if windows and (self.task.kind not in IN_WINDOWS or any(example.pair is not None for example in examples)):
             raise UsageError("windows are for single texts that get a class or a number", where=self.task.name)
@@ -158,7 +203,7 @@ class Predictor:
 
     def evaluate(self, examples: Sequence[Example]) -> dict[str, float]:
         """Metrics on labelled examples, in percent."""
-        return metric_score(self.task, self.predict(examples), examples)
+        return metric_score(self.task, self._logged(self.answers(examples)).predictions, examples)
 
     def _answers(self, examples: Sequence[Example]) -> Predictions:
         """Predict each example as it is; texts that are too long are cut."""
@@ -166,9 +211,9 @@ class Predictor:
         if not examples:
             return Predictions([], np.zeros((0, len(self.classes))) if classes else None)
         tokens = self._tokens(examples)
-        scores = self._scores(tokens)
+        scores, unlike = self._scores(tokens)
         predictions = list(self.tuned.readout.predict(scores, tokens, examples, self.task))
-        return Predictions(predictions, self._shares(scores) if classes else None, tokens.cut)
+        return Predictions(predictions, self._shares(scores) if classes else None, tokens.cut, unlike=unlike)
 
     def _shares(self, scores: Tensor) -> np.ndarray:
         """Probabilities of the classes, from their scores."""
@@ -183,12 +228,15 @@ class Predictor:
             numbers = _means(np.array(answers.predictions, dtype=float)[:, None], owners, rows)
             return Predictions(numbers[:, 0].tolist(), None, windows=len(parts))
         shares = _means(shares, owners, rows)
+        unlike = None
+        if answers.unlike is not None:  # a text is unlike the rows where most of its parts are
+            unlike = _means(answers.unlike[:, None], owners, rows)[:, 0] > 0.5
         if self.task.kind == "multilabel":
             readout = self.tuned.readout
             assert isinstance(readout, ByLabel), "labels are read one by one"
             labels = readout.chosen(torch.from_numpy(np.log(shares) - np.log1p(-shares)))
-            return Predictions(labels, shares, windows=len(parts))
-        return Predictions([self.classes[best] for best in shares.argmax(1)], shares, windows=len(parts))
+            return Predictions(labels, shares, windows=len(parts), unlike=unlike)
+        return Predictions([self.classes[best] for best in shares.argmax(1)], shares, windows=len(parts), unlike=unlike)
 
     def _logged(self, answers: Predictions) -> Predictions:
         """Log once that texts were cut, and return the answers."""
@@ -202,10 +250,28 @@ class Predictor:
         limit = length if isinstance(length, int) else None
         return self.backbone.tokenize(examples, self.task.kind, self.tuned.encoding, max_length=limit)
 
-    def _scores(self, tokens: Tokens) -> Tensor:
+    @cached_property
+    def familiar(self) -> Familiar | None:
+        """The rows that the artefact knows, by which texts unlike them are told; None where it has none."""
+        memory = self.artefact.memory
+        rows = self.artefact.labelled.get("features") if memory is None else memory.sample
+        if rows is None or self.artefact.weights is not None or self.task.kind not in ONE_CLASS:
+            return None
+        width = feature_width(self.backbone.hidden, self.artefact.card.encoding)  # the first member's part of a memory
+        return Familiar.of(rows[:, :width])
+
+    def _scores(self, tokens: Tokens) -> tuple[Tensor, np.ndarray | None]:
+        """Scores of all rows, and which of them are unlike the rows that the artefact knows."""
         forked.check(self.backbone.device)
+        if self.familiar is None:
+            return answer_one(self.backbone, self.tuned, tokens), None
+        first, *others = self.tuned.members
+        states = pooled(self.backbone, first.prompt, tokens, first.read)
         with torch.no_grad():
-            return answer_one(self.backbone, self.tuned, tokens)
+            scores = [score(first, states, tokens).cpu()]
+            distance = self.familiar.distance(features(states, tokens, first.encoding))
+        scores += answer(self.backbone, [Question(model, tokens) for model in others])
+        return add_scores(scores), self.familiar.unlike(distance).numpy()
 
 
 def _means(values: np.ndarray, owners: Sequence[int], rows: int) -> np.ndarray:

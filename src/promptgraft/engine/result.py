@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
 
+from promptgraft.engine.reliability import Reliability
+from promptgraft.engine.risk import Selective
 from promptgraft.method.job import Job, ValidationFrom
 from promptgraft.train.run import Tuned
 
@@ -40,6 +42,8 @@ class Result(BaseModel):
         scores: split -> metric name -> percent; the task's own metric is called `score`.
         rows: split -> how many examples were scored.
         intervals: split -> 95 % interval of the metric over its rows (what another sample of rows would give).
+        reliability: split -> calibration of the probabilities, where the task has classes.
+        selective: split -> what answering only at `engine.risk.RISK` gives, where the task has classes.
         seconds: this job's share of set-up, training and validation, with what shared work that it found done had
             taken; scoring of test left out.
         required_seconds: of the jobs whose finished models it needed.
@@ -67,6 +71,8 @@ class Result(BaseModel):
     scores: dict[str, dict[str, float]]
     rows: dict[str, int]
     intervals: dict[str, tuple[float, float]]
+    reliability: dict[str, Reliability] = {}
+    selective: dict[str, Selective] = {}
     seconds: float
     required_seconds: float = 0.0
     parameters: int

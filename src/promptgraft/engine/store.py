@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import filelock
 from pydantic import BaseModel
+from torch import Tensor
 
 from promptgraft.engine.identity import version_of_results
 from promptgraft.engine.result import Failure, Finished, Result
@@ -24,7 +25,7 @@ from promptgraft.prompt.artefact import Artefact
 from promptgraft.prompt.atomic import NO_ROOM, tidy, write_bytes
 from promptgraft.readout.restore import check_fits, restore, restore_state
 from promptgraft.train.checkpoint import Checkpoints
-from promptgraft.train.run import Tuned
+from promptgraft.train.run import HeldOut, Tuned
 from promptgraft.untrusted import why
 
 RESULT, FAILURE, LOCK = "result.json", "failure.json", ".lock"
@@ -170,7 +171,18 @@ def tuned_of(artefact: Artefact, backbone: Backbone | None = None) -> Tuned:
         Tuned(member.prompt, restore_state(member.readout, card, backbone), member.pooling, card.encoding)
         for member in artefact.others
     )
-    return Tuned(artefact.prompt, restore(artefact, backbone), card.pooling, card.encoding, artefact.weights, others)
+    readout, held_out = restore(artefact, backbone), held_out_of(artefact.labelled)
+    return Tuned(artefact.prompt, readout, card.pooling, card.encoding, artefact.weights, others, held_out)
+
+
+def of_held_out(held_out: HeldOut | None) -> dict[str, Tensor]:
+    """What a model answered on labelled rows it had not seen, as tensors of an artefact."""
+    return {} if held_out is None else {"confidence": held_out.confidence, "correct": held_out.correct.float()}
+
+
+def held_out_of(labelled: Mapping[str, Tensor]) -> HeldOut | None:
+    """The same from an artefact's tensors; None where it has none."""
+    return HeldOut(labelled["confidence"], labelled["correct"].bool()) if "confidence" in labelled else None
 
 
 def history_csv(history: tuple[dict[str, float], ...]) -> str:

@@ -47,11 +47,10 @@ from promptgraft.readout.label_text import LabelText
 from promptgraft.readout.probe import CrossValidated, cross_validate, deal_labels, fit_probe
 from promptgraft.readout.readout import Readout
 from promptgraft.task.draws import Array
-from promptgraft.task.task import Example, Task
-from promptgraft.train.run import Fit, Tuned
+from promptgraft.task.task import ONE_CLASS, Example, Task
+from promptgraft.train.run import Fit, HeldOut, Tuned
 
 BACKBONE = "the backbone alone"
-WITH_CLASSES = ("classification", "pair")
 
 
 class GraftOptions(Options):
@@ -91,7 +90,7 @@ class Graft(Method):
         options = self.options.read(self.name, job.options)
         if not view.task.train:
             return _of_descriptions(job, view, options.members)
-        if view.task.kind in WITH_CLASSES:
+        if view.task.kind in ONE_CLASS:
             return _of_classes(job, view, options)
         if options.effort == "full":
             what = f"--effort full trains readouts of classes, and {view.task.name} is a {view.task.kind} task"
@@ -101,7 +100,7 @@ class Graft(Method):
 
 def _ways(job: Job, options: GraftOptions) -> list[list[Job]]:
     """For each way to train a prompt: a run without each part of the cross-validation, and one on all rows."""
-    if options.effort == "quick" or job.shots == 0 or job.task.kind not in WITH_CLASSES:
+    if options.effort == "quick" or job.shots == 0 or job.task.kind not in ONE_CLASS:
         return []
     from_scratch, carried = ("label-text",) * 2 if job.task.kind == "classification" else ("linear", "new")
     plain = job.replace(source=None, bank=(), unlabelled=())
@@ -198,7 +197,14 @@ def _of_classes(job: Job, view: View, options: GraftOptions) -> Fit:
         names.append((name, float(share.sum())))
     hits = float((mixture.unseen.argmax(1) == y).mean())
     note = f"{_listed(names)}; {100 * hits:.1f} % of {len(y)} rows right when left out"
-    return Fit(job.id, _joined(models), _fitted(models), (note, *_sampled(rows, more, len(everything))))
+    tuned = replace(_joined(models), held_out=_held_out(mixture, y))
+    return Fit(job.id, tuned, _fitted(models), (note, *_sampled(rows, more, len(everything))))
+
+
+def _held_out(mixture: Blend, y: Int[Array, "N"]) -> HeldOut:
+    """How sure the mixture was of each row that it was judged on, and whether it was right."""
+    right = torch.from_numpy(mixture.unseen.argmax(1) == y)
+    return HeldOut(torch.from_numpy(np.exp(mixture.unseen.max(1))).float(), right)
 
 
 def _of_descriptions(job: Job, view: View, members: int) -> Fit:

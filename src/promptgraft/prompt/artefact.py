@@ -38,6 +38,8 @@ from promptgraft.untrusted import read_bytes, visible
 TRIES = 5
 POOLINGS = ("cls", "mean")
 OTHERS = "others"
+GROUPS = ("readout", "embedding", "memory", "labelled")
+"""What the tensors beside the prompt belong to, by the first part of their names."""
 Pooled = Literal["cls", "mean", "pooler"]
 
 
@@ -67,6 +69,8 @@ class Artefact:
         others: models whose scores are added to its own.
         memory: of the rows it was fitted to; None where it keeps none.
         half: whether its file holds 16-bit numbers; in memory they are fp32 all the same.
+        labelled: of labelled rows, where there are classes: `confidence` and `correct`, `[N]`, of answers by fits that
+            had not seen the row; `features`, `[M, F]` at unit length, of rows it was fitted to.
     """
 
     prompt: Prompt | None
@@ -77,6 +81,7 @@ class Artefact:
     others: tuple[Member, ...] = ()
     memory: Memory | None = None
     half: bool = False
+    labelled: Mapping[str, Tensor] = field(default_factory=dict)
 
     @cached_property
     def digest(self) -> str:
@@ -112,6 +117,7 @@ def halved(artefact: Artefact) -> Artefact:
         prompt=_rounded_prompt(artefact.prompt),
         readout=_rounded(artefact.readout),
         embeddings=_rounded(artefact.embeddings),
+        labelled=_rounded(artefact.labelled),
         others=others,
         half=True,
     )
@@ -137,6 +143,7 @@ def save(artefact: Artefact, folder: str | Path) -> None:
         if prompt is not None:
             check_numbers("prompt", prompt.values, str(folder))
     _check_embeddings(artefact.embeddings, str(folder))
+    _check_labelled(artefact.labelled, str(folder))
     _check_weights(artefact.weights or {}, str(folder))
     if folder.exists() and not _is_ours(folder):
         raise ArtefactError("exists and is not an artefact", where=folder, do="choose another place")
@@ -168,10 +175,13 @@ def load(folder: str | Path, *, fingerprint: str | None = None, backbone: str = 
     groups = _grouped(inner, str(folder))
     prompt = _prompt(groups["prompt"], card.prompt, str(folder))
     _check_embeddings(groups["embedding"], str(folder))
+    _check_labelled(groups["labelled"], str(folder))
     _check_weights(weights or {}, str(folder))
     others = tuple(_member(tensors, member, str(folder)) for tensors, member in zip(beside, card.others, strict=True))
     memory = Memory.load(groups["memory"], len(card.task.labels), str(folder)) if groups["memory"] else None
-    return Artefact(prompt, groups["readout"], card, groups["embedding"], weights, others, memory, is_half)
+    return Artefact(
+        prompt, groups["readout"], card, groups["embedding"], weights, others, memory, is_half, groups["labelled"]
+    )
 
 
 def _is_half(stored: Mapping[str, Tensor]) -> bool:
@@ -212,7 +222,12 @@ def _write(artefact: Artefact, folder: Path) -> None:
 def _flat(artefact: Artefact) -> dict[str, Tensor]:
     """The tensors of prompt.safetensors as they are stored, by their names in that file."""
     memory = {} if artefact.memory is None else artefact.memory.state()
-    groups = {"readout": artefact.readout, "embedding": artefact.embeddings, "memory": memory}
+    groups = {
+        "readout": artefact.readout,
+        "embedding": artefact.embeddings,
+        "memory": memory,
+        "labelled": artefact.labelled,
+    }
     flat = {f"{group}.{name}": plain(value) for group, members in groups.items() for name, value in members.items()}
     for number, member in enumerate(artefact.others):
         named = {f"readout.{name}": plain(value) for name, value in member.readout.items()} | _named(member.prompt)
@@ -250,19 +265,20 @@ def _apart(
 def _member(tensors: Mapping[str, Tensor], card: MemberCard, where: str) -> Member:
     """A model beside the artefact's own, checked against its part of the card."""
     groups = _grouped(tensors, where)
-    if groups["embedding"] or groups["memory"]:
-        raise ArtefactError("a model beside its own has embeddings or a memory", where=where, do="tune it again")
+    if groups["embedding"] or groups["memory"] or groups["labelled"]:
+        what = "a model beside its own has embeddings, a memory or labelled rows"
+        raise ArtefactError(what, where=where, do="tune it again")
     return Member(_prompt(groups["prompt"], card.prompt, where), groups["readout"], card.pooling)
 
 
 def _grouped(stored: Mapping[str, Tensor], where: str) -> dict[str, dict[str, Tensor]]:
     """The file's tensors by group; both forms of a prompt belong to the group `prompt`."""
-    groups: dict[str, dict[str, Tensor]] = {"prompt": {}, "readout": {}, "embedding": {}, "memory": {}}
+    groups: dict[str, dict[str, Tensor]] = {"prompt": {}, **{group: {} for group in GROUPS}}
     for key, tensor in stored.items():
         group, _, name = key.partition(".")
         if key in ("prompt", "prompt_kv"):
             groups["prompt"][key] = tensor
-        elif group in ("readout", "embedding", "memory") and name:
+        elif group in GROUPS and name:
             groups[group][name] = tensor
         else:
             what = f"{TENSORS} holds an unknown tensor {visible(key)!r}"
@@ -297,6 +313,20 @@ def _check_embeddings(embeddings: Mapping[str, Tensor], where: str) -> None:
         check_numbers(f"embedding.{name}", tensor, where)
     if len({len(tensor) for tensor in embeddings.values()}) > 1:
         raise ArtefactError("its task embeddings differ in width", where=where, do="tune it again")
+
+
+def _check_labelled(labelled: Mapping[str, Tensor], where: str) -> None:
+    """Raises an ArtefactError unless these are answers on labelled rows, features of some, both, or nothing."""
+    known = {"confidence": 1, "correct": 1, "features": 2}
+    sound = all(known.get(name) == tensor.ndim for name, tensor in labelled.items())
+    rows = [tensor.shape[0] for name, tensor in labelled.items() if sound and name != "features"]
+    if not sound or len(rows) not in (0, 2) or len(set(rows)) > 1:
+        listed = ", ".join(f"{visible(name)} {list(tensor.shape)}" for name, tensor in labelled.items())
+        raise ArtefactError(f"what it holds of labelled rows is odd ({listed})", where=where, do="tune it again")
+    for name, tensor in labelled.items():
+        check_numbers(f"labelled.{name}", tensor, where)
+        if name != "features" and bool(((tensor < 0) | (tensor > 1)).any()):
+            raise ArtefactError(f"labelled.{name} is not between 0 and 1", where=where, do="tune it again")
 
 
 def _check_weights(weights: Mapping[str, Tensor], where: str) -> None:

@@ -61,7 +61,7 @@ def check_artefact(artefact: Artefact, backbone: Backbone | None = None) -> None
 
 
 def check_fits(artefact: Artefact, backbone: Backbone) -> None:
-    """Make sure that prompt and task embeddings are as wide as a backbone.
+    """Make sure that prompt, task embeddings and labelled rows are as wide as a backbone.
 
     Raises:
         ArtefactError: they are not.
@@ -73,6 +73,9 @@ def check_fits(artefact: Artefact, backbone: Backbone) -> None:
             raise ArtefactError(f"is not as wide or as deep as {backbone.name}", where=where, do=DO)
     if any(len(vector) != backbone.hidden for vector in artefact.embeddings.values()):
         raise ArtefactError(f"its task embeddings are not as wide as {backbone.name}", where=where, do=DO)
+    features = artefact.labelled.get("features")
+    if features is not None and features.shape[1] != feature_width(backbone.hidden, artefact.card.encoding):
+        raise ArtefactError(f"its labelled rows are not as wide as features of {backbone.name}", where=where, do=DO)
 
 
 def _kind(card: Card, where: str) -> type[Readout]:

@@ -9,10 +9,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from promptgraft import __version__
+from promptgraft.engine.reliability import BINS
 from promptgraft.method.job import ValidationFrom
 from promptgraft.prompt.atomic import write_text
 from promptgraft.report import plots, verdict, words
-from promptgraft.report.rows import TITLES, against_placebos, find, grouped, seeds
+from promptgraft.report.rows import TITLES, against_placebos, find, grouped, losses, perfect, seeds
 from promptgraft.study.compare import BASELINE, CSV_COLUMNS, Comparison, csv_row
 from promptgraft.untrusted import visible
 
@@ -73,6 +74,10 @@ def page(comparison: Comparison, command: str | None = None) -> str:
         against_placebos=against_placebos(comparison),
         verdict=verdict.verdict(comparison),
         placebos=verdict.placebos(comparison),
+        calibrated=any(row.ece for row in comparison.rows),
+        losses=losses(comparison),
+        perfect=f"{perfect(comparison):.1f}",
+        bins=BINS,
         intervals=verdict.intervals(comparison),
         plots=plots.draw(comparison),
         recipe=comparison.recipe.model_dump(),

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from promptgraft.engine.interval import wilson
+from promptgraft.engine.reliability import BINS
 from promptgraft.report import words
 from promptgraft.report.place import beside_points
-from promptgraft.report.rows import group, on_test, tested, tests
+from promptgraft.report.rows import bins, group, on_test, tested, tests
 from promptgraft.report.svg import COLOURS, STYLE, inline
 from promptgraft.study.compare import BASELINE, Comparison, Row
 from promptgraft.study.judge import Mean
@@ -49,6 +51,9 @@ def draw(comparison: Comparison) -> list[Plot]:
         plots = [_scores(comparison), _cost(comparison)] if tested(comparison) else []
         if any(row.gain is not None for row in comparison.rows):
             plots.append(_gains(comparison))
+        chosen = next((row for row in comparison.rows if row.label == comparison.best), comparison.rows[0])
+        if bins(chosen):
+            plots.append(_reliability(chosen))
     return plots
 
 
@@ -131,6 +136,45 @@ def _gains(comparison: Comparison) -> Plot:
         inline(figure, "gains", "Paired differences to the baseline by seed", tips),
         f"Right of the line: better than {BASELINE} on the same rows. "
         f"{_what_marks_are(comparison.rows)}{_cut_words(cut)}",
+    )
+
+
+def _reliability(row: Row) -> Plot:
+    """The picture of how often answers are right at each probability, with how many rows have it below."""
+    parts = bins(row)
+    total = sum(part.rows for part in parts)
+    figure = _figure(WIDTH, 4.2)
+    axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+    axes.plot([0, 100], [0, 100], color=COLOURS["muted"], linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    tips = {}
+    for place, part in enumerate(parts):
+        sure, right = 100 * part.confidence, 100 * part.accuracy
+        low, high = wilson(round(part.accuracy * part.rows / len(row.results)), max(part.rows // len(row.results), 1))
+        axes.plot([sure, sure], [low, high], color=_colour(row), linewidth=7, alpha=0.28, solid_capstyle="butt")
+        (mark,) = axes.plot(sure, right, **_mark(row, size=7.5))
+        mark.set_gid(f"bin{place}")
+        rows = words.count(part.rows, "answer")
+        tips[f"bin{place}"] = f"probability {sure:.0f} %: {right:.0f} % of {rows} right"
+        counts.bar(
+            100 * (int(part.confidence * BINS) + 0.5) / BINS,
+            100 * part.rows / total,
+            width=80 / BINS,
+            color=_colour(row),
+        )
+    axes.set_xlim(math.floor(100 * parts[0].confidence / 10) * 10 - 2, 102)
+    axes.set_ylim(-2, 102)
+    axes.set_ylabel("right answers, percent")
+    counts.set_ylabel("rows, %")
+    counts.set_xlabel("probability of the answer, percent")
+    for panel in (axes, counts):
+        panel.grid(alpha=0.6)
+        panel.set_axisbelow(True)
+    error = words.with_interval(row.ece)
+    return Plot(
+        f"Reliability of {row.label}",
+        inline(figure, "reliability", f"Share of right answers by their probability, {row.label}", tips),
+        f"On the line, answers are right as often as their probability says; below it the model is too sure. Bars: "
+        f"95 % intervals over the rows of one seed. Expected calibration error: {error} points.",
     )
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from promptgraft.engine.reliability import BINS, Bin, Reliability
+from promptgraft.report import words
 from promptgraft.study.compare import Comparison, Row, scores
 from promptgraft.study.compare import missing as lacks
 from promptgraft.study.judge import Mean, paired
@@ -46,6 +49,44 @@ def grouped(comparison: Comparison) -> list[tuple[Section, list[Row]]]:
     """The groups that have rows, with their rows in the order of the comparison."""
     groups = [(name, [row for row in comparison.rows if group(row) == name]) for name in TITLES]
     return [(name, rows) for name, rows in groups if rows]
+
+
+def losses(comparison: Comparison) -> dict[str, dict[str, str]]:
+    """Label -> log loss and Brier score on test, means over seeds, as text."""
+    return {row.label: {name: _mean_of(row, name) for name in ("log_loss", "brier")} for row in comparison.rows}
+
+
+def _mean_of(row: Row, name: str) -> str:
+    values = [getattr(own, name).value for own in _reliability(row)]
+    return f"{sum(values) / len(values):.2f}" if values else words.NOTHING
+
+
+def perfect(comparison: Comparison) -> float:
+    """The calibration error that right probabilities would show by chance, the mean over all rows and seeds."""
+    values = [own.perfect for row in comparison.rows for own in _reliability(row)]
+    return sum(values) / len(values) if values else 0.0
+
+
+def bins(row: Row) -> list[Bin]:
+    """The bins of confidence on test, those of all seeds together."""
+    groups: dict[int, list[Bin]] = {}
+    for own in _reliability(row):
+        for part in own.bins:
+            groups.setdefault(min(int(part.confidence * BINS), BINS - 1), []).append(part)
+    return [_together(groups[place]) for place in sorted(groups)]
+
+
+def _together(parts: Sequence[Bin]) -> Bin:
+    rows = sum(part.rows for part in parts)
+    confidence, accuracy = (
+        sum(part.rows * getattr(part, name) for part in parts) / rows for name in ("confidence", "accuracy")
+    )
+    return Bin(rows=rows, confidence=confidence, accuracy=accuracy)
+
+
+def _reliability(row: Row) -> list[Reliability]:
+    """The calibration of each seed on test, where the task has classes."""
+    return [result.reliability["test"] for result in row.results if "test" in result.reliability]
 
 
 def find(comparison: Comparison, label: str) -> Row | None:

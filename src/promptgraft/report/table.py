@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 CHOSEN = "*"
 """The mark of the row that validation chose."""
 
-HEADINGS: tuple[str, ...] = ("method", "test", "gain", "valid.", "time", "trained")
+HEADINGS: tuple[str, ...] = ("method", "test", "gain", "valid.", "ece", "time", "trained")
+ERROR = "ece"
+TERMINAL = 80
 
 
 def comparison_table(comparison: Comparison) -> list[dict[str, object]]:
@@ -39,16 +41,27 @@ def rich_table(comparison: Comparison) -> Table:
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    for number, heading in enumerate(HEADINGS):
-        table.add_column(heading, justify="right" if number else "left", no_wrap=True)
+    shown = _columns(comparison)
+    for number in shown:
+        table.add_column(HEADINGS[number], justify="right" if number else "left", no_wrap=True)
     for name, rows in grouped(comparison):
         table.add_row(Text(TITLES[name], style="italic"))
         for row in rows:
             style = "bold" if row.label == comparison.best else "dim" if name == "placebo" else ""
-            table.add_row(*(Text(visible(cell)) for cell in _cells(row, comparison.best)), style=style)
+            cells = _cells(row, comparison.best)
+            table.add_row(*(Text(visible(cells[number])) for number in shown), style=style)
         table.add_section()
-    table.caption, table.caption_justify = Text(visible(_below(comparison), lines=True)), "left"
+    below = _below(comparison, error=HEADINGS.index(ERROR) in shown)
+    table.caption, table.caption_justify = Text(visible(below, lines=True)), "left"
     return table
+
+
+def _columns(comparison: Comparison) -> list[int]:
+    """The columns for a terminal: without the calibration error, which the page has, where it leaves no room."""
+    lines = [HEADINGS, *(_cells(row, comparison.best) for row in comparison.rows)]
+    width = sum(2 + max(len(line[number]) for line in lines) for number in range(len(HEADINGS)))
+    columns = range(len(HEADINGS))
+    return list(columns) if width <= TERMINAL else [number for number in columns if HEADINGS[number] != ERROR]
 
 
 def _cells(row: Row, best: str) -> tuple[str, ...]:
@@ -57,18 +70,22 @@ def _cells(row: Row, best: str) -> tuple[str, ...]:
         words.plus_minus(words.score(row.test), row.test),
         words.plus_minus(words.difference(row.gain), row.gain),
         words.score(row.validation),
+        words.score(row.ece),
         words.duration(row.seconds),
         words.short(row.parameters),
     )
 
 
-def _below(comparison: Comparison) -> str:
-    """Two lines below the table on what its columns mean."""
+def _below(comparison: Comparison, *, error: bool = True) -> str:
+    """The lines below the table on what its columns mean."""
     metric, count = comparison.rows[0].results[0].metric, seed_count(comparison)
     text = f"{metric} in percent, {words.count(count, 'seed')}"
     text += "; ± half the 95 % interval" if count > 1 else ""
     marked = f"{CHOSEN} chosen by validation; " if comparison.best else ""
-    return f"{text}\n{marked}gain: to {BASELINE}, paired by seed"
+    calibration = (
+        "\nece: expected calibration error on test" if error and any(row.ece for row in comparison.rows) else ""
+    )
+    return f"{text}\n{marked}gain: to {BASELINE}, paired by seed{calibration}"
 
 
 def _aligned(line: tuple[str, ...], widths: list[int]) -> list[str]:
@@ -84,6 +101,7 @@ def _values(row: Row, best: str) -> dict[str, object]:
         **_numbers("test", row.test),
         **_numbers("gain", row.gain),
         "validation": None if row.validation is None else round(row.validation.value, 3),
+        **_numbers("ece", row.ece),
         "seeds": len(row.results),
         "seconds": round(row.seconds, 3),
         "parameters": row.parameters,

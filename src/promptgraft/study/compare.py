@@ -120,6 +120,12 @@ class Row:
     sources: tuple[str, ...]
     results: tuple[Result, ...]
 
+    @property
+    def ece(self) -> Mean | None:
+        """Expected calibration error on test, in percent; None where the task has no classes, or no test rows."""
+        values = [result.reliability["test"].ece.value for result in self.results if "test" in result.reliability]
+        return mean(values, (0.0, 100.0)) if values else None
+
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
@@ -206,7 +212,9 @@ def scores(results: Sequence[Result], split: str) -> dict[int, float]:
 
 
 CSV_COLUMNS = (
-    "target", "shots", "seed", "method", "score", "metric", "validation", "source", "readout", "pooling", "encoding",
+    "target", "shots", "seed", "method", "score", "metric", "validation",
+    "ece", "ece_low", "ece_high", "ece_perfect", "log_loss", "log_loss_low", "log_loss_high",
+    "brier", "brier_low", "brier_high", "coverage", "error_at_risk", "source", "readout", "pooling", "encoding",
     "seconds", "required_seconds", "parameters", "steps", "best_step", "test_rows", "job", "version",
     "validation_from", "labelled",
 )  # fmt: skip
@@ -222,6 +230,7 @@ def csv_row(result: Result) -> dict[str, object]:
         "score": _rounded(result, "test"),
         "metric": result.metric,
         "validation": _rounded(result, "validation"),
+        **_reliability(result),
         "source": result.source or "",
         "readout": result.readout,
         "pooling": result.pooling,
@@ -242,3 +251,19 @@ def csv_row(result: Result) -> dict[str, object]:
 def _rounded(result: Result, split: str) -> float | str:
     """The metric on a split; an empty cell where the split was not scored."""
     return round(result.scores[split]["score"], 3) if split in result.scores else ""
+
+
+def _reliability(result: Result) -> dict[str, object]:
+    """The figures of a result's probabilities on test, by column; empty cells where it has none."""
+    columns = CSV_COLUMNS[CSV_COLUMNS.index("ece") : CSV_COLUMNS.index("source")]
+    if "test" not in result.reliability:
+        return dict.fromkeys(columns, "")
+    own = result.reliability["test"]
+    figures: dict[str, float | None] = {}
+    for name, figure in (("ece", own.ece), ("log_loss", own.log_loss), ("brier", own.brier)):
+        figures |= {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high}
+    figures["ece_perfect"] = own.perfect
+    if "test" in result.selective:
+        answered = result.selective["test"]
+        figures |= {"coverage": answered.coverage, "error_at_risk": answered.error}
+    return {name: "" if (value := figures.get(name)) is None else round(value, 4) for name in columns}

@@ -13,6 +13,10 @@ from promptgraft.sheet import Sheet, first_few
 
 Kind = Literal["classification", "multilabel", "pair", "regression", "choice", "tagging", "span"]
 KINDS: tuple[Kind, ...] = ("classification", "multilabel", "pair", "regression", "choice", "tagging", "span")
+WITH_CLASSES: tuple[Kind, ...] = ("classification", "multilabel", "pair")
+"""Kinds whose answers have a probability of each class."""
+ONE_CLASS: tuple[Kind, ...] = ("classification", "pair")
+"""Kinds that give a row one class."""
 SPLITS = ("train", "validation", "test")
 SHOWN = 3
 """How many examples, and parts of an example, a task's representation shows."""

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from promptgraft.errors import RunError
@@ -20,6 +21,25 @@ from promptgraft.train.terms import Term
 from promptgraft.train.weights import Weights
 
 
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """How sure a model was of labelled rows that it was not fitted to, and whether it was right.
+
+    Attributes:
+        confidence: probability of the answer.
+    """
+
+    confidence: Float[Tensor, "N"]
+    correct: Bool[Tensor, "N"]
+
+    def joined(self, other: HeldOut | None) -> HeldOut:
+        """These rows and more."""
+        if other is None:
+            return self
+        confidence, correct = (self.confidence, other.confidence), (self.correct, other.correct)
+        return HeldOut(torch.cat(confidence), torch.cat(correct))
+
+
 @dataclass(frozen=True)
 class Tuned:
     """All that is needed to predict: a prompt (or none), a readout, and how hidden states are pooled.
@@ -27,6 +47,7 @@ class Tuned:
     Attributes:
         weights: the backbone's own weights after model tuning; None where it stayed frozen.
         others: models whose scores are added to its own, all of one encoding; empty for most.
+        held_out: what all of them together answered on labelled rows they had not seen; None where there are none.
     """
 
     prompt: Prompt | None
@@ -35,6 +56,7 @@ class Tuned:
     encoding: Encoding
     weights: Mapping[str, Tensor] | None = None
     others: tuple[Tuned, ...] = ()
+    held_out: HeldOut | None = None
 
     @property
     def members(self) -> tuple[Tuned, ...]:

@@ -1,0 +1,153 @@
+"""How sure an answer must be to be given, so that few of the answers that are given are wrong.
+
+The threshold is chosen on labelled rows that the model has not seen. A few dozen rows bound an error rate poorly: to be
+95 % sure that it is below 5 %, 59 rows in a row must be right. So the threshold goes by the calibrated probabilities,
+whose mean over the answers is the share of right ones that is expected, held against the errors that were seen; the
+bound is computed and shown, and does not decide.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+from pydantic import BaseModel, ConfigDict
+
+from promptgraft.errors import UsageError
+from promptgraft.task.draws import Array
+from promptgraft.train.run import HeldOut
+
+RISK = 0.05
+"""The risk that results are reported at."""
+PRIOR = 10.0
+"""Rows that the probabilities count for beside the errors that were seen."""
+SURE = 0.95
+"""Confidence of the bound."""
+
+
+class Selective(BaseModel):
+    """What answering only where it is sure enough gives on rows with labels.
+
+    Attributes:
+        coverage: share of the rows that are answered.
+        error: share of wrong ones among the answers; None where there are none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    risk: float
+    coverage: float
+    error: float | None
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The least probability of an answer that is given.
+
+    Attributes:
+        value: infinite where no answer can be given.
+        rows, wrong: labelled rows, not seen in fitting, that reach it, and how many of these are wrong.
+        known: labelled rows that it was chosen on.
+    """
+
+    risk: float
+    value: float
+    rows: int
+    wrong: int
+    known: int
+
+    def answers(self, confidence: Float[Array, "N"]) -> Bool[Array, "N"]:
+        """Which answers are given."""
+        return np.asarray(confidence >= self.value)
+
+    @property
+    def bound(self) -> float:
+        """Upper bound of the error among the answers, at SURE confidence (Clopper and Pearson 1934).
+
+        It takes the threshold as given; that it was chosen on the same rows makes the bound a little too good.
+        """
+        if self.wrong >= self.rows:
+            return 1.0
+        from scipy.special import betaincinv
+
+        return float(betaincinv(self.wrong + 1, self.rows - self.wrong, SURE))
+
+    @property
+    def needed(self) -> int:
+        """Right answers without a wrong one that would bound the error by the risk."""
+        return math.ceil(math.log(1 - SURE) / math.log(1 - self.risk)) if 0 < self.risk < 1 else 0
+
+
+def check_risk(risk: float) -> float:
+    """The risk itself.
+
+    Raises:
+        UsageError: it is no number from 0 to 1.
+    """
+    if not 0 <= risk <= 1:
+        raise UsageError(f"risk {risk:g} is no share of wrong answers", do="give a number from 0 to 1, such as 0.05")
+    return risk
+
+
+def threshold(held_out: HeldOut | None, risk: float) -> Threshold:
+    """The lowest probability at which the expected error among the answers of unseen rows is within the risk.
+
+    The expected error is the larger of two: the mean of what the probabilities leave, and the same for PRIOR rows
+    together with the errors that were seen. Whatever the rows say, an answer that alone leaves half the risk is given.
+    """
+    alone = 1 - risk / 2 if risk < 1 else 0.0
+    if held_out is None or not len(held_out.confidence):
+        return Threshold(risk, alone, 0, 0, 0)
+    confidence = held_out.confidence.double().numpy()
+    wrong = ~held_out.correct.bool().numpy()
+    order = np.argsort(-confidence, kind="stable")
+    sure, errors = confidence[order], np.cumsum(wrong[order])
+    count = np.arange(1, len(sure) + 1)
+    expected = np.cumsum(1 - sure) / count
+    estimate = np.maximum(expected, (PRIOR * expected + errors) / (PRIOR + count))
+    last_of_equals = np.append(sure[1:] < sure[:-1], True)
+    within = np.flatnonzero((estimate <= risk) & last_of_equals)
+    value = alone
+    if len(within):
+        value = 0.0 if within[-1] == len(sure) - 1 else min(alone, float(sure[within[-1]]))
+    reached = confidence >= value
+    return Threshold(risk, value, int(reached.sum()), int(wrong[reached].sum()), len(sure))
+
+
+def selective(confidence: Float[Array, "N"], correct: Bool[Array, "N"], limit: Threshold) -> Selective:
+    """Coverage and error of the answers that a threshold lets through."""
+    given = limit.answers(confidence)
+    error = float(1 - correct[given].mean()) if given.any() else None
+    return Selective(risk=limit.risk, coverage=float(given.mean()), error=error)
+
+
+def answered(limit: Threshold, confidence: Float[Array, "N"], given: Bool[Array, "N"]) -> str:
+    """One sentence: how many texts are answered, what error is expected among them, and how sure that is."""
+    texts, count = len(given), int(given.sum())
+    share = f"{count:,} of {texts:,} answered ({100 * count / max(texts, 1):.1f} %)"
+    expected = f", {100 * (1 - confidence[given].mean()):.1f} % of them wrong by their probabilities" if count else ""
+    return f"{share}{expected}; {_basis(limit)}"
+
+
+def _basis(limit: Threshold) -> str:
+    """What labelled rows say of a threshold."""
+    if not limit.known:
+        return f"no labelled row was left out to learn a threshold from: {_alone(limit)}"
+    if not limit.rows:
+        return (
+            f"none of the {limit.known:,} labelled rows left out is so sure that it could be answered: {_alone(limit)}"
+        )
+    wrong = "none" if not limit.wrong else f"{limit.wrong:,}"
+    seen = f"of {limit.known:,} labelled rows left out {limit.rows:,} would be answered, {wrong} of them wrong"
+    bound = f"the error is below {100 * limit.bound:.1f} % with {100 * SURE:.0f} % confidence"
+    if limit.bound <= limit.risk or limit.risk in (0, 1):
+        return f"{seen}: {bound}"
+    return (
+        f"{seen}: too few to promise {100 * limit.risk:g} % ({bound}; {limit.needed:,} rows without an error would do)"
+    )
+
+
+def _alone(limit: Threshold) -> str:
+    return f"answered is what is itself {100 * limit.value:g} % sure"

@@ -1,0 +1,78 @@
+"""Judges what a finished model answered on a split that has labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from promptgraft.engine.interval import interval
+from promptgraft.engine.reliability import Reliability, reliability
+from promptgraft.engine.risk import RISK, Selective, selective, threshold
+from promptgraft.readout.classes import class_indices
+from promptgraft.task.draws import Array
+from promptgraft.task.metrics import score
+from promptgraft.task.task import ONE_CLASS, Example, Label, Task
+from promptgraft.train.run import HeldOut, Tuned
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How good the answers on a split are.
+
+    Attributes:
+        scores: metric name -> percent; the task's own metric is called `score`.
+        interval: 95 % interval of that metric over the rows.
+        reliability: of the probabilities; None where the task has none.
+        held_out: how sure each answer was, and whether it was right; None where the task has no probabilities.
+    """
+
+    scores: dict[str, float]
+    rows: int
+    interval: tuple[float, float]
+    reliability: Reliability | None
+    held_out: HeldOut | None
+
+
+def judged(task: Task, answers: Tensor, predictions: Sequence[Label], examples: Sequence[Example]) -> Judged:
+    """Judge a model's scores of labelled rows, and the predictions that its readout made of them."""
+    figures = score(task, predictions, examples), len(examples), interval(task, predictions, examples)
+    if task.kind not in ONE_CLASS:
+        return Judged(*figures, None, None)
+    shares, gold = probabilities(answers), gold_classes(task, examples)
+    return Judged(*figures, reliability(shares, gold), held_out(shares, gold))
+
+
+def held_out(shares: Float[Array, "N C"], gold: Int[Array, "N"]) -> HeldOut:
+    """How sure the answers are and which are right, from rows' probabilities and classes."""
+    right = torch.from_numpy(shares.argmax(1) == gold)
+    return HeldOut(torch.from_numpy(shares.max(1)).float(), right)
+
+
+def probabilities(answers: Float[Tensor, "N C"]) -> Float[Array, "N C"]:
+    """Probabilities of the classes from a readout's scores."""
+    return np.asarray(answers.detach().double().softmax(-1).cpu().numpy())
+
+
+def gold_classes(task: Task, examples: Sequence[Example]) -> Int[Array, "N"]:
+    """The class of each labelled row."""
+    return np.array(class_indices((example.label for example in examples), task))
+
+
+def with_held_out(tuned: Tuned, validation: Judged | None) -> Tuned:
+    """A model with what it answered on validation, which it was not fitted to, beside what it holds of its own."""
+    if validation is None or validation.held_out is None:
+        return tuned
+    return replace(tuned, held_out=validation.held_out.joined(tuned.held_out))
+
+
+def at_risk(known: HeldOut | None, test: Judged | None) -> dict[str, Selective]:
+    """What answering at the usual risk gives on test, by the name of the split."""
+    if test is None or test.held_out is None:
+        return {}
+    confidence, correct = test.held_out.confidence.double().numpy(), test.held_out.correct.numpy()
+    return {"test": selective(confidence, correct, threshold(known, RISK))}
