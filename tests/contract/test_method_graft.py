@@ -37,6 +37,7 @@ from promptgraft.readout.evidence import (
     weigh,
 )
 from promptgraft.task.task import Example, Kind, Task
+from promptgraft.train.predict import answer_one
 from promptgraft.train.recipe import Recipe
 from toys import tiny_model, toy_task
 
@@ -198,7 +199,9 @@ def test_with_full_effort_trained_prompts_are_judged_by_runs_that_have_not_seen_
     assert len(artefact.others) == 7
     texts = [row.text if row.pair is None else (row.text, row.pair) for row in engine.task(job).test]
     kept = Predictor(artefact, backbone).predict(texts)
-    assert kept == list(engine.predictions(engine.view(job), finished.tuned, "test", shared=True))
+    tokens, tuned = engine.view(job).tokens("test", finished.tuned.encoding), finished.tuned
+    scores = answer_one(backbone, tuned, tokens)
+    assert kept == list(tuned.readout.predict(scores, tokens, engine.task(job).test, engine.task(job)))
 
 
 def test_a_trained_prompt_that_is_no_better_is_not_kept(backbone: Backbone, bank: tuple[Source, ...]) -> None:

@@ -24,6 +24,7 @@ from promptgraft.task.metrics import score as metric_score
 from promptgraft.task.task import Example, Task, content_hash
 
 
+
 @dataclass(frozen=True)
 class ClassChange:
     """What became of the answers to the rows of one class.
