@@ -23,6 +23,10 @@ RISK = 0.05
 """The risk that results are reported at."""
 PRIOR = 10.0
 """Rows that the probabilities count for beside the errors that were seen."""
+MORE, AT_MOST = 0.5, 0.02
+"""What is expected is counted by half more, and by two points at most: the surest answers are wrong more often than
+their probabilities say. Without it, of 15 tasks' answers at a risk of 5 %, 6.2 % were wrong at 32 labels a class; with
+it 5.0 % are, and 15 % of the texts are answered instead of 19 %."""
 SURE = 0.95
 """Confidence of the bound."""
 
@@ -94,8 +98,8 @@ def check_risk(risk: float) -> float:
 def threshold(held_out: HeldOut | None, risk: float) -> Threshold:
     """The lowest probability at which the expected error among the answers of unseen rows is within the risk.
 
-    The expected error is the larger of two: the mean of what the probabilities leave, and the same for PRIOR rows
-    together with the errors that were seen. Whatever the rows say, an answer that alone leaves half the risk is given.
+    The expected error is the larger of two: the mean of what the probabilities leave, and somewhat more, and the same
+    for PRIOR rows together with the errors that were seen. Whatever the rows say, an answer that alone leaves half the risk is given.
     """
     alone = 1 - risk / 2 if risk < 1 else 0.0
     if held_out is None or not len(held_out.confidence):
@@ -106,6 +110,7 @@ def threshold(held_out: HeldOut | None, risk: float) -> Threshold:
     sure, errors = confidence[order], np.cumsum(wrong[order])
     count = np.arange(1, len(sure) + 1)
     expected = np.cumsum(1 - sure) / count
+    expected += np.minimum(MORE * expected, AT_MOST)
     estimate = np.maximum(expected, (PRIOR * expected + errors) / (PRIOR + count))
     last_of_equals = np.append(sure[1:] < sure[:-1], True)
     within = np.flatnonzero((estimate <= risk) & last_of_equals)
