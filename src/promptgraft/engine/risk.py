@@ -98,8 +98,9 @@ def check_risk(risk: float) -> float:
 def threshold(held_out: HeldOut | None, risk: float) -> Threshold:
     """The lowest probability at which the expected error among the answers of unseen rows is within the risk.
 
-    The expected error is the larger of two: the mean of what the probabilities leave, and somewhat more, and the same
-    for PRIOR rows together with the errors that were seen. Whatever the rows say, an answer that alone leaves half the risk is given.
+    The expected error is the larger of two: the mean of what the probabilities leave, and somewhat more; and the same
+    for PRIOR rows together with the errors that were seen. Whatever the rows say, an answer that alone leaves half the
+    risk is given.
     """
     alone = 1 - risk / 2 if risk < 1 else 0.0
     if held_out is None or not len(held_out.confidence):

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from promptgraft.engine.predictor import OF_ONE_CLASS, Look, Predictor
+from promptgraft.engine.predictor import Look, Predictor
 from promptgraft.errors import RunError, UsageError
 from promptgraft.readout.evidence import directions
 from promptgraft.readout.fit import fitting_threads
 from promptgraft.task.draws import Array
-from promptgraft.task.task import Example
+from promptgraft.task.task import OF_ONE_CLASS, Example
 from promptgraft.train.predict import add_scores
 
 MOST = 20_000
