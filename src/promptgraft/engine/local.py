@@ -12,7 +12,7 @@ from promptgraft.engine.identity import version_of_results
 from promptgraft.engine.keep import make_artefact, sources_of
 from promptgraft.engine.progress import Progress, Teller, cost
 from promptgraft.engine.result import Failure, Finished, Result
-from promptgraft.engine.scoring import Judged, at_risk, judged, with_held_out
+from promptgraft.engine.scoring import Judgement, at_risk, judged, with_held_out
 from promptgraft.engine.share import Shared
 from promptgraft.engine.store import Store
 from promptgraft.engine.view import JobView
@@ -285,7 +285,7 @@ class LocalEngine:
         required = {required_job.id for level in by_dependence([job]) for required_job in level} - {job.id}
         return sum(self._seconds.get(name, 0.0) for name in required)
 
-    def _judged(self, view: JobView, trained: Trained) -> dict[Split, Judged]:
+    def _judged(self, view: JobView, trained: Trained) -> dict[Split, Judgement]:
         """The judgement on validation and test, where they have labels."""
         return {
             split: self._judge(view, trained.tuned, split, shared=not trained.history)
@@ -293,7 +293,7 @@ class LocalEngine:
             if view.task.splits.get(split) and view.task.splits[split][0].label is not None
         }
 
-    def _judge(self, view: JobView, tuned: Tuned, split: Split, *, shared: bool) -> Judged:
+    def _judge(self, view: JobView, tuned: Tuned, split: Split, *, shared: bool) -> Judgement:
         """Score a split; `shared` keeps the hidden states for other jobs (frozen prompts)."""
         tokens, examples = view.tokens(split, tuned.encoding), view.task.splits[split]
         if shared and tuned.weights is None:

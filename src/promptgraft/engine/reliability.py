@@ -15,13 +15,13 @@ BINS = 15
 """Equal parts of the range of confidence over which calibration error is taken (Guo et al. 2017)."""
 
 
-class Part(BaseModel):
+class Measured(BaseModel):
     """Settings of the values below: frozen, no unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Figure(Part):
+class Figure(Measured):
     """A figure with its 95 % interval over rows."""
 
     value: float
@@ -29,7 +29,7 @@ class Figure(Part):
     high: float
 
 
-class Bin(Part):
+class Bin(Measured):
     """The rows of one part of the range of confidence.
 
     Attributes:
@@ -42,7 +42,7 @@ class Bin(Part):
     accuracy: float
 
 
-class Reliability(Part):
+class Reliability(Measured):
     """Calibration of the probabilities on one split.
 
     Attributes:

@@ -21,7 +21,7 @@ from promptgraft.train.run import HeldOut, Tuned
 
 
 @dataclass(frozen=True)
-class Judged:
+class Judgement:
     """How good the answers on a split are.
 
     Attributes:
@@ -38,13 +38,13 @@ class Judged:
     held_out: HeldOut | None
 
 
-def judged(task: Task, answers: Tensor, predictions: Sequence[Label], examples: Sequence[Example]) -> Judged:
+def judged(task: Task, answers: Tensor, predictions: Sequence[Label], examples: Sequence[Example]) -> Judgement:
     """Judge a model's scores of labelled rows, and the predictions that its readout made of them."""
     figures = score(task, predictions, examples), len(examples), interval(task, predictions, examples)
     if task.kind not in ONE_CLASS:
-        return Judged(*figures, None, None)
+        return Judgement(*figures, None, None)
     shares, gold = probabilities(answers), gold_classes(task, examples)
-    return Judged(*figures, reliability(shares, gold), held_out(shares, gold))
+    return Judgement(*figures, reliability(shares, gold), held_out(shares, gold))
 
 
 def held_out(shares: Float[Array, "N C"], gold: Int[Array, "N"]) -> HeldOut:
@@ -63,14 +63,14 @@ def gold_classes(task: Task, examples: Sequence[Example]) -> Int[Array, "N"]:
     return np.array(class_indices((example.label for example in examples), task))
 
 
-def with_held_out(tuned: Tuned, validation: Judged | None) -> Tuned:
+def with_held_out(tuned: Tuned, validation: Judgement | None) -> Tuned:
     """A model with what it answered on validation, which it was not fitted to, beside what it holds of its own."""
     if validation is None or validation.held_out is None:
         return tuned
     return replace(tuned, held_out=validation.held_out.joined(tuned.held_out))
 
 
-def at_risk(known: HeldOut | None, test: Judged | None) -> dict[str, Selective]:
+def at_risk(known: HeldOut | None, test: Judgement | None) -> dict[str, Selective]:
     """What answering at the usual risk gives on test, by the name of the split."""
     if test is None or test.held_out is None:
         return {}
