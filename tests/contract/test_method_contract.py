@@ -29,7 +29,7 @@ from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.load import PACKED, load_backbone
 from promptgraft.prompt import artefact as artefacts
 from promptgraft.readout.all import readouts
-from promptgraft.task.task import ONE_CLASS, Example, Kind
+from promptgraft.task.task import OF_ONE_CLASS, Example, Kind
 from promptgraft.train.predict import answer_one
 from promptgraft.train.recipe import Recipe
 from promptgraft.train.run import Fit, Run
@@ -190,7 +190,7 @@ def again(finished: Finished, engine: LocalEngine, backbone: Backbone, store: St
 def says_how_sure_it_is(finished: Finished, predictor: Predictor, examples: Sequence[Example]) -> None:
     """Where there are classes, probabilities are judged, and answers held back by rows that it was not fitted to."""
     result = finished.result
-    if finished.job.task.kind not in ONE_CLASS:
+    if finished.job.task.kind not in OF_ONE_CLASS:
         assert not result.reliability
         assert not result.selective
         with pytest.raises(RunError, match="no answer can be held back"):

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from promptgraft.engine.interval import interval
-from promptgraft.engine.predictor import OF_ONE_CLASS, Predictor
+from promptgraft.engine.predictor import Predictor
 from promptgraft.engine.share import Shared
 from promptgraft.errors import RunError, UsageError, listed, quoted
 from promptgraft.prompt.artefact import Artefact, Member, halved
@@ -21,8 +21,7 @@ from promptgraft.readout.extend import LabelledRows, as_linear, as_read, best_cl
 from promptgraft.readout.linear import Linear
 from promptgraft.task.draws import Array
 from promptgraft.task.metrics import score as metric_score
-from promptgraft.task.task import Example, Task, content_hash
-
+from promptgraft.task.task import OF_ONE_CLASS, Example, Task, content_hash
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from promptgraft.prompt.artefact import Artefact, other_backbone
 from promptgraft.readout.by_class import ByLabel
 from promptgraft.readout.features import feature_width, features
 from promptgraft.task.metrics import score as metric_score
-from promptgraft.task.task import ONE_CLASS, WITH_CLASSES, Example, Kind, Label, Task
+from promptgraft.task.task import OF_ONE_CLASS, WITH_CLASSES, Example, Kind, Label, Task
 from promptgraft.train.predict import Question, add_scores, answer, answer_one, pooled, score
 from promptgraft.train.run import Tuned
 
@@ -117,7 +117,7 @@ class Predictor:
             UsageError: the risk is no such share.
             RunError: the task has no class probabilities.
         """
-        if self.task.kind not in ONE_CLASS:
+        if self.task.kind not in OF_ONE_CLASS:
             what = f"a {self.task.kind} task does not give each row one class, so that no answer can be held back"
             raise RunError(what, where=self.task.name, do="leave the risk out")
         return threshold(self.tuned.held_out, check_risk(risk))
@@ -255,7 +255,7 @@ class Predictor:
         """The rows that the artefact knows, by which texts unlike them are told; None where it has none."""
         memory = self.artefact.memory
         rows = self.artefact.labelled.get("features") if memory is None else memory.sample
-        if rows is None or self.artefact.weights is not None or self.task.kind not in ONE_CLASS:
+        if rows is None or self.artefact.weights is not None or self.task.kind not in OF_ONE_CLASS:
             return None
         width = feature_width(self.backbone.hidden, self.artefact.card.encoding)  # the first member's part of a memory
         return Familiar.of(rows[:, :width])

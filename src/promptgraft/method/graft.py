@@ -47,7 +47,7 @@ from promptgraft.readout.label_text import LabelText
 from promptgraft.readout.probe import CrossValidated, cross_validate, deal_labels, fit_probe
 from promptgraft.readout.readout import Readout
 from promptgraft.task.draws import Array
-from promptgraft.task.task import ONE_CLASS, Example, Task
+from promptgraft.task.task import OF_ONE_CLASS, Example, Task
 from promptgraft.train.run import Fit, HeldOut, Tuned
 
 BACKBONE = "the backbone alone"
@@ -90,7 +90,7 @@ class Graft(Method):
         options = self.options.read(self.name, job.options)
         if not view.task.train:
             return _of_descriptions(job, view, options.members)
-        if view.task.kind in ONE_CLASS:
+        if view.task.kind in OF_ONE_CLASS:
             return _of_classes(job, view, options)
         if options.effort == "full":
             what = f"--effort full trains readouts of classes, and {view.task.name} is a {view.task.kind} task"
@@ -100,7 +100,7 @@ class Graft(Method):
 
 def _ways(job: Job, options: GraftOptions) -> list[list[Job]]:
     """For each way to train a prompt: a run without each part of the cross-validation, and one on all rows."""
-    if options.effort == "quick" or job.shots == 0 or job.task.kind not in ONE_CLASS:
+    if options.effort == "quick" or job.shots == 0 or job.task.kind not in OF_ONE_CLASS:
         return []
     from_scratch, carried = ("label-text",) * 2 if job.task.kind == "classification" else ("linear", "new")
     plain = job.replace(source=None, bank=(), unlabelled=())

@@ -15,7 +15,7 @@ Kind = Literal["classification", "multilabel", "pair", "regression", "choice", "
 KINDS: tuple[Kind, ...] = ("classification", "multilabel", "pair", "regression", "choice", "tagging", "span")
 WITH_CLASSES: tuple[Kind, ...] = ("classification", "multilabel", "pair")
 """Kinds whose answers have a probability of each class."""
-ONE_CLASS: tuple[Kind, ...] = ("classification", "pair")
+OF_ONE_CLASS: tuple[Kind, ...] = ("classification", "pair")
 """Kinds that give a row one class."""
 SPLITS = ("train", "validation", "test")
 SHOWN = 3
