@@ -70,8 +70,10 @@ HEAD = """# The starter banks
 
 <!-- Made from the cards by `python scripts/starter_page.py > docs/starter.md`. -->
 
-{count} prompts ship with promptgraft: {models}. `--bank starter` names them: every verb takes those of the model it is
-given, and says so in one line where that model has none. `promptgraft bank list starter` lists all of them as
+{count} prompts ship with promptgraft: {models}.
+
+`--bank starter` names them: every verb takes those of the model it is given, and says in one line where that model has
+none. `promptgraft bank list starter` lists all of them as
 MODEL/NAME; `promptgraft bank show starter MODEL/NAME` shows one, `promptgraft bank verify starter` checks every file
 against its card. Their numbers are stored in 16 bits and read as fp32.
 """

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,14 @@ def test_every_prompt_of_the_banks_is_on_the_page(root: Path) -> None:
 
 def shipped() -> list[Summary]:
     return open_bank("starter").list()
+
+
+def test_there_are_prompts_for_three_models_and_many_are_chinese() -> None:
+    models = Counter(entry.card.backbone.name for entry in shipped())
+    assert models["minilm"] >= 28
+    assert models["e5-small"] >= 16
+    assert models["bge-small-en"] >= 12
+    assert sum(entry.card.task.language == "zh" for entry in shipped()) >= 8
 
 
 def test_every_prompt_says_what_its_labels_mean_whose_data_it_is_and_how_well_it_does() -> None:
