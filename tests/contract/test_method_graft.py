@@ -12,7 +12,7 @@ import torch
 
 import promptgraft as pg
 from promptgraft import api
-from promptgraft.engine.keep import make_artefact
+from promptgraft.engine.keep import make_artefact, sources_of
 from promptgraft.engine.local import LocalEngine
 from promptgraft.engine.predictor import Predictor
 from promptgraft.errors import ArtefactError, RunError
@@ -204,13 +204,17 @@ def test_with_full_effort_trained_prompts_are_judged_by_runs_that_have_not_seen_
     assert kept == list(tuned.readout.predict(scores, tokens, engine.task(job).test, engine.task(job)))
 
 
-def test_a_trained_prompt_that_is_no_better_is_not_kept(backbone: Backbone, bank: tuple[Source, ...]) -> None:
-    job = job_of(backbone, toy_task(), bank, effort="full", members=1)
-    [finished] = LocalEngine(backbone).run([job])
-    [plain] = LocalEngine(backbone).run([job_of(backbone, toy_task(), bank, members=1)])
-    if "trained" not in finished.result.notes[-1]:
-        assert finished.result.scores == plain.result.scores
-    assert finished.result.id != plain.result.id
+def test_a_source_that_only_trained_prompts_would_start_from_is_named_where_one_is_kept(
+    backbone: Backbone, bank: tuple[Source, ...]
+) -> None:
+    job = job_of(backbone, toy_task(), bank[1:], effort="full").replace(source=bank[0])
+    [finished] = LocalEngine(backbone).run([job_of(backbone, toy_task(), bank, members=1)])
+    assert finished.tuned is not None
+    frozen = dataclasses.replace(finished.tuned, prompt=bank[1].artefact.prompt)
+    trained = dataclasses.replace(frozen, prompt=initial(Init(), backbone, 2, "deep", "after_cls", torch.Generator()))
+    assert [source.name for source in sources_of(job, frozen)] == ["source 1"]
+    both = dataclasses.replace(frozen, others=(trained,))
+    assert [source.name for source in sources_of(job, both)] == ["source 0", "source 1"]
 
 
 def test_full_effort_is_for_classes(backbone: Backbone, bank: tuple[Source, ...]) -> None:

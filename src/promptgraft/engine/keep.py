@@ -99,10 +99,15 @@ def _features(tuned: Tuned, view: JobView) -> dict[str, Tensor]:
 
 
 def sources_of(job: Job, tuned: Tuned) -> list[Source]:
-    """The banked artefacts that a model came from: the job's own source, and those whose prompts it has as they are."""
+    """The banked artefacts that a model came from: those whose prompts it has as they are, and the job's own source.
+
+    Of a model made of banked prompts alone, the source that trained ones would have started from is none.
+    """
     prompts = [model.prompt.values for model in tuned.members if model.prompt is not None]
     kept = [source for source in job.bank if _is_among(source.artefact.prompt, prompts)]
-    return kept if job.source is None else list({item.name: item for item in (job.source, *kept)}.values())
+    if job.source is None or (job.bank and len(kept) == len(prompts)):
+        return kept
+    return list({source.name: source for source in (job.source, *kept)}.values())
 
 
 def _is_among(prompt: Prompt | None, values: Sequence[Tensor]) -> bool:
