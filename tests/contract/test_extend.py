@@ -239,6 +239,15 @@ def test_an_artefact_that_is_there_is_not_written_over(grafted: Predictor, tmp_p
     assert artefacts.load(tmp_path / "new").card.task.labels.keys() == {"negative", "positive", "plot"}
 
 
+def test_an_artefact_of_16_bits_stays_one(grafted: Predictor, backbone: Backbone, tmp_path: Path) -> None:
+    artefacts.save(artefacts.halved(grafted.artefact), tmp_path / "half")
+    result = extend(tmp_path / "half", {"music": "music"}, MUSIC, model=backbone, out=tmp_path / "more")
+    kept = artefacts.load(tmp_path / "more")
+    assert kept.half
+    assert kept.hash == result.artefact.hash
+    extend(kept, {"plot": "a plot"}, model=backbone)
+
+
 def test_label_text_is_a_map_of_directions(backbone: Backbone) -> None:
     before = predictor_of(backbone, "prompt-tuning", toy_task(), readout="label-text")
     readout = before.tuned.readout

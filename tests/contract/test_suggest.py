@@ -82,10 +82,10 @@ def test_what_is_left_out_is_said(predictor: Predictor) -> None:
     found = suggest(predictor, [labelled, rows[0], *rows, *tuned_on], 10)
     assert sorted(found.places) == [1, 3, 4, 5]
     notes = " ".join(found.notes)
-    assert "1 rows that have a label" in notes
-    assert "1 rows come again" in notes
-    assert "2 rows that it was tuned on" in notes
-    assert "4 rows are left, fewer than the 10 asked for" in notes
+    assert "left out: 1 row with a label" in notes
+    assert "left out: 1 row that came before" in notes
+    assert "left out: 2 rows that it was tuned on" in notes
+    assert "all there are: 4 rows, fewer than the 10 asked for" in notes
 
 
 def test_a_table_keeps_its_columns(predictor: Predictor) -> None:

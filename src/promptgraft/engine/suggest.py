@@ -13,6 +13,7 @@ from promptgraft.engine.predictor import Look, Predictor
 from promptgraft.errors import RunError, UsageError
 from promptgraft.readout.evidence import directions
 from promptgraft.readout.fit import fitting_threads
+from promptgraft.task.compare import count_rows
 from promptgraft.task.draws import Array
 from promptgraft.task.task import OF_ONE_CLASS, Example
 from promptgraft.train.predict import add_scores
@@ -68,12 +69,12 @@ def suggest(predictor: Predictor, examples: Sequence[Example], count: int, seed:
     features = _features(looks)
     fresh = _distances(features, _remembered(predictor, features.shape[1])) > SAME
     if not fresh.all():
-        notes.append(f"{np.count_nonzero(~fresh)} rows that it was tuned on are left out")
+        notes.append(f"left out: {count_rows(int(np.count_nonzero(~fresh)))} that it was tuned on")
         places, features = places[fresh], features[fresh]
     if not len(places):
         raise RunError("every row is one that it was tuned on", where=card.task.name, do="give rows without a label")
     if len(places) < count:
-        notes.append(f"{len(places)} rows are left, fewer than the {count} asked for; all are given")
+        notes.append(f"all there are: {count_rows(len(places))}, fewer than the {count} asked for")
     shares = add_scores([look.scores for look in looks]).double().softmax(-1).numpy()[fresh]
     chosen = order(shares, features, min(count, len(places)), seed)
     best = shares[chosen].argmax(1)
@@ -124,9 +125,9 @@ def _open(examples: Sequence[Example]) -> tuple[Int[Array, "N"], list[str]]:
         first.setdefault((examples[number].text, examples[number].pair), number)
     notes = []
     if len(unlabelled) < len(examples):
-        notes.append(f"{len(examples) - len(unlabelled)} rows that have a label are left out")
+        notes.append(f"left out: {count_rows(len(examples) - len(unlabelled))} with a label")
     if len(first) < len(unlabelled):
-        notes.append(f"{len(unlabelled) - len(first)} rows come again and are given once")
+        notes.append(f"left out: {count_rows(len(unlabelled) - len(first))} that came before")
     return np.array(list(first.values()), dtype=np.int64), notes
 
 
