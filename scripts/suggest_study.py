@@ -12,23 +12,18 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
-import hashlib
 import itertools
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import filelock
 import numpy as np
-import torch
-from torch import Tensor
+from keeping import PROMPTS, Keeping, small_bank
 
 import promptgraft.api as pg
 from promptgraft.engine.predictor import Predictor
 from promptgraft.engine.suggest import margin
-from promptgraft.model.backbone import Backbone, Batch, Read
-from promptgraft.prompt.prompt import PromptStack
+from promptgraft.model.backbone import Backbone
 from promptgraft.study.judge import Mean, mean
 from promptgraft.task.load import load_task
 from promptgraft.task.metrics import score as metric_score
@@ -38,8 +33,6 @@ TASKS = ("trec", "airline_tweets", "emotion", "tweet_offensive", "financial_phra
 SEEDS = (0, 1, 2, 3, 4)
 START, BATCH, LABELS = 16, 16, 112
 POOL, TEST = 600, 400
-PROMPTS = ("goemotions", "clinc150_domain", "dbpedia14", "boolq", "scicite", "mnli")
-"""Of the starter bank that are grafted, so that the study takes an hour and not a night."""
 COUNTS = tuple(range(START, LABELS + 1, BATCH))
 RESULTS = Path("docs/results")
 KEY = ("task", "seed", "by")
@@ -63,44 +56,9 @@ WAYS: dict[str, Choose] = {"random": by_chance, "margin": by_margin, "suggest": 
 WORDS = {"random": "at random", "margin": "by margin alone", "suggest": "`suggest`"}
 
 
-class Keeping:
-    """A backbone that keeps the state of every text it has passed: the same texts come back with every batch."""
-
-    def __init__(self, backbone: Backbone) -> None:
-        self._backbone = backbone
-        self._states: dict[tuple[object, ...], Tensor] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._backbone, name)
-
-    def forward(self, batch: Batch, prompts: PromptStack | None, read: Read, *, dropout: None = None) -> Tensor:
-        tokens, owner = batch.tokens, batch.prompt_of
-        starts, ids, types = tokens.starts.tolist(), tokens.ids.numpy(), tokens.types.numpy()
-        values: list[object] = [None]
-        if prompts is not None:
-            parts = itertools.pairwise(prompts.starts.tolist())
-            tables = [prompts.table[..., first:last, :].contiguous().numpy().tobytes() for first, last in parts]
-            values = [hashlib.sha256(table).digest() for table in tables]
-        owners = [0] * len(starts[1:]) if owner is None else owner.tolist()
-        keys = [
-            (ids[first:last].tobytes(), types[first:last].tobytes(), values[own], read)
-            for (first, last), own in zip(itertools.pairwise(starts), owners, strict=True)
-        ]
-        new = list({key: place for place, key in enumerate(keys) if key not in self._states}.values())
-        if new:
-            places = torch.tensor(new)
-            part = Batch(tokens.select(places), None if owner is None else owner[places])
-            states = self._backbone.forward(part, prompts, read)
-            self._states |= {keys[place]: state.clone() for place, state in zip(new, states, strict=True)}
-        return torch.stack([self._states[key] for key in keys])
-
-
 def run(data: Path, work: Path, model: str, names: Sequence[str]) -> None:
     """Every curve that the CSV does not hold, one after the other."""
-    bank = work / "bank"
-    if not bank.exists():
-        for name in PROMPTS:
-            shutil.copytree(pg.as_bank("starter").folder / model / name, bank / name, dirs_exist_ok=True)
+    bank = small_bank(work, model)
     backbones = {name: Keeping(pg.open_model(model)) for name in names}
     for seed, name, by in itertools.product(SEEDS, names, WAYS):
         if (name, str(seed), by) not in {tuple(row[column] for column in KEY) for row in read_rows()}:

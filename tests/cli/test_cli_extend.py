@@ -53,9 +53,12 @@ def test_rows_are_read_and_judged(done: Command, run: Path, splade_tiny: Path, q
     assert card["scores"]["test"]["value"] == pytest.approx(said["scores"][1])
 
 
-def test_the_new_artefact_lies_beside_the_old(done: Command, pg: Command, run: Path, splade_tiny: Path) -> None:
+def test_the_new_artefact_has_a_place_of_its_own(
+    done: Command, pg: Command, run: Path, splade_tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     done("extend", run, "--label", "a", "--model", splade_tiny)
-    assert (run.parent / "run-extended" / "card.json").exists()
+    assert Path("runs/extend-run/card.json").exists()
     again = pg("extend", run, "--label", "b", "--model", splade_tiny)
     assert again.status == 1
     assert "holds an artefact already; name another with --out, or --replace" in again.err

@@ -33,7 +33,7 @@ def extend(
         typer.Option(help="Labelled rows to judge on, before and after (default: the rows that RUN remembers)."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder of the new artefact (default: RUN-extended).")
+        Path | None, typer.Option("--out", "-o", help="Folder of the new artefact (default: runs/extend-RUN).")
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Take the place of an artefact that is there.")] = False,
     model: Annotated[
@@ -51,7 +51,7 @@ def extend(
     """
     from promptgraft import api
 
-    folder = path.parent / f"{path.resolve().name}-extended" if out is None else out
+    folder = Path("runs") / f"extend-{path.resolve().name}" if out is None else out
     with progress(say, "reading model and rows"):
         extension = api.extend(
             path, described(label or []), rows, test=test, out=folder, replace=replace, model=model, device=device
