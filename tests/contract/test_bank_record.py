@@ -54,7 +54,7 @@ def test_a_record_counts_every_task_but_the_prompts_own(bank: Bank, backbone: Ba
     tasks = [toy_task(seed=ord(name)).replace(name=name) for name in ("a", "b")]
     api.record(bank, backbone, tasks)
     found = services(bank)
-    assert {name: set(service.gains) for name, service in found.items()} == {
+    assert {name: set(service.tasks) for name, service in found.items()} == {
         "a": {"b"},
         "b": {"a"},
         "c": {"a", "b"},
@@ -71,10 +71,16 @@ def test_a_record_is_of_the_prompt_and_not_of_its_name(bank: Bank, backbone: Bac
 
 
 def test_a_gain_leaves_the_target_out() -> None:
-    service = Service(gains={"a": 10.0, "b": -2.0}, centre=(0.0,))
+    service = Service(gains={"x": {"a": 10.0}, "y": {"b": -2.0}}, centre=(0.0,))
     assert service.gain() == 4.0
     assert service.gain("a") == -2.0
-    assert Service(gains={"a": 1.0}, centre=(0.0,)).gain("a") is None
+    assert Service(gains={"x": {"a": 1.0}}, centre=(0.0,)).gain("a") is None
+
+
+def test_a_family_of_tasks_counts_once() -> None:
+    service = Service(gains={"question": {"a": 30.0, "b": 36.0}, "topic": {"c": -3.0}}, centre=(0.0,))
+    assert service.gain() == 15.0
+    assert service.gain("a") == 16.5
 
 
 def job_of(backbone: Backbone, task: Task, sources: tuple[Source, ...], free: tuple[Example, ...] = ()) -> Job:
@@ -84,7 +90,7 @@ def job_of(backbone: Backbone, task: Task, sources: tuple[Source, ...], free: tu
 def with_gains(bank: Bank, backbone: Backbone, **gains: float) -> tuple[Source, ...]:
     centre = (0.01,) * backbone.hidden
     return tuple(
-        Source(name, bank.load(name), Service(gains={"elsewhere": gains[name], "toy": -50.0}, centre=centre))
+        Source(name, bank.load(name), Service(gains={"x": {"elsewhere": gains[name], "toy": -50.0}}, centre=centre))
         for name in bank.names()
     )
 
@@ -158,7 +164,7 @@ def test_what_cannot_be_recorded_is_one_line(bank: Bank, backbone: Backbone) -> 
 
 
 def test_a_record_of_another_width_is_one_line(bank: Bank, backbone: Backbone) -> None:
-    source = Source("a", bank.load("a"), Service(gains={"x": 1.0}, centre=(1.0, 2.0)))
+    source = Source("a", bank.load("a"), Service(gains={"x": {"y": 1.0}}, centre=(1.0, 2.0)))
     with pytest.raises(RunError, match="2 features"):
         list(LocalEngine(backbone).run([job_of(backbone, toy_task(), (source,))]))
 

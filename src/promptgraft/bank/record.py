@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -18,21 +19,27 @@ class Service(BaseModel):
     """How a prompt has served other tasks.
 
     Attributes:
-        gains: task -> points of mean recall that texts read under the prompt are ahead of texts read without one, each
-            text being given the label whose description is nearest.
+        gains: family of tasks -> task -> points of mean recall that texts read under the prompt are ahead of texts read
+            without one, each text being given the label whose description is nearest.
         centre: mean direction of those tasks' texts under the prompt, `[H]`; what all texts have in common says nothing
             of their labels.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    gains: dict[str, float]
+    gains: dict[str, dict[str, float]]
     centre: tuple[float, ...] = Field(min_length=1)
 
     def gain(self, leave_out: str = "") -> float | None:
-        """The mean gain over tasks, one of them left out; None where no task is left."""
-        gains = [gain for task, gain in self.gains.items() if task != leave_out]
-        return sum(gains) / len(gains) if gains else None
+        """The mean gain over families of tasks, one task left out; None where none is left."""
+        families = [[gain for task, gain in tasks.items() if task != leave_out] for tasks in self.gains.values()]
+        means = [fmean(gains) for gains in families if gains]
+        return fmean(means) if means else None
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks of all families."""
+        return tuple(task for tasks in self.gains.values() for task in tasks)
 
 
 class Record(BaseModel):

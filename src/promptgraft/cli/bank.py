@@ -141,7 +141,7 @@ def record(
     )
     say.table(
         ("prompt", "tasks", "points gained "),
-        [(name, str(len(service.gains)), f"{service.gain() or 0.0:+.1f}") for name, service in known],
+        [(name, str(len(service.tasks)), f"{service.gain() or 0.0:+.1f}") for name, service in known],
         title=f"What reading under the prompts of {bank} gains where no label is known",
     )
     say.data([{"name": name, "gains": service.gains} for name, service in known])

@@ -34,7 +34,7 @@ def make_record(shared: Shared, sources: Sequence[Source], tasks: Sequence[Task]
     Raises:
         RunError: a task of another kind, or one without labelled rows.
     """
-    gains: dict[str, dict[str, float]] = {source.artefact.hash: {} for source in sources}
+    gains: dict[str, dict[str, dict[str, float]]] = {source.artefact.hash: {} for source in sources}
     centres: dict[str, list[Float[Array, "H"]]] = {source.artefact.hash: [] for source in sources}
     for task in tasks:
         examples = _labelled(task)
@@ -47,7 +47,8 @@ def make_record(shared: Shared, sources: Sequence[Source], tasks: Sequence[Task]
             if not _shares_data(task, card):
                 states = shared.states(tokens, source.artefact.prompt, card.pooling)
                 recall, centre = _recall(shared, task, states, y)
-                gains[source.artefact.hash][task.name] = round(recall - base, 2)
+                family = gains[source.artefact.hash].setdefault(task.family or task.name, {})
+                family[task.name] = round(recall - base, 2)
                 centres[source.artefact.hash].append(centre)
     return Record(
         prompts={
