@@ -54,6 +54,19 @@ def test_learns_what_its_rows_say(fitted: PromptClassifier) -> None:
     assert (fitted.classes_[shares.argmax(1)] == fitted.predict(X)).all()
 
 
+@pytest.mark.parametrize("classes", [[3, 7], ["b", "a"]])
+def test_answers_that_are_not_sure_enough_are_held_back(classes: list[Any], quick: Kwargs) -> None:
+    y = np.array([classes[label == "positive"] for label in Y])
+    fitted = PromptClassifier(**quick).fit(X, y)
+    everything = fitted.predict(X)
+    assert (fitted.predict(X, risk=1.0, abstain_as="?") == everything).all()
+    assert fitted.predict(X, risk=0.0).tolist() == [None] * len(X)
+    held = fitted.predict(X, risk=0.3, abstain_as="?")
+    assert all(answer in ("?", own) for answer, own in zip(held, everything, strict=True))
+    with pytest.raises(UsageError, match="no share of wrong answers"):
+        fitted.predict(X, risk=3)
+
+
 @pytest.mark.parametrize("classes", [[3, 7], [False, True], [0.0, 1.0], ["b", "a"]])
 def test_classes_keep_their_type(classes: list[Any], quick: Kwargs) -> None:
     y = np.array([classes[label == "positive"] for label in Y])
