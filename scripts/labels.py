@@ -69,7 +69,7 @@ class Stage:
 
 
 STAGES = (
-    Stage(("zero-shot",), (0,), 1),
+    Stage(("zero-shot", "graft"), (0,), 1),
     Stage((*CHEAP, "graft"), (8, 32)),
     Stage(("prompt-tuning", "pot"), (8,)),
     Stage(("model-tuning",), (8,)),
