@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 """The values of scikit-learn's C that cross-validation chooses from."""
 STEPS = 200
 """Of the solver; weak penalties on thousands of words would take many more, and give the same answers."""
-FOLDS, FEW_FOLDS, MANY_ROWS = 5, 3, 2000
-FEATURES = 50_000
+FOLDS = 5
+MANY = 20_000
+"""Rows times classes from which on one fold is left out in place of each in turn."""
+FEATURES = 20_000
 LEAST = 1e-4
 """A probability below this counts as this, so that no single row decides on the strength."""
 Features = Any
@@ -96,10 +99,11 @@ def _likelihoods(features: Features, labels: np.ndarray, seed: int) -> dict[floa
     """The log likelihood of rows left out under each strength; equal where no row can be left out."""
     likelihood = dict.fromkeys(STRENGTHS, 0.0)
     most = Counter(labels.tolist()).most_common(1)[0][1]
-    folds = min(FOLDS if len(labels) <= MANY_ROWS else FEW_FOLDS, most)
+    folds = min(FOLDS, most)
     if folds < 2 or len(set(labels.tolist())) < 2:
         return likelihood
-    for rest, out in StratifiedKFold(folds, shuffle=True, random_state=seed).split(labels, labels):
+    split = StratifiedKFold(folds, shuffle=True, random_state=seed).split(labels, labels)
+    for rest, out in islice(split, 1 if len(labels) * len(set(labels.tolist())) > MANY else folds):
         if len(set(labels[rest].tolist())) < 2:
             continue
         for strength in STRENGTHS:
