@@ -32,7 +32,9 @@ from promptgraft.bank.bank import Bank
 from promptgraft.engine.keep import make_artefact
 from promptgraft.engine.predictor import Predictor
 from promptgraft.engine.rank import candidates, rank_sources
+from promptgraft.engine.reliability import reliability
 from promptgraft.engine.result import Finished
+from promptgraft.engine.risk import Selective
 from promptgraft.errors import BankError
 from promptgraft.method.all import find
 from promptgraft.method.job import Job, Source
@@ -177,14 +179,15 @@ def computed(
             context = context_of(data, cell.task, None, cell.labels)
             task = context.engine.task(context.job("linear-probe", seed))
             answers = BASELINES[cell.method](task, seed)
-            yield row_of(cell, seed, task, answers, facts), judged(task, answers)
+            yield row_of(cell, seed, task, answers, facts, None), judged(task, answers)
         return
     context = context_of(data, cell.task, cell.model, cell.labels)
     jobs = [job_of(context, cell, seed, bank) for seed in cell.seeds]
     for finished in context.engine.run(jobs):
         task = context.engine.task(finished.job)
         answers = answers_of(context, finished, task)
-        yield row_of(cell, finished.job.seed, task, answers, facts), judged(task, answers)
+        answered = finished.result.selective.get("test")
+        yield row_of(cell, finished.job.seed, task, answers, facts, answered), judged(task, answers)
 
 
 @cache
@@ -267,7 +270,16 @@ def judged(task: Task, answers: Answers) -> tuple[np.ndarray, np.ndarray]:
     return answers.probabilities.max(1), answers.probabilities.argmax(1) == gold
 
 
-def row_of(cell: Cell, seed: int, task: Task, answers: Answers, facts: Mapping[str, str]) -> dict[str, object]:
+def row_of(
+    cell: Cell, seed: int, task: Task, answers: Answers, facts: Mapping[str, str], answered: Selective | None
+) -> dict[str, object]:
+    """A row of the CSV.
+
+    Args:
+        answered: what answering at the usual risk gives, of methods that know it.
+    """
+    error = None if answered is None else answered.error
+    gold = np.array([task.classes.index(str(row.label)) for row in task.test])
     predictions = [task.classes[n] for n in answers.probabilities.argmax(1)]
     return {
         "task": cell.task,
@@ -279,9 +291,9 @@ def row_of(cell: Cell, seed: int, task: Task, answers: Answers, facts: Mapping[s
         "method": cell.method,
         "score": round(score(task, predictions, task.test)["score"], 2),
         "metric": task.metric,
-        "ece": round(labels_page.calibration_error(*judged(task, answers)), 2),
-        "coverage": "",
-        "error_at_risk": "",
+        "ece": round(reliability(answers.probabilities, gold).ece.value, 2),
+        "coverage": "" if answered is None else round(answered.coverage, 4),
+        "error_at_risk": "" if error is None else round(error, 4),
         "seconds": round(answers.seconds, 2),
         "bytes": answers.bytes,
     }

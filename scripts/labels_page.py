@@ -9,8 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from promptgraft.engine.reliability import BINS
 from promptgraft.study.judge import Mean, mean, paired
 
 if TYPE_CHECKING:
@@ -23,8 +22,6 @@ COLUMNS = (
     "task", "half", "language", "model", "labels", "seed", "method", "score", "metric", "ece", "coverage",
     "error_at_risk", "seconds", "bytes",
 )  # fmt: skip
-BINS = 15
-"""Of the confidence, of equal width, between which calibration errors are taken."""
 LABELS = ("0", "4", "8", "16", "32", "64", "250", "all")
 METHODS = {
     "graft": "graft",
@@ -86,13 +83,6 @@ def place_of(row: Row) -> tuple[str, str, str, int, int]:
     return row["task"], row["model"], row["method"], LABELS.index(row["labels"]), int(row["seed"])
 
 
-def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
-    """Expected calibration error in points: how far confidence and share of right answers lie apart, by bins."""
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    members = [bins == number for number in set(bins.tolist())]
-    return 100 * float(sum(abs(confidence[own].mean() - right[own].mean()) * own.mean() for own in members))
-
-
 @dataclass(frozen=True)
 class Part:
     """The rows of one half of a language's tasks, of one model and of the methods that read none.
@@ -114,9 +104,13 @@ class Part:
         return cells
 
     def average(self, method: str, labels: str, column: str) -> float | None:
-        """The mean over tasks of the mean over seeds; None where a task is missing, since such means do not compare."""
-        cells = self.cells(method, labels, column)
-        return fmean(fmean(seeds.values()) for seeds in cells.values()) if len(cells) == len(self.tasks) else None
+        """The mean over tasks of the mean over seeds; None where a task is missing, since such means do not compare.
+
+        An error among answers is there where something was answered, so that it is the mean over tasks that have one.
+        """
+        cells, run = self.cells(method, labels, column), self.cells(method, labels, "score")
+        is_whole = len(run if column == "error_at_risk" else cells) == len(self.tasks)
+        return fmean(fmean(seeds.values()) for seeds in cells.values()) if cells and is_whole else None
 
     def difference(self, ours: str, theirs: str, labels: str) -> Mean | None:
         """Mean over the tasks that both have of the mean paired difference over seeds."""
@@ -158,13 +152,13 @@ def heading(first: str, columns: Sequence[str]) -> list[str]:
     return [f"| {first} | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
 
 
-def mean_table(part: Part, column: str, digits: int = 1) -> list[str]:
-    """A line a method: the mean over all tasks of the half at every number of labels."""
+def mean_table(part: Part, column: str, scale: float = 1) -> list[str]:
+    """A line a method: the mean over all tasks of the half at every number of labels, times a scale."""
     lines = heading("method", LABELS)
     for method, name in METHODS.items():
         values = [part.average(method, labels, column) for labels in LABELS]
         if any(value is not None for value in values):
-            shown = ("" if value is None else f"{value:.{digits}f}" for value in values)
+            shown = ("" if value is None else f"{scale * value:.1f}" for value in values)
             lines.append(f"| {name} | {' | '.join(shown)} |")
     return lines if len(lines) > 2 else []
 
@@ -205,8 +199,8 @@ def half_section(rows: Sequence[Row], half: str) -> list[str]:
             ("Paired differences", difference_table(part)),
             ("Share of cells (task and seed) more than a point below the linear probe", worse_table(part)),
             ("Expected calibration error, in points", mean_table(part, "ece")),
-            ("Share of test rows answered at `--risk 0.05`, in percent", mean_table(part, "coverage")),
-            ("Error among the answers given, in percent", mean_table(part, "error_at_risk")),
+            ("Share of test rows answered at `--risk 0.05`, in percent", mean_table(part, "coverage", 100)),
+            ("Error among the answers given, in percent", mean_table(part, "error_at_risk", 100)),
         )
         lines += [f"### {name} ({len(part.tasks)})", ""]
         for title, table in tables:

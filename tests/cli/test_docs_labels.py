@@ -100,10 +100,13 @@ def test_what_was_not_run_is_said(two_tasks: ModuleType) -> None:
     assert "English tasks, bge-small-en: not run." in text
 
 
-def test_calibration_error_is_the_gap_between_confidence_and_hits(page: ModuleType) -> None:
-    sure, right = np.array([0.9] * 10 + [0.6] * 10), np.array([True] * 9 + [False] + [True] * 3 + [False] * 7)
-    assert page.calibration_error(sure, right) == pytest.approx(15.0)
-    assert page.calibration_error(np.ones(4), np.ones(4, bool)) == 0
+def test_what_answers_nothing_has_no_error_and_no_coverage(two_tasks: ModuleType) -> None:
+    some, none = {"coverage": "0.5", "error_at_risk": "0.04"}, {"coverage": "0.0", "error_at_risk": ""}
+    part = two_tasks.part_of(
+        [row("cr", "graft", 70, **some), row("imdb", "graft", 60, **none)], "untouched", "en", "minilm"
+    )
+    assert "| graft |  |  | 25.0 |" in "\n".join(two_tasks.mean_table(part, "coverage", 100))
+    assert "| graft |  |  | 4.0 |" in "\n".join(two_tasks.mean_table(part, "error_at_risk", 100))
 
 
 def test_a_later_run_of_a_cell_takes_its_place(
