@@ -310,7 +310,7 @@ def test_many_rows_are_judged_on_a_sample_and_that_is_said(
     monkeypatch.setattr("promptgraft.method.graft.FITTED", 60)
     task = toy_task(kind, train=200)
     [finished] = LocalEngine(backbone).run([job_of(backbone, task, bank)])
-    judged = 20 if kind == "classification" else 60
+    judged = 20 if kind in ("classification", "multilabel") else 60
     assert f"prompts were judged on {judged} of 200 training rows and fitted to 60" in finished.result.notes
     assert finished.result.scores["test"]["score"] > 0
 

@@ -19,7 +19,7 @@ from sklearn.metrics import (
 )
 
 from promptgraft.engine.interval import RESAMPLES, drawn, interval
-from promptgraft.readout.problem import ranking_precision
+from promptgraft.task.figures import ranking_precision
 from promptgraft.task.metrics import score
 from promptgraft.task.task import Answers, Example, Kind, Label, Task
 
@@ -65,7 +65,7 @@ def test_figures_of_several_labels_are_scikit_learns(rows: list[tuple[frozenset[
     assert got["score"] == got["micro_f1"]
     assert got["micro_f1"] == pytest.approx(100 * f1_score(left, right, average="micro", zero_division=0), **CLOSE)
     if occurs.any():
-        macro = f1_score(left[:, occurs], right[:, occurs], average="macro", zero_division=0)
+        macro = f1_score(left, right, average=None, zero_division=0)[occurs].mean()
         assert got["macro_f1"] == pytest.approx(100 * macro, **CLOSE)
     else:
         assert got["macro_f1"] == 0
@@ -77,6 +77,15 @@ def test_the_precision_of_a_ranking_of_labels_is_scikit_learns(rows: int, labels
     true, odds = numbers.integers(0, 2, (rows, labels)), numbers.integers(-2, 3, (rows, labels)).astype(float)
     found = ranking_precision(odds, true).mean()
     assert found == pytest.approx(label_ranking_average_precision_score(true, odds), abs=1e-12)
+
+
+def test_the_ranking_of_labels_is_judged_where_their_probabilities_are_known() -> None:
+    true, said = [("a", "c"), (), ("b",)], [("a",), ("d",), ("b",)]
+    shares = np.random.default_rng(0).random((3, 4))
+    got = score(task("multilabel", "micro_f1"), said, examples([*true]), shares)
+    expected = label_ranking_average_precision_score(indicators(true), shares)
+    assert got["label_ranking"] == pytest.approx(100 * expected)
+    assert "label_ranking" not in score(task("multilabel", "micro_f1"), said, examples([*true]))
 
 
 @given(ROWS)

@@ -203,7 +203,8 @@ class Predictor:
 
     def evaluate(self, examples: Sequence[Example]) -> dict[str, float]:
         """Metrics on labelled examples, in percent."""
-        return metric_score(self.task, self._logged(self.answers(examples)).predictions, examples)
+        answers = self._logged(self.answers(examples))
+        return metric_score(self.task, answers.predictions, examples, answers.probabilities)
 
     def _answers(self, examples: Sequence[Example]) -> Predictions:
         """Predict each example as it is; texts that are too long are cut."""

@@ -40,7 +40,8 @@ class Judgement:
 
 def judged(task: Task, answers: Tensor, predictions: Sequence[Label], examples: Sequence[Example]) -> Judgement:
     """Judge a model's scores of labelled rows, and the predictions that its readout made of them."""
-    figures = score(task, predictions, examples), len(examples), interval(task, predictions, examples)
+    each = probabilities(answers)[..., 1] if task.kind == "multilabel" else None
+    figures = score(task, predictions, examples, each), len(examples), interval(task, predictions, examples)
     if task.kind not in OF_ONE_CLASS:
         return Judgement(*figures, None, None)
     shares, gold = probabilities(answers), gold_classes(task, examples)
@@ -53,7 +54,7 @@ def held_out(shares: Float[Array, "N C"], gold: Int[Array, "N"]) -> HeldOut:
     return HeldOut(torch.from_numpy(shares.max(1)).float(), right)
 
 
-def probabilities(answers: Float[Tensor, "N C"]) -> Float[Array, "N C"]:
+def probabilities(answers: Float[Tensor, "N *C"]) -> Float[Array, "N *C"]:
     """Probabilities of the classes from a readout's scores."""
     return np.asarray(answers.detach().double().softmax(-1).cpu().numpy())
 

@@ -44,7 +44,7 @@ from promptgraft.readout.evidence import (
 )
 from promptgraft.readout.features import features
 from promptgraft.readout.label_text import LabelText
-from promptgraft.readout.probe import CrossValidated, cross_validate, deal_labels, fit_probe
+from promptgraft.readout.probe import CrossValidated, cross_validate, deal_labels, fit_probe, rarest_label
 from promptgraft.readout.readout import Readout
 from promptgraft.task.draws import Array
 from promptgraft.task.task import OF_ONE_CLASS, Example, Task
@@ -281,11 +281,18 @@ def _of_probes(job: Job, view: View, members: int) -> Fit:
     """Kinds whose probes are one readout each: several labels, numbers, choices, tags."""
     task, encoding = view.task, encoding_for(view, "regression")
     sources = _sources(job, view)
-    sample = balanced(np.zeros(len(task.train), dtype=np.int64), FITTED, job.seed)
+    sample = balanced(_strata(task, task.train), FITTED, job.seed)
     rows, examples = tuple(sample.tolist()), [task.train[row] for row in sample]
     tokens = view.tokens("train", encoding, rows)
     seen = list(_features(view, sources, encoding, rows))
-    judged = [cross_validate(task, examples, own, tokens, job.seed) for own in seen] if len(examples) > 1 else []
+    part, few, judged_tokens = np.arange(len(examples)), examples, tokens
+    if task.kind == "multilabel":  # a fit for every label is dear
+        part = balanced(_strata(task, examples), JUDGED, job.seed)
+        few, judged_tokens = [examples[row] for row in part], tokens.select(torch.from_numpy(part))
+    judged = []
+    if len(few) > 1:
+        states = (own[part] if task.kind == "multilabel" else own for own in seen)
+        judged = [cross_validate(task, few, own, judged_tokens, job.seed) for own in states]
     evidence = [np.array([prompt.likelihood.sum()]) for prompt in judged] or [np.zeros(1)] * len(seen)
     models, names = [], []
     shares = weigh(evidence, members)
@@ -294,8 +301,15 @@ def _of_probes(job: Job, view: View, members: int) -> Fit:
         readout = fit_probe(task, examples, seen[place], tokens, job.seed).readout
         models.append(Tuned(prompt, _scaled(readout, float(share[0])), pooling, encoding))
         names.append((name, float(share[0])))
-    notes = (_listed(names), *_sampled(sample, sample, len(task.train)))
-    return Fit(job.id, _settled(_joined(models), judged, shares, examples, task), _fitted(models), notes)
+    notes = (_listed(names), *_sampled(part, sample, len(task.train)))
+    return Fit(job.id, _settled(_joined(models), judged, shares, few, task), _fitted(models), notes)
+
+
+def _strata(task: Task, examples: Sequence[Example]) -> Int[Array, "N"]:
+    """What rows are drawn evenly by: the rarest of several labels, else nothing."""
+    if task.kind != "multilabel":
+        return np.zeros(len(examples), dtype=np.int64)
+    return rarest_label(indicators([example.label for example in examples], task))
 
 
 def _settled(

@@ -30,8 +30,9 @@ SAFE_STRENGTH = 1.0
 """Held unless cross-validation is sure of another: on frozen MiniLM features of six tasks, six seeds, C = 1 throughout
 gives 64.4 and 75.2 % at 8 and 32 labels a class, the C that cross-validates best 64.4 and 74.2."""
 LABEL_STRENGTHS, SAFE_LABEL_STRENGTH = (1.0, 10.0, 100.0), 10.0
-"""The same for several labels a row: on four tasks at 4 to 32 rows a label a strength of 10 gives a micro F1 within about
-a point of the best, and the highest likelihood (MiniLM, two draws); all six strengths would take twice as long."""
+"""The same for several labels a row: on four tasks at 4 to 32 rows a label a strength of 10 gives a micro F1 within
+about a point of the best, and the highest likelihood (MiniLM, two draws); all six strengths would take twice as long.
+"""
 FOLDS = 5
 MOST_UNITS = 2000
 """Rows, choices or words that cross-validation looks at; the probe itself is fitted to all."""

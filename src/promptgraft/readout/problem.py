@@ -19,6 +19,7 @@ from promptgraft.readout.choice import right_choice
 from promptgraft.readout.regression import number
 from promptgraft.readout.tagging import word_features, word_tag, words_of_rows
 from promptgraft.task.draws import Array
+from promptgraft.task.figures import ranking_precision
 from promptgraft.task.task import Example, Kind, Task
 
 KINDS: frozenset[Kind] = frozenset({"classification", "multilabel", "pair", "regression", "choice", "tagging"})
@@ -141,19 +142,6 @@ def judge(scores: Float[Array, "U C"], part: Problem, variance: float) -> Judged
     units = np.bincount(place)
     hit = np.bincount(place, scores.argmax(1) == part.y) / units
     return Judged(rows, hit, np.bincount(place, log[np.arange(len(log)), part.y]) / units)
-
-
-def ranking_precision(scores: Float[Array, "U C"], y: Int[Array, "U C"]) -> Float[Array, "U"]:
-    """Of each row, the mean over its labels of the share of its labels among those that score no lower.
-
-    Its mean over rows is scikit-learn's label ranking average precision; 1 where a row has no label, or all.
-    """
-    result = np.ones(len(y))
-    for row, (own, has) in enumerate(zip(scores, y > 0, strict=True)):
-        if has.any() and not has.all():
-            above = own[None] >= own[has][:, None]
-            result[row] = (above[:, has].sum(1) / above.sum(1)).mean()
-    return result
 
 
 def judge_choices(

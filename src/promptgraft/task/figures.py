@@ -94,6 +94,25 @@ def label_counts(
     return np.stack([times @ side for side in (truth * guess, truth, guess)], axis=-1)
 
 
+def label_ranking(task: Task, labels: Sequence[Any], probabilities: Float[Array, "B C"]) -> dict[str, float]:
+    """How well the labels of a row rank above others (scikit-learn's label ranking average precision)."""
+    table = np.array([[int(name in row) for name in task.classes] for row in labels]).reshape(-1, len(task.classes))
+    return {"label_ranking": 100 * float(ranking_precision(np.asarray(probabilities), table).mean())}
+
+
+def ranking_precision(scores: Float[Array, "B C"], y: Int[Array, "B C"]) -> Float[Array, "B"]:
+    """Of each row, the mean over its labels of the share of its labels among those that score no lower.
+
+    Its mean over rows is scikit-learn's label ranking average precision; 1 where a row has no label, or all.
+    """
+    result = np.ones(len(y))
+    for row, (own, has) in enumerate(zip(scores, y > 0, strict=True)):
+        if has.any() and not has.all():
+            above = own[None] >= own[has][:, None]
+            result[row] = (above[:, has].sum(1) / above.sum(1)).mean()
+    return result
+
+
 def f1_of_counts(counts: Float[Array, "*D 3"]) -> Float[Array, "*D"]:
     """F1 from the rows that agree, those that are true and those that are predicted; 0 without any."""
     return np.asarray(2 * counts[..., 0] / np.maximum(counts[..., 1] + counts[..., 2], 1))

@@ -32,13 +32,16 @@ class Metric:
         return {name: float(values[0]) for name, values in figures.items()}
 
 
-def score(task: Task, predictions: Sequence[Label], examples: Sequence[Example]) -> dict[str, float]:
+def score(
+    task: Task, predictions: Sequence[Label], examples: Sequence[Example], probabilities: Any = None
+) -> dict[str, float]:
     """The task's metric under "score", and all metrics of its kind by name, in percent.
 
     Args:
         predictions: label names (classification, pair), a tuple of names a row (multilabel), the option's text
             (choice), floats (regression), a tuple of tags a row (tagging), answer strings (span); in the order of
             `examples`, which must be labelled.
+        probabilities: of each label, `[rows, labels]`; where a row has several, their ranking is judged as well.
     Raises: ValueError where the lengths differ, there is nothing to score, or a label is missing.
     """
     if len(predictions) != len(examples) or not examples:
@@ -50,6 +53,10 @@ def score(task: Task, predictions: Sequence[Label], examples: Sequence[Example])
     for metric in METRICS.values():
         if task.kind in metric.kinds:
             figures |= metric.compute(task, labels, predictions)
+    if task.kind == "multilabel" and probabilities is not None:
+        from promptgraft.task.figures import label_ranking
+
+        figures |= label_ranking(task, labels, probabilities)
     return {"score": figures[task.metric], **figures}
 
 
