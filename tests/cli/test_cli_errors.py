@@ -173,9 +173,31 @@ def test_an_ending_that_cannot_be_written(pg: Command, root: Path, splade_tiny: 
     )
 
 
+@pytest.mark.parametrize("source", [(), ("--source", "snli")], ids=["all", "named"])
+def test_a_model_that_the_starter_bank_has_nothing_for(
+    source: tuple[str, ...], pg: Command, reviews: Path, splade_tiny: Path
+) -> None:
+    verb = ("transfer", reviews, "--method", "pot") if source else ("rank", reviews)
+    said = pg(*verb, "--model", splade_tiny, "--bank", "starter", *source)
+    line = said.err.splitlines()[-1]
+    assert line.startswith(
+        "promptgraft: no prompt for splade-tiny: the starter bank is for bge-small-en, e5-small, minilm"
+    )
+    assert "promptgraft tune TASK --model splade-tiny --bank" in line
+    assert said.status == 1
+
+
+def test_a_starter_prompt_is_shown_by_its_model_and_name(pg: Command, tmp_path: Path) -> None:
+    said = pg("bank", "show", "starter", "e5-small/snli")
+    assert said.out.lstrip().startswith("# snli on e5-small")
+    said = pg("bank", "show", "starter", "snli")
+    assert "'snli' is there for several models; name one of bge-small-en/snli, e5-small/snli, minilm/snli" in said.err
+    said = pg("bank", "export", "starter", "csl_category", tmp_path / "papers.zip")
+    assert said.status == 0
+    assert (tmp_path / "papers.zip").exists()
+
+
 def test_the_starter_bank_is_not_written_to(pg: Command, tuned: Tuned) -> None:
-    if pg("bank", "list", "starter").status:
-        pytest.skip("the starter bank is not built yet: run the script that does")
     said = pg("bank", "add", "starter", tuned.run)
     assert "cannot be changed; add to a bank of your own" in said.err
     assert said.status == 1
