@@ -17,7 +17,6 @@ COMVE = "ComVE, SemEval-2020 task 4 A (Wang et al. 2020)"
 DBPEDIA = "DBpedia-14 (Zhang et al. 2015)"
 SQUAD = "SQuAD 1.1 (Rajpurkar et al. 2016)"
 BTC = "Broad Twitter Corpus (Derczynski et al. 2016)"
-WNUT = "WNUT-17 emerging entities (Derczynski et al. 2017)"
 CSL = "CSL (Li et al. 2022), titles of papers"
 CMRC = "CMRC 2018 (Cui et al. 2019)"
 DRCD = "DRCD (Shao et al. 2018), traditional characters"
@@ -42,7 +41,6 @@ PUBLISHED = {
     "csl_field": f"derived from {CSL}: four fields",
     "dbpedia14": DBPEDIA,
     "dbpedia_kind": f"derived from {DBPEDIA}: five kinds of thing",
-    "drcd": DRCD,
     "drcd_answerable": f"derived from {DRCD}: a question with the sentence of its answer, or one of another passage",
     "drcd_question": f"derived from {DRCD}: questions by the kind of answer that their question word asks for",
     "e2e_rating": "derived from E2E (Novikova et al. 2017): descriptions of restaurants by their rating",
@@ -51,8 +49,6 @@ PUBLISHED = {
     "goemotions_hostile": f"derived from {GOEMOTIONS}: anger and disgust, or not",
     "goemotions_valence": f"derived from {GOEMOTIONS}: positive or negative",
     "mnli": "MultiNLI (Williams et al. 2018)",
-    "ncbi_disease": "NCBI disease corpus (Doğan et al. 2014)",
-    "pawsx_zh": "PAWS-X, Chinese (Yang et al. 2019), by Google LLC",
     "qnli": "QNLI of GLUE (Wang et al. 2018), made from SQuAD",
     "scicite": "SciCite (Cohan et al. 2019)",
     "scitldr_match": "derived from SciTLDR (Cachola et al. 2020): a summary with its own abstract, or another",
@@ -62,8 +58,7 @@ PUBLISHED = {
     "squad_answerable": f"derived from {SQUAD}: a question with the sentence of its answer, or one of another passage",
     "squad_question": f"derived from {SQUAD}: questions by the kind of answer that their question word asks for",
     "ud_ewt_pos": "Universal Dependencies, English Web Treebank (Silveira et al. 2014)",
-    "wnut17": WNUT,
-    "wnut17_names": f"derived from {WNUT}: the one kind of name in a text",
+    "wnut17": "WNUT-17 emerging entities (Derczynski et al. 2017)",
 }
 
 HEAD = """# The starter banks

@@ -321,21 +321,6 @@ def btc_names(data: Path) -> Task:
     return _names(data / "btc", "btc_names", labels)
 
 
-@derived
-def wnut17_names(data: Path) -> Task:
-    """WNUT-17's texts by the one kind of name in them."""
-    labels = {
-        "person": "a text that names a person",
-        "location": "a text that names a place",
-        "corporation": "a text that names a company",
-        "group": "a text that names a group, a band or a team",
-        "product": "a text that names a product",
-        "creative-work": "a text that names a film, a song, a book or another work",
-        "none": "a text without any name",
-    }
-    return _names(data / "wnut17", "wnut17_names", labels)
-
-
 def _relabelled(
     folder: Path, name: str, labels: Mapping[str, str], names: Mapping[str, str], *, family: str | None = None
 ) -> Task:
