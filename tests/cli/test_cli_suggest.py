@@ -90,3 +90,4 @@ def test_a_very_long_line_is_read(done: Command, tuned: Tuned, splade_tiny: Path
     (tmp_path / "long.txt").write_text("退货 " * 5000 + "\n怎么开发票\n", encoding="utf-8")
     said = done("suggest", tuned.run, "--file", tmp_path / "long.txt", "--model", splade_tiny, "--json")
     assert len(said.json) == 2
+    assert "1 input was longer than allowed and cut\n" in said.err

@@ -190,6 +190,8 @@ class Predictor:
     def looks(self, examples: Sequence[Example]) -> list[Look]:
         """How each member of the model sees the rows: features and scores; for readouts of pooled states."""
         tokens = self._tokens(examples)
+        if tokens.cut:
+            LOG.warning("%s: %s", self.task.name, cut_note(tokens.cut, self.task.kind, None))
         weights = self.tuned.weights
         model = self.backbone if weights is None else self.backbone.with_weights(weights)
         forked.check(self.backbone.device)
@@ -282,13 +284,13 @@ def _means(values: np.ndarray, owners: Sequence[int], rows: int) -> np.ndarray:
     return total / np.bincount(list(owners), minlength=rows)[:, None]
 
 
-def cut_note(count: int, kind: Kind, remedy: str = "windows=True") -> str:
+def cut_note(count: int, kind: Kind, remedy: str | None = "windows=True") -> str:
     """A note that texts were cut, and how to read them whole.
 
     Args:
-        remedy: what to ask for, as whoever reads the note would.
+        remedy: what to ask for, as whoever reads the note would; None where there is nothing to ask for.
     """
     inputs = "1 input was" if count == 1 else f"{count} inputs were"
     return f"{inputs} longer than allowed and cut" + (
-        f"; {remedy} reads long texts whole" if kind in IN_WINDOWS else ""
+        f"; {remedy} reads long texts whole" if remedy is not None and kind in IN_WINDOWS else ""
     )
