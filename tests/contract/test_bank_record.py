@@ -72,15 +72,19 @@ def test_a_record_is_of_the_prompt_and_not_of_its_name(bank: Bank, backbone: Bac
 
 def test_a_gain_leaves_the_target_out() -> None:
     service = Service(gains={"x": {"a": 10.0}, "y": {"b": -2.0}}, centre=(0.0,))
-    assert service.gain() == 4.0
     assert service.gain("a") == -2.0
+    assert service.gain("b") == 10.0
     assert Service(gains={"x": {"a": 1.0}}, centre=(0.0,)).gain("a") is None
 
 
 def test_a_family_of_tasks_counts_once() -> None:
     service = Service(gains={"question": {"a": 30.0, "b": 36.0}, "topic": {"c": -3.0}}, centre=(0.0,))
-    assert service.gain() == 15.0
-    assert service.gain("a") == 16.5
+    assert service.gain("c") == 33.0
+    assert service.gain() == 0.0, "the mean of 33 and -3 is within its standard error of 0"
+    sure = Service(gains={"question": {"a": 5.0}, "topic": {"c": 4.0}, "intent": {"d": 3.0}}, centre=(0.0,))
+    assert sure.gain() == pytest.approx(4 - 1 / 3**0.5)
+    worse = Service(gains={"question": {"a": -5.0}, "topic": {"c": -4.0}, "intent": {"d": -3.0}}, centre=(0.0,))
+    assert worse.gain() == pytest.approx(-4 + 1 / 3**0.5)
 
 
 def job_of(backbone: Backbone, task: Task, sources: tuple[Source, ...], free: tuple[Example, ...] = ()) -> Job:
