@@ -267,17 +267,19 @@ def weigh(evidence: Sequence[Float[Array, "_"]], members: int) -> dict[int, Floa
     return {prompt: np.exp(powers[prompt] - total) for prompt in strongest}
 
 
-MODESTY, SPREAD = -0.35, 0.35
-"""Of the logarithm of a temperature before any row is seen, mean and deviation: most mixtures are too modest by a
-third, and few rows cannot tell. On five tasks the calibration error on 500 test rows is 6.4 points at 8 labels a class
-and 5.8 at 32; with a mean of 0 it is 7.4 and 5.6, with the best temperature of each draw 5.4 and 5.0."""
+MODESTY, SPREAD = -1.5, 0.25
+"""Of the logarithm of a temperature before any row is seen: its mean, over the rows a class, and its deviation. Rows
+that are left out are answered by fits to fewer rows, the more so the fewer there are, and few rows cannot tell. On
+twelve tasks the calibration error on 500 test rows is 7.3 points at 8 labels a class and 5.5 at 32, of which 4.3 are
+chance (7.5 and 5.6 with a mean of 0 and a deviation of 0.35, 7.5 and 5.8 with -0.35 whatever the rows; 9.8 and 6.3
+without a temperature), and the log loss at 32 is nearer to that of the best temperature than with either."""
 
 
 def best_temperature(unseen: Float[Array, "U K"], y: Int[Array, "U"]) -> float:
-    """The temperature that makes unseen rows' labels likeliest, held near what most mixtures want."""
+    """The temperature that makes unseen rows' labels likeliest, held near what so many rows want as a rule."""
     grid = np.linspace(-1.5, 1.5, 121)
-    rows = np.arange(len(y))
-    value = [log_softmax(unseen * np.exp(-log))[rows, y].sum() - ((log - MODESTY) / SPREAD) ** 2 / 2 for log in grid]
+    rows, mean = np.arange(len(y)), MODESTY * unseen.shape[1] / max(len(y), 1)
+    value = [log_softmax(unseen * np.exp(-log))[rows, y].sum() - ((log - mean) / SPREAD) ** 2 / 2 for log in grid]
     return float(np.exp(grid[int(np.argmax(value))]))
 
 
