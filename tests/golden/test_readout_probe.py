@@ -247,3 +247,23 @@ def test_variants_of_other_widths_compare() -> None:
     cosine = torch.tensor([[0.3], [0.7]] * 8) + 0.1 * noise(16, 1)
     options = {"cross": (noise(16, 384), rows_of(16)), "cosine": (cosine, rows_of(16))}
     assert choose(toy, examples, options, seed=0)[0] == "cosine"
+
+
+@pytest.mark.parametrize("labels", [3, 25])
+def test_several_labels_are_found_where_features_hold_them(labels: int) -> None:
+    names = tuple(f"label {number:02}" for number in range(labels))
+    drawn = np.random.default_rng(0).random((60, labels)) < 0.3
+    examples = labelled([tuple(name for name, has in zip(names, row, strict=True) if has) for row in drawn])
+    told = torch.from_numpy(drawn).float() @ noise(labels, 40, seed=7)
+    asked = task("multilabel", names).replace(splits={"train": tuple(examples)})
+    features = 4 * told + noise(60, 40, seed=1)
+    estimate = cross_validate(asked, examples, features, rows_of(60), seed=0)
+    blind = cross_validate(asked, examples, noise(60, 40, seed=2), rows_of(60), seed=0)
+    assert estimate.value > blind.value + 0.2
+    assert estimate.likelihood.sum() > blind.likelihood.sum()
+    assert estimate.odds is not None
+    assert estimate.odds.shape == drawn.shape
+    readout = fit_probe(asked, examples, features, rows_of(60), seed=0).readout
+    scores = readout.scores(features, rows_of(60))
+    predictions = readout.predict(scores, rows_of(60), examples, asked)
+    assert np.mean([row == example.label for row, example in zip(predictions, examples, strict=True)]) > 0.9

@@ -292,7 +292,8 @@ def _of_probes(job: Job, view: View, members: int) -> Fit:
     judged = []
     if len(few) > 1:
         states = (own[part] if task.kind == "multilabel" else own for own in seen)
-        judged = [cross_validate(task, few, own, judged_tokens, job.seed) for own in states]
+        repeats = 1 if task.kind == "multilabel" else 3
+        judged = [cross_validate(task, few, own, judged_tokens, job.seed, repeats) for own in states]
     evidence = [np.array([prompt.likelihood.sum()]) for prompt in judged] or [np.zeros(1)] * len(seen)
     models, names = [], []
     shares = weigh(evidence, members)

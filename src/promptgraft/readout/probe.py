@@ -33,6 +33,8 @@ LABEL_STRENGTHS, SAFE_LABEL_STRENGTH = (1.0, 10.0, 100.0), 10.0
 """The same for several labels a row: on four tasks at 4 to 32 rows a label a strength of 10 gives a micro F1 within
 about a point of the best, and the highest likelihood (MiniLM, two draws); all six strengths would take twice as long.
 """
+MANY_LABELS = 20
+"""Labels beyond which the safe strength alone is fitted: each has fits of its own."""
 FOLDS = 5
 MOST_UNITS = 2000
 """Rows, choices or words that cross-validation looks at; the probe itself is fitted to all."""
@@ -171,7 +173,8 @@ def best_strength(reduced: Reduced, seed: int) -> tuple[float, Judged]:
 def strengths_for(problem: Problem) -> tuple[tuple[float, ...], float]:
     """The strengths that are tried on a problem, and the safe one."""
     if problem.kind == "multilabel":
-        return LABEL_STRENGTHS, SAFE_LABEL_STRENGTH
+        many = problem.outputs > MANY_LABELS
+        return (SAFE_LABEL_STRENGTH,) if many else LABEL_STRENGTHS, SAFE_LABEL_STRENGTH
     return STRENGTHS, SAFE_STRENGTH
 
 
