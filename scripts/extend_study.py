@@ -192,12 +192,12 @@ def verdict(rows: Sequence[Mapping[str, str]]) -> str:
     taught = {
         column: over_tasks(cells_of(rows, column, {"rows": str(ROWS[-1]), "method": "extend"})) for column in found
     }
+    most = ROWS[-1]
     return (
-        f"From its description alone {found['new_recall']:.0f} % of the new class's rows are found, with {ROWS[-1]} rows"
-        f" {taught['new_recall']:.0f} %; of the old classes' rows {found['old_before']:.1f} % were right before,"
+        f"From its description alone {found['new_recall']:.0f} % of the new class's rows are found, with {most} rows"
+        f" {taught['new_recall']:.0f} %. Of the old classes' rows {found['old_before']:.1f} % were right before,"
         f" {found['old_after']:.1f} % with the new class from its description and {taught['old_after']:.1f} % with"
-        f" {ROWS[-1]} rows of it. What they lose goes to the new class, and more of it than `transfer` anew would let go,"
-        " which finds fewer of the new class's rows instead."
+        f" {most} rows of it."
     )
 
 
