@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 import promptgraft.api as pg
+from promptgraft.engine.identity import version_of_results
 from promptgraft.engine.reliability import reliability
 from promptgraft.engine.risk import RISK
 from promptgraft.study.judge import mean
@@ -42,7 +43,7 @@ TEST_ROWS = 500
 RESULTS = Path("docs/results")
 COLUMNS = (
     "trained_on", "tested_on", "shift", "labels", "seed", "rows", "accuracy", "confidence", "ece", "ece_perfect",
-    "log_loss", "unlike", "sure", "error_sure", "coverage", "error_at_risk",
+    "log_loss", "unlike", "sure", "error_sure", "coverage", "error_at_risk", "version",
 )  # fmt: skip
 KINDS = {"none": "the task's own test rows", "domain": "another domain, the same labels", "off": "no label fits"}
 
@@ -92,7 +93,11 @@ def judged(predictor: pg.Predictor, task: Task, other: Task, shots: int, seed: i
         figures |= {"ece": own.ece.value, "ece_perfect": own.perfect, "log_loss": own.log_loss.value}
     names = {"trained_on": task.name, "tested_on": other.name, "shift": kind, "labels": shots, "seed": seed}
     cells = {name: "" if value is None else f"{value:.4f}" for name, value in figures.items()}
-    return {name: str(value) for name, value in names.items()} | {"rows": str(len(rows))} | cells
+    return (
+        {name: str(value) for name, value in names.items()}
+        | {"rows": str(len(rows)), "version": version_of_results()}
+        | cells
+    )
 
 
 def asked(task: Task, other: Task, kind: str) -> Sequence[Example]:
@@ -128,7 +133,8 @@ def write_rows(rows: Iterable[Row]) -> None:
 def page(rows: Sequence[Row]) -> str:
     """The page of results."""
     models = {(row["trained_on"], row["labels"], row["seed"]) for row in rows}
-    parts = [HEAD.format(models=len(models), seeds=len({row["seed"] for row in rows}))]
+    versions = ", ".join(sorted({row["version"] for row in rows}))
+    parts = [HEAD.format(models=len(models), seeds=len({row["seed"] for row in rows}), versions=versions)]
     for shots in SHOTS:
         here = [row for row in rows if row["labels"] == str(shots)]
         parts.append(f"## {shots} labels a class\n\n{table(here)}")
@@ -141,7 +147,7 @@ HEAD = """# On text unlike the labelled rows
 {models} models, each grafted by `transfer` from a few labelled rows of one task on minilm with the starter bank, answer
 the test rows of that task (in bold), of tasks of another domain with the same labels, and of a task none of whose texts
 fits any label (off: every answer is wrong). At most 500 test rows each, inputs cut at 64 tokens; {seeds} seeds.
-Rows: [shift.csv](shift.csv). Remade by
+Of version {versions}. Rows: [shift.csv](shift.csv). Remade by
 
 ```
 python scripts/shift.py run --data DATA && python scripts/shift.py write
