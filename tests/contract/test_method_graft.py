@@ -26,7 +26,7 @@ from promptgraft.readout.evidence import (
     FOLDS,
     KNOWN,
     WEIGHT,
-    Judged,
+    Evidence,
     balanced,
     best_temperature,
     blend,
@@ -281,7 +281,7 @@ def test_unseen_rows_are_judged_by_what_has_not_seen_them() -> None:
 
 def test_what_a_prompt_gained_elsewhere_decides_where_rows_do_not() -> None:
     y = np.arange(8) % 2
-    alike = Judged(np.log(np.full((1, 8, 2), 0.5)))
+    alike = Evidence(np.log(np.full((1, 8, 2), 0.5)))
     mixture = blend([alike] * 3, y, y, np.ones(8), [0.0, 5.0, -5.0], 2)
     assert mixture.prompts == (1, 0)
     assert mixture.shares[0][0] / mixture.shares[1][0] == pytest.approx(np.exp(WEIGHT * KNOWN * 5))

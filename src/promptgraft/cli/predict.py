@@ -29,7 +29,7 @@ AT_ONCE = 4096
 """Rows of a file that are labelled together: about a hundred batches, so that few batches are not full."""
 ANSWERS = ("prediction", "probability")
 UNLIKE = "unlike"
-Record = dict[str, Any]
+Fields = dict[str, Any]
 
 
 @verb
@@ -141,7 +141,7 @@ def predict(
     say.data({"rows": len(labelled), "out": str(out)} if out is not None else labelled)
 
 
-def typed(texts: Sequence[str], pairs: Sequence[str]) -> tuple[list[Record], list[Example]]:
+def typed(texts: Sequence[str], pairs: Sequence[str]) -> tuple[list[Fields], list[Example]]:
     """The rows and examples of texts given on the command line.
 
     Raises:
@@ -162,7 +162,7 @@ def typed(texts: Sequence[str], pairs: Sequence[str]) -> tuple[list[Record], lis
     return rows, [Example(text=first, pair=second) for first, second in text_pairs]
 
 
-def answer_names(rows: Sequence[Record], say: Say, answers: Sequence[str]) -> dict[str, str]:
+def answer_names(rows: Sequence[Fields], say: Say, answers: Sequence[str]) -> dict[str, str]:
     """The names of the answers' columns, changed with a note where the file already has a column of that name."""
     columns = columns_of(rows)
     names = {name: free_name(name, columns) for name in answers}
@@ -232,7 +232,7 @@ def note_given(answers: Sequence[Predictions], limit: Threshold, say: Say) -> No
         say.note(sentence(limit, np.concatenate([share.max(1) for share in shares]), np.concatenate(given)))
 
 
-def as_rows(answers: Predictions, task: Task, names: dict[str, str], abstain_as: str | None) -> Iterator[Record]:
+def as_rows(answers: Predictions, task: Task, names: dict[str, str], abstain_as: str | None) -> Iterator[Fields]:
     """The answers as rows, by the names of their columns; of several labels a row as lists."""
     prediction, probability = (names[name] for name in ANSWERS)
     if answers.probabilities is None:
@@ -240,7 +240,7 @@ def as_rows(answers: Predictions, task: Task, names: dict[str, str], abstain_as:
         return
     index = {name: place for place, name in enumerate(task.classes)}
     for number, (label, row) in enumerate(zip(answers.predictions, answers.probabilities, strict=True)):
-        record: Record
+        record: Fields
         if isinstance(label, tuple):
             shares = [round(float(row[index[name]]), 4) for name in label]
             record = {prediction: list(label), probability: shares}
@@ -253,14 +253,14 @@ def as_rows(answers: Predictions, task: Task, names: dict[str, str], abstain_as:
         yield record
 
 
-def joined(answer: Record, separator: str) -> Record:
+def joined(answer: Fields, separator: str) -> Fields:
     """An answer whose lists are one text each, as in a file with one cell for all labels of a row."""
     return {
         name: separator.join(map(str, value)) if isinstance(value, list) else value for name, value in answer.items()
     }
 
 
-def show(say: Say, labelled: Sequence[Record], answers: Sequence[str]) -> None:
+def show(say: Say, labelled: Sequence[Fields], answers: Sequence[str]) -> None:
     """Print a table with the answers first and then the rows' own columns."""
     names = [*answers, *(name for name in columns_of(labelled) if name not in answers)]
     say.table(names, [[cell(row.get(name)) for name in names] for row in labelled])

@@ -29,7 +29,7 @@ SAME = 1e-4
 
 
 @dataclass(frozen=True)
-class Choice:
+class Suggested:
     """The rows to label next, the first first.
 
     Attributes:
@@ -44,7 +44,7 @@ class Choice:
     notes: tuple[str, ...]
 
 
-def suggest(predictor: Predictor, examples: Sequence[Example], count: int, seed: int = 0) -> Choice:
+def suggest(predictor: Predictor, examples: Sequence[Example], count: int, seed: int = 0) -> Suggested:
     """Choose rows to label next: those that stand for many of which the artefact is unsure.
 
     Left out, with a note: rows with a label, rows that come again, rows that the artefact remembers.
@@ -78,7 +78,7 @@ def suggest(predictor: Predictor, examples: Sequence[Example], count: int, seed:
     shares = add_scores([look.scores for look in looks]).double().softmax(-1).numpy()[fresh]
     chosen = order(shares, features, min(count, len(places)), seed)
     best = shares[chosen].argmax(1)
-    return Choice(
+    return Suggested(
         tuple(places[chosen].tolist()),
         tuple(predictor.classes[number] for number in best),
         tuple(shares[chosen, best].tolist()),

@@ -31,7 +31,7 @@ from promptgraft.readout.evidence import (
     RARITY,
     Blend,
     Candidates,
-    Judged,
+    Evidence,
     balanced,
     blend,
     candidates,
@@ -111,7 +111,7 @@ def _ways(job: Job, options: GraftOptions) -> list[list[Job]]:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedPrompt:
     """A prompt that was trained on the rows.
 
     Attributes:
@@ -120,23 +120,23 @@ class Trained:
 
     name: str
     tuned: Tuned
-    judged: Judged
+    judged: Evidence
 
 
-def _trained(view: View, way: Sequence[Job], rows: Int[Array, "U"], fold: Int[Array, "U"]) -> Trained:
+def _trained(view: View, way: Sequence[Job], rows: Int[Array, "U"], fold: Int[Array, "U"]) -> TrainedPrompt:
     """Judge the runs of one way to train a prompt."""
     unseen = np.empty((len(rows), len(view.task.classes)))
     for number in range(fold.max() + 1):
         part = fold == number
         scores = view.answers(view.finished(way[number]), "train").double().numpy()
         unseen[part] = log_softmax(scores)[rows][part]
-    whole = way[-1]
-    name = f"trained from {whole.source.name}" if whole.source else "trained from scratch"
-    tuned = view.finished(whole)
+    final = way[-1]
+    name = f"trained from {final.source.name}" if final.source else "trained from scratch"
+    tuned = view.finished(final)
     if isinstance(tuned.readout, LabelText):  # its scale has bounds, so that no share of it is one of its kind
         weight, bias = tuned.readout.linear()
         tuned = replace(tuned, readout=_directional(weight, bias, view.task.classes))
-    return Trained(name, tuned, Judged(unseen[None]))
+    return TrainedPrompt(name, tuned, Evidence(unseen[None]))
 
 
 def _sources(job: Job, view: View) -> list[tuple[str, Prompt | None, Pooling]]:

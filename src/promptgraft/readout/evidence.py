@@ -40,7 +40,7 @@ evidence is one piece of luck."""
 
 
 @dataclass(frozen=True)
-class Judged:
+class Evidence:
     """The evidence for the readouts of one prompt.
 
     Attributes:
@@ -56,7 +56,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Candidates(Judged):
+class Candidates(Evidence):
     """The readouts of one prompt that are fitted without training.
 
     Attributes:
@@ -230,7 +230,7 @@ def balanced(y: Int[Array, "U"], most: int, seed: int) -> Int[Array, "N"]:
 
 
 def blend(
-    found: Sequence[Judged],
+    found: Sequence[Evidence],
     y: Int[Array, "U"],
     fold: Int[Array, "U"],
     weight: Float[Array, "U"],
