@@ -42,9 +42,11 @@ from promptgraft.model.backbone import Backbone
 from promptgraft.prompt import artefact as artefacts
 from promptgraft.task.load import load_task
 from promptgraft.task.metrics import score
-from promptgraft.task.task import Task
+from promptgraft.task.task import Example, Task
 
 TEST_ROWS = 500
+FREE = 100
+"""Texts without labels that graft may look at where there are none."""
 RECIPE: dict[str, object] = {"max_length": 64}
 METHODS: dict[str, tuple[str, dict[str, str]]] = {
     "zero-shot": ("zero-shot", {"prompt": "none"}),
@@ -229,7 +231,8 @@ def job_of(context: Opened, cell: Cell, seed: int, bank: str) -> Job:
     source = None
     if "source" in needs:
         source = rank_sources(context.engine, choosing_job(context, seed), sources, ("probe",), ()).best.source
-    return context.job(method, seed, options, source, (), sources if "bank" in needs else ())
+    free = tuple(Example(row.text) for row in context.task.train[:FREE]) if cell.labels == 0 and "bank" in needs else ()
+    return context.job(method, seed, options, source, free, sources if "bank" in needs else ())
 
 
 def sources_for(context: Opened, bank: Bank) -> tuple[Source, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,6 +18,7 @@ from promptgraft.method.job import Job, Source
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.load import load_backbone
 from promptgraft.prompt.init import Init, initial
+from promptgraft.readout.evidence import UNSEEN_LENGTH, centre_of, nearest_description
 from promptgraft.task.task import Example, Task
 from promptgraft.train.recipe import Recipe
 from toys import tiny_model, toy_task
@@ -126,6 +128,18 @@ def test_unlabelled_text_moves_the_centre(bank: Bank, backbone: Backbone) -> Non
     assert "--unlabelled" not in moved.result.notes[0]
     before, after = (found.tuned.readout.state()["bias"] for found in (plain, moved))
     assert not torch.equal(before, after)
+
+
+def test_what_has_no_centre_reads_descriptions_as_they_are() -> None:
+    described = np.array([[3.0, 4.0], [4.0, 3.0]])
+    weights, biases = nearest_description(described, centre_of(np.zeros((0, 2)), None))
+    assert weights.tolist() == (UNSEEN_LENGTH * described / 5).tolist()
+    assert biases.tolist() == [0.0, 0.0]
+    few, many = (centre_of(np.tile([0.0, 1.0], (count, 1)), np.array([1.0, 0.0])) for count in (1, 1000))
+    assert few is not None
+    assert many is not None
+    assert few.tolist() == pytest.approx([30 / 31, 1 / 31])
+    assert many[1] > 0.97
 
 
 def test_another_record_is_another_job(bank: Bank, backbone: Backbone) -> None:

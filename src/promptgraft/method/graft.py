@@ -220,8 +220,8 @@ def _of_descriptions(job: Job, view: View, members: int) -> Fit:
         pooling = view.pooling if source is None else source.artefact.card.pooling
         service = None if source is None else source.service
         described = view.describe(list(task.labels.values()), pooling).double().numpy()
-        generic = np.zeros(described.shape[1]) if service is None else np.array(service.centre)
-        if len(generic) != described.shape[1]:
+        generic = None if service is None else np.array(service.centre)
+        if generic is not None and len(generic) != described.shape[1]:
             what = f"the record of {source and source.name} has {len(generic)} features, not {described.shape[1]}"
             raise RunError(what, where=task.name, do="make it anew with `promptgraft bank record`")
         seen = view.states("unlabelled", prompt, pooling, "cross").double().numpy() if free else described[:0]

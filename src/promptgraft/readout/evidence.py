@@ -131,20 +131,25 @@ GENERIC_ROWS = 30
 
 
 def nearest_description(
-    described: Float[Array, "K H"], centre: Float[Array, "H"]
+    described: Float[Array, "K H"], centre: Float[Array, "H"] | None
 ) -> tuple[Float[Array, "K H"], Float[Array, "K"]]:
     """Weights and biases by which a text is given the label whose description points where it does.
 
     Args:
         described: embeddings of the labels' descriptions; what they have in common is taken out.
-        centre: what the directions of texts have in common, taken out likewise.
+        centre: what the directions of texts have in common, taken out likewise; None where it is not known: then
+            neither is.
     """
+    if centre is None:
+        return UNSEEN_LENGTH * directions(described), np.zeros(len(described))
     weights = UNSEEN_LENGTH * directions(described - described.mean(0))
     return weights, -weights @ centre
 
 
-def centre_of(features: Float[Array, "U H"], generic: Float[Array, "H"]) -> Float[Array, "H"]:
-    """The mean direction of features, few of which say less than those of other tasks' texts."""
+def centre_of(features: Float[Array, "U H"], generic: Float[Array, "H"] | None) -> Float[Array, "H"] | None:
+    """The mean direction of features, few of which say less than those of other tasks' texts; None without either."""
+    if generic is None:
+        return directions(features).mean(0) if len(features) else None
     return np.asarray(
         (directions(features).sum(0) + GENERIC_ROWS * generic) / (len(features) + GENERIC_ROWS),
     )
