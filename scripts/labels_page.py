@@ -359,7 +359,8 @@ def page(rows: Sequence[Row]) -> str:
         f"**Two halves.** {', '.join(names['untouched'])} were drawn before anything was chosen, and not looked at"
         " while the defaults were: what is claimed anywhere is claimed of these."
         f" {', '.join(names['chosen-on'])} are the tasks that were looked at. Sources made from a target's own data"
-        " set, or sharing texts with it, are left out (`scripts/labels_left_out.csv`). Without labels, graft sees 100 of the task's texts.",
+        " set, or sharing texts with it, are left out (`scripts/labels_left_out.csv`)."
+        " Without labels, graft sees 100 of the task's texts.",
         "",
         "Intervals are 95 % (Student's t) over tasks of the mean paired difference over seeds, in points; a number in"
         " brackets says how many tasks both methods have where these are not all. The static word vectors (the package"

@@ -133,7 +133,7 @@ def test_unlabelled_text_moves_the_centre(bank: Bank, backbone: Backbone) -> Non
 def test_what_has_no_centre_reads_descriptions_as_they_are() -> None:
     described = np.array([[3.0, 4.0], [4.0, 3.0]])
     weights, biases = nearest_description(described, centre_of(np.zeros((0, 2)), None))
-    assert weights.tolist() == (UNSEEN_LENGTH * described / 5).tolist()
+    np.testing.assert_allclose(weights, UNSEEN_LENGTH * described / 5)
     assert biases.tolist() == [0.0, 0.0]
     few, many = (centre_of(np.tile([0.0, 1.0], (count, 1)), np.array([1.0, 0.0])) for count in (1, 1000))
     assert few is not None
