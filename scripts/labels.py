@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import labels_page
@@ -59,6 +60,8 @@ METHODS: dict[str, tuple[str, dict[str, str]]] = {
 }
 """The names on the page, and what a job of each is."""
 CHEAP = ("linear-probe", "static-embedding", "tf-idf")
+SETFIT_ROWS = 700
+"""Labelled rows up to which SetFit is run: it passes each 80 times, which takes hours beyond."""
 ALL = -1
 """Stands for every labelled row among the numbers of labels a class."""
 
@@ -111,15 +114,20 @@ def cells(tasks: Mapping[str, Mapping[str, str]], models: Sequence[str], methods
     All stages of the models that the page cannot be without come before those of the others.
     """
     ordered = sorted(tasks.items(), key=lambda item: (item[1]["language"], int(item[1]["classes"]), item[0]))
-    for company in (FIRST, LATER):
-        for stage in STAGES:
-            for task, facts in ordered:
-                for method in stage.methods:
-                    own = MODELS[facts["language"]] if method not in BASELINES else (method,)
-                    for model in own if method not in BASELINES or company == FIRST else ():
-                        if method in methods and (model in BASELINES or (model in company and model in models)):
-                            for labels in stage.labels:
-                                yield Cell(task, model, labels, method, tuple(range(stage.seeds)))
+    for company, stage, (task, facts) in product((FIRST, LATER), STAGES, ordered):
+        for method in (name for name in stage.methods if name in methods):
+            for model in models_for(method, facts["language"], company):
+                if model in models or method in BASELINES:
+                    for labels in stage.labels:
+                        if method != "setfit" or labels * int(facts["classes"]) <= SETFIT_ROWS:
+                            yield Cell(task, model, labels, method, tuple(range(stage.seeds)))
+
+
+def models_for(method: str, language: str, company: Sequence[str]) -> tuple[str, ...]:
+    """The models of a company that a method is run with; a baseline stands for itself, once."""
+    if method in BASELINES:
+        return (method,) if company == FIRST else ()
+    return tuple(model for model in MODELS[language] if model in company)
 
 
 def run(
