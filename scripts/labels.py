@@ -60,8 +60,12 @@ METHODS: dict[str, tuple[str, dict[str, str]]] = {
 }
 """The names on the page, and what a job of each is."""
 CHEAP = ("linear-probe", "static-embedding", "tf-idf")
+MOST_ROWS = 10_000
+"""Of a task's training rows."""
 SETFIT_ROWS = 700
 """Labelled rows up to which SetFit is run: it passes each 80 times, which takes hours beyond."""
+TF_IDF_SIZE = 200_000
+"""Rows times classes up to which TF-IDF is run: a weight of every word for every class takes hours beyond."""
 ALL = -1
 """Stands for every labelled row among the numbers of labels a class."""
 
@@ -119,8 +123,15 @@ def cells(tasks: Mapping[str, Mapping[str, str]], models: Sequence[str], methods
             for model in models_for(method, facts["language"], company):
                 if model in models or method in BASELINES:
                     for labels in stage.labels:
-                        if method != "setfit" or labels * int(facts["classes"]) <= SETFIT_ROWS:
+                        if is_within_bounds(method, labels, int(facts["classes"])):
                             yield Cell(task, model, labels, method, tuple(range(stage.seeds)))
+
+
+def is_within_bounds(method: str, labels: int, classes: int) -> bool:
+    """Whether a cell takes minutes, not hours."""
+    rows = MOST_ROWS if labels == ALL else labels * classes
+    most = {"setfit": SETFIT_ROWS, "tf-idf": TF_IDF_SIZE // classes}
+    return rows <= most.get(method, MOST_ROWS * classes)
 
 
 def models_for(method: str, language: str, company: Sequence[str]) -> tuple[str, ...]:
