@@ -350,8 +350,8 @@ def page(rows: Sequence[Row]) -> str:
         " PoT, full fine-tuning) takes a quarter of each class out of them (`--validation-from within`), what needs"
         " none trains on every row. Test rows: at most 500. Inputs are cut at 64 tokens, but the two baselines without"
         " a model read whole texts. A class that has fewer rows than were asked for gives all it has. Rows:"
-        " [labels.csv](labels.csv). SetFit, which passes each row 80 times, is run up to 700 labelled rows, TF-IDF up to"
-        " 200,000 rows times classes (on iflytek, 8 labels a class). Remade by",
+        " [labels.csv](labels.csv). SetFit, which passes each row 80 times, is run up to 700 labelled rows, TF-IDF up"
+        " to 200,000 rows times classes (on iflytek, 8 labels a class). Remade by",
         "",
         "```",
         "python scripts/labels.py run --data DATA && python scripts/labels.py write",
