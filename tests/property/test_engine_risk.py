@@ -124,3 +124,8 @@ def test_the_sample_is_spread_over_different_texts() -> None:
 @pytest.mark.parametrize(("unlike", "texts", "said"), [(0, 0, False), (1, 1, True), (5, 100, False), (12, 100, True)])
 def test_what_chance_makes_is_not_said(unlike: int, texts: int, said: bool) -> None:
     assert more_than_chance(unlike, texts) == said
+
+
+def test_an_answer_that_is_as_sure_as_the_last_one_up_to_rounding_is_given() -> None:
+    limit = threshold(held_out([(0.99, True), (0.98, True), (0.97, True), (0.6, False)]), 0.05)
+    assert limit.answers(np.array([limit.value - 1e-7, limit.value - 1e-3])).tolist() == [True, False]
