@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from promptgraft.engine.reliability import Bin
 from promptgraft.report.compare import page, write
 from promptgraft.report.rows import group, missing
 from promptgraft.report.verdict import intervals, placebos, verdict
 from promptgraft.study.compare import BASELINE, ROWS, Comparison
-from report_samples import LEVEL, SEEDS, made_comparison
+from report_samples import LEVEL, SEEDS, made_comparison, made_reliability
 
 VOID = {"meta", "br", "wbr", "link", "img", "input", "hr"}
 PANDAS = [row for row in ROWS if row[0] == "panda"]
@@ -236,3 +237,16 @@ def test_nothing_on_the_page_acts_or_turns_its_direction(full: Comparison) -> No
     assert not set("\x1b\x07\u202e\x9b") & set(html)
     assert html.count("\\x1b]52") >= 6
     assert "<svg" in html
+
+
+def test_probabilities_that_one_seed_alone_gave_are_drawn() -> None:
+    comparison = made_comparison()
+    sure = made_reliability(80.0).model_copy(update={"bins": (Bin(rows=9, confidence=0.9, accuracy=1.0),)})
+    rows = []
+    for row in comparison.rows:
+        bins = (Bin(rows=2 * len(row.results) - 1, confidence=0.5, accuracy=1.0),)
+        unsure = {"test": sure.model_copy(update={"bins": bins})}
+        first, *others = row.results
+        results = [result.model_copy(update={"reliability": {"test": sure}}) for result in others]
+        rows.append(replace(row, results=(first.model_copy(update={"reliability": unsure}), *results)))
+    assert "probability 50 %: 100 % of" in page(replace(comparison, rows=tuple(rows)))
