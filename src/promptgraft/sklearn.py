@@ -21,6 +21,7 @@ from sklearn.utils.validation import assert_all_finite, check_consistent_length,
 from promptgraft.api import Outcome, open_model, transfer, tune
 from promptgraft.engine.predictor import Predictor
 from promptgraft.engine.progress import Event
+from promptgraft.engine.risk import check_abstention
 from promptgraft.method.all import find
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.catalog import entries
@@ -349,6 +350,7 @@ class PromptClassifier(ClassifierMixin, PromptEstimator):
             abstain_as: what stands in the place of an answer that is held back, in an array of objects.
         """
         predictor, rows = self._checked_rows(X)
+        check_abstention(abstain_as, risk, self.classes_.tolist())
         answers = predictor.answers(rows, risk=risk)
         if self.label_form_ != "class":
             table = self._table([set(labels) for labels in answers.predictions if isinstance(labels, tuple)])

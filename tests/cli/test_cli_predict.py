@@ -501,6 +501,7 @@ def test_text_unlike_the_rows_is_marked_and_said(
     [
         (("--risk", "2"), "risk 2 is no share of wrong answers; give a number from 0 to 1, such as 0.05"),
         (("--risk", "nan"), "risk nan is no share of wrong answers"),
+        (("--risk", "0.1", "--abstain-as", "bad"), "--abstain-as bad is one of the classes"),
         (("--abstain-as", "x"), "--abstain-as says what an answer that is held back becomes; add --risk, such as 0.05"),
     ],
 )

@@ -65,6 +65,10 @@ def test_answers_that_are_not_sure_enough_are_held_back(classes: list[Any], quic
     assert all(answer in ("?", own) for answer, own in zip(held, everything, strict=True))
     with pytest.raises(UsageError, match="no share of wrong answers"):
         fitted.predict(X, risk=3)
+    with pytest.raises(UsageError, match="is one of the classes"):
+        fitted.predict(X, risk=0.3, abstain_as=classes[0])
+    with pytest.raises(UsageError, match="add --risk"):
+        fitted.predict(X, abstain_as="?")
 
 
 @pytest.mark.parametrize("classes", [[3, 7], [False, True], [0.0, 1.0], ["b", "a"]])

@@ -94,11 +94,11 @@ def predict(
         promptgraft predict runs/reviews --file new.csv --risk 0.05 --abstain-as "ask a person"
     """
     from promptgraft import api
+    from promptgraft.engine.risk import check_abstention
 
     if bool(text) == (file is not None):
         raise UsageError("give what to label", do="either --text TEXT or --file FILE")
-    if abstain_as is not None and risk is None:
-        raise UsageError("--abstain-as says what an answer that is held back becomes", do="add --risk, such as 0.05")
+    check_abstention(abstain_as, risk, ())
     if out is not None:
         check_target(out, safe_cells=safe_cells, read_from=file)
     elif safe_cells:
@@ -109,6 +109,7 @@ def predict(
         nullcontext(None) if file is None else regular(file, form) as source,
     ):
         predictor = api.load(path, model, device=device, arithmetic="auto" if arithmetic == "int8" else arithmetic)
+        check_abstention(abstain_as, risk, predictor.classes)
         limit = None if risk is None else predictor.threshold(risk)
         if mark_unlike and predictor.familiar is None:
             raise UsageError("it has no features of labelled rows to hold texts against", do="leave --mark-unlike out")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from promptgraft.engine.familiar import Familiar
 from promptgraft.engine.given import examples_of
-from promptgraft.engine.risk import Threshold, check_risk, threshold
+from promptgraft.engine.risk import Threshold, check_abstention, check_risk, threshold
 from promptgraft.engine.store import tuned_of
 from promptgraft.engine.windows import windows as cut_into_windows
 from promptgraft.errors import RunError, UsageError
@@ -145,9 +145,11 @@ class Predictor:
                 unlike the labelled rows; None answers all.
             abstain_as: what stands in the place of an answer that is held back.
         Raises:
-            UsageError: something else; with the number of the first row that is wrong.
+            UsageError: something else; with the number of the first row that is wrong. Or `abstain_as` without a risk,
+                or a class.
             RunError: a risk for a task without class probabilities.
         """
+        check_abstention(abstain_as, risk, self.classes)
         answers = self._logged(self.answers(rows, windows=windows, risk=risk))
         given = [True] * len(answers.predictions) if answers.given is None else answers.given
         return [answer if sure else abstain_as for answer, sure in zip(answers.predictions, given, strict=True)]

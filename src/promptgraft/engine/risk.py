@@ -9,6 +9,7 @@ bound is computed and shown, and does not decide.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,15 +87,32 @@ class Threshold:
         return math.ceil(math.log(1 - SURE) / math.log(1 - self.risk)) if 0 < self.risk < 1 else 0
 
 
-def check_risk(risk: float) -> float:
+def check_risk(risk: object) -> float:
     """The risk itself.
 
     Raises:
         UsageError: it is no number from 0 to 1.
     """
-    if not 0 <= risk <= 1:
-        raise UsageError(f"risk {risk:g} is no share of wrong answers", do="give a number from 0 to 1, such as 0.05")
-    return risk
+    if not isinstance(risk, int | float | np.floating) or not 0 <= risk <= 1:
+        shown = f"{risk:g}" if isinstance(risk, int | float | np.floating) else repr(risk)
+        raise UsageError(f"risk {shown} is no share of wrong answers", do="give a number from 0 to 1, such as 0.05")
+    return float(risk)
+
+
+def check_abstention(abstain_as: object, risk: float | None, classes: Collection[object]) -> None:
+    """Check what stands in the place of an answer that is held back.
+
+    Raises:
+        UsageError: no risk is given, by which answers would be held back; or it is a class, and looks like an answer.
+    """
+    if abstain_as is None:
+        return
+    if risk is None:
+        what = "--abstain-as says what an answer that is held back becomes"
+        raise UsageError(what, do="add --risk, such as 0.05")
+    if abstain_as in classes:
+        what = f"--abstain-as {abstain_as} is one of the classes, so that no one could tell it from an answer"
+        raise UsageError(what, do="take another word")
 
 
 def threshold(held_out: HeldOut | None, risk: float) -> Threshold:
