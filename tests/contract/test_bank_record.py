@@ -13,7 +13,7 @@ from promptgraft.bank.bank import Bank, open_bank
 from promptgraft.bank.record import FILE, Record, Service
 from promptgraft.engine.keep import make_artefact
 from promptgraft.engine.local import LocalEngine
-from promptgraft.errors import ArtefactError, PromptgraftError, RunError
+from promptgraft.errors import ArtefactError, BankError, PromptgraftError, RunError
 from promptgraft.method.job import Job, Source
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.load import load_backbone
@@ -168,6 +168,28 @@ def test_a_damaged_record_is_one_line(text: str, problem: str, bank: Bank) -> No
     with pytest.raises(ArtefactError, match=problem) as caught:
         bank.record()
     assert "\n" not in str(caught.value)
+    assert [damage.name for damage in bank.verify()] == [FILE]
+    assert "record.json: : " not in str(caught.value)
+    assert str(caught.value).endswith("delete it, and make it anew with `promptgraft bank record`")
+    with pytest.raises(ArtefactError):  # what it says of prompts of other models is not thrown away
+        api.record(bank, "no model is opened", [])
+
+
+def test_what_is_known_of_other_prompts_stays(bank: Bank) -> None:
+    service = Service(gains={"x": {"y": 1.0}}, centre=(1.0, 2.0))
+    bank.keep_record(Record(prompts={"a": service}))
+    assert bank.keep_record(Record(prompts={"b": service})) == bank.record()
+    assert set(bank.record().prompts) == {"a", "b"}
+
+
+def test_a_bank_without_a_prompt_of_the_model_has_no_record(backbone: Backbone, tmp_path: Path) -> None:
+    with pytest.raises(BankError, match="has no prompt of"):
+        api.record(api.as_bank(tmp_path / "empty", create=True), backbone, [toy_task()])
+
+
+def test_tasks_that_say_nothing_of_any_prompt_are_one_line(bank: Bank, backbone: Backbone) -> None:
+    with pytest.raises(RunError, match="every prompt was tuned on the data of these tasks"):
+        api.record(bank, backbone, [])
 
 
 def test_what_cannot_be_recorded_is_one_line(bank: Bank, backbone: Backbone) -> None:

@@ -11,6 +11,7 @@ from promptgraft.bank.record import Record
 from promptgraft.engine.rank import banked
 from promptgraft.engine.record import make_record
 from promptgraft.engine.share import Shared
+from promptgraft.errors import BankError, RunError
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.device import DeviceName
 from promptgraft.task.task import Task
@@ -28,6 +29,8 @@ def record(
 ) -> Record:
     """Find out how much better texts are told apart under each prompt of a bank, and keep it beside the prompts.
 
+    Give all tasks at once: what was known of a prompt before is replaced.
+
     `transfer` without labels reads texts under the prompts that have helped other tasks most.
 
     Args:
@@ -35,14 +38,20 @@ def record(
         max_length: tokens a text; longer ones are cut.
     Raises:
         BankError: it has no prompt of the model, or cannot be written.
-        RunError: a task of another kind, or without labelled rows.
+        ArtefactError: the record that it has is damaged.
+        RunError: a task of another kind, or without labelled rows; or every prompt was tuned on these tasks.
     """
-    opened_bank, backbone = as_bank(bank), open_model(model, device=device)
+    opened_bank = as_bank(bank)
+    opened_bank.record()  # a damaged one is found before the work
+    backbone = open_model(model, device=device)
     sources, left_out = banked(opened_bank, backbone)
+    if not sources:
+        raise BankError(f"has no prompt of {backbone.name}", where=opened_bank.folder, do="tune one with --bank")
     shared = Shared(backbone)
     fresh = make_record(shared, sources, [open_task(task) for task in tasks], max_length)
-    others = {name: service for name, service in opened_bank.record().prompts.items() if name not in fresh.prompts}
-    kept = Record(prompts={**others, **fresh.prompts})
-    opened_bank.keep_record(kept)
+    if not fresh.prompts:
+        what = "every prompt was tuned on the data of these tasks, on which it does not count"
+        raise RunError(what, where=opened_bank.folder, do="give tasks of other data")
+    kept = opened_bank.keep_record(fresh)
     log_notes([*left_out, *(f"{name}: {count} inputs were cut" for name, count in sorted(shared.cut.items()))])
     return kept

@@ -215,13 +215,17 @@ class Bank:
             atomic.remove_folder(self._place(name))
 
     def verify(self) -> tuple[Damage, ...]:
-        """Read every entry completely and return the damaged ones; none if all are sound."""
+        """Read every entry, and the record, completely and return what is damaged; nothing if all is sound."""
         problems = []
         for name in self.names():
             try:
                 self.load(name)
             except PromptgraftError as error:
                 problems.append(Damage(name, error.what))
+        try:
+            self.record()
+        except ArtefactError as error:
+            problems.append(Damage(records.FILE, error.what))
         return tuple(problems)
 
     def record(self) -> Record:
@@ -232,17 +236,20 @@ class Bank:
         """
         return records.read_record(self.folder)
 
-    def keep_record(self, record: Record) -> None:
-        """Keep a record in the place of an older one.
+    def keep_record(self, record: Record) -> Record:
+        """Keep what a record says of its prompts, in the place of what was known of them; the whole record.
 
         Raises:
+            ArtefactError: the record that is there is damaged.
             BankError: the bank is locked, read-only or cannot be written.
         """
-        with self._writing():
+        with self._writing():  # others may have written what they found out of other prompts
+            whole = Record(prompts={**self.record().prompts, **record.prompts})
             try:
-                atomic.write_text(self.folder / records.FILE, record.model_dump_json() + "\n")
+                atomic.write_text(self.folder / records.FILE, whole.model_dump_json() + "\n")
             except OSError as error:
                 raise BankError(f"cannot be written ({why(error)})", where=self.folder) from None
+        return whole
 
     def export(self, name: str, path: str | Path) -> Path:
         """Copy an artefact out, as a folder or, where `path` ends in .zip, as a zip archive.

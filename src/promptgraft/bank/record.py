@@ -14,6 +14,7 @@ from promptgraft.untrusted import read_bytes, read_json
 
 FILE = "record.json"
 LIMIT = 16_000_000
+REMEDY = "delete it, and make it anew with `promptgraft bank record`"
 
 
 class Service(BaseModel):
@@ -67,11 +68,14 @@ def read_record(folder: Path) -> Record:
     path = folder / FILE
     if not path.exists():
         return Record(prompts={})
-    values = read_json(read_bytes(path, LIMIT, ArtefactError), path, ArtefactError)
+    try:
+        values = read_json(read_bytes(path, LIMIT, ArtefactError), None, ArtefactError)
+    except ArtefactError as error:
+        raise ArtefactError(error.what, where=path, do=REMEDY) from None
     try:
         return Record.model_validate(values)
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(map(str, problem["loc"]))
-        do = "delete it, or make it anew with `promptgraft bank record`"
-        raise ArtefactError(f"{place}: {problem['msg']}", where=path, do=do) from None
+        what = f"{place}: {problem['msg']}" if place else problem["msg"]
+        raise ArtefactError(what, where=path, do=REMEDY) from None
