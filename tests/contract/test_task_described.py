@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from promptgraft import api
-from promptgraft.errors import TaskError
+from promptgraft.errors import PromptgraftError, RunError, TaskError
 from promptgraft.model.load import load_backbone
 from promptgraft.task.load import load_task
 from toys import tiny_model
 
-LABELS = {"praise": "a review that praises", "complaint": "a review that complains"}
+LABELS = {"praise": "the film was good", "complaint": "the plot was poor"}
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,7 @@ LABELS = {"praise": "a review that praises", "complaint": "a review that complai
     [
         ("t.txt", "good\nbad, bad\nfine\n"),
         ("t.csv", 'text\ngood\n"bad, bad"\nfine\n'),
+        ("t.csv", 'text,label\ngood,\n"bad, bad",\nfine,\n'),
         ("t.csv", 'id,text\n1,good\n2,"bad, bad"\n3,fine\n'),
         ("t.jsonl", '{"text": "good"}\n{"text": "bad, bad"}\n{"text": "fine"}\n'),
     ],
@@ -31,6 +33,46 @@ def test_a_file_of_texts_and_declared_labels_are_a_task(name: str, content: str,
     assert [row.text for row in task.splits["unlabelled"]] == ["good", "bad, bad", "fine"]
     assert (task.kind, dict(task.labels), set(task.splits)) == ("classification", LABELS, {"unlabelled"})
     assert f"no labels in {name}: 3 texts are unlabelled" in task.notes
+
+
+def test_a_table_of_texts_and_declared_labels_are_a_task() -> None:
+    task = load_task([{"text": "good"}, {"text": "bad"}], labels=LABELS)
+    assert [row.text for row in task.splits["unlabelled"]] == ["good", "bad"]
+    assert "no labels in data: 2 texts are unlabelled" in task.notes
+
+
+@pytest.mark.parametrize("labels", [["praise", "complaint"], {"praise": None, "complaint": " "}])
+def test_labels_without_a_description_mean_their_names_which_is_said(labels: Any) -> None:
+    task = load_task([{"text": "good"}], labels=labels)
+    assert dict(task.labels) == {"praise": "praise", "complaint": "complaint"}
+    assert "no labels in data: 1 text is unlabelled" in task.notes
+    assert "no description of 'praise', 'complaint': read is the name" in task.notes
+
+
+def test_labels_that_are_numbers_are_declared_as_numbers() -> None:
+    rows = [{"text": f"good {n}", "label": n % 2} for n in range(20)]
+    assert dict(load_task(rows, labels={0: "bad", 1: "good"}).labels) == {"0": "bad", "1": "good"}  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem"),
+    [
+        ("praise", "one label only is declared"),
+        ({}, "no label is declared"),
+        ({"": "good", "complaint": "bad"}, "a label has no name"),
+        (["praise", "praise "], "the label 'praise' is given twice"),
+        (3, "labels cannot be of type int"),
+    ],
+)
+def test_labels_that_cannot_be_are_one_line(labels: Any, problem: str) -> None:
+    with pytest.raises(PromptgraftError, match=problem):
+        load_task([{"text": "good"}], labels=labels)
+
+
+def test_texts_without_labels_and_none_declared_are_told_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("good\nbad\n")
+    with pytest.raises(TaskError, match="of texts without labels, declare these"):
+        load_task(tmp_path / "t.txt")
 
 
 def test_labels_that_rows_have_are_described(tmp_path: Path) -> None:
@@ -66,3 +108,27 @@ def test_it_is_transferred_without_a_row(tmp_path: Path) -> None:
     assert outcome.best.result.method == "graft"
     assert not outcome.baselines
     assert set(outcome.predictor.predict(["the film was good", "poor"])) <= set(LABELS)
+
+
+@pytest.mark.parametrize("method", ["prompt-tuning", "linear-probe", "model-tuning"])
+def test_what_trains_on_labels_refuses_a_task_without_one(method: str, tmp_path: Path) -> None:
+    backbone = load_backbone(tiny_model(tmp_path / "bert", "bert"))
+    with pytest.raises(RunError, match=f"{method} needs labelled rows; label some rows, or use transfer"):
+        api.tune(load_task([{"text": "good"}], labels=LABELS), backbone, method=method, steps=2)
+
+
+@pytest.mark.parametrize("options", [{"method": "pot"}, {"options": {"effort": "full"}}])
+def test_transfers_that_need_labels_refuse_a_task_without_one(options: Any, tmp_path: Path) -> None:
+    backbone = load_backbone(tiny_model(tmp_path / "bert", "bert"))
+    bank = api.as_bank(tmp_path / "bank", create=True)
+    with pytest.raises(PromptgraftError) as caught:
+        api.transfer(load_task([{"text": "good"}], labels=LABELS), backbone, bank, steps=2, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_descriptions_that_read_the_same_are_refused(tmp_path: Path) -> None:
+    backbone = load_backbone(tiny_model(tmp_path / "bert", "bert"))
+    bank = api.as_bank(tmp_path / "bank", create=True)
+    task = load_task([{"text": "good"}], labels={"praise": "the same", "complaint": "The same"})
+    with pytest.raises(RunError, match="the descriptions of 'praise' and 'complaint' read the same to the model"):
+        api.transfer(task, backbone, bank)

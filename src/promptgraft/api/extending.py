@@ -18,6 +18,7 @@ from promptgraft.prompt import artefact as artefacts
 from promptgraft.prompt.artefact import Artefact
 from promptgraft.sheet import Sheet
 from promptgraft.task.labelled import read_labelled
+from promptgraft.task.labels import given_labels
 from promptgraft.task.task import Example, Task
 
 COLUMNS = ("class", "rows", "right before", "right after", "changed", "now a new class")
@@ -93,8 +94,8 @@ def extend(
     """
     folder = None if out is None else _free(Path(out), replace=replace)
     predictor, name = _predictor(run, model, device)
-    described = dict(labels) if isinstance(labels, Mapping) else dict.fromkeys(_names(labels))
-    classes = [*predictor.classes, *(label.strip() for label in described)]
+    described = given_labels(labels)
+    classes = [*predictor.classes, *described]
     added, notes = labelled(rows, predictor.task, classes)
     held_out, test_notes = labelled(test, predictor.task, classes)
     extension = engine.extend(predictor, name, described, added, held_out)
@@ -126,10 +127,6 @@ def _predictor(
     if model is None:
         raise RunError("an artefact alone has no model", where=run.card.task.name, do="pass model=, or its folder")
     return Predictor(run, open_model(model, device=device)), run.card.task.name
-
-
-def _names(labels: Sequence[str]) -> list[str]:
-    return [labels] if isinstance(labels, str) else list(labels)
 
 
 def _free(folder: Path, *, replace: bool) -> Path:

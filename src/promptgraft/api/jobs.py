@@ -96,8 +96,12 @@ def choose_sources(context: Opened, bank: Bank, source: str, seeds: Sequence[int
         return Chosen(dict.fromkeys(seeds), notes=(f"{error}; the backbone alone is read",))
     if not any(takes_one(*row) for row in rows):
         return Chosen(dict.fromkeys(seeds), tuple(sources), left_out)
-    if context.shots == 0:
-        raise RunError("--source auto needs labelled rows to choose by", do="name the source, or use --shots 1 or more")
+    if context.shots == 0 or not context.task.train:
+        more = "use --shots 1 or more" if context.task.train else "label some rows"
+        if any(options.get("effort") == "full" for _, options in rows):
+            what, do = "--effort full trains on labelled rows, and there are none", f"leave it out, or {more}"
+            raise RunError(what, where=context.task.name, do=do)
+        raise RunError("--source auto needs labelled rows to choose by", do=f"name the source, or {more}")
     chosen: dict[int, Source | None] = {}
     notes = list(left_out)
     for seed in seeds:

@@ -69,14 +69,16 @@ def described(labels: Sequence[str]) -> dict[str, str | None]:
     """Label -> description; None where only a name is given.
 
     Raises:
-        UsageError: a label that is given twice.
+        UsageError: a label that is given twice, or has no name.
     """
     pairs = [given.partition("=") for given in labels]
     names = [name.strip() for name, _, _ in pairs]
+    if "" in names:
+        raise UsageError("a label has no name", do="write NAME=DESCRIPTION")
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UsageError(f"--label {twice} is given twice", do="keep one of them")
-    return {name: text or None for name, (_, _, text) in zip(names, pairs, strict=True)}
+    return {name: text.strip() or None for name, (_, _, text) in zip(names, pairs, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ class DataOptions:
 
         columns: dict[str, Any] = {"text": self.text_column, "pair": self.pair_column, "label": self.label_column}
         settings: dict[str, Any] = {"kind": self.kind, "metric": self.metric, "positive": self.positive}
-        labels = {name: text or name for name, text in described(self.label).items()} if self.label else None
+        labels = described(self.label) if self.label else None
         return open_task(
             task, test_rows=self.test_rows, header=not self.no_header, labels=labels, **columns, **settings
         )

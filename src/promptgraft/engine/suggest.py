@@ -57,7 +57,7 @@ def suggest(predictor: Predictor, examples: Sequence[Example], count: int, seed:
     if card.task.kind not in OF_ONE_CLASS:
         what = f"rows are chosen by how sure of their one class it is, and a {card.task.kind} task's have none"
         raise RunError(what, where=card.task.name, do=f"suggest is for {' and '.join(OF_ONE_CLASS)} tasks")
-    if count < 1:
+    if count < 1 or count != int(count):
         raise UsageError(f"--count {count}", do="ask for one row or more")
     places, notes = _open(examples)
     if len(places) > MOST:

@@ -62,6 +62,9 @@ def check(job: Job) -> None:
         raise RunError(f"{job.method} needs a source prompt", do="pass --source NAME or --source auto with a bank")
     if "gradients" in method.needs and job.recipe.arithmetic == "int8":
         raise RunError(f"{job.method} needs gradients, and int8 has none", do="use --arithmetic auto, fp32 or bf16")
+    if "labels" in method.needs and not job.task.train:
+        do = "label some rows, or use transfer, whose graft reads descriptions of the labels"
+        raise RunError(f"{job.method} needs labelled rows", where=job.task.name, do=do)
     if "labels" in method.needs and job.shots == 0:
         raise RunError(
             f"{job.method} needs labelled rows", do="use --shots 1 or more, or --readout label-text with pot"

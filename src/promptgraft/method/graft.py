@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from promptgraft.errors import RunError
+from promptgraft.errors import RunError, quoted
 from promptgraft.method.job import WHOLE, Job, Source
 from promptgraft.method.method import Method, Need, View, Work, register
 from promptgraft.method.options import Options
@@ -88,6 +88,9 @@ class Graft(Method):
             what = "graft fits readouts without training, and no readout of spans can be fitted so"
             raise RunError(what, where=view.task.name, do="use --method pot")
         options = self.options.read(self.name, job.options)
+        if not view.task.train and options.effort == "full":
+            what = "--effort full trains on labelled rows, and there are none"
+            raise RunError(what, where=view.task.name, do="leave it out, or label some rows")
         if not view.task.train:
             return _of_descriptions(job, view, options.members)
         if view.task.kind in OF_ONE_CLASS:
@@ -100,7 +103,7 @@ class Graft(Method):
 
 def _ways(job: Job, options: GraftOptions) -> list[list[Job]]:
     """For each way to train a prompt: a run without each part of the cross-validation, and one on all rows."""
-    if options.effort == "quick" or job.shots == 0 or job.task.kind not in OF_ONE_CLASS:
+    if options.effort == "quick" or job.shots == 0 or not job.task.train or job.task.kind not in OF_ONE_CLASS:
         return []
     from_scratch, carried = ("label-text",) * 2 if job.task.kind == "classification" else ("linear", "new")
     plain = job.replace(source=None, bank=(), unlabelled=())
@@ -220,6 +223,7 @@ def _of_descriptions(job: Job, view: View, members: int) -> Fit:
         pooling = view.pooling if source is None else source.artefact.card.pooling
         service = None if source is None else source.service
         described = view.describe(list(task.labels.values()), pooling).double().numpy()
+        _refuse_equal(described, task)
         generic = None if service is None else np.array(service.centre)
         if generic is not None and len(generic) != described.shape[1]:
             what = f"the record of {source and source.name} has {len(generic)} features, not {described.shape[1]}"
@@ -234,6 +238,16 @@ def _of_descriptions(job: Job, view: View, members: int) -> Fit:
     unread = "" if free else "; unlabelled text of the task (--unlabelled) would tell what its texts have in common"
     note = f"no labels: descriptions are read under {helped}{known}{unread}"
     return Fit(job.id, _joined(shared), 0, (note,))
+
+
+def _refuse_equal(described: Float[Array, "K H"], task: Task) -> None:
+    """Raises a RunError where two descriptions read the same to the model, so that it could only guess."""
+    for later, label in enumerate(task.classes):
+        for earlier, other in enumerate(task.classes[:later]):
+            if np.allclose(described[later], described[earlier], atol=1e-6):
+                what = f"the descriptions of {quoted(other)} and {quoted(label)} read the same to the model"
+                do = "say what sets them apart, or take a model that reads their language"
+                raise RunError(what, where=task.name, do=do)
 
 
 def _helpers(job: Job, view: View, members: int) -> list[tuple[Source | None, float | None]]:

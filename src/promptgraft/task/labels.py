@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from promptgraft.errors import TaskError, listed, quoted, shortened
+from promptgraft.errors import TaskError, UsageError, listed, quoted, shortened
 from promptgraft.task.infer import NUMBER
 from promptgraft.task.table import TableRow
 from promptgraft.task.task import Example, Kind
@@ -39,6 +39,28 @@ def settle_labels(
     refuse_unseen(seen, lines)
     names = sorted(seen["train"], key=class_order)
     return {name: name for name in names}, [f"labels inferred: {listed(names)}"]
+
+
+def given_labels(labels: object) -> dict[str, str | None]:
+    """Label -> description, None where there is none, of what a caller declares: a mapping, or names alone.
+
+    Raises: UsageError where it is neither, or a label has no name or stands twice.
+    """
+    if isinstance(labels, str):
+        labels = [labels]
+    if not isinstance(labels, Iterable):
+        what = f"labels cannot be of type {type(labels).__name__}"
+        raise UsageError(what, do="give a dictionary of labels and their descriptions")
+    pairs = labels.items() if isinstance(labels, Mapping) else ((label, None) for label in labels)
+    described: dict[str, str | None] = {}
+    for label, text in pairs:
+        name = str(label).strip()
+        if not name:
+            raise UsageError("a label has no name", do="write NAME=DESCRIPTION")
+        if name in described:
+            raise UsageError(f"the label {quoted(name)} is given twice", do="keep one of them")
+        described[name] = (str(text).strip() or None) if text is not None else None
+    return described
 
 
 def first_seen(examples: Sequence[Example]) -> dict[str, int]:

@@ -12,10 +12,10 @@ from typing import Protocol, runtime_checkable
 from promptgraft.errors import TaskError, quoted
 from promptgraft.task.compare import count_rows, repeat_notes
 from promptgraft.task.examples import make_examples
-from promptgraft.task.frames import NAME, TaskData, is_table
+from promptgraft.task.frames import NAME, TaskData, as_table, features_of, is_table, rows_of
 from promptgraft.task.hub import PREFIX
 from promptgraft.task.infer import DEFAULT_METRIC, infer_columns, infer_kind, infer_text_columns, missing, no_column
-from promptgraft.task.labels import settle_labels
+from promptgraft.task.labels import given_labels, settle_labels
 from promptgraft.task.metrics import METRICS
 from promptgraft.task.multilabel import gather_flags, list_labels, multilabel_notes
 from promptgraft.task.naming import settle_name
@@ -58,7 +58,7 @@ def load_task(
     metric: str | None = None,
     positive: str | None = None,
     name: str | None = None,
-    labels: Mapping[str, str] | None = None,
+    labels: Mapping[str, str | None] | Sequence[str] | None = None,
     header: bool = True,
     seed: int = 13,
 ) -> Task:
@@ -77,18 +77,19 @@ def load_task(
             context (pair) and answers (label).
         metric: a name of `METRICS`; positive: the class whose F1 counts under metric "f1".
         name: of the task; else that of the file or folder, `data` for a table.
-        labels: label -> its description, as in task.toml. A file without labels is then a task without labelled rows,
-            its texts unlabelled.
+        labels: label -> its description, as in task.toml; None, and names alone, describe themselves. A file or table
+            without labels is then a task without labelled rows, its texts unlabelled.
         header: whether the first line of csv and tsv names the columns; else they are `text`, or `column_1` and on.
         seed: of the split of a single file.
-    Raises: TaskError, one line with file:line, for whatever cannot be used.
+    Raises: TaskError, one line with file:line, for whatever cannot be used; UsageError for labels that are none.
     """
     address = NAME if is_table(path) else str(path)
     file = read_folder_file(path)
     if labels is not None:
-        file = file.model_copy(update={"labels": dict(labels)})
+        given = given_labels(labels)
+        file = file.model_copy(update={"labels": {label: words or label for label, words in given.items()}})
         if label is None and (kind or file.kind) in (None, "classification"):
-            texts = _texts_alone(path, text, name, labels, header=header)
+            texts = _texts_alone(path, text, name, given, header=header)
             if texts is not None:
                 return texts
     declared = given_columns(file, text, pair, label)
@@ -141,14 +142,17 @@ def load_task(
 
 
 def _texts_alone(
-    path: TaskData, text: str | None, name: str | None, labels: Mapping[str, str], *, header: bool
+    path: TaskData, text: str | None, name: str | None, labels: Mapping[str, str | None], *, header: bool
 ) -> Task | None:
     """The task whose labels are known and whose texts have none; None where there is more than a file of texts."""
-    if is_table(path) or not Path(path).is_file():
+    if isinstance(path, Mapping) or not (is_table(path) or Path(path).is_file()):
         return None
     wanted = _Wanted("classification", {} if text is None else {"text": text})
     try:
-        table = read_inputs(path, wanted, header=header)
+        if is_table(path):
+            table = as_table(rows_of(path, NAME), features_of(path), NAME, wanted.kind, wanted.columns.values())
+        else:
+            table = read_inputs(path, wanted, header=header)
         if table.kind is not None:
             return None
         if set(table.rows[0][0]) - {text} and _has_label(table):
@@ -157,17 +161,21 @@ def _texts_alone(
     except TaskError:
         return None
     if len(labels) < 2:
-        raise TaskError("one label only is declared", where=path, do="declare two labels or more")
+        what = "one label only is declared" if labels else "no label is declared"
+        raise TaskError(what, where=table.where, do="declare two labels or more")
     examples = make_examples("classification", columns, table.rows, table.where, labelled=False)
     task_name, name_notes = settle_name(name, path)
-    note = f"no labels in {Path(path).name}: {len(examples):,} texts are unlabelled"
+    count = "1 text is" if len(examples) == 1 else f"{len(examples):,} texts are"
+    note = f"no labels in {Path(table.where).name}: {count} unlabelled"
+    silent = [quoted(label) for label, words in labels.items() if words is None or words == label]
+    unsaid = f"no description of {', '.join(silent)}: read is the name"
     return Task(
         name=task_name,
         kind="classification",
         metric="accuracy",
-        labels=dict(labels),
+        labels={label: words or label for label, words in labels.items()},
         splits={"unlabelled": examples},
-        notes=(*name_notes, *table.notes, note),
+        notes=(*name_notes, *table.notes, note, *([unsaid] if silent else [])),
         columns=columns,
     )
 
@@ -188,7 +196,7 @@ def _has_label(table: Table) -> bool:
         columns, _ = infer_columns(table.columns, None, table.rows, table.where)
     except TaskError:
         return False
-    return columns.label is not None
+    return columns.label is not None and not all(missing(row.get(columns.label)) for row, _ in table.rows)
 
 
 def read_texts(path: str | Path, task: TaskLike) -> list[Example]:

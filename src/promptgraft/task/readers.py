@@ -86,7 +86,8 @@ def read_lines(path: Path, kind: Kind) -> Table:
 def unknown_format(path: Path, ending: str) -> TaskError:
     """The error for a file of no known format."""
     name = "." + ending if ending else ""
-    return TaskError(f"unknown format {name!r}", where=path, do=f"use one of: {', '.join(ENDINGS)}")
+    texts = "; of texts without labels, declare these (--label, labels=)" if ending == "txt" else ""
+    return TaskError(f"unknown format {name!r}", where=path, do=f"use one of: {', '.join(ENDINGS)}{texts}")
 
 
 def text_of(raw: bytes, path: Path, ending: str) -> tuple[str, list[str]]:
