@@ -244,12 +244,12 @@ class Bank:
             BankError: the bank is locked, read-only or cannot be written.
         """
         with self._writing():  # others may have written what they found out of other prompts
-            whole = Record(prompts={**self.record().prompts, **record.prompts})
+            merged = Record(prompts={**self.record().prompts, **record.prompts})
             try:
-                atomic.write_text(self.folder / records.FILE, whole.model_dump_json() + "\n")
+                atomic.write_text(self.folder / records.FILE, merged.model_dump_json() + "\n")
             except OSError as error:
                 raise BankError(f"cannot be written ({why(error)})", where=self.folder) from None
-        return whole
+        return merged
 
     def export(self, name: str, path: str | Path) -> Path:
         """Copy an artefact out, as a folder or, where `path` ends in .zip, as a zip archive.

@@ -149,8 +149,8 @@ def _reliability(row: Row) -> Plot:
     tips = {}
     for place, part in enumerate(parts):
         sure, right = 100 * part.confidence, 100 * part.accuracy
-        a_seed = max(part.rows // len(row.results), 1)  # the seeds' answers are to the same rows
-        low, high = wilson(round(part.accuracy * a_seed), a_seed)
+        count = max(part.rows // len(row.results), 1)  # the seeds' answers are to the same rows
+        low, high = wilson(round(part.accuracy * count), count)
         axes.plot([sure, sure], [low, high], color=_colour(row), linewidth=7, alpha=0.28, solid_capstyle="butt")
         (mark,) = axes.plot(sure, right, **_mark(row, size=7.5))
         mark.set_gid(f"bin{place}")
