@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 
 from toys import toy_task
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -145,3 +148,13 @@ def test_a_baseline_reads_the_rows_of_every_other_method(script: ModuleType) -> 
     assert (answers.probabilities[:, 2] == 0).all(), "no row is of this class"
     assert script.judged(third, answers)[1].mean() > 0.8
     assert answers.bytes < 10_000
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_what_the_readme_quotes_stands_on_the_page(name: str) -> None:
+    """Differences with their intervals, as `10.6 (6.5 to 14.8)`."""
+    page = (ROOT / "docs/results/labels.md").read_text(encoding="utf-8")
+    line = next(row for row in (ROOT / name).read_text(encoding="utf-8").splitlines() if "labels.md" in row)
+    quoted = re.findall(r"-?\d+\.\d \(-?\d+\.\d to -?\d+\.\d\)(?: \[\d+\])?", line)
+    assert len(quoted) > 3
+    assert [figure for figure in quoted if f" {figure} |" not in page] == []
