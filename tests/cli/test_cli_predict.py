@@ -399,7 +399,12 @@ def test_a_task_of_its_own_answers_is_the_same_kind(
     new = tags(tmp_path / "new.csv")
     done("predict", of_labels, "--file", new, "--model", splade_tiny, "--out", tmp_path / "out.csv")
     words = ["tune", tmp_path / "out.csv", "--label-column", "prediction", "--kind", "multilabel"]
-    done(*words, "--method", "linear-probe", "--model", splade_tiny, "--out", tmp_path / "again")
+    again = done(*words, "--method", "linear-probe", "--model", splade_tiny, "--out", tmp_path / "again")
+    assert "micro_f1" in again.out
+    answers = done("predict", tmp_path / "again", "--file", new, "--model", splade_tiny, "--json").json
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        known = {label for row in csv.DictReader(file) for label in row["prediction"].split(";") if label}
+    assert {label for row in answers for label in row["prediction"]} <= known
 
 
 def test_one_of_columns_of_0_and_1_is_taken_alone(done: Command, splade_tiny: Path, tmp_path: Path) -> None:

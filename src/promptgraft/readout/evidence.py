@@ -125,7 +125,7 @@ def refitted(
 
 UNSEEN_LENGTH = 7.0
 """Of the weights where there are no labelled rows: on 13 English tasks under prompts that ship, their labels are
-likeliest at 7 (log loss per class in bits 0.858 of a guess's; 0.865 at 5, 0.878 at 10)."""
+likeliest at 7 (log loss 0.858 of a guess's; 0.865 at 5, 0.878 at 10)."""
 GENERIC_ROWS = 30
 """What the texts of other tasks count in the centre of features, in rows of the task's own."""
 
