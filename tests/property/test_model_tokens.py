@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import torch
 from hypothesis import given
@@ -85,3 +86,20 @@ def test_joining_single_rows_again_is_the_whole(rows: Rows, random: object) -> N
     again = concatenate(singles)
     for field in ("ids", "types", "starts", "rows", "words", "chars"):
         assert torch.equal(getattr(again, field), getattr(whole, field))
+
+
+def test_marks_and_answers_go_with_their_sequences() -> None:
+    tokens = Tokens(
+        torch.tensor([5, 6, 7, 8, 9]),
+        torch.zeros(5, dtype=torch.long),
+        torch.tensor([0, 2, 5]),
+        torch.tensor([0, 1, 2]),
+        marks=torch.tensor([1, 2]),
+        answers=torch.tensor([False, True, False, False, True]),
+    )
+    taken = tokens.select(torch.tensor([1, 0]))
+    assert taken.marks is not None and taken.marks.tolist() == [2, 1]
+    assert taken.answers is not None and taken.answers.tolist() == [False, False, True, False, True]
+    joined = concatenate([tokens.part(1, 2), replace(tokens.part(0, 1), marks=None, answers=None)])
+    assert joined.marks is not None and joined.marks.tolist() == [2, -1]
+    assert joined.answers is not None and joined.answers.tolist() == [False, False, True, False, False]

@@ -132,7 +132,9 @@ class Shared:
     def _computed(self, kind: EntryKind, prompts: Sequence[Prompt], tokens: Tokens, read: Read) -> Float[Tensor, "N H"]:
         """Hidden states from the disk cache, or else from the backbone."""
         backbone = self.backbone
-        content = {"ids": tokens.ids, "types": tokens.types, "starts": tokens.starts}
+        parts = {"ids": tokens.ids, "types": tokens.types, "starts": tokens.starts}
+        read_at = {"mark": {"marks": tokens.marks}, "answer": {"answers": tokens.answers}}.get(read, {})
+        content = parts | {name: value for name, value in read_at.items() if value is not None}
         if prompts:
             together = stack(prompts)
             content |= {"prompt": together.table, "prompt_starts": together.starts}
@@ -175,7 +177,7 @@ def characters(example: Example) -> int:
     return len(example.text) + len(example.pair or "") + sum(map(len, (*example.choices, *example.tokens)))
 
 
-PARTS = ("ids", "types", "starts", "rows", "words", "chars")
+PARTS = ("ids", "types", "starts", "rows", "words", "chars", "marks", "answers")
 
 
 def as_tensors(tokens: Tokens) -> dict[str, Tensor]:

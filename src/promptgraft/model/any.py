@@ -59,6 +59,8 @@ class AnyBackbone:
         self.arithmetic: Arithmetic = "bf16" if weights[words].dtype == torch.bfloat16 else "fp32"
         self.embedding_width, self.device = weights[words].shape[1], weights[words].device
         self._module, self._tokenizer, self.words, self._has_pooler = module, tokenizer, words, has_pooler
+        self.prompt_layers, self.key_width = self.layers, self.hidden
+        self.reads: frozenset[Read] = frozenset({"cls", "mean", "tokens", *(("pooler",) if has_pooler else ())})
 
     @property
     def fingerprint(self) -> str:
@@ -82,7 +84,7 @@ class AnyBackbone:
     ) -> Float[Tensor, "N H"]:
         self._check(prompts, read, dropout)
         batch, layout, prompts = place(batch, lay_out(batch, prompts, read, self.max_length), prompts, self.device)
-        words = torch.nn.functional.embedding(batch.tokens.ids, self.weights[self.words])
+        words = torch.nn.functional.embedding(batch.tokens.ids.clamp_min(0), self.weights[self.words])
         if layout.source is not None and prompts is not None:
             words = torch.cat([words, prompts.table.to(words.dtype)]).index_select(0, layout.source)
         if not batch.tokens.sequences:

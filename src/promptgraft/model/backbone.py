@@ -16,7 +16,9 @@ from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import PromptStack
 from promptgraft.task.task import Example, Kind
 
-Read = Literal["cls", "mean", "pooler", "tokens"]
+Read = Literal["cls", "mean", "pooler", "tokens", "mark", "answer"]
+"""What of the last layer is wanted: the first state of a sequence, the mean over its tokens, the first through a
+dense layer, all of them, the marked one as the head over words takes it, or the answer's tokens' log-probabilities."""
 Encoding = Literal["cross", "separate", "cosine"]
 Arithmetic = Literal["fp32", "bf16", "int8"]
 
@@ -48,7 +50,10 @@ class Backbone(Protocol):
         embedding_width: E, width of a shallow prompt (differs from `hidden` for ALBERT and some ELECTRAs).
         max_length: positions, those of a prompt included.
         pooling: what the encoder's makers declare; None where they declare nothing.
-        deep: whether deep prompts are supported.
+        reads: what `forward` can be asked for.
+        deep: whether deep prompts are supported; they are `[prompt_layers, 2, P, key_width]`.
+        prompt_layers: attentions that take a prompt's keys and values.
+        key_width: the width of these (less than `hidden` where heads share keys).
         arithmetic: what its matrix products are computed in; in `int8` nothing has a gradient.
         device: where its weights lie, and what `forward` gives.
         weights: name -> tensor, frozen.
@@ -64,10 +69,15 @@ class Backbone(Protocol):
     max_length: int
     pooling: Pooling | None
     deep: bool
+    prompt_layers: int
+    key_width: int
     arithmetic: Arithmetic
     device: torch.device
     weights: Mapping[str, Tensor]
     words: str
+
+    @property
+    def reads(self) -> frozenset[Read]: ...
 
     @property
     def fingerprint(self) -> str: ...
@@ -99,8 +109,10 @@ class Backbone(Protocol):
 
         Returns: `[S, H]` for `cls` (first position; at placement `peft` with a shallow prompt that is a prompt
             vector), `mean` (over the text's tokens, special ones included, prompt vectors not) and `pooler`;
-            `[T, H]` for `tokens`, prompt vectors left out. The result has a gradient where the prompt table
-            or the weights have one.
+            `[T, H]` for `tokens`, prompt vectors left out; `[S, H]` for `mark`: the state that the head over words
+            multiplies by its columns, at the token that `Tokens.marks` names; `[N, 1]` for `answer`: the
+            log-probability of every token of `Tokens.answers`, over the whole vocabulary. The result has a gradient
+            where the prompt table or the weights have one.
         """
         ...
 
@@ -116,5 +128,47 @@ class Backbone(Protocol):
         """The same architecture and tokenizer over other weights (model tuning); shares everything else.
 
         The table of words may have fewer rows, for batches whose ids are numbered accordingly.
+        """
+        ...
+
+
+@runtime_checkable
+class Speaks(Protocol):
+    """What a backbone with a head over words has beyond `Backbone`.
+
+    Attributes:
+        mask: the mask token; None for causal and sequence-to-sequence models.
+    """
+
+    mask: int | None
+
+    def word_ids(self, words: Sequence[str]) -> list[list[int]]:
+        """The tokens of each word as it stands inside a sentence."""
+        ...
+
+    def columns(self, ids: Int[Tensor, "M"]) -> tuple[Float[Tensor, "M H"], Float[Tensor, "M"]]:
+        """The head's weights and biases for these words, in fp32, on the processor.
+
+        States that `mark` gives, times the weights plus the biases, are the model's logits.
+        """
+        ...
+
+    def generate(
+        self,
+        batch: Batch,
+        prompts: PromptStack | None,
+        *,
+        most: int,
+        stop: Sequence[str] = (),
+        generator: torch.Generator | None = None,
+        temperature: float = 0.0,
+        among: Sequence[Sequence[str]] | None = None,
+    ) -> list[str]:
+        """Continue each sequence with words; greedy at temperature 0.
+
+        Args:
+            most: tokens of an answer.
+            stop: texts at which an answer ends; they are left out of it.
+            among: of each sequence the texts of which one must be answered.
         """
         ...

@@ -11,6 +11,7 @@ from torch import Tensor
 from promptgraft.errors import RunError
 from promptgraft.kernels.rows import Limits
 from promptgraft.model.backbone import Batch, Read
+from promptgraft.model.tokens import SOFT, Tokens
 from promptgraft.prompt.prompt import PromptStack
 
 
@@ -23,7 +24,7 @@ class Layout:
         positions: position of every row, counted from 0.
         types: segment of every row; 0 for prompt vectors.
         source: for shallow prompts, of every row its index in [tokens; prompt table]; else None.
-        read: rows whose last hidden state is wanted; None for all.
+        read: rows whose last hidden state is wanted (first, marked, or of the text); None for all.
         read_starts: offsets of the sequences among those.
         limits: longest sequences and prompts, queries being the rows that are read; known on a GPU only.
     """
@@ -47,15 +48,18 @@ def lay_out(batch: Batch, prompts: PromptStack | None, read: Read, max_length: i
     tokens = batch.tokens
     lengths = _prompt_lengths(batch, prompts)
     shallow = prompts is not None and prompts.depth == "shallow"
-    shift = None if prompts is None or (prompts.placement == "after_cls" and not shallow) else lengths
+    in_slots = prompts is not None and prompts.placement == "template"
+    shift = None if prompts is None or in_slots or (prompts.placement == "after_cls" and not shallow) else lengths
+    if not in_slots and bool((tokens.ids == SOFT).any()):
+        raise RunError("a template leaves room for vectors, and there is no prompt with placement 'template'")
     _check_room(tokens.lengths if shift is None else tokens.lengths + shift, max_length)
     if not shallow:
         positions = _within(tokens.starts)
         if shift is not None:
             positions = positions + shift.repeat_interleave(tokens.lengths)
-        return _layout(tokens.starts, positions, tokens.types, None, None, tokens.starts, read)
+        return _layout(tokens, tokens.starts, positions, tokens.types, None, None, read)
     assert prompts is not None
-    return _with_vectors(batch, prompts, lengths, read)
+    return _in_slots(batch, prompts, lengths, read) if in_slots else _with_vectors(batch, prompts, lengths, read)
 
 
 def _with_vectors(batch: Batch, prompts: PromptStack, lengths: Int[Tensor, "S"], read: Read) -> Layout:
@@ -72,22 +76,58 @@ def _with_vectors(batch: Batch, prompts: PromptStack, lengths: Int[Tensor, "S"],
     source = torch.where(is_prompt, len(tokens.ids) + first + place, text)
     types = torch.where(is_prompt, 0, tokens.types[torch.where(is_prompt, 0, text)])
     of_text = (~is_prompt).nonzero().flatten()
-    return _layout(starts, positions, types, source, of_text, tokens.starts, read)
+    return _layout(tokens, starts, positions, types, source, of_text, read)
+
+
+def _in_slots(batch: Batch, prompts: PromptStack, lengths: Int[Tensor, "S"], read: Read) -> Layout:
+    """Place shallow prompts in the slots that a template left for them."""
+    tokens = batch.tokens
+    is_slot = tokens.ids == SOFT
+    sequence = torch.arange(tokens.sequences).repeat_interleave(tokens.lengths)
+    slots = torch.zeros_like(tokens.lengths).index_add_(0, sequence, is_slot.long())
+    if not torch.equal(slots, lengths):
+        uneven = int((slots != lengths).nonzero()[0])
+        message = f"a template has room for {int(slots[uneven])} vectors, its prompt has {int(lengths[uneven])}"
+        raise RunError(message, do="use the template that the prompt was tuned with")
+    before = torch.nn.functional.pad(slots.cumsum(0), (1, 0))[sequence]
+    vector = prompts.starts[batch.prompt_of][sequence] + is_slot.long().cumsum(0) - 1 - before
+    source = torch.where(is_slot, len(tokens.ids) + vector, torch.arange(len(tokens.ids)))
+    return _layout(tokens, tokens.starts, _within(tokens.starts), tokens.types, source, None, read)
 
 
 def _layout(
+    tokens: Tokens,
     starts: Tensor,
     positions: Tensor,
     types: Tensor,
     source: Tensor | None,
     text: Tensor | None,
-    text_starts: Tensor,
     read: Read,
 ) -> Layout:
-    """Make a layout that reads each sequence's first row, or the rows of its text."""
+    """Make a layout that reads each sequence's first or marked row, or the rows of its text.
+
+    Args:
+        text: rows of the tokens; None where all are.
+    """
     if read in ("cls", "pooler"):
         return Layout(starts, positions, types, source, starts[:-1], torch.arange(len(starts)))
-    return Layout(starts, positions, types, source, text, text_starts)
+    if read == "mark":
+        marked = tokens.starts[:-1] + marks_of(tokens)
+        return Layout(
+            starts, positions, types, source, marked if text is None else text[marked], torch.arange(len(starts))
+        )
+    return Layout(starts, positions, types, source, text, tokens.starts)
+
+
+def marks_of(tokens: Tokens) -> Int[Tensor, "S"]:
+    """The marked token of each sequence, by its index there.
+
+    Raises:
+        RunError: a sequence has none.
+    """
+    if tokens.marks is None or bool((tokens.marks < 0).any()):
+        raise RunError("rows without the place of an answer cannot be read at it", do="give a template")
+    return tokens.marks
 
 
 def _prompt_lengths(batch: Batch, prompts: PromptStack | None) -> Int[Tensor, "S"]:

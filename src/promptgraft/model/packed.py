@@ -67,12 +67,18 @@ class PackedBackbone:
             self.arithmetic = "int8"
         self.device = weights[WORDS].device
         self._frozen, self._fingerprint, self._variant, self._learner = frozen, fingerprint, variant, learner
+        self.prompt_layers, self.key_width = self.layers, self.hidden
         self.words = WORDS
 
     @property
     def fingerprint(self) -> str:
         """The hash of the weights, made when it is asked for: weights that learn change at every step."""
         return fingerprint(self.weights) if self._fingerprint is None else self._fingerprint
+
+    @cached_property
+    def reads(self) -> frozenset[Read]:
+        pooler: tuple[Read, ...] = ("pooler",) if self._encoder.pooler is not None else ()
+        return frozenset({"cls", "mean", "tokens", *pooler})
 
     @property
     def reading(self) -> str:
@@ -223,7 +229,7 @@ class PackedBackbone:
             return
         if self.arithmetic == "int8" and torch.is_grad_enabled() and prompts.table.requires_grad:
             raise self._no_gradient()
-        deep = (self.layers, 2, self.hidden)
+        deep = (self.prompt_layers, 2, self.key_width)
         sizes = (
             (*prompts.table.shape[:2], prompts.table.shape[-1]) if prompts.depth == "deep" else prompts.table.shape[-1]
         )
@@ -239,7 +245,7 @@ class PackedBackbone:
         self, encoder: Encoder, ids: Tensor, layout: Layout, prompts: PromptStack | None, dropout: RowDropout | None
     ) -> Float[Tensor, "R H"]:
         """Embed tokens and shallow prompts, normalised and brought to the width of the layers."""
-        words = F.embedding(ids, encoder.words)
+        words = F.embedding(ids if layout.source is None else ids.clamp_min(0), encoder.words)
         if layout.source is not None and prompts is not None:
             words = torch.cat([words, prompts.table.to(words.dtype)]).index_select(0, layout.source)
         types = F.embedding(layout.types, encoder.types)

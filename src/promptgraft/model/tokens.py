@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 
@@ -24,6 +24,8 @@ class Tokens:
         rows: row b is sequences `rows[b]:rows[b + 1]`.
         words: for tagging, at the first token of a word the word's index in its row, else -1.
         chars: for span, of each token of the context its first and one-past-last character, else -1.
+        marks: of each sequence the index, within it, of the token whose state is read; None where no token is marked.
+        answers: which tokens are of an answer that is scored; None where none is.
         cut: how many sequences were longer than allowed and were cut.
     """
 
@@ -34,6 +36,8 @@ class Tokens:
     words: Int[Tensor, "T"] | None = None
     chars: Int[Tensor, "T 2"] | None = None
     cut: int = 0
+    marks: Int[Tensor, "S"] | None = None
+    answers: Bool[Tensor, "T"] | None = None
 
     @property
     def count(self) -> int:
@@ -66,9 +70,7 @@ class Tokens:
         """The rows named by `index`, in that order."""
         sequences, rows = gather(self.rows, index)
         tokens, starts = gather(self.starts, sequences)
-        words = None if self.words is None else self.words[tokens]
-        chars = None if self.chars is None else self.chars[tokens]
-        return Tokens(self.ids[tokens], self.types[tokens], starts, rows, words, chars)
+        return self._taken(tokens, sequences, starts, rows)
 
     def part(self, first: int, last: int) -> Tokens:
         """Rows `first` to `last - 1`."""
@@ -76,10 +78,33 @@ class Tokens:
             return self
         rows = self.rows[first : last + 1]
         starts = self.starts[rows[0] : rows[-1] + 1]
-        tokens = slice(int(starts[0]), int(starts[-1]))
-        words = None if self.words is None else self.words[tokens]
-        chars = None if self.chars is None else self.chars[tokens]
-        return Tokens(self.ids[tokens], self.types[tokens], starts - starts[0], rows - rows[0], words, chars)
+        sequences, tokens = slice(int(rows[0]), int(rows[-1])), slice(int(starts[0]), int(starts[-1]))
+        return self._taken(tokens, sequences, starts - starts[0], rows - rows[0])
+
+    @property
+    def singly(self) -> Tokens:
+        """The same sequences, each as a row of its own."""
+        return replace(self, rows=torch.arange(self.sequences + 1), cut=0)
+
+    def _taken(
+        self,
+        tokens: Tensor | slice,
+        sequences: Tensor | slice,
+        starts: Int[Tensor, "R_plus_1"],
+        rows: Int[Tensor, "N_plus_1"],
+    ) -> Tokens:
+        """Some of the tokens and sequences, with new offsets."""
+        places = {**dict.fromkeys(A_TOKEN, tokens), **dict.fromkeys(A_SEQUENCE, sequences)}
+        fields = {name: getattr(self, name) for name in places}
+        taken = {name: value[places[name]] for name, value in fields.items() if value is not None}
+        return Tokens(starts=starts, rows=rows, **taken)
+
+
+SOFT = -1
+"""The id of a token in whose place a vector of the sequence's prompt stands."""
+A_TOKEN = ("ids", "types", "words", "chars", "answers")
+A_SEQUENCE = ("marks",)
+"""The fields of `Tokens` that have a value a token, and a value a sequence."""
 
 
 def gather(
@@ -93,24 +118,30 @@ def gather(
 
 
 def concatenate(parts: Sequence[Tokens]) -> Tokens:
-    """Join the rows of several batches; fields that only some batches have are -1 in the others."""
+    """Join the rows of several batches; fields that only some batches have are -1 (or false) in the others."""
     if len(parts) == 1:
         return parts[0]
-    words = [part.words for part in parts if part.words is not None]
-    chars = [part.chars for part in parts if part.chars is not None]
-    if words and len(words) < len(parts):
-        words = [part.words if part.words is not None else torch.full_like(part.ids, -1) for part in parts]
-    if chars and len(chars) < len(parts):
-        chars = [part.chars if part.chars is not None else part.ids.new_full((len(part.ids), 2), -1) for part in parts]
+    fields = {name: _joined(parts, name) for name in (*A_TOKEN, *A_SEQUENCE)}
     return Tokens(
-        torch.cat([part.ids for part in parts]),
-        torch.cat([part.types for part in parts]),
-        _chain([part.starts for part in parts]),
-        _chain([part.rows for part in parts]),
-        torch.cat(words) if words else None,
-        torch.cat(chars) if chars else None,
-        sum(part.cut for part in parts),
+        starts=_chain([part.starts for part in parts]),
+        rows=_chain([part.rows for part in parts]),
+        cut=sum(part.cut for part in parts),
+        **{name: value for name, value in fields.items() if value is not None},
     )
+
+
+def _joined(parts: Sequence[Tokens], name: str) -> Tensor | None:
+    """A field of several batches end to end; None where no batch has it."""
+    known: list[Tensor] = [value for part in parts if (value := getattr(part, name)) is not None]
+    if not known:
+        return None
+    missing = False if known[0].dtype == torch.bool else -1
+    values = []
+    for part in parts:
+        value = getattr(part, name)
+        count = len(part.ids) if name in A_TOKEN else part.sequences
+        values.append(known[0].new_full((count, *known[0].shape[1:]), missing) if value is None else value)
+    return torch.cat(values)
 
 
 def _chain(offsets: Sequence[Int[Tensor, "..."]]) -> Int[Tensor, "..."]:

@@ -108,7 +108,7 @@ class PromptCard(Part):
     """
 
     depth: Literal["shallow", "deep"]
-    placement: Literal["after_cls", "peft"]
+    placement: Literal["after_cls", "peft", "template"]
     length: int
     width: int
     layers: int | None = None

@@ -29,9 +29,9 @@ class Vectors(Protocol):
     """The part of a backbone that initialising a prompt needs (the whole contract is in a room above this one)."""
 
     name: str
-    hidden: int
     embedding_width: int
-    layers: int
+    prompt_layers: int
+    key_width: int
     deep: bool
 
     @property
@@ -79,7 +79,7 @@ class Wanted:
         """The shape of the values: `(P, E)` or `(L, 2, P, H)`."""
         if self.depth == "shallow":
             return (self.length, self.backbone.embedding_width)
-        return (self.backbone.layers, 2, self.length, self.backbone.hidden)
+        return (self.backbone.prompt_layers, 2, self.length, self.backbone.key_width)
 
 
 Initialiser = Callable[[Wanted], Float[Tensor, "..."]]

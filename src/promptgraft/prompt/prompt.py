@@ -13,7 +13,7 @@ from torch import Tensor
 from promptgraft.errors import RunError
 
 Depth = Literal["shallow", "deep"]
-Placement = Literal["after_cls", "peft"]
+Placement = Literal["after_cls", "peft", "template"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Prompt:
             readout reads the true first token; deep vectors take no positions of their own.
             `peft`: as PEFT lays them out, shallow vectors first (position 0 is a prompt vector and is
             what `cls` reads), deep vectors occupy positions 0..P-1 so that text positions start at P.
+            `template`: shallow vectors stand where the template that a row is written in leaves room for them.
     """
 
     values: Float[Tensor, "..."]
@@ -48,7 +49,8 @@ class Prompt:
     @property
     def positions(self) -> int:
         """How many of the backbone's positions the prompt takes."""
-        return 0 if self.depth == "deep" and self.placement == "after_cls" else self.length
+        inside = self.placement == "template" or (self.depth == "deep" and self.placement == "after_cls")
+        return 0 if inside else self.length
 
 
 @dataclass(frozen=True)

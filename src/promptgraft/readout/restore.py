@@ -66,7 +66,7 @@ def check_fits(artefact: Artefact, backbone: Backbone) -> None:
     Raises:
         ArtefactError: they are not.
     """
-    where, deep = f"the prompt of {artefact.card.task.name!r}", (backbone.layers, backbone.hidden)
+    where, deep = f"the prompt of {artefact.card.task.name!r}", (backbone.prompt_layers, backbone.key_width)
     for form in (artefact.card.prompt, *(member.card.prompt for member in artefact.others)):
         wanted = None if form is None else deep if form.depth == "deep" else (None, backbone.embedding_width)
         if form is not None and (form.layers, form.width) != wanted:

@@ -37,9 +37,9 @@ def hidden_states(
 
     They come back to the processor, where there is room for any number.
 
-    Returns: `[S, H]`, or `[T, H]` where `read` is `tokens`.
+    Returns: `[S, H]`, `[T, H]` where `read` is `tokens`, or `[N, 1]` of N answers' tokens where it is `answer`.
     """
-    single = Tokens(tokens.ids, tokens.types, tokens.starts, torch.arange(tokens.sequences + 1))
+    single = tokens.singly
     budget = tokens_at_once(backbone, FORWARD_TOKENS)
     parts: list[Tensor] = []
     places: list[Tensor] = []
@@ -47,13 +47,24 @@ def hidden_states(
         for index in batches_by_length(tokens.lengths, budget):
             batch = Batch(single.select(index), None if prompt_of is None else prompt_of[index])
             parts.append(backbone.forward(batch, prompts, read).cpu())
-            places.append(gather(tokens.starts, index)[0] if read == "tokens" else index)
+            places.append(places_of(tokens, index, read))
     if not parts:
-        return torch.zeros(0, backbone.hidden)
+        return torch.zeros(0, 1 if read == "answer" else backbone.hidden)
     states = torch.cat(parts)
     result = torch.empty_like(states)
     result[torch.cat(places)] = states
     return result
+
+
+def places_of(tokens: Tokens, index: Int[Tensor, "M"], read: Read) -> Int[Tensor, "N"]:
+    """Where the states of some sequences stand among those of all."""
+    if read not in ("tokens", "answer"):
+        return index
+    places, _ = gather(tokens.starts, index)
+    if read == "tokens":
+        return places
+    assert tokens.answers is not None, "only rows with answers have log-probabilities"
+    return (tokens.answers.long().cumsum(0) - 1)[places[tokens.answers[places]]]
 
 
 def batches_by_length(lengths: Int[Tensor, "S"], budget: int) -> Iterator[Int[Tensor, "N"]]:
