@@ -26,9 +26,6 @@ FAMILIES: dict[str, Callable[[], Any]] = {
         transformers.DistilBertConfig(vocab_size=60, dim=24, n_layers=2, n_heads=3, hidden_dim=40)
     ),
     "mpnet": lambda: transformers.MPNetModel(transformers.MPNetConfig(**SMALL, max_position_embeddings=40)),
-    "modernbert": lambda: transformers.ModernBertModel(
-        transformers.ModernBertConfig(**SMALL, max_position_embeddings=64, pad_token_id=0)
-    ),
     "deberta-v2": lambda: transformers.DebertaV2Model(transformers.DebertaV2Config(**SMALL, type_vocab_size=2)),
 }
 

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
 
 from paths import let_bf16_be
+from plain_forwards import PLAIN, modernbert_config
 from promptgraft.errors import ModelError, RunError
 from promptgraft.kernels.dropout import Dropout
 from promptgraft.model.backbone import Backbone, Batch, Read
@@ -35,6 +36,10 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "albert-groups": lambda: transformers.AlbertForMaskedLM(
         transformers.AlbertConfig(**SMALL, **MORE, embedding_size=16, num_hidden_groups=2, inner_group_num=2)
     ),
+    "modernbert": lambda: transformers.ModernBertModel(modernbert_config()),
+    "modernbert-biased": lambda: transformers.ModernBertForMaskedLM(
+        modernbert_config(norm_bias=True, attention_bias=True, mlp_bias=True, local_attention=4)
+    ),
 }
 LENGTHS = [5, 1, 9, 3, 9, 2]
 ON_EVERY_PATH = ("bert", "albert-groups")
@@ -55,6 +60,8 @@ class Pair:
         self.theirs = whole.base_model
         self.ours: Backbone = load_folder(Resolved(name, folder, "", None, False))
         self.albert = name.startswith("albert")
+        self.plain = next((forward for family, forward in PLAIN.items() if name.startswith(family)), None)
+        self.has_types = not name.startswith("modernbert")
         self.first = self.theirs.config.pad_token_id + 1 if "roberta" in name else 0
 
 
@@ -94,6 +101,9 @@ def rectangle(tokens: Tokens, flat: Tensor, filler: int = 3) -> tuple[Tensor, Te
 
 def theirs(pair: Pair, tokens: Tokens, deep: Tensor | None = None, shift: int = 0) -> Tensor:
     """transformers' own padded forward `[S, m, H]`, with a deep prompt for all rows."""
+    if deep is not None and pair.plain is not None:
+        rows = [pair.plain(pair.theirs, tokens.select(torch.tensor([row])), deep, shift) for row in range(tokens.count)]
+        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
     ids, mask = rectangle(tokens, tokens.ids)
     types, _ = rectangle(tokens, tokens.types, 0)
     positions = (torch.arange(ids.shape[1]) + pair.first + shift).expand(ids.shape)
@@ -104,7 +114,9 @@ def theirs(pair: Pair, tokens: Tokens, deep: Tensor | None = None, shift: int = 
         seen = torch.ones(len(ids), deep.shape[2], dtype=torch.bool)
         extra = {"past_key_values": cache_of(deep, pair.theirs.config.num_attention_heads, len(ids))}
         mask = torch.cat([seen, mask], 1)
-    out = pair.theirs(input_ids=ids, attention_mask=mask.long(), token_type_ids=types, position_ids=positions, **extra)
+    if pair.has_types:
+        extra["token_type_ids"] = types
+    out = pair.theirs(input_ids=ids, attention_mask=mask.long(), position_ids=positions, **extra)
     return out.last_hidden_state
 
 
@@ -239,7 +251,8 @@ def shallow_reference(pair: Pair, row: Tokens, prompt: Tensor, ahead: int) -> Te
     words = pair.theirs.get_input_embeddings()(row.ids)
     embeds = torch.cat([words[:ahead], prompt, words[ahead:]])[None]
     types = torch.cat([row.types[:ahead], torch.zeros(len(prompt), dtype=torch.long), row.types[ahead:]])[None]
-    return pair.theirs(inputs_embeds=embeds, token_type_ids=types).last_hidden_state[0]
+    extra = {"token_type_ids": types} if pair.has_types else {}
+    return pair.theirs(inputs_embeds=embeds, **extra).last_hidden_state[0]
 
 
 @pytest.mark.parametrize("depth", ["shallow", "deep"])
@@ -318,6 +331,8 @@ def test_keys_and_values_of_words_continue_as_a_prompt(pair: Pair) -> None:
     found = pair.ours.keys_values(ids)
     assert found.shape == (pair.ours.layers, 2, 3, pair.ours.hidden)
     hidden = pair.theirs.get_input_embeddings()(ids)
+    if pair.plain is not None:
+        return
     first = first_attention(pair)
     if pair.first == 0:
         embedded = pair.theirs.embeddings(ids[None])

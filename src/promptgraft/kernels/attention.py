@@ -40,7 +40,7 @@ def attention(
     """
     if len(rows.starts) < 2:
         return torch.zeros_like(q)
-    if dropped is None and on_gpu(q):
+    if dropped is None and rows.sees_all and on_gpu(q):
         from promptgraft.kernels import gpu
 
         return gpu.attention(q, k, v, rows, prompt_keys, prompt_values)
@@ -127,8 +127,9 @@ def _attend(
     outputs = torch.empty_like(queries)
     query_side = [_split(tensor, rows.query_slots, rows) for tensor in (queries, outputs)]
     key_side = [_split(tensor, rows.keys.slots, rows) for tensor in (keys, values)]
-    for bucket, query, output, key, value in zip(rows.keys.buckets, *query_side, *key_side, strict=True):
-        bias = nothing if bucket.bias is None else bucket.bias.to(query.dtype)
+    parts = zip(rows.keys.buckets, rows.biases, *query_side, *key_side, strict=True)
+    for bucket, hidden, query, output, key, value in parts:
+        bias = nothing if hidden is None else hidden.to(query.dtype)
         weights = torch.softmax(torch.baddbmm(bias, query, key.mT, alpha=scale), -1)
         mask = None if dropped is None else _mask(bucket, rows, *dropped).to(weights.dtype)
         if saved is not None:

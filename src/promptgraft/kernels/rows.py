@@ -196,6 +196,16 @@ class Rows:
     prompt_of: Int[Tensor, "S"] | None = None
     known: Limits | None = None
 
+    @property
+    def sees_all(self) -> bool:
+        """Whether every query sees all keys of its sequence."""
+        return True
+
+    @property
+    def biases(self) -> Sequence[Float[Tensor, "bh _ n"] | None]:
+        """Of each bucket what is added to scores: minus infinity where a query does not see a key."""
+        return [bucket.bias for bucket in self.keys.buckets]
+
     def asking(self, queries: Int[Tensor, "S_plus_1"], known: Limits | None) -> Rows:
         """The same sequences with other queries; both share the geometry of the keys."""
         rows = replace(self, queries=queries, known=known)

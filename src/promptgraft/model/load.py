@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from promptgraft.errors import ModelError
-from promptgraft.model import albert, bert, forked, paths
+from promptgraft.model import albert, bert, forked, modernbert, paths
 from promptgraft.model.backbone import Arithmetic, Backbone
 from promptgraft.model.catalog import entries, resolve
 from promptgraft.model.config import read_config
@@ -17,12 +18,15 @@ from promptgraft.model.encoder import Take, read_shape
 from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.packed import PackedBackbone
 from promptgraft.model.places import remember
+from promptgraft.model.plain import Plan, load_plain
 from promptgraft.model.resolved import Resolved
 from promptgraft.model.tokenize import load_tokenizer
 from promptgraft.model.weights import check_weights, read_encoder
 
 DType = Literal["auto", "fp32", "bf16", "int8"]
 PACKED = {"bert": "bert", "roberta": "roberta", "xlm-roberta": "roberta", "electra": "electra", "albert": "albert"}
+PLAIN: dict[str, Callable[[Mapping[str, Any], str], Plan]] = {"modernbert": modernbert.read_plan}
+"""Families whose forward is plain torch, with what reads their config.json."""
 
 
 def load_backbone(name_or_path: str | Path, *, dtype: DType = "fp32", device: DeviceName = "cpu") -> Backbone:
@@ -63,12 +67,15 @@ def load_folder(resolved: Resolved, *, dtype: DType = "fp32", device: DeviceName
     place = resolve_device(device)
     arithmetic = fastest(place) if dtype == "auto" else dtype
     config = read_config(resolved.path)
-    family = PACKED.get(str(config.get("model_type")))
+    kind = str(config.get("model_type"))
+    family = PACKED.get(kind)
+    if family is None and arithmetic == "int8":
+        raise ModelError("int8 is for encoders of the BERT family", where=resolved.name, do="use fp32 or bf16")
+    if kind in PLAIN:
+        return load_plain(resolved, PLAIN[kind](config, str(resolved.path)), storage(arithmetic), place)
     if family is None:
         from promptgraft.model.any import load_any
 
-        if arithmetic == "int8":
-            raise ModelError("int8 is for encoders of the BERT family", where=resolved.name, do="use fp32 or bf16")
         return load_any(resolved, config, storage(arithmetic), place)
     if arithmetic == "int8" and place.type != "cpu":
         raise ModelError("int8 is for processors", where=resolved.name, do="use bf16 on a GPU")

@@ -22,8 +22,12 @@ LARGEST = 1e15
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.bin")
 
 
-def read_encoder(folder: Path) -> dict[str, Tensor]:
+def read_encoder(folder: Path, anchor: str = ANCHOR, parts: tuple[str, ...] = PARTS) -> dict[str, Tensor]:
     """Read the encoder's own tensors (no head, no buffers), without prefix, LayerNorm's as `weight` and `bias`.
+
+    Args:
+        anchor: the name of the table of word embeddings.
+        parts: beginnings of the names of the encoder's tensors.
 
     Raises:
         ModelError: no safetensors, a damaged file, or no encoder in it.
@@ -31,11 +35,12 @@ def read_encoder(folder: Path) -> dict[str, Tensor]:
     where: dict[str, Path] = {}
     for file in files(folder):
         where |= dict.fromkeys(_names(file), file)
-    anchor = next((name for name in where if name.endswith(ANCHOR)), None)
-    if anchor is None:
-        raise ModelError("its weights hold no embeddings of the BERT family", where=folder)
-    prefix = anchor.removesuffix(ANCHOR)
-    chosen = {plain: name for name in where if (plain := _plain(name, prefix)) is not None}
+    table = next((name for name in where if name.endswith(anchor)), None)
+    if table is None:
+        family = "of the BERT family" if anchor == ANCHOR else f"named {anchor}"
+        raise ModelError(f"its weights hold no embeddings {family}", where=folder)
+    prefix = table.removesuffix(anchor)
+    chosen = {plain: name for name in where if (plain := _plain(name, prefix, parts)) is not None}
     tensors: dict[str, Tensor] = {}
     for file in set(where.values()):
         tensors |= _tensors(file, {plain: name for plain, name in chosen.items() if where[name] == file})
@@ -98,10 +103,10 @@ def check_weights(weights: Mapping[str, Tensor], where: Path) -> None:
             raise ModelError(message, where=where, do="fetch the model again")
 
 
-def _plain(name: str, prefix: str) -> str | None:
+def _plain(name: str, prefix: str, parts: tuple[str, ...]) -> str | None:
     """The shared name of a tensor; None for heads and for buffers that hold no weights."""
     plain = name.removeprefix(prefix)
-    if not name.startswith(prefix) or not plain.startswith(PARTS) or plain.endswith(("position_ids", "token_type_ids")):
+    if not name.startswith(prefix) or not plain.startswith(parts) or plain.endswith(("position_ids", "token_type_ids")):
         return None
     return plain.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
