@@ -16,8 +16,9 @@ from pathlib import Path
 
 from exports import CASES
 from promptgraft.errors import PromptgraftError
+from promptgraft.task.kinds import KINDS
 from promptgraft.task.load import columns_of, load_task, read_inputs
-from promptgraft.task.task import KINDS, Task
+from promptgraft.task.task import Task
 
 TEXTS = ["fine lamp", "poor; really poor", 'he said "no"', "好评，很好", "a, b", "", "x|y", "1.5", "\u2028", "café"]
 ENDINGS = ["csv", "tsv", "json", "jsonl", "txt", "conll", "parquet", "xlsx", ""]
@@ -110,7 +111,7 @@ def press(seed: int, folder: Path) -> str:
         except PromptgraftError as problem:
             fate = str(problem)
             is_line(fate.replace(str(folder), ""))
-        to_label = Task("t", rng.choice(KINDS), "accuracy", {}, {}, columns=rng.choice([{}, {"text": "text"}]))
+        to_label = Task("t", rng.choice([*KINDS]), "accuracy", {}, {}, columns=rng.choice([{}, {"text": "text"}]))
         try:
             table = read_inputs(path, to_label)
             columns_of(to_label, table)

@@ -203,7 +203,7 @@ class PromptEstimator(BaseEstimator):
 
     def _grafts(self, task: Task) -> bool:
         """Whether `auto` weighs the whole bank: where no source and no readout is named."""
-        return self.source == "auto" and self.readout == "auto" and task.kind != "span"
+        return self.source == "auto" and self.readout == "auto" and task.facts.probe
 
     def _split(self, X: object, y: object) -> tuple[object, object]:
         """Texts and labels: as given, or, where y names a column of a table X, by the columns of X.

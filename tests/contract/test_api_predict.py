@@ -15,7 +15,8 @@ import pytest
 from promptgraft import api
 from promptgraft.engine.predictor import Predictor
 from promptgraft.errors import PromptgraftError, RunError, TaskError, UsageError
-from promptgraft.task.task import KINDS, Example, Kind
+from promptgraft.task.kinds import KINDS
+from promptgraft.task.task import Example, Kind
 from toys import LABELS, tiny_model, toy_task
 
 METHOD = {"tagging": "prompt-tuning", "choice": "prompt-tuning", "span": "prompt-tuning"}

@@ -17,7 +17,7 @@ import promptgraft as pg
 from promptgraft.api.notebook import Bar, bar, notebook_progress
 from promptgraft.engine.progress import Event
 from promptgraft.sheet import HIGH, WIDE, Sheet
-from promptgraft.task.task import KINDS
+from promptgraft.task.kinds import KINDS
 from toys import tiny_model, toy_task
 
 HOSTILE = "\x1b]52;c;aGk=\x07 \u202e <script>alert(1)</script>\nsecond line"

@@ -29,7 +29,8 @@ from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.load import PACKED, load_backbone
 from promptgraft.prompt import artefact as artefacts
 from promptgraft.readout.all import readouts
-from promptgraft.task.task import OF_ONE_CLASS, Example, Kind
+from promptgraft.task.kinds import OF_ONE_CLASS
+from promptgraft.task.task import Example, Kind
 from promptgraft.train.predict import answer_one
 from promptgraft.train.recipe import Recipe
 from promptgraft.train.run import Fit, Run

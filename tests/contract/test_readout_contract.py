@@ -14,7 +14,8 @@ from promptgraft.errors import RunError, TaskError, UsageError
 from promptgraft.model.tokens import Tokens, concatenate
 from promptgraft.readout.all import find, readouts
 from promptgraft.readout.readout import Readout
-from promptgraft.task.task import KINDS, Answers, Example, Kind, Task
+from promptgraft.task.kinds import KINDS
+from promptgraft.task.task import Answers, Example, Kind, Task
 from promptgraft.train.run import Tuned
 from promptgraft.train.together import readers, score_together
 

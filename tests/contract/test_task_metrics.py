@@ -8,8 +8,9 @@ import pytest
 
 from promptgraft.task.answers import score_answers
 from promptgraft.task.figures import FIGURES
+from promptgraft.task.kinds import KINDS
 from promptgraft.task.metrics import METRICS, score
-from promptgraft.task.task import KINDS, Answers, Example, Kind, Label, Task
+from promptgraft.task.task import Answers, Example, Kind, Label, Task
 
 
 def scored(kind: Kind, metric: str, labels: list[Label], predictions: list[Label], **more: str) -> dict[str, float]:
@@ -19,7 +20,7 @@ def scored(kind: Kind, metric: str, labels: list[Label], predictions: list[Label
 
 
 def test_every_kind_has_a_metric_and_every_metric_its_own_name() -> None:
-    assert {kind for metric in METRICS.values() for kind in metric.kinds} == set(KINDS)
+    assert {name for facts in KINDS.values() for name in facts.metrics} == METRICS.keys()
     assert all(name == metric.name for name, metric in METRICS.items())
     assert FIGURES.keys() == METRICS.keys()
 

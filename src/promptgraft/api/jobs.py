@@ -128,7 +128,7 @@ def transfer_method(context: Opened, method: str | None, source: str, options: M
         return find(method).name
     known = {hyphened(name) for name in find("graft").options.model_fields}
     asked = {hyphened(name) for name in options or {}}
-    is_pot = source != "auto" or context.task.kind == "span" or asked - known
+    is_pot = source != "auto" or not context.task.facts.probe or asked - known
     return "pot" if is_pot else "graft"
 
 

@@ -12,6 +12,7 @@ import typer
 
 from promptgraft.cli.verb import Late
 from promptgraft.errors import UsageError
+from promptgraft.task.kinds import Kind
 from promptgraft.untrusted import file_name
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class DataOptions:
         ),
     ] = False
     kind: Annotated[
-        Literal["classification", "multilabel", "pair", "regression", "choice", "tagging", "span"] | None,
+        Kind | None,
         typer.Option(rich_help_panel="Data", help="Kind of task."),
     ] = None
     metric: Annotated[str | None, typer.Option(rich_help_panel="Data", help="What is reported and chosen by.")] = None

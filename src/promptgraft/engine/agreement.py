@@ -46,7 +46,7 @@ def agreement(
     """Compare both predictors on at most `most` rows, drawn at random; `windows` as in `Predictor.predict`."""
     sample = random.Random(0).sample(list(rows), min(most, len(rows)))
     answers = [predictor.answers(sample, windows=windows).predictions for predictor in (exact, quick)]
-    same = _same_numbers if exact.task.kind == "regression" else _same
+    same = _same_numbers if exact.task.facts.label == "number" else _same
     return Agreement(len(sample), same(*answers), exact.backbone.arithmetic, quick.backbone.arithmetic)
 
 

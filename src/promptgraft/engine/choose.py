@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 POOLINGS: tuple[Pooling, ...] = ("mean", "cls")
 ENCODINGS: tuple[Encoding, ...] = ("cross", "separate", "cosine")
-PROBED = frozenset({"classification", "multilabel", "pair", "regression"})
-"""Kinds whose pooling a probe can choose."""
 
 
 def choose_pooling(view: JobView) -> Pooling:
@@ -28,7 +26,7 @@ def choose_pooling(view: JobView) -> Pooling:
         return view.job.recipe.pooling
     if view.backbone.pooling is not None:
         return view.backbone.pooling
-    if view.task.kind not in PROBED or not view.task.train:
+    if view.task.facts.scored != "row" or not view.task.train:
         return "mean"
     tokens = view.tokens("train", "cross")
     options: dict[str, tuple[Tensor, Tokens]] = {
@@ -39,7 +37,7 @@ def choose_pooling(view: JobView) -> Pooling:
 
 def choose_encoding(view: JobView) -> Encoding:
     """Whether pairs are read as one sequence: as the recipe says, else by a cross-validated probe; other kinds are."""
-    if view.task.kind not in ("pair", "regression") or not view.task.train or view.task.train[0].pair is None:
+    if not view.task.facts.pairs_apart or not view.task.train or view.task.train[0].pair is None:
         return "cross"
     if view.job.recipe.encoding != "auto":
         return view.job.recipe.encoding

@@ -20,8 +20,9 @@ from promptgraft.readout.classes import class_indices
 from promptgraft.readout.extend import LabelledRows, as_linear, as_read, best_classes, refit, remembered, with_classes
 from promptgraft.readout.linear import Linear
 from promptgraft.task.draws import Array
+from promptgraft.task.kinds import OF_ONE_CLASS
 from promptgraft.task.metrics import score as metric_score
-from promptgraft.task.task import OF_ONE_CLASS, Example, Task, content_hash
+from promptgraft.task.task import Example, Task, content_hash
 
 
 @dataclass(frozen=True)

@@ -8,20 +8,12 @@ from typing import Any
 
 from promptgraft.errors import UsageError
 from promptgraft.task.examples import label_name, make_examples
+from promptgraft.task.kinds import KINDS
 from promptgraft.task.labelled import check_class, marked
 from promptgraft.task.load import columns_of
 from promptgraft.task.table import Table
 from promptgraft.task.task import Example, Kind, Task
 
-WANTED: dict[Kind, str] = {
-    "classification": "a text",
-    "multilabel": "a text, or a pair of texts",
-    "pair": "a pair of texts",
-    "regression": "a text, or a pair of texts",
-    "choice": "a text and its choices",
-    "tagging": "a list of words",
-    "span": "a question and its context",
-}
 WHERE = "row"
 """What an error about a row of a table begins with, before the row's number."""
 
@@ -93,7 +85,7 @@ def _apart(value: Any, task: Task, number: int) -> tuple[object, object]:
         return value, value.get(label, value.get("label"))
     parts = value.tolist() if hasattr(value, "tolist") else value
     if not isinstance(parts, list | tuple) or len(parts) < 2:
-        raise UsageError(f"this is not {_row_of(task)} with its label", where=f"{WHERE} {number}")
+        raise UsageError(f"this is not {task.facts.row} with its label", where=f"{WHERE} {number}")
     *row, label = parts
     return (row[0] if len(row) == 1 else tuple(row)), label
 
@@ -103,7 +95,7 @@ def _listed(rows: object, task: Task) -> list[Any]:
     values = _plain(rows)
     if isinstance(values, str | bytes | Mapping | Example) or not isinstance(values, Iterable):
         problem = f"rows must be a list, not {type(rows).__name__}"
-        hint = "put it in one: [...]" if isinstance(rows, str | Mapping | Example) else f"with {_row_of(task)} a row"
+        hint = "put it in one: [...]" if isinstance(rows, str | Mapping | Example) else f"with {task.facts.row} a row"
         raise UsageError(problem, do=hint)
     return list(values)
 
@@ -127,7 +119,7 @@ def _of_table(rows: list[Mapping[str, Any]], task: Task) -> tuple[Example, ...]:
     for number, row in enumerate(rows):
         for name in columns.values():
             if _absent(row.get(name)):
-                raise UsageError(f"column {name!r} is empty", where=f"{WHERE} {number}", do=f"give {_row_of(task)}")
+                raise UsageError(f"column {name!r} is empty", where=f"{WHERE} {number}", do=f"give {task.facts.row}")
     return make_examples(task.kind, columns, numbered, WHERE, labelled=False)
 
 
@@ -141,7 +133,7 @@ def _example(value: object, task: Task, number: int) -> Example:
     example = value if isinstance(value, Example) else _from_values(value, task.kind, paired="pair" in task.columns)
     if example is None or not _is_complete(example, task.kind):
         shown = type(value).__name__ if not isinstance(value, list | tuple) else _shape(value)
-        raise UsageError(f"this is {shown}, not {_row_of(task)}", where=f"{WHERE} {number}")
+        raise UsageError(f"this is {shown}, not {task.facts.row}", where=f"{WHERE} {number}")
     return example
 
 
@@ -152,7 +144,7 @@ def _from_values(value: object, kind: Kind, *, paired: bool) -> Example | None:
         paired: whether the task was read from two columns of text.
     """
     if isinstance(value, str):
-        return Example(text=value) if kind in ("classification", "multilabel", "regression") else None
+        return Example(text=value) if KINDS[kind].single else None
     parts: Any = value.tolist() if hasattr(value, "tolist") else value
     if not isinstance(parts, list | tuple):
         return None
@@ -184,10 +176,6 @@ def _is_complete(example: Example, kind: Kind) -> bool:
         case "pair" | "span":
             return example.pair is not None
     return not example.tokens and not example.choices
-
-
-def _row_of(task: Task) -> str:
-    return WANTED[task.kind]
 
 
 def _shape(parts: list[Any] | tuple[Any, ...]) -> str:

@@ -17,7 +17,7 @@ AT_ONCE = 4_000_000
 
 def interval(task: Task, predictions: Sequence[Label], examples: Sequence[Example]) -> tuple[float, float]:
     """Low and high end in percent: Wilson's interval for accuracy over rows, else a percentile bootstrap."""
-    if task.metric == "accuracy" and task.kind != "tagging":
+    if task.metric == "accuracy" and task.facts.scored != "word":
         hits = sum(is_hit(task, row.label, guess) for guess, row in zip(predictions, examples, strict=True))
         return wilson(hits, len(examples))
     return bootstrap(task, predictions, examples)

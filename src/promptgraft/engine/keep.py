@@ -24,7 +24,6 @@ from promptgraft.readout.direction import Directional
 from promptgraft.readout.evidence import balanced
 from promptgraft.readout.extend import A_CLASS, REMEMBERED, LabelledRows, as_read, remembered
 from promptgraft.readout.features import features
-from promptgraft.task.task import OF_ONE_CLASS
 from promptgraft.train.run import Tuned
 
 
@@ -91,7 +90,7 @@ def _memory(view: JobView, tuned: Tuned) -> Memory | None:
 
 def _features(tuned: Tuned, view: JobView) -> dict[str, Tensor]:
     """Features of a sample of the rows that a classifier was fitted to, by their name."""
-    if view.task.kind not in OF_ONE_CLASS or tuned.weights is not None or not view.task.train:
+    if not view.task.facts.one_class or tuned.weights is not None or not view.task.train:
         return {}
     tokens = view.tokens("train", tuned.encoding, sample(view.task.train))
     seen = features(view.shared.states(tokens, tuned.prompt, tuned.read), tokens, tuned.encoding)

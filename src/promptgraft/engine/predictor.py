@@ -25,13 +25,13 @@ from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.artefact import Artefact, other_backbone
 from promptgraft.readout.by_class import ByLabel
 from promptgraft.readout.features import feature_width, features
+from promptgraft.task.kinds import KINDS
 from promptgraft.task.metrics import score as metric_score
-from promptgraft.task.task import OF_ONE_CLASS, WITH_CLASSES, Example, Kind, Label, Task
+from promptgraft.task.task import Example, Kind, Label, Task
 from promptgraft.train.predict import Question, add_scores, answer, answer_one, pooled, score
 from promptgraft.train.run import Tuned
 
 LOG = logging.getLogger("promptgraft")
-IN_WINDOWS: tuple[Kind, ...] = ("classification", "multilabel", "regression")
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Predictor:
             UsageError: the risk is no such share.
             RunError: the task has no class probabilities.
         """
-        if self.task.kind not in OF_ONE_CLASS:
+        if not self.task.facts.one_class:
             what = f"a {self.task.kind} task does not give each row one class, so that no answer can be held back"
             raise RunError(what, where=self.task.name, do="leave the risk out")
         return threshold(self.tuned.held_out, check_risk(risk))
@@ -163,7 +163,7 @@ class Predictor:
         Raises:
             RunError: the task has no classes.
         """
-        if self.task.kind not in WITH_CLASSES:
+        if not self.task.facts.has_classes:
             raise RunError(f"a {self.task.kind} task has no class probabilities", where=self.task.name)
         answers = self._logged(self.answers(rows, windows=windows))
         assert answers.probabilities is not None, "there are classes"
@@ -183,7 +183,7 @@ class Predictor:
     def _all_answers(self, rows: object, *, windows: bool) -> Predictions:
         """Predict every row, however sure the answer is."""
         examples = examples_of(rows, self.task)
-        if windows and (self.task.kind not in IN_WINDOWS or any(example.pair is not None for example in examples)):
+        if windows and (not self.task.facts.windows or any(example.pair is not None for example in examples)):
             raise UsageError("windows are for single texts that get a class or a number", where=self.task.name)
         if windows and examples:
             return self._pooled(*cut_into_windows(examples, self._tokens), len(examples))
@@ -212,7 +212,7 @@ class Predictor:
 
     def _answers(self, examples: Sequence[Example]) -> Predictions:
         """Predict each example as it is; texts that are too long are cut."""
-        classes = self.task.kind in WITH_CLASSES
+        classes = self.task.facts.has_classes
         if not examples:
             return Predictions([], np.zeros((0, len(self.classes))) if classes else None)
         tokens = self._tokens(examples)
@@ -223,7 +223,7 @@ class Predictor:
     def _shares(self, scores: Tensor) -> np.ndarray:
         """Probabilities of the classes, from their scores."""
         shares: np.ndarray = scores.softmax(-1).numpy()
-        return shares[..., 1] if self.task.kind == "multilabel" else shares
+        return shares[..., 1] if self.task.facts.several else shares
 
     def _pooled(self, parts: Sequence[Example], owners: Sequence[int], rows: int) -> Predictions:
         """Predict all parts of the rows and take the mean over the parts of each row."""
@@ -236,7 +236,7 @@ class Predictor:
         unlike = None
         if answers.unlike is not None:  # a text is unlike the rows where most of its parts are
             unlike = _means(answers.unlike[:, None], owners, rows)[:, 0] > 0.5
-        if self.task.kind == "multilabel":
+        if self.task.facts.several:
             readout = self.tuned.readout
             assert isinstance(readout, ByLabel), "labels are read one by one"
             labels = readout.chosen(torch.from_numpy(np.log(shares) - np.log1p(-shares)))
@@ -260,7 +260,7 @@ class Predictor:
         """The rows that the artefact knows, by which texts unlike them are told; None where it has none."""
         memory = self.artefact.memory
         rows = self.artefact.labelled.get("features") if memory is None else memory.sample
-        if rows is None or self.artefact.weights is not None or self.task.kind not in OF_ONE_CLASS:
+        if rows is None or self.artefact.weights is not None or not self.task.facts.one_class:
             return None
         width = feature_width(self.backbone.hidden, self.artefact.card.encoding)  # the first member's part of a memory
         return Familiar.of(rows[:, :width])
@@ -294,5 +294,5 @@ def cut_note(count: int, kind: Kind, remedy: str | None = "windows=True") -> str
     """
     inputs = "1 input was" if count == 1 else f"{count} inputs were"
     return f"{inputs} longer than allowed and cut" + (
-        f"; {remedy} reads long texts whole" if remedy is not None and kind in IN_WINDOWS else ""
+        f"; {remedy} reads long texts whole" if remedy is not None and KINDS[kind].windows else ""
     )

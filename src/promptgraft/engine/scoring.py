@@ -16,7 +16,7 @@ from promptgraft.engine.risk import RISK, Selective, selective, threshold
 from promptgraft.readout.classes import class_indices
 from promptgraft.task.draws import Array
 from promptgraft.task.metrics import score
-from promptgraft.task.task import OF_ONE_CLASS, Example, Label, Task
+from promptgraft.task.task import Example, Label, Task
 from promptgraft.train.run import HeldOut, Tuned
 
 
@@ -40,9 +40,9 @@ class Judgement:
 
 def judged(task: Task, answers: Tensor, predictions: Sequence[Label], examples: Sequence[Example]) -> Judgement:
     """Judge a model's scores of labelled rows, and the predictions that its readout made of them."""
-    each = probabilities(answers)[..., 1] if task.kind == "multilabel" else None
+    each = probabilities(answers)[..., 1] if task.facts.several else None
     figures = score(task, predictions, examples, each), len(examples), interval(task, predictions, examples)
-    if task.kind not in OF_ONE_CLASS:
+    if not task.facts.one_class:
         return Judgement(*figures, None, None)
     shares, gold = probabilities(answers), gold_classes(task, examples)
     return Judgement(*figures, reliability(shares, gold), held_out(shares, gold))

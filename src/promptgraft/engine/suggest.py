@@ -15,7 +15,8 @@ from promptgraft.readout.evidence import directions
 from promptgraft.readout.fit import fitting_threads
 from promptgraft.task.compare import count_rows
 from promptgraft.task.draws import Array
-from promptgraft.task.task import OF_ONE_CLASS, Example
+from promptgraft.task.kinds import OF_ONE_CLASS
+from promptgraft.task.task import Example
 from promptgraft.train.predict import add_scores
 
 MOST = 20_000

@@ -25,8 +25,6 @@ from promptgraft.task.task import Example, Task
 from promptgraft.train.predict import add_scores, score
 from promptgraft.train.run import Tuned
 
-FROM_TOKENS = frozenset({"tagging", "span"})
-
 
 class JobView:
     """Implements `method.View` and the measures' own `View` for one job.
@@ -66,7 +64,7 @@ class JobView:
         return self.shared.describe(texts, pooling)
 
     def states(self, split: Split, prompt: Prompt | None, pooling: Pooling, encoding: Encoding) -> Float[Tensor, "N H"]:
-        read: Read = "tokens" if self.task.kind in FROM_TOKENS else pooling
+        read: Read = "tokens" if self.task.facts.reads == "tokens" else pooling
         return self.shared.states(self.tokens(split, encoding), prompt, read)
 
     def states_each(
@@ -77,7 +75,7 @@ class JobView:
         encoding: Encoding,
         rows: tuple[int, ...] | None = None,
     ) -> Iterator[Float[Tensor, "N H"]]:
-        read: Read = "tokens" if self.task.kind in FROM_TOKENS else pooling
+        read: Read = "tokens" if self.task.facts.reads == "tokens" else pooling
         tokens = self.tokens(split, encoding, rows)
         for is_prompt, group in groupby(prompts, lambda prompt: prompt is not None):
             if is_prompt:

@@ -17,8 +17,7 @@ from promptgraft.model.backbone import Read
 from promptgraft.model.tokens import Tokens
 from promptgraft.readout.features import features
 from promptgraft.readout.probe import cross_validate
-from promptgraft.readout.problem import KINDS
-from promptgraft.task.task import Example, Kind
+from promptgraft.task.task import Example
 
 
 @register
@@ -31,7 +30,6 @@ class ProbeScore(Measure):
     """
 
     name: ClassVar[str] = "probe"
-    kinds: ClassVar[frozenset[Kind]] = KINDS
 
     repeats: int = 3
     seed: int = 0
@@ -60,13 +58,13 @@ class ProbeScore(Measure):
                 yield self._judged(hidden, tokens, examples, target)
 
     def _labelled(self, target: Target) -> tuple[Example, ...]:
-        if target.task.kind not in self.kinds:
+        if not target.task.facts.probe:
             raise RunError(f"measure 'probe' cannot judge a {target.task.kind} task", where=target.task.name)
         examples = tuple(example for example in target.task.train if example.label is not None)
         if len(examples) < 2:
             raise RunError("measure 'probe' needs at least two rows with labels", where=target.task.name)
         counts = Counter(example.label for example in examples if isinstance(example.label, str))
-        if target.task.kind in ("classification", "pair") and max(counts.values()) < 2:
+        if target.task.facts.one_class and max(counts.values()) < 2:
             message = "measure 'probe' cannot be cross-validated on one row a class"
             raise RunError(message, where=target.task.name, do="label a second row of a class")
         return examples
@@ -82,4 +80,4 @@ class ProbeScore(Measure):
 
 def read_of(source: SeenSource, target: Target) -> Read:
     """The hidden states that a probe of the target reads under the source's prompt."""
-    return "tokens" if target.task.kind == "tagging" else source.pooling
+    return "tokens" if target.task.facts.reads == "tokens" else source.pooling

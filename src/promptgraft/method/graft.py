@@ -47,7 +47,7 @@ from promptgraft.readout.label_text import LabelText
 from promptgraft.readout.probe import CrossValidated, cross_validate, deal_labels, fit_probe, rarest_label
 from promptgraft.readout.readout import Readout
 from promptgraft.task.draws import Array
-from promptgraft.task.task import OF_ONE_CLASS, Example, Task
+from promptgraft.task.task import Example, Task
 from promptgraft.train.run import Fit, HeldOut, Tuned
 
 BACKBONE = "the backbone alone"
@@ -84,7 +84,7 @@ class Graft(Method):
         return Work(None, probes=1 + len(job.bank))
 
     def setup(self, job: Job, view: View) -> Fit:
-        if view.task.kind == "span":
+        if not view.task.facts.probe:
             what = "graft fits readouts without training, and no readout of spans can be fitted so"
             raise RunError(what, where=view.task.name, do="use --method pot")
         options = self.options.read(self.name, job.options)
@@ -93,7 +93,7 @@ class Graft(Method):
             raise RunError(what, where=view.task.name, do="leave it out, or label some rows")
         if not view.task.train:
             return _of_descriptions(job, view, options.members)
-        if view.task.kind in OF_ONE_CLASS:
+        if view.task.facts.one_class:
             return _of_classes(job, view, options)
         if options.effort == "full":
             what = f"--effort full trains readouts of classes, and {view.task.name} is a {view.task.kind} task"
@@ -103,7 +103,7 @@ class Graft(Method):
 
 def _ways(job: Job, options: GraftOptions) -> list[list[Job]]:
     """For each way to train a prompt: a run without each part of the cross-validation, and one on all rows."""
-    if options.effort == "quick" or job.shots == 0 or not job.task.train or job.task.kind not in OF_ONE_CLASS:
+    if options.effort == "quick" or job.shots == 0 or not job.task.train or not job.task.facts.one_class:
         return []
     from_scratch, carried = ("label-text",) * 2 if job.task.kind == "classification" else ("linear", "new")
     plain = job.replace(source=None, bank=(), unlabelled=())
@@ -300,13 +300,13 @@ def _of_probes(job: Job, view: View, members: int) -> Fit:
     tokens = view.tokens("train", encoding, rows)
     seen = list(_features(view, sources, encoding, rows))
     part, few, judged_tokens = np.arange(len(examples)), examples, tokens
-    if task.kind == "multilabel":  # a fit for every label is dear
+    if task.facts.several:  # a fit for every label is dear
         part = balanced(_strata(task, examples), JUDGED, job.seed)
         few, judged_tokens = [examples[row] for row in part], tokens.select(torch.from_numpy(part))
     judged = []
     if len(few) > 1:
-        states = (own[part] if task.kind == "multilabel" else own for own in seen)
-        repeats = 1 if task.kind == "multilabel" else 3
+        states = (own[part] if task.facts.several else own for own in seen)
+        repeats = 1 if task.facts.several else 3
         judged = [cross_validate(task, few, own, judged_tokens, job.seed, repeats) for own in states]
     evidence = [np.array([prompt.likelihood.sum()]) for prompt in judged] or [np.zeros(1)] * len(seen)
     models, names = [], []
@@ -322,7 +322,7 @@ def _of_probes(job: Job, view: View, members: int) -> Fit:
 
 def _strata(task: Task, examples: Sequence[Example]) -> Int[Array, "N"]:
     """What rows are drawn evenly by: the rarest of several labels, else nothing."""
-    if task.kind != "multilabel":
+    if not task.facts.several:
         return np.zeros(len(examples), dtype=np.int64)
     return rarest_label(indicators([example.label for example in examples], task))
 

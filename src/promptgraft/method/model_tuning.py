@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from promptgraft.method.job import Job
 from promptgraft.method.method import Method, Need, View, Work, register
-from promptgraft.method.setup import PLAIN, encoding_for, make_run, new_readout, training_rows
+from promptgraft.method.setup import encoding_for, make_run, new_readout, training_rows
 from promptgraft.train.run import Run, Tuned
 from promptgraft.train.weights import Weights
 
@@ -27,7 +27,7 @@ class ModelTuning(Method):
         return Work("weights")
 
     def setup(self, job: Job, view: View) -> Run:
-        name = PLAIN[view.task.kind]
+        name = view.task.facts.readout
         encoding = encoding_for(view, name)
         start = Tuned(None, new_readout(job, view, name, encoding), view.pooling, encoding)
         train, validation = training_rows(view, start.readout, encoding)

@@ -29,7 +29,6 @@ from promptgraft.method.method import Method, Need, View, Work, register
 from promptgraft.method.options import LabelMap, Options
 from promptgraft.method.probe import probe
 from promptgraft.method.setup import (
-    PLAIN,
     carried_recipe,
     generator,
     label_text_on,
@@ -120,7 +119,7 @@ class Panda(Method):
 
     def setup(self, job: Job, view: View) -> Run:
         options, carries = options_of(job), _carries(job, view)
-        start = label_text_on(job, view, options.label_map) if carries else scratch(job, view, PLAIN[view.task.kind])
+        start = label_text_on(job, view, options.label_map) if carries else scratch(job, view, view.task.facts.readout)
         rows = training_rows(view, start.readout, start.encoding)
         lesson = _Lesson(self._teacher(job, view, start), rows, generator(job, 6))
         term = None if options.weighed == 0 else self._term(job, view, lesson)

@@ -10,7 +10,6 @@ from promptgraft.method.job import Job
 from promptgraft.method.method import Method, Need, View, register
 from promptgraft.method.options import LabelMap, Options
 from promptgraft.method.setup import (
-    PLAIN,
     carried_by_default,
     carried_readout,
     carried_recipe,
@@ -75,6 +74,6 @@ def pot_start(job: Job, view: View, options: PoTOptions) -> Tuned:
     if options.readout == "label-text":
         return label_text_on(job, view, options.label_map)
     source = source_tuned(job.source)
-    name = readout_name(view.task, options.readout, PLAIN[view.task.kind])
+    name = readout_name(view.task, options.readout, view.task.facts.readout)
     encoding = encoding_for(view, name)
     return Tuned(source.prompt, new_readout(job, view, name, encoding), source.pooling, encoding)

@@ -27,19 +27,6 @@ from promptgraft.train.run import Run, Tuned
 from promptgraft.train.terms import Term
 from promptgraft.train.weights import Weights
 
-PLAIN = {
-    "classification": "linear",
-    "multilabel": "multilabel",
-    "pair": "linear",
-    "regression": "regression",
-    "choice": "choice",
-    "tagging": "tagging",
-    "span": "span",
-}
-"""The default readout of each kind, which knows nothing of the labels but their indices."""
-IN_WORDS = {"classification": "label-text", "pair": "label-text", "multilabel": "multilabel-text"}
-"""The readout of each kind that reads labels by their descriptions; `label-text` names it for all."""
-
 
 def generator(job: Job, salt: int = 0) -> torch.Generator:
     """The random numbers of a job; each salt gives a stream of its own."""
@@ -48,7 +35,7 @@ def generator(job: Job, salt: int = 0) -> torch.Generator:
 
 def carried_by_default(task: Task) -> str:
     """The default readout of transfers: label text for single texts, which carries over to other labels."""
-    return "label-text" if task.kind in ("classification", "multilabel") else PLAIN[task.kind]
+    return task.facts.carried
 
 
 def known_readout(name: str, *words: str) -> str:
@@ -68,8 +55,8 @@ def readout_name(task: Task, wanted: str, default: str) -> str:
     Raises:
         RunError: it cannot.
     """
-    name = default if wanted == "auto" else PLAIN[task.kind] if wanted in ("linear", "new") else wanted
-    name = IN_WORDS.get(task.kind, name) if name == "label-text" else name
+    name = default if wanted == "auto" else task.facts.readout if wanted in ("linear", "new") else wanted
+    name = task.facts.in_words or name if name == "label-text" else name
     if task.kind not in find_readout(name).kinds:
         raise RunError(f"readout {name!r} cannot read a {task.kind} task", where=task.name, do="use --readout auto")
     return name
@@ -78,7 +65,7 @@ def readout_name(task: Task, wanted: str, default: str) -> str:
 def encoding_for(view: View, readout: str) -> Encoding:
     """The encoding of pairs: the view's choice if the readout can read separate sequences, else `cross`."""
     paired = any(example.pair is not None for rows in view.task.splits.values() for example in rows[:1])
-    readable = view.task.kind in ("pair", "regression") and paired and find_readout(readout).pairs
+    readable = view.task.facts.pairs_apart and paired and find_readout(readout).pairs
     return view.encoding() if readable else "cross"
 
 
@@ -125,9 +112,9 @@ def label_text_on(job: Job, view: View, label_map: Mapping[str, str]) -> Tuned:
     """The source's prompt with a label-text readout: carried where the source has one, else from descriptions alone."""
     assert job.source is not None
     tuned = source_tuned(job.source)
-    if view.task.kind not in IN_WORDS:
+    if view.task.facts.in_words is None:
         raise RunError(f"label text cannot read a {view.task.kind} task", where=view.task.name, do="use --readout new")
-    kind = find_readout(IN_WORDS[view.task.kind])
+    kind = find_readout(view.task.facts.in_words)
     if type(tuned.readout) is kind:
         return carried_readout(job, view, label_map)
     describe = partial(view.describe, pooling=tuned.pooling)

@@ -10,7 +10,7 @@ from promptgraft.errors import RunError
 from promptgraft.method.job import Job
 from promptgraft.method.method import Method, Need, View, register
 from promptgraft.method.options import LabelMap, Options
-from promptgraft.method.setup import IN_WORDS, carried_readout, label_text_on, new_readout
+from promptgraft.method.setup import carried_readout, label_text_on, new_readout
 from promptgraft.train.run import Fit, Tuned
 
 
@@ -39,7 +39,7 @@ class ZeroShot(Method):
                 raise RunError("zero-shot with prompt=source needs a source prompt", do="pass --source NAME")
             carried = carried_readout if options.readout == "keep" else label_text_on
             return Fit(job.id, carried(job, view, options.label_map))
-        if view.task.kind not in IN_WORDS:
+        if view.task.facts.in_words is None:
             raise RunError(f"zero-shot cannot read a {view.task.kind} task without a source", where=view.task.name)
-        readout = new_readout(job, view, IN_WORDS[view.task.kind], "cross")
+        readout = new_readout(job, view, view.task.facts.in_words, "cross")
         return Fit(job.id, Tuned(None, readout, view.pooling, "cross"))

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from promptgraft.errors import RunError, TaskError, unknown
 from promptgraft.task.draws import Array
-from promptgraft.task.task import KINDS, Kind, Label, Task
+from promptgraft.task.kinds import KINDS
+from promptgraft.task.task import Kind, Label, Task
 
 UNLABELLED = -100
 

@@ -22,9 +22,6 @@ from promptgraft.task.draws import Array
 from promptgraft.task.figures import ranking_precision
 from promptgraft.task.task import Example, Kind, Task
 
-KINDS: frozenset[Kind] = frozenset({"classification", "multilabel", "pair", "regression", "choice", "tagging"})
-CLASSED: frozenset[Kind] = frozenset({"classification", "multilabel", "pair", "tagging"})
-"""Kinds with one output a class."""
 Values = Float[Array, "U"] | Int[Array, "U"] | Int[Array, "U C"]
 
 
@@ -65,11 +62,11 @@ def pose(task: Task, examples: Sequence[Example], features: Float[Tensor, "N F"]
         RunError: a kind no probe is made for, or no row has a label.
         TaskError: a label the task does not have.
     """
-    if task.kind not in KINDS:
+    if not task.facts.probe:
         raise RunError(f"no probe reads a {task.kind} task", where=task.name, do="use method 'prompt-tuning'")
-    if task.kind == "tagging":
+    if task.facts.scored == "word":
         features, row = word_features(features, tokens), np.repeat(np.arange(tokens.count), tokens.row_words.diff())
-    elif task.kind == "choice":
+    elif task.facts.scored == "option":
         row = np.repeat(np.arange(tokens.count), tokens.rows.diff())
     else:
         row = np.arange(tokens.count)
@@ -79,7 +76,7 @@ def pose(task: Task, examples: Sequence[Example], features: Float[Tensor, "N F"]
     keep = labelled[row]
     x = features.detach().cpu().double().numpy()[keep]
     counted = (np.cumsum(labelled) - 1)[row[keep]]
-    outputs = len(task.classes) if task.kind in CLASSED else 1
+    outputs = len(task.classes) if task.facts.named_labels else 1
     return Problem(task.kind, x, labels_of_units(task, examples, tokens)[keep], counted, outputs)
 
 

@@ -34,7 +34,7 @@ def all_rows(count: int) -> Draws:
 
 def accuracy(task: Task, labels: Sequence[Any], predictions: Sequence[Any], draws: Draws) -> Figures:
     """Share of correct predictions; for tagging, of correct tags over all tokens. Several labels must all be right."""
-    if task.kind == "tagging":
+    if task.facts.scored == "word":
         right, tokens = (np.array(counts) for counts in zip(*map(right_tags, labels, predictions), strict=True))
         return {"accuracy": 100 * right[draws].sum(1) / np.maximum(tokens[draws].sum(1), 1)}
     hits = np.array([is_hit(task, *row) for row in zip(labels, predictions, strict=True)])
@@ -43,7 +43,7 @@ def accuracy(task: Task, labels: Sequence[Any], predictions: Sequence[Any], draw
 
 def is_hit(task: Task, label: Any, guess: Any) -> bool:
     """Whether a prediction is right; several labels have no order."""
-    return set(label) == set(guess) if task.kind == "multilabel" else bool(label == guess)
+    return set(label) == set(guess) if task.facts.several else bool(label == guess)
 
 
 def right_tags(tags: Sequence[str], predicted: Sequence[str]) -> tuple[int, int]:

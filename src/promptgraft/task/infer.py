@@ -25,15 +25,6 @@ MOST_NUMBERED_CLASSES = 100
 """Up to so many whole numbers are classes if each occurs twice on average; more only if they occur more often."""
 MANY_ROWS = 5
 """Rows a number, on average, from which whole numbers are classes however many there are."""
-DEFAULT_METRIC: dict[Kind, str] = {
-    "classification": "accuracy",
-    "multilabel": "micro_f1",
-    "pair": "accuracy",
-    "regression": "pearson_spearman",
-    "choice": "accuracy",
-    "tagging": "span_f1",
-    "span": "em_f1",
-}
 
 
 def missing(value: Any) -> bool:

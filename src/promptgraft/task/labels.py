@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from promptgraft.errors import TaskError, UsageError, listed, quoted, shortened
 from promptgraft.task.infer import NUMBER
+from promptgraft.task.kinds import KINDS
 from promptgraft.task.table import TableRow
 from promptgraft.task.task import Example, Kind
 
@@ -24,17 +25,18 @@ def settle_labels(
     Declared labels (task.toml) keep their order; else names are sorted, numbers by value.
     Raises: TaskError for a label that is not declared, one that train lacks, one class only, numbers among words.
     """
-    if kind == "tagging":
+    facts = KINDS[kind]
+    if facts.label == "tags":
         refuse_unseen_types(splits, lines, declared)
         return tag_labels(splits, declared), []
-    if kind not in ("classification", "multilabel", "pair"):
+    if not facts.has_classes:
         return {}, []
     seen = {split: first_seen(examples) for split, examples in splits.items()}
-    refuse_one_class(seen, lines, declared if kind == "multilabel" else ())
+    refuse_one_class(seen, lines, declared if facts.several else ())
     if declared:
         refuse_undeclared(seen, lines, declared)
         return dict(declared), absent_from_train(seen, declared)
-    if kind != "multilabel":
+    if not facts.several:
         refuse_mixed(seen["train"], lines)
     refuse_unseen(seen, lines)
     names = sorted(seen["train"], key=class_order)

@@ -14,7 +14,8 @@ from promptgraft.task.compare import count_rows, repeat_notes
 from promptgraft.task.examples import make_examples
 from promptgraft.task.frames import NAME, TaskData, as_table, features_of, is_table, rows_of
 from promptgraft.task.hub import PREFIX
-from promptgraft.task.infer import DEFAULT_METRIC, infer_columns, infer_kind, infer_text_columns, missing, no_column
+from promptgraft.task.infer import infer_columns, infer_kind, infer_text_columns, missing, no_column
+from promptgraft.task.kinds import KINDS
 from promptgraft.task.labels import given_labels, settle_labels
 from promptgraft.task.metrics import METRICS
 from promptgraft.task.multilabel import gather_flags, list_labels, multilabel_notes
@@ -23,17 +24,9 @@ from promptgraft.task.readers import file_format, read_lines, read_table
 from promptgraft.task.sampling import cut
 from promptgraft.task.table import Columns, Table
 from promptgraft.task.tables import read_tables
-from promptgraft.task.task import KINDS, Example, Kind, Task
+from promptgraft.task.task import Example, Kind, Task
 from promptgraft.task.taskfile import FILE_NAME, TaskFile, read_task_file, unknown_at
 
-NEEDED: dict[Kind, tuple[str, ...]] = {
-    "pair": ("text", "pair"),
-    "span": ("text", "pair"),
-    "choice": ("text", "choices"),
-}
-"""The roles without which a row of a kind cannot be read; for other kinds, the text alone."""
-SINGLE = ("classification", "multilabel", "regression")
-"""Kinds whose rows may be a text alone."""
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.125
 
@@ -134,7 +127,7 @@ def load_task(
         licence=file.source.licence,
         source=file.source.repo or file.source.url or (address if address.startswith(PREFIX) else None),
         notes=(*name_notes, *notes, *column_notes, *label_notes, *metric_notes, *dropped, *unanswered,
-               *count_notes(file, tables), *split_notes, *empty_notes(task_kind, labelled, columns),
+               *count_notes(file, tables), *split_notes, *empty_notes(labelled, columns),
                *repeat_notes(splits)),
         columns=columns.named(),
         separator=separator,
@@ -226,7 +219,7 @@ def read_inputs(path: str | Path, task: TaskLike, *, header: bool = True) -> Tab
     if file_format(path) != "txt":
         return read_table(path, header=header, kind=task.kind, named=task.columns.values())
     table = read_lines(path, task.kind)
-    if table.kind is None and (task.kind not in SINGLE or "pair" in task.columns):
+    if table.kind is None and (not KINDS[task.kind].single or "pair" in task.columns):
         raise TaskError(f"a {task.kind} task needs more than a text", where=path, do="give a csv or jsonl file")
     return table
 
@@ -241,9 +234,9 @@ def columns_of(task: TaskLike, table: Table) -> dict[str, str]:
     known, names = dict(task.columns), list(table.rows[0][0])
     if table.columns.text is not None and known.get("text") not in names:
         return table.columns.named()
-    if any(role not in known for role in NEEDED.get(task.kind, ("text",))):
+    if any(role not in known for role in KINDS[task.kind].needs):
         return known | infer_text_columns(task.kind, table.rows, table.where, Columns(**known)).named()
-    if known["text"] not in names and len(names) == 1 and task.kind in SINGLE:
+    if known["text"] not in names and len(names) == 1 and KINDS[task.kind].single:
         known["text"] = names[0]
     for role in known.keys() - {"label"}:
         if known[role] not in names:
@@ -273,18 +266,21 @@ def settle_kind(kind: str | None, other: str | None, where: str) -> Kind | None:
     kind = kind or other
     if kind == "text2text":
         raise TaskError("kind 'text2text' is not supported yet", where=where, do=f"use one of: {', '.join(KINDS)}")
-    if kind is not None and kind not in KINDS:
+    if kind is None:
+        return None
+    known = next((name for name in KINDS if name == kind), None)
+    if known is None:
         raise unknown_at("kind", kind, KINDS, where)
-    return kind
+    return known
 
 
 def settle_metric(metric: str | None, kind: Kind, labels: Sequence[str], where: str) -> tuple[str, list[str]]:
     """The metric, checked against the kind; the kind's usual one, with a note, where none is named."""
     if metric is None:
         plain_tags = kind == "tagging" and not any(tag.startswith("B-") for tag in labels)
-        usual = "accuracy" if plain_tags else DEFAULT_METRIC[kind]
+        usual = "accuracy" if plain_tags else KINDS[kind].metrics[0]
         return usual, [f"metric: {usual} (usual for {kind})"]
-    fitting = [name for name, entry in METRICS.items() if kind in entry.kinds]
+    fitting = [name for name in METRICS if name in KINDS[kind].metrics]
     if metric not in METRICS:
         raise unknown_at("metric", metric, fitting, where)
     if metric not in fitting:
@@ -336,10 +332,9 @@ def count_notes(file: TaskFile, tables: Mapping[str, Table]) -> list[str]:
     return [f"{s}: {count_rows(n)}, but task.toml says {m}" for s, (n, m) in counts.items() if m is not None and m != n]
 
 
-def empty_notes(kind: Kind, tables: Mapping[str, Table], columns: Columns) -> list[str]:
+def empty_notes(tables: Mapping[str, Table], columns: Columns) -> list[str]:
     """A note on each split with empty texts: how many, and where the first is."""
-    roles = ("text", "pair") if kind != "choice" else ("text",)
-    names = [columns.named()[role] for role in roles if role in columns.named()]
+    names = [columns.named()[role] for role in ("text", "pair") if role in columns.named()]
     notes = []
     for split, table in tables.items():
         lines = [line for row, line in table.rows if any(is_empty(row[name]) for name in names)]

@@ -7,21 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from promptgraft.task.task import Example, Kind, Label, Task
+from promptgraft.task.task import Example, Label, Task
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One way to judge predictions.
+    """One way to judge predictions; which kinds it judges stands in their facts.
 
     Attributes:
         name: its name in METRICS, and the key of its figure.
-        kinds: the kinds of task it can judge.
         bounds: between which its figure lies, in percent.
     """
 
     name: str
-    kinds: tuple[Kind, ...]
     bounds: tuple[float, float] = (0.0, 100.0)
 
     def compute(self, task: Task, labels: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
@@ -51,9 +49,9 @@ def score(
         raise ValueError("an example without a label cannot be scored")
     figures: dict[str, float] = {}
     for metric in METRICS.values():
-        if task.kind in metric.kinds:
+        if metric.name in task.facts.metrics:
             figures |= metric.compute(task, labels, predictions)
-    if task.kind == "multilabel" and probabilities is not None:
+    if task.facts.several and probabilities is not None:
         from promptgraft.task.figures import label_ranking
 
         figures |= label_ranking(task, labels, probabilities)
@@ -67,7 +65,7 @@ LOPSIDED = 0.8
 def lopsided(task: Task) -> tuple[str, ...]:
     """A note where nearly all rows are of one class and the metric is accuracy, which then tells little."""
     rows = task.test or task.train
-    if task.metric != "accuracy" or task.kind not in ("classification", "pair") or not rows:
+    if task.metric != "accuracy" or not task.facts.one_class or not rows:
         return ()
     (label, count), *_ = Counter(row.label for row in rows).most_common()
     if count < LOPSIDED * len(rows) or len(task.labels) < 2:
@@ -82,14 +80,14 @@ def lopsided(task: Task) -> tuple[str, ...]:
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("accuracy", ("classification", "multilabel", "pair", "choice", "tagging")),
-        Metric("micro_f1", ("multilabel",)),
-        Metric("macro_f1", ("multilabel",)),
-        Metric("f1", ("classification", "pair")),
-        Metric("macro_recall", ("classification", "pair")),
-        Metric("matthews", ("classification", "pair"), (-100.0, 100.0)),
-        Metric("pearson_spearman", ("regression",), (-100.0, 100.0)),
-        Metric("span_f1", ("tagging",)),
-        Metric("em_f1", ("span",)),
+        Metric("accuracy"),
+        Metric("micro_f1"),
+        Metric("macro_f1"),
+        Metric("f1"),
+        Metric("macro_recall"),
+        Metric("matthews", (-100.0, 100.0)),
+        Metric("pearson_spearman", (-100.0, 100.0)),
+        Metric("span_f1"),
+        Metric("em_f1"),
     )
 }

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from promptgraft.errors import UsageError
 from promptgraft.task.task import Example, Task
 
-ROWS_A_SHOT = 8
 NAMED_CLASSES = 5
 WITHIN = 0.25
 """The share of each class that is held out for validation where all labelled rows are given at once."""
@@ -32,14 +31,15 @@ def few_shot(task: Task, shots: int, seed: int) -> Task:
     if shots < 0:
         raise UsageError(f"{shots} shots", do="give 0 or more")
     has_validation = bool(task.validation)
-    size = "a label" if task.kind == "multilabel" else "a class"
+    size = "a label" if task.facts.several else "a class"
     train, remaining, short = draw(task, "train", shots, seed)
     validation_source = task.replace(splits={"validation": task.validation if has_validation else remaining})
     validation, _, short_held = draw(validation_source, "validation", shots, seed)
     origin = "the validation split" if has_validation else "the rest of train"
+    used = f"{shots} {size}" if task.facts.has_classes else task.facts.rows_a_shot * shots
     note = (
         f"{shots} shots by seed {seed}: {len(train)} train rows, {len(validation)} validation rows from {origin}"
-        f" (labels used: 2 x {f'{shots} {size}' if has_classes(task) else ROWS_A_SHOT * shots}, as in LM-BFF)"
+        f" (labels used: 2 x {used}, as in LM-BFF)"
     )
     splits = {**task.splits, "train": train, "validation": validation}
     return task.replace(splits=splits).noted(note, *short, *short_held)
@@ -75,17 +75,17 @@ def _joined(task: Task) -> Task:
 
 def rows_of(task: Task, shots: int) -> int:
     """How many rows `few_shot` draws of a split that has enough."""
-    return shots * (len(task.classes) if has_classes(task) else ROWS_A_SHOT)
+    return shots * task.facts.rows_a_shot * (len(task.classes) if task.facts.has_classes else 1)
 
 
 def draw(task: Task, split: str, shots: int, seed: int) -> tuple[tuple[Example, ...], tuple[Example, ...], list[str]]:
     """`shots` rows a class of a split, the rows left, and a note on classes that have too few."""
     examples = task.splits.get(split, ())
-    if task.kind == "multilabel":
+    if task.facts.several:
         return draw_labels(task, split, shots, seed)
     groups = strata(examples)
-    size = shots if has_classes(task) else shots * ROWS_A_SHOT
-    names = task.classes if has_classes(task) else tuple(groups)
+    size = shots * task.facts.rows_a_shot
+    names = task.classes if task.facts.has_classes else tuple(groups)
     taken: set[int] = set()
     for name in names:
         taken.update(order(groups.get(name, []), seed, name)[:size])
@@ -193,11 +193,6 @@ def strata(examples: Sequence[Example]) -> dict[str, list[int]]:
             name = min(names_of(example), key=lambda label: (counts[label], label), default="")
         groups.setdefault(name, []).append(n)
     return groups
-
-
-def has_classes(task: Task) -> bool:
-    """Whether each example is of one class, or has labels."""
-    return task.kind in ("classification", "multilabel", "pair")
 
 
 def order(rows: Sequence[int], seed: int, name: str) -> list[int]:

@@ -7,16 +7,11 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
 
 from promptgraft.sheet import Sheet, first_few
+from promptgraft.task.kinds import KINDS, KindFacts
+from promptgraft.task.kinds import Kind as Kind
 
-Kind = Literal["classification", "multilabel", "pair", "regression", "choice", "tagging", "span"]
-KINDS: tuple[Kind, ...] = ("classification", "multilabel", "pair", "regression", "choice", "tagging", "span")
-WITH_CLASSES: tuple[Kind, ...] = ("classification", "multilabel", "pair")
-"""Kinds whose answers have a probability of each class."""
-OF_ONE_CLASS: tuple[Kind, ...] = ("classification", "pair")
-"""Kinds that give a row one class."""
 SPLITS = ("train", "validation", "test")
 SHOWN = 3
 """How many examples, and parts of an example, a task's representation shows."""
@@ -113,6 +108,11 @@ class Task:
             ("label", "text") if first else (),
             [(_plain(example.label), example.text or " ".join(example.tokens[:SHOWN])) for example in first],
         )
+
+    @property
+    def facts(self) -> KindFacts:
+        """What holds for every task of this kind."""
+        return KINDS[self.kind]
 
     @property
     def train(self) -> tuple[Example, ...]:

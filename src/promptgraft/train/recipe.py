@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from promptgraft.model.backbone import Arithmetic, Backbone, Encoding
 from promptgraft.model.resolved import Pooling
 from promptgraft.prompt.prompt import Depth, Placement
-from promptgraft.task.task import Kind
+from promptgraft.task.kinds import KINDS, Kind
 
 
 class Recipe(BaseModel):
@@ -78,6 +78,6 @@ def default_recipe(backbone: Backbone, rows: int, kind: Kind = "classification")
         readout_rate=rate,
         patience=0 if is_few else 5,
         depth="deep" if backbone.deep else "shallow",
-        max_length=min(384 if kind == "span" else 128, backbone.max_length),
+        max_length=min(KINDS[kind].max_length, backbone.max_length),
         arithmetic=backbone.arithmetic,
     )
