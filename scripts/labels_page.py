@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from promptgraft.api import advice as advising
 from promptgraft.engine.reliability import BINS
 from promptgraft.study.judge import Mean, mean, paired
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 SCRIPTS = Path(__file__).resolve().parent
 RESULTS = SCRIPTS.parent / "docs" / "results"
+ADVICE = Path(advising.__file__).with_name("advice.json")
 TASKS, LEFT_OUT = SCRIPTS / "labels_tasks.csv", SCRIPTS / "labels_left_out.csv"
 COLUMNS = (
     "task", "half", "language", "model", "labels", "seed", "method", "score", "metric", "ece", "coverage",
@@ -228,6 +231,26 @@ def advice(part: Part) -> list[str]:
     return lines
 
 
+def measured(rows: Sequence[Row]) -> str:
+    """`advice.json`, which `transfer` gives its advice by: graft against its rivals on the untouched half.
+
+    A number of labels that fewer than half of the tasks have says too little.
+    """
+    models = {}
+    for language, model, name in GROUPS:
+        part = part_of(rows, "untouched", language, model)
+        gaps: dict[str, list[dict[str, object]]] = {}
+        for rival in advising.RIVALS:
+            for labels in LABELS[1:]:
+                gap = part.difference("graft", rival, labels)
+                if gap is not None and gap.low is not None and 2 * gap.count >= len(part.tasks):
+                    figures = {"ahead": round(gap.value, 1), "low": round(gap.low, 1), "high": round(gap.high, 1)}
+                    gaps.setdefault(rival, []).append({"labels": labels, **figures})
+        if gaps:
+            models[model] = {"language": name, "gaps": gaps}
+    return json.dumps(models, indent=1) + "\n"
+
+
 def listed(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
@@ -246,7 +269,13 @@ def leaders(part: Part) -> list[str]:
 
 def choice_section(rows: Sequence[Row]) -> list[str]:
     """From how many labels on what is the better choice, by the untouched half."""
-    lines = ["## Which method from how many labels on", "", "By the untouched half alone.", ""]
+    lines = [
+        "## Which method from how many labels on",
+        "",
+        "By the untouched half alone. `promptgraft transfer` says it at"
+        " its end, of the model that it was measured with.",
+        "",
+    ]
     for name, part in parts(rows, "untouched"):
         texts = [text for text in (leaders(part), advice(part)) if text]
         for text in texts:
@@ -433,8 +462,9 @@ def panel(axes: Axes, name: str, part: Part) -> None:
 
 
 def write() -> None:
-    """Make the page and its pictures."""
+    """Make the page, its pictures, and the figures that the package ships."""
     rows = read_rows()
+    ADVICE.write_text(measured(rows), encoding="utf-8")
     (RESULTS / "labels.md").write_text(page(rows), encoding="utf-8")
     for half in HALVES:
         draw(rows, half)

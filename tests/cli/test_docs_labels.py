@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib
+import json
 import re
 from pathlib import Path
 from types import ModuleType
@@ -49,6 +50,24 @@ def test_the_page_is_current(page: ModuleType, root: Path) -> None:
     assert kept == page.page(page.read_rows()), "remake it: python scripts/labels_page.py"
     for half in page.HALVES:
         assert (root / "docs" / "results" / f"labels-{half}.svg").stat().st_size < 2**20
+
+
+def test_the_advice_that_ships_is_of_these_rows(page: ModuleType) -> None:
+    assert page.ADVICE.read_text(encoding="utf-8") == page.measured(page.read_rows())
+
+
+def test_advice_is_of_the_untouched_half_where_half_of_the_tasks_have_rows(two_tasks: ModuleType) -> None:
+    rows = [
+        row(task, method, score, labels)
+        for labels in ("8", "32")
+        for task, ahead in (("cr", 2), ("imdb", 4), ("sst2", 90))
+        for method, score in (("graft", 50 + ahead), ("linear-probe", 50))
+        if labels == "8" or task != "imdb"
+    ]
+    found = json.loads(two_tasks.measured(rows))
+    (gap,) = found["minilm"]["gaps"]["linear-probe"]
+    assert (gap["labels"], gap["ahead"]) == ("8", 3.0), "of one task there is no interval"
+    assert (found["minilm"]["language"], len(found)) == ("English", 1)
 
 
 def test_every_row_is_of_a_task_of_its_half(page: ModuleType) -> None:

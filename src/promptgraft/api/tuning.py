@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from promptgraft.api.advice import advice
 from promptgraft.api.jobs import choose_sources, graft_jobs, transfer_method, tune_jobs
 from promptgraft.api.keeping import Keeper, keeper
 from promptgraft.api.opening import as_bank, free_text, log_notes, opened
@@ -166,7 +167,13 @@ def transfer(
     jobs, beside = graft_jobs(context, method, options, chosen, free, baselines=baselines)
     for job in jobs:
         check(job)
-    return _keep(context.engine, jobs, beside, places, chosen.notes)
+    is_measured = method == "graft" and context.task.kind == "classification" and all(map(_has_labels, jobs))
+    last = advice(context.backbone.name) if is_measured else ()
+    return _keep(context.engine, jobs, beside, places, chosen.notes, last)
+
+
+def _has_labels(job: Job) -> bool:
+    return job.shots != 0 and bool(job.task.train)
 
 
 def _keep(
@@ -175,8 +182,14 @@ def _keep(
     beside: Sequence[Job],
     places: Keeper,
     notes: Sequence[str] = (),
+    last: Iterable[str] = (),
 ) -> Outcome:
-    """Run the jobs, choose a model by validation, and keep it in the places asked for."""
+    """Run the jobs, choose a model by validation, and keep it in the places asked for.
+
+    Args:
+        notes: what was said before anything ran.
+        last: what is said at the end.
+    """
     by_id = {finished.job.id: finished for finished in engine.run([*jobs, *beside], skip=True)}
     finished = tuple(by_id[job.id] for job in jobs if job.id in by_id)
     if not finished:
@@ -195,6 +208,7 @@ def _keep(
         *run_notes,
         *failed,
         *_unchecked(best, len(finished)),
+        *last,
     )
     log_notes(all_notes)
     baselines = tuple(by_id[job.id] for job in beside if job.id in by_id)
