@@ -8,7 +8,7 @@ import pytest
 
 from promptgraft import api
 from promptgraft.api import advice as advising
-from promptgraft.api.advice import Gap, Measured, advice
+from promptgraft.api.advice import Gap, Gaps, advice
 from promptgraft.model.load import load_backbone
 from toys import tiny_model, toy_task
 
@@ -16,7 +16,7 @@ FEW, MANY = Gap("8", 9.0, 5.0, 13.0), Gap("64", 4.0, 2.0, 6.0)
 
 
 def said(monkeypatch: pytest.MonkeyPatch, *gaps: Gap, rival: str = "model-tuning", model: str = "minilm") -> str:
-    monkeypatch.setattr(advising, "measured", lambda: {model: Measured("English", {rival: gaps})})
+    monkeypatch.setattr(advising, "measured", lambda: {model: Gaps("English", {rival: gaps})})
     (note,) = advice(model)
     return note.partition(": ")[2]
 
@@ -54,7 +54,7 @@ def test_of_a_model_that_was_not_measured_nothing_is_said() -> None:
 
 def test_what_ships_names_rivals_and_says_one_line() -> None:
     for model, found in advising.measured().items():
-        assert found.gaps.keys() <= advising.RIVALS.keys()
+        assert found.by_rival.keys() <= advising.RIVALS.keys()
         (note,) = advice(model)
         assert "\n" not in note
 

@@ -32,20 +32,18 @@ class Gap:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Gaps:
     """What was measured with one model: the language of the tasks, and for each rival the gaps, fewest labels first."""
 
     language: str
-    gaps: Mapping[str, Sequence[Gap]]
+    by_rival: Mapping[str, Sequence[Gap]]
 
 
-def measured() -> dict[str, Measured]:
+def measured() -> dict[str, Gaps]:
     """Model -> what was measured with it."""
     models = json.loads(Path(__file__).with_name("advice.json").read_text(encoding="utf-8"))
     return {
-        model: Measured(
-            found["language"], {rival: [Gap(**gap) for gap in gaps] for rival, gaps in found["gaps"].items()}
-        )
+        model: Gaps(found["language"], {rival: [Gap(**gap) for gap in gaps] for rival, gaps in found["gaps"].items()})
         for model, found in models.items()
     }
 
@@ -57,8 +55,8 @@ def advice(model: str) -> Iterator[str]:
         model: its name.
     """
     found = measured().get(model)
-    if found is not None and found.gaps:
-        verdicts = "; ".join(_verdict(RIVALS[rival], gaps) for rival, gaps in found.gaps.items())
+    if found is not None and found.by_rival:
+        verdicts = "; ".join(_verdict(RIVALS[rival], gaps) for rival, gaps in found.by_rival.items())
         yield f"graft or another method, by labels a class ({found.language} tasks, {model}): {verdicts}"
 
 
