@@ -13,6 +13,7 @@ DONE = (
     "kernels",
     "prompt",
     "bank",
+    "template",
     "model",
     "readout",
     "measure",

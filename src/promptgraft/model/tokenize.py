@@ -22,6 +22,7 @@ from promptgraft.untrusted import visible
 
 # Without one of these, transformers makes up an empty tokenizer.
 VOCABULARIES = ("vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "spm.model", "tokenizer.model")
+UNKNOWN = ("[UNK]", "<unk>")
 # A token of ordinary text has 1 to 6 characters; what holds more than this many a token is looked at twice.
 CHARACTERS_A_TOKEN = 8
 # Characters of a text that are read at most: a word of megabytes, which is one unknown token, takes minutes.
@@ -212,7 +213,7 @@ def _tokenizer(engine: Engine, prefix: str, to_traditional: bool) -> Tokenizer:
     if not _ordinary(engine):
         raise ValueError("it has no vocabulary")
     _lower_where_needed(engine, _lower_only(engine))
-    unknown = next((number for name in ("[UNK]", "<unk>") if (number := engine.token_to_id(name)) is not None), 0)
+    unknown = next((number for name in UNKNOWN if (number := engine.token_to_id(name)) is not None), 0)
     joint = "ByteLevel" in repr(engine.pre_tokenizer)
     convert = to_traditional_characters() if to_traditional else None
     return Tokenizer(engine, Frames.learn(engine), unknown, prefix, convert, joint)

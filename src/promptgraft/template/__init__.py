@@ -1,0 +1,1 @@
+"""Templates: a prompt in words with slots, and the library of them."""
