@@ -7,7 +7,8 @@ from collections import Counter
 import pytest
 
 from promptgraft.errors import UsageError
-from promptgraft.task.task import KINDS, Example
+from promptgraft.task.kinds import KINDS
+from promptgraft.task.task import Example
 from promptgraft.template.demonstrations import LONGEST_SHOWN_TEXT, demonstrations
 from promptgraft.template.parts import Soft, Wording
 from promptgraft.template.template import Template

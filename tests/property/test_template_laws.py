@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from promptgraft.errors import UsageError
 from promptgraft.task.task import Example
-from promptgraft.template.parts import FIELDS, Blank, FieldText, Demos, Field, Soft, TemplatePart, Wording
+from promptgraft.template.parts import FIELDS, Blank, Demos, Field, FieldText, Soft, TemplatePart, Wording
 from promptgraft.template.template import Template
 
 wordings = st.builds(Wording, st.text(max_size=12) | st.sampled_from(["{", "}", "{{x}}", " It was ", "：", '"']))

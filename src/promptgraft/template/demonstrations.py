@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import chain, zip_longest
 
 from promptgraft.errors import UsageError, quoted
+from promptgraft.task.kinds import KINDS
 from promptgraft.task.sampling import order, strata
 from promptgraft.task.task import Answers, Example, Task
 
@@ -27,7 +28,7 @@ def answer_of(example: Example, task: Task, words: Mapping[str, str]) -> str:
     label = example.label
     nothing = NOTHING.get(task.language or "", "none")
     if label is None:
-        if task.kind == "span":  # a question that its text does not answer
+        if KINDS[task.kind].label == "answers":  # a question that its text does not answer
             return nothing
         raise UsageError(f"the demonstration {quoted(example.text)} has no label", do="give labelled rows")
     if isinstance(label, Answers):

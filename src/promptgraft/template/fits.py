@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from promptgraft.errors import UsageError
+from promptgraft.task.kinds import KINDS
 from promptgraft.task.task import Task
 
 WANTED = {
@@ -23,12 +24,13 @@ def shape_of(task: Task) -> str:
     Raises:
         UsageError: rows of tags, which no one answer fits.
     """
-    if task.kind == "tagging":
+    facts = KINDS[task.kind]
+    if facts.label == "tags":
         raise UsageError(f"{task.name} tags words, and a template has one answer", do="give a task of another kind")
-    if task.kind == "choice":
+    if "choices" in facts.needs:
         return "choice"
     has_pair = any(example.pair is not None for examples in task.splits.values() for example in examples)
-    return "pair" if has_pair or task.kind in ("pair", "span") else "single"
+    return "pair" if has_pair or "pair" in facts.needs else "single"
 
 
 def check_fits(fields: Collection[str], has_blank: bool, task: Task, *, blank: bool) -> None:
