@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor
+from transformers.models.deberta_v2.modeling_deberta_v2 import build_relative_position
 from transformers.models.modernbert.modeling_modernbert import apply_rotary_pos_emb
 
 from promptgraft.model.tokens import Tokens
@@ -18,6 +19,19 @@ def modernbert_config(**changes: Any) -> transformers.ModernBertConfig:
     special = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 0)
     more = {"intermediate_size": 40, "max_position_embeddings": 40, "local_attention": 8, "initializer_range": 0.2}
     return transformers.ModernBertConfig(**sizes, **special, **more | changes)
+
+
+def deberta_config(**changes: Any) -> transformers.DebertaV2Config:
+    sizes = {"vocab_size": 60, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 3}
+    more = {"intermediate_size": 40, "max_position_embeddings": 40, "initializer_range": 0.2}
+    relative = {"relative_attention": True, "pos_att_type": "p2c|c2p"}
+    return transformers.DebertaV2Config(**sizes, **more | relative | changes)
+
+
+def deberta_v3_config() -> transformers.DebertaV2Config:
+    """As the makers' v3: no absolute positions, shared projections, distances in buckets."""
+    shared = {"share_att_key": True, "norm_rel_ebd": "layer_norm", "position_buckets": 6}
+    return deberta_config(position_biased_input=False, type_vocab_size=0, legacy=False, **shared)
 
 
 def by_head(x: Tensor, heads: int) -> Tensor:
@@ -48,4 +62,36 @@ def modernbert(model: Any, row: Tokens, deep: Tensor, shift: int) -> Tensor:
     return states
 
 
-PLAIN: dict[str, Callable[[Any, Tokens, Tensor, int], Tensor]] = {"modernbert": modernbert}
+def deberta(model: Any, row: Tokens, deep: Tensor, shift: int) -> Tensor:
+    """The last states `[n, H]` of one row; a prompt's keys are compared by content alone."""
+    config, length = model.config, len(row.ids)
+    places = torch.arange(length)
+    x = model.embeddings(row.ids[None], token_type_ids=row.types[None], position_ids=places[None] + shift)[0]
+    apart, table = build_relative_position(x, x, *buckets_of(model))[0], model.encoder.get_rel_embedding()
+    span = len(table) // 2
+    for layer, (keys, values) in zip(model.encoder.layer, deep, strict=True):
+        own = layer.attention.self
+        key_of, query_of = (
+            (own.key_proj, own.query_proj) if own.share_att_key else (own.pos_key_proj, own.pos_query_proj)
+        )
+        heads = []
+        for head in range(config.num_attention_heads):
+            part = slice(head * own.attention_head_size, (head + 1) * own.attention_head_size)
+            q, k, v = (dense(x)[:, part] for dense in (own.query_proj, own.key_proj, own.value_proj))
+            position_keys, position_queries = key_of(table)[:, part], query_of(table)[:, part]
+            index = (apart + span).clamp(0, 2 * span - 1)
+            scores = q @ k.T
+            scores = scores + (q[:, None] * position_keys[index]).sum(-1)
+            scores = scores + (k[None] * position_queries[index]).sum(-1)
+            scores = torch.cat([q @ keys[:, part].T, scores], 1) / (3 * own.attention_head_size) ** 0.5
+            heads.append(torch.softmax(scores, -1) @ torch.cat([values[:, part], v]))
+        x = layer.attention.output(torch.cat(heads, 1), x)
+        x = layer.output(layer.intermediate(x), x)
+    return x
+
+
+def buckets_of(model: Any) -> tuple[int, int]:
+    return model.encoder.position_buckets, model.encoder.max_relative_positions
+
+
+PLAIN: dict[str, Callable[[Any, Tokens, Tensor, int], Tensor]] = {"modernbert": modernbert, "deberta": deberta}

@@ -26,7 +26,6 @@ FAMILIES: dict[str, Callable[[], Any]] = {
         transformers.DistilBertConfig(vocab_size=60, dim=24, n_layers=2, n_heads=3, hidden_dim=40)
     ),
     "mpnet": lambda: transformers.MPNetModel(transformers.MPNetConfig(**SMALL, max_position_embeddings=40)),
-    "deberta-v2": lambda: transformers.DebertaV2Model(transformers.DebertaV2Config(**SMALL, type_vocab_size=2)),
 }
 
 

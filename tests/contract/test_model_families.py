@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
 
 from paths import let_bf16_be
-from plain_forwards import PLAIN, modernbert_config
+from plain_forwards import PLAIN, deberta_config, deberta_v3_config, modernbert_config
 from promptgraft.errors import ModelError, RunError
 from promptgraft.kernels.dropout import Dropout
 from promptgraft.model.backbone import Backbone, Batch, Read
@@ -40,6 +40,8 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "modernbert-biased": lambda: transformers.ModernBertForMaskedLM(
         modernbert_config(norm_bias=True, attention_bias=True, mlp_bias=True, local_attention=4)
     ),
+    "deberta-v2": lambda: transformers.DebertaV2ForMaskedLM(deberta_config(type_vocab_size=2, embedding_size=16)),
+    "deberta-v3": lambda: transformers.DebertaV2ForMaskedLM(deberta_v3_config()),
 }
 LENGTHS = [5, 1, 9, 3, 9, 2]
 ON_EVERY_PATH = ("bert", "albert-groups")
@@ -61,7 +63,7 @@ class Pair:
         self.ours: Backbone = load_folder(Resolved(name, folder, "", None, False))
         self.albert = name.startswith("albert")
         self.plain = next((forward for family, forward in PLAIN.items() if name.startswith(family)), None)
-        self.has_types = not name.startswith("modernbert")
+        self.has_types = bool(getattr(self.theirs.config, "type_vocab_size", 0))
         self.first = self.theirs.config.pad_token_id + 1 if "roberta" in name else 0
 
 

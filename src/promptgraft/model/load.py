@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 
 from promptgraft.errors import ModelError
-from promptgraft.model import albert, bert, forked, modernbert, paths
+from promptgraft.model import albert, bert, deberta, forked, modernbert, paths
 from promptgraft.model.backbone import Arithmetic, Backbone
 from promptgraft.model.catalog import entries, resolve
 from promptgraft.model.config import read_config
@@ -25,7 +25,10 @@ from promptgraft.model.weights import check_weights, read_encoder
 
 DType = Literal["auto", "fp32", "bf16", "int8"]
 PACKED = {"bert": "bert", "roberta": "roberta", "xlm-roberta": "roberta", "electra": "electra", "albert": "albert"}
-PLAIN: dict[str, Callable[[Mapping[str, Any], str], Plan]] = {"modernbert": modernbert.read_plan}
+PLAIN: dict[str, Callable[[Mapping[str, Any], str], Plan]] = {
+    "modernbert": modernbert.read_plan,
+    "deberta-v2": deberta.read_plan,
+}
 """Families whose forward is plain torch, with what reads their config.json."""
 
 
