@@ -28,7 +28,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 def require(converter: str, model: str) -> None:
     """Raise an error before anything is downloaded if a converter's optional package is missing."""
-    if converter == "onnx" and importlib.util.find_spec("onnx") is None:
+    if converter in ("onnx", "onnx-pair") and importlib.util.find_spec("onnx") is None:
         raise MissingExtraError(f"pulling {model}", "convert")
 
 
@@ -48,13 +48,28 @@ def from_pickle(raw: Path, built: Path) -> None:
 
 def from_onnx(raw: Path, built: Path) -> None:
     """Convert an ONNX graph; weights in 8 bits become the float values that they stand for."""
+    (path,) = raw.glob("*.onnx")
+    save(_parameters(path), built)
+    _copy_texts(raw, built)
+
+
+def from_onnx_pair(raw: Path, built: Path) -> None:
+    """Convert a T5 whose encoder and decoder were exported one by one, as `enc` and `m` of two modules."""
+    encoder, decoder = _parameters(raw / "encoder.onnx"), _parameters(raw / "decoder.onnx")
+    tensors = {f"encoder.{name.removeprefix('enc.')}": value for name, value in encoder.items()}
+    tensors |= {name.removeprefix("m."): value for name, value in decoder.items()}
+    del tensors["encoder.embed_tokens.weight"]  # the same table as `shared`
+    save(tensors, built)
+    _copy_texts(raw, built)
+
+
+def _parameters(path: Path) -> dict[str, NDArray[Any]]:
+    """The weights of an ONNX graph under the names that they had in torch."""
     import onnx
 
-    (path,) = raw.glob("*.onnx")
     graph = onnx.load(path).graph
     stored = {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}
-    save(dict(_named_parameters(stored)) | dict(_folded_matrices(stored, graph.node)), built)
-    _copy_texts(raw, built)
+    return dict(_named_parameters(stored)) | dict(_folded_matrices(stored, graph.node))
 
 
 def _named_parameters(stored: Arrays) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -254,6 +269,7 @@ CONVERTERS: dict[str, Callable[[Path, Path], None]] = {
     "copy": copy,
     "pickle": from_pickle,
     "onnx": from_onnx,
+    "onnx-pair": from_onnx_pair,
     "packed4": from_packed4,
 }
 
