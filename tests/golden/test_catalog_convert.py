@@ -54,26 +54,33 @@ def test_pickle_that_carries_code_is_not_run(folders: tuple[Path, Path], tmp_pat
     assert not (tmp_path / "run").exists()
 
 
+def write_onnx(path: Path, arrays: dict[str, np.ndarray], node: str, matrix: str) -> None:
+    """A graph with stored arrays and one product by a matrix of eight bits."""
+    onnx = pytest.importorskip("onnx")
+    product = onnx.helper.make_node("MatMulInteger", ["x", matrix], ["y"], name=node)
+    x = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.INT8, [1, 2])
+    y = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.INT32, [1, 2])
+    stored = [onnx.numpy_helper.from_array(value, name) for name, value in arrays.items()]
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([product], "g", [x], [y], stored)), path)
+
+
+MATRIX = {
+    "onnx::MatMul_7_quantized": np.array([[-1, 2], [3, 4]], np.int8),
+    "onnx::MatMul_7_scale": np.array(0.25, np.float32),
+    "onnx::MatMul_7_zero_point": np.array(0, np.int8),
+}
+
+
 def test_onnx_weights_get_their_names_and_values_back(folders: tuple[Path, Path]) -> None:
     """A named vector, a named 8-bit table, and a folded matrix behind a MatMulInteger."""
-    onnx = pytest.importorskip("onnx")
     raw, built = folders
     arrays = {
         "norm.bias": np.array([0.5, 1.5], np.float32),
         "table.weight_quantized": np.array([[130, 126]], np.uint8),
         "table.weight_scale": np.array(0.5, np.float32),
         "table.weight_zero_point": np.array(128, np.uint8),
-        "onnx::MatMul_7_quantized": np.array([[-1, 2], [3, 4]], np.int8),
-        "onnx::MatMul_7_scale": np.array(0.25, np.float32),
-        "onnx::MatMul_7_zero_point": np.array(0, np.int8),
     }
-    node = onnx.helper.make_node(
-        "MatMulInteger", ["x", "onnx::MatMul_7_quantized"], ["y"], name="/encoder/layer.0/query/MatMul_quant"
-    )
-    x = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.INT8, [1, 2])
-    y = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.INT32, [1, 2])
-    stored = [onnx.numpy_helper.from_array(value, name) for name, value in arrays.items()]
-    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([node], "g", [x], [y], stored)), raw / "model.onnx")
+    write_onnx(raw / "model.onnx", arrays | MATRIX, "/encoder/layer.0/query/MatMul_quant", "onnx::MatMul_7_quantized")
     convert.from_onnx(raw, built)
     weights = load_file(built / "model.safetensors")
     assert {name: value.tolist() for name, value in weights.items()} == {
@@ -81,6 +88,28 @@ def test_onnx_weights_get_their_names_and_values_back(folders: tuple[Path, Path]
         "table.weight": [[1.0, -1.0]],
         "encoder.layer.0.query.weight": [[-0.25, 0.75], [0.5, 1.0]],
     }
+
+
+def test_an_encoder_and_a_decoder_become_one_model(folders: tuple[Path, Path]) -> None:
+    """The table of words stands in both graphs, and is kept once."""
+    raw, built = folders
+    table = np.array([[1.0, 2.0]], np.float32)
+    encoder = {"enc.embed_tokens.weight": table, "enc.final_layer_norm.weight": np.array([3.0], np.float32)}
+    decoder = {"m.shared.weight": table, "m.decoder.final_layer_norm.weight": np.array([4.0], np.float32)}
+    node = "/enc/block.0/layer.0/SelfAttention/q/MatMul_quant"
+    write_onnx(raw / "encoder.onnx", encoder | MATRIX, node, "onnx::MatMul_7_quantized")
+    write_onnx(raw / "decoder.onnx", decoder | MATRIX, "/m/lm_head/MatMul_quant", "onnx::MatMul_7_quantized")
+    (raw / "tokenizer.json").write_text("{}")
+    convert.from_onnx_pair(raw, built)
+    weights = load_file(built / "model.safetensors")
+    assert {name: value.tolist() for name, value in weights.items()} == {
+        "shared.weight": [[1.0, 2.0]],
+        "encoder.final_layer_norm.weight": [3.0],
+        "encoder.block.0.layer.0.SelfAttention.q.weight": [[-0.25, 0.75], [0.5, 1.0]],
+        "decoder.final_layer_norm.weight": [4.0],
+        "lm_head.weight": [[-0.25, 0.75], [0.5, 1.0]],
+    }
+    assert (built / "tokenizer.json").read_text() == "{}"
 
 
 def packed_file() -> bytes:

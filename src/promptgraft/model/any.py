@@ -155,7 +155,7 @@ def load_any(
     from transformers import AutoModel
 
     try:
-        with _quiet():  # in fp32, whatever it is used in: its identity is that of the weights before they are rounded
+        with quiet():  # in fp32, whatever it is used in: its identity is that of the weights before they are rounded
             module, report = AutoModel.from_pretrained(
                 resolved.path,
                 local_files_only=True,
@@ -211,7 +211,7 @@ def _positions(config: Any) -> int:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence transformers' report and progress bar."""
     from transformers.utils import logging
 

@@ -30,6 +30,8 @@ PLAIN: dict[str, Callable[[Mapping[str, Any], str], Plan]] = {
     "deberta-v2": deberta.read_plan,
 }
 """Families whose forward is plain torch, with what reads their config.json."""
+SEQ2SEQ = ("t5", "mt5", "bart")
+"""Sequence-to-sequence models, which transformers computes."""
 
 
 def load_backbone(name_or_path: str | Path, *, dtype: DType = "fp32", device: DeviceName = "cpu") -> Backbone:
@@ -76,6 +78,10 @@ def load_folder(resolved: Resolved, *, dtype: DType = "fp32", device: DeviceName
         raise ModelError("int8 is for encoders of the BERT family", where=resolved.name, do="use fp32 or bf16")
     if kind in PLAIN:
         return load_plain(resolved, PLAIN[kind](config, str(resolved.path)), storage(arithmetic), place)
+    if kind in SEQ2SEQ:
+        from promptgraft.model.seq2seq_load import load_seq2seq
+
+        return load_seq2seq(resolved, storage(arithmetic), place)
     if family is None:
         from promptgraft.model.any import load_any
 
