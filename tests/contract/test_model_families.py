@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from promptgraft.errors import ModelError, RunError
 from promptgraft.kernels.dropout import Dropout
 from promptgraft.model.backbone import Backbone, Batch, Read
 from promptgraft.model.load import load_folder
+from promptgraft.model.packed import PackedBackbone
 from promptgraft.model.resolved import Resolved
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import Prompt, PromptStack, stack
@@ -26,12 +28,14 @@ SMALL = {"vocab_size": 60, "hidden_size": 24, "num_hidden_layers": 3, "num_atten
 MORE = {"max_position_embeddings": 40, "type_vocab_size": 2, "initializer_range": 0.2}
 FAMILIES: dict[str, Callable[[], Any]] = {
     "bert": lambda: transformers.BertModel(transformers.BertConfig(**SMALL, **MORE)),
-    "bert-no-pooler": lambda: transformers.BertModel(transformers.BertConfig(**SMALL, **MORE), add_pooling_layer=False),
+    "bert-for-words": lambda: transformers.BertForMaskedLM(transformers.BertConfig(**SMALL, **MORE)),
     "bert-for-classes": lambda: transformers.BertForSequenceClassification(transformers.BertConfig(**SMALL, **MORE)),
     "roberta": lambda: transformers.RobertaModel(transformers.RobertaConfig(**SMALL, **MORE)),
     "xlm-roberta": lambda: transformers.XLMRobertaForMaskedLM(transformers.XLMRobertaConfig(**SMALL, **MORE)),
-    "electra": lambda: transformers.ElectraModel(transformers.ElectraConfig(**SMALL, **MORE, embedding_size=16)),
-    "electra-even": lambda: transformers.ElectraModel(transformers.ElectraConfig(**SMALL, **MORE, embedding_size=24)),
+    "electra": lambda: transformers.ElectraForMaskedLM(transformers.ElectraConfig(**SMALL, **MORE, embedding_size=16)),
+    "electra-even": lambda: transformers.ElectraForPreTraining(
+        transformers.ElectraConfig(**SMALL, **MORE, embedding_size=24)
+    ),
     "albert": lambda: transformers.AlbertModel(transformers.AlbertConfig(**SMALL, **MORE, embedding_size=16)),
     "albert-groups": lambda: transformers.AlbertForMaskedLM(
         transformers.AlbertConfig(**SMALL, **MORE, embedding_size=16, num_hidden_groups=2, inner_group_num=2)
@@ -43,6 +47,7 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "deberta-v2": lambda: transformers.DebertaV2ForMaskedLM(deberta_config(type_vocab_size=2, embedding_size=16)),
     "deberta-v3": lambda: transformers.DebertaV2ForMaskedLM(deberta_v3_config()),
 }
+HEADS = ("cls", "lm_head", "predictions", "discriminator_predictions")
 LENGTHS = [5, 1, 9, 3, 9, 2]
 ON_EVERY_PATH = ("bert", "albert-groups")
 """Rows that the native path embeds itself, and rows that enter it; the others are slow on more than one path."""
@@ -51,20 +56,39 @@ ON_EVERY_PATH = ("bert", "albert-groups")
 class Pair:
     """A backbone of ours and the transformers encoder it was loaded from."""
 
-    def __init__(self, name: str, folder: Path) -> None:
-        torch.manual_seed(len(name))
-        whole = FAMILIES[name]().eval()
-        for weight in whole.parameters():
-            weight.data += 0.05 * torch.randn_like(weight)
-        whole.save_pretrained(folder)
-        save_tokenizer(folder)
+    def __init__(self, name: str, whole: Any, folder: Path) -> None:
         self.name = name
-        self.theirs = whole.base_model
+        self.whole, self.theirs, self.head = whole, whole.base_model, head_of(whole)
+        self.has_types = hasattr(self.theirs.config, "type_vocab_size")
         self.ours: Backbone = load_folder(Resolved(name, folder, "", None, False))
         self.albert = name.startswith("albert")
         self.plain = next((forward for family, forward in PLAIN.items() if name.startswith(family)), None)
         self.has_types = bool(getattr(self.theirs.config, "type_vocab_size", 0))
         self.first = self.theirs.config.pad_token_id + 1 if "roberta" in name else 0
+
+
+def random_pair(name: str, folder: Path) -> Pair:
+    torch.manual_seed(len(name))
+    whole = FAMILIES[name]().eval()
+    for weight in whole.parameters():
+        weight.data += 0.05 * torch.randn_like(weight)
+    whole.save_pretrained(folder)
+    save_tokenizer(folder)
+    return Pair(name, whole, folder)
+
+
+def head_of(whole: Any) -> Any:
+    """The transform of a head over words: the head without its last layer; None where a model has none."""
+    if hasattr(whole, "generator_predictions"):
+        return whole.generator_predictions
+    head = next((found for name in HEADS if (found := getattr(whole, name, None)) is not None), None)
+    head = getattr(head, "predictions", head)
+    last = next((name for name in ("decoder", "dense_prediction") if hasattr(head, name)), None)
+    if last is None:
+        return None
+    head = copy.copy(head)
+    head._modules = {**head._modules, last: torch.nn.Identity()}
+    return head
 
 
 def save_tokenizer(folder: Path) -> None:
@@ -82,7 +106,7 @@ def families() -> Iterator[object]:
 
 @pytest.fixture(scope="module", params=families())
 def pair(each_path: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    return Pair(request.param, tmp_path_factory.mktemp(request.param))
+    return random_pair(request.param, tmp_path_factory.mktemp(request.param))
 
 
 def tokens_of(lengths: list[int], seed: int = 0) -> Tokens:
@@ -90,7 +114,8 @@ def tokens_of(lengths: list[int], seed: int = 0) -> Tokens:
     starts = torch.tensor([0, *lengths]).cumsum(0)
     ids = torch.randint(3, 60, (int(starts[-1]),), generator=generator)
     types = torch.randint(0, 2, ids.shape, generator=generator)
-    return Tokens(ids, types, starts, torch.arange(len(lengths) + 1))
+    marks = torch.tensor([number % length for number, length in enumerate(lengths, 3)], dtype=torch.long)
+    return Tokens(ids, types, starts, torch.arange(len(lengths) + 1), marks=marks)
 
 
 def rectangle(tokens: Tokens, flat: Tensor, filler: int = 3) -> tuple[Tensor, Tensor]:
@@ -157,6 +182,8 @@ def read_off(pair: Pair, tokens: Tokens, hidden: Tensor, read: Read) -> Tensor:
     mask = torch.arange(hidden.shape[1]) < tokens.lengths[:, None]
     if read == "tokens":
         return hidden[mask]
+    if read == "mark":
+        return pair.head(hidden[torch.arange(len(hidden)), tokens.marks])
     if read == "mean":
         return (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
     if read == "pooler":
@@ -169,6 +196,8 @@ def reads(pair: Pair) -> Iterator[Read]:
     yield from ("cls", "mean", "tokens")
     if any(name.startswith("pooler.") for name in pair.ours.weights):
         yield "pooler"
+    if pair.head is not None:
+        yield "mark"
 
 
 def deep_prompt(pair: Pair, length: int, seed: int = 1) -> Tensor:
@@ -196,6 +225,25 @@ def test_values_without_prompt(pair: Pair) -> None:
     for read in reads(pair):
         ours = pair.ours.forward(Batch(tokens), None, read)
         torch.testing.assert_close(ours, read_off(pair, tokens, reference, read), atol=1e-5, rtol=0)
+
+
+def test_states_at_marks_times_the_columns_are_the_logits(pair: Pair) -> None:
+    tokens = tokens_of(LENGTHS)
+    assert pair.ours.reads == set(reads(pair))
+    if pair.head is None:
+        with pytest.raises(ModelError, match="no head over words"):
+            pair.ours.forward(Batch(tokens), None, "mark")
+        return
+    assert isinstance(pair.ours, PackedBackbone)
+    ids, mask = rectangle(tokens, tokens.ids)
+    positions = (torch.arange(ids.shape[1]) + pair.first).expand(ids.shape)
+    types, _ = rectangle(tokens, tokens.types, 0)
+    extra = {"token_type_ids": types} if pair.has_types else {}
+    logits = pair.whole(input_ids=ids, attention_mask=mask.long(), position_ids=positions, **extra).logits
+    words, biases = pair.ours.columns(torch.arange(60))
+    ours = pair.ours.forward(Batch(tokens), None, "mark") @ words.T + biases
+    wanted = logits[torch.arange(len(ids)), tokens.marks]
+    torch.testing.assert_close(ours, wanted[:, None].expand(-1, 60) if wanted.ndim == 1 else wanted, atol=1e-5, rtol=0)
 
 
 def test_is_a_backbone_of_the_right_shape(pair: Pair) -> None:
@@ -239,6 +287,9 @@ def test_shallow_prompt_values_and_gradient(pair: Pair, placement: Any) -> None:
             wanted = torch.cat(text)
         elif read == "mean":
             wanted = torch.stack([one.mean(0) for one in text])
+        elif read == "mark":
+            assert tokens.marks is not None
+            wanted = pair.head(torch.stack([one[mark] for one, mark in zip(text, tokens.marks, strict=True)]))
         else:
             firsts = torch.stack([one[:1] for one in hidden])
             wanted = read_off(pair, tokens, firsts, read)
@@ -370,7 +421,8 @@ def test_dropout_follows_its_generator(pair: Pair) -> None:
 def test_no_rows_at_all(pair: Pair) -> None:
     nothing = tokens_of([])
     for read in reads(pair):
-        assert pair.ours.forward(Batch(nothing), None, read).shape == (0, pair.ours.hidden)
+        width = pair.ours.embedding_width if read == "mark" and pair.name != "electra-even" else pair.ours.hidden
+        assert pair.ours.forward(Batch(nothing), None, read).shape == (0, width)
 
 
 def test_what_does_not_fit_is_said(pair: Pair) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Int
@@ -117,6 +117,22 @@ def _layout(
             starts, positions, types, source, marked if text is None else text[marked], torch.arange(len(starts))
         )
     return Layout(starts, positions, types, source, text, tokens.starts)
+
+
+def marked_first(batch: Batch, layout: Layout) -> tuple[Batch, Layout]:
+    """Let every sequence begin with the row that is read of it.
+
+    Attention does not know the order of its rows: their positions and segments go with them. So only these rows need
+    to go through the last layer, on every path, as only first ones do elsewhere.
+    """
+    assert layout.read is not None
+    firsts, order = layout.starts[:-1], torch.arange(len(layout.positions))
+    order[firsts], order[layout.read] = layout.read, firsts
+    source = None if layout.source is None else layout.source[order]
+    if source is None:
+        batch = replace(batch, tokens=replace(batch.tokens, ids=batch.tokens.ids[order]))
+    layout = replace(layout, positions=layout.positions[order], types=layout.types[order], source=source, read=firsts)
+    return batch, layout
 
 
 def marks_of(tokens: Tokens) -> Int[Tensor, "S"]:

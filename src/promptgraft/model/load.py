@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from promptgraft.errors import ModelError
 from promptgraft.model import albert, bert, deberta, forked, modernbert, paths
@@ -14,14 +15,15 @@ from promptgraft.model.backbone import Arithmetic, Backbone
 from promptgraft.model.catalog import entries, resolve
 from promptgraft.model.config import read_config
 from promptgraft.model.device import CPU, DeviceName, resolve_device
-from promptgraft.model.encoder import Take, read_shape
+from promptgraft.model.encoder import Shape, Take, read_shape
 from promptgraft.model.fingerprint import fingerprint
-from promptgraft.model.packed import PackedBackbone
+from promptgraft.model.head import HEAD_PARTS, Head, assemble_head
+from promptgraft.model.packed import WORDS, PackedBackbone
 from promptgraft.model.places import remember
 from promptgraft.model.plain import Plan, load_plain
 from promptgraft.model.resolved import Resolved
 from promptgraft.model.tokenize import load_tokenizer
-from promptgraft.model.weights import check_weights, read_encoder
+from promptgraft.model.weights import check_weights, read_encoder, read_head
 
 DType = Literal["auto", "fp32", "bf16", "int8"]
 PACKED = {"bert": "bert", "roberta": "roberta", "xlm-roberta": "roberta", "electra": "electra", "albert": "albert"}
@@ -115,4 +117,12 @@ def load_folder(resolved: Resolved, *, dtype: DType = "fp32", device: DeviceName
         fingerprint=identity,
         frozen=frozen,
         variant=paths.path(arithmetic) if place.type == "cpu" else None,
+        head=_head(shape, resolved.path, weights[WORDS], cast[WORDS]),
     )
+
+
+def _head(shape: Shape, folder: Path, words: Tensor, cast: Tensor) -> Head | None:
+    """The head over words that the weights bring; see `assemble_head`."""
+    weights = read_head(folder, HEAD_PARTS)
+    check_weights(weights, folder)
+    return assemble_head(shape.family, shape, weights, words, str(folder), cast)

@@ -19,7 +19,8 @@ from promptgraft.model.device import place
 from promptgraft.model.encoder import Assemble, Encoder, Layer, Norm, Shape, Take
 from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.graphs import Graphs, fits
-from promptgraft.model.layout import Layout, lay_out
+from promptgraft.model.head import Head
+from promptgraft.model.layout import Layout, lay_out, marked_first
 from promptgraft.model.native import NativeEncoder, NativeRows
 from promptgraft.model.resolved import Pooling
 from promptgraft.model.tokenize import Tokenizer
@@ -39,6 +40,7 @@ class PackedBackbone:
         frozen: the weights in the order of use; None where they learn.
         variant: of the native path; None: plain torch.
         learner: the native path's memory for weights that learn; None: they learn in plain torch.
+        head: over words; it never learns.
     """
 
     deep = True
@@ -57,6 +59,7 @@ class PackedBackbone:
         frozen: Encoder | None = None,
         variant: str | None = None,
         learner: NativeEncoder | None = None,
+        head: Head | None = None,
     ) -> None:
         self.name, self.pooling, self.weights = name, pooling, weights
         self.family, self.hidden, self.layers, self.heads = shape.family, shape.hidden, shape.layers, shape.heads
@@ -68,7 +71,7 @@ class PackedBackbone:
         self.device = weights[WORDS].device
         self._frozen, self._fingerprint, self._variant, self._learner = frozen, fingerprint, variant, learner
         self.prompt_layers, self.key_width = self.layers, self.hidden
-        self.words = WORDS
+        self.words, self.head = WORDS, head
 
     @property
     def fingerprint(self) -> str:
@@ -78,7 +81,8 @@ class PackedBackbone:
     @cached_property
     def reads(self) -> frozenset[Read]:
         pooler: tuple[Read, ...] = ("pooler",) if self._encoder.pooler is not None else ()
-        return frozenset({"cls", "mean", "tokens", *pooler})
+        mark: tuple[Read, ...] = ("mark",) if self.head is not None else ()
+        return frozenset({"cls", "mean", "tokens", *pooler, *mark})
 
     @property
     def reading(self) -> str:
@@ -98,6 +102,8 @@ class PackedBackbone:
         encoder = self._encoder
         self._check(prompts, read, encoder)
         layout = lay_out(batch, prompts, read, self.max_length)
+        if read == "mark":
+            batch, layout = marked_first(batch, layout)
         if self._graphs is not None and prompts is not None and dropout is None and fits(layout, prompts):
             return self._graphs(batch, layout, prompts, read)
         return self._states(encoder, *place(batch, layout, prompts, self.device), read, dropout)
@@ -123,7 +129,19 @@ class PackedBackbone:
             return kernels.segment_mean(x.float(), layout.read_starts)
         if read == "pooler" and encoder.pooler is not None:
             return torch.tanh(encoder.pooler(x)).float()
-        return x.float()
+        return self.head(x) if read == "mark" and self.head is not None else x.float()
+
+    @property
+    def mask(self) -> int | None:
+        return self._tokenizer.mask
+
+    def word_ids(self, words: Sequence[str]) -> list[list[int]]:
+        return self._tokenizer.word_ids(words)
+
+    def columns(self, ids: Int[Tensor, "M"]) -> tuple[Float[Tensor, "M E"], Float[Tensor, "M"]]:
+        if self.head is None:
+            raise self._no_head()
+        return self.head.columns(ids, self.weights[WORDS])
 
     def embed(self, ids: Int[Tensor, "P"]) -> Float[Tensor, "P E"]:
         return self.weights[WORDS][ids.to(self.device)].float().cpu()
@@ -159,6 +177,7 @@ class PackedBackbone:
             frozen=None if learn else self._freeze(shape, weights),
             variant=self._variant,
             learner=self._for_learning if learn else None,
+            head=self.head,
         )
 
     def _freeze(self, shape: Shape, weights: Mapping[str, Tensor]) -> Encoder:
@@ -207,7 +226,7 @@ class PackedBackbone:
     ) -> Float[Tensor, "Q H"]:
         """Run all layers in one native call; inputs that the library does not embed itself enter as rows."""
         deep = prompts if prompts is not None and prompts.depth == "deep" else None
-        first = read in ("cls", "pooler")
+        first = read in ("cls", "pooler", "mark")
         prompt_of, offsets = (None, None) if deep is None else (batch.prompt_of, deep.starts)
         table = None if deep is None else deep.table
         learning = encoder if self._frozen is None else None
@@ -225,6 +244,10 @@ class PackedBackbone:
     def _check(self, prompts: PromptStack | None, read: Read, encoder: Encoder) -> None:
         if read == "pooler" and encoder.pooler is None:
             raise ModelError("this model has no pooler", where=self.name, do="read cls or mean")
+        if read == "mark" and self.head is None:
+            raise self._no_head()
+        if read == "answer":
+            raise ModelError("it writes no answers", where=self.name, do="read mark, or use a causal model")
         if prompts is None:
             return
         if self.arithmetic == "int8" and torch.is_grad_enabled() and prompts.table.requires_grad:
@@ -236,6 +259,10 @@ class PackedBackbone:
         needed = deep if prompts.depth == "deep" else self.embedding_width
         if sizes != needed:
             raise RunError(f"a {prompts.depth} prompt of {sizes} does not fit {self.name}, which needs {needed}")
+
+    def _no_head(self) -> ModelError:
+        do = "use a model with a masked-word head (splade-tiny, albert-tiny-zh), or read cls or mean"
+        return ModelError("its weights bring no head over words", where=self.name, do=do)
 
     def _no_gradient(self) -> RunError:
         do = "tune in bf16 or fp32; what is tuned there can be used in int8"

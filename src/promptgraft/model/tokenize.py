@@ -23,6 +23,10 @@ from promptgraft.untrusted import visible
 # Without one of these, transformers makes up an empty tokenizer.
 VOCABULARIES = ("vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "spm.model", "tokenizer.model")
 UNKNOWN = ("[UNK]", "<unk>")
+MASKS = ("[MASK]", "<mask>")
+METASPACE = "\u2581"
+UNSPACED = (("\u3040", "\u30ff"), ("\u3400", "\u9fff"), ("\uf900", "\ufaff"), ("\U00020000", "\U0003ffff"))
+"""Kana and Chinese characters."""
 # A token of ordinary text has 1 to 6 characters; what holds more than this many a token is looked at twice.
 CHARACTERS_A_TOKEN = 8
 # Characters of a text that are read at most: a word of megabytes, which is one unknown token, takes minutes.
@@ -55,6 +59,17 @@ class Tokenizer:
         """The highest token that a text may become."""
         special = {token for frame in (self.frames.single, self.frames.double) for gap in frame.gaps for token in gap}
         return max([*self.engine.get_vocab(with_added_tokens=False).values(), *special, self.unknown])
+
+    @cached_property
+    def mask(self) -> int | None:
+        """The token in whose place a word is to be put; None where it knows none."""
+        return next((number for name in MASKS if (number := self.engine.token_to_id(name)) is not None), None)
+
+    def word_ids(self, words: Sequence[str]) -> list[list[int]]:
+        """The tokens of each word as it stands inside a sentence."""
+        spaced = [f" {word}" if self.joint and not _is_unspaced(word) else word for word in map(self._changed, words)]
+        done = self.engine.encode_batch(spaced, add_special_tokens=False)
+        return [_without_space(encoded, word) for encoded, word in zip(done, words, strict=True)]
 
     @cached_property
     def identity(self) -> str:
@@ -168,6 +183,17 @@ class Tokenizer:
 
     def _changed(self, text: str) -> str:
         return text if self.convert is None else self.convert(text)
+
+
+def _is_unspaced(word: str) -> bool:
+    """Whether a word begins with a letter of a script that puts no spaces between words."""
+    return bool(word) and any(first <= word[0] <= last for first, last in UNSPACED)
+
+
+def _without_space(encoded: Encoded, word: str) -> list[int]:
+    """The tokens of a word, without the space that a tokenizer puts before a word of a script without spaces."""
+    ids: list[int] = encoded.ids
+    return ids[1:] if _is_unspaced(word) and len(ids) > 1 and encoded.tokens[0] == METASPACE else ids
 
 
 def _parts(example: Example, kind: Kind, encoding: Encoding) -> list[tuple[str, str | None]]:

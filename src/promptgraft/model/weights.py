@@ -32,17 +32,38 @@ def read_encoder(folder: Path, anchor: str = ANCHOR, parts: tuple[str, ...] = PA
     Raises:
         ModelError: no safetensors, a damaged file, or no encoder in it.
     """
-    where: dict[str, Path] = {}
-    for file in files(folder):
-        where |= dict.fromkeys(_names(file), file)
+    where = _places(folder)
     table = next((name for name in where if name.endswith(anchor)), None)
     if table is None:
         family = "of the BERT family" if anchor == ANCHOR else f"named {anchor}"
         raise ModelError(f"its weights hold no embeddings {family}", where=folder)
     prefix = table.removesuffix(anchor)
-    chosen = {plain: name for name in where if (plain := _plain(name, prefix, parts)) is not None}
+    return _chosen(where, {plain: name for name in where if (plain := _plain(name, prefix, parts)) is not None})
+
+
+def read_head(folder: Path, parts: tuple[str, ...]) -> dict[str, Tensor]:
+    """Read the tensors of a head, whose names begin with one of `parts`; empty where the model has none.
+
+    Raises:
+        ModelError: no safetensors, or a damaged file.
+    """
+    where = _places(folder)
+    return _chosen(where, {_modern(name): name for name in where if name.startswith(parts)})
+
+
+def _places(folder: Path) -> dict[str, Path]:
+    """Of every tensor of a model the file that it is in."""
+    return {name: file for file in files(folder) for name in _names(file)}
+
+
+def _chosen(where: Mapping[str, Path], chosen: Mapping[str, str]) -> dict[str, Tensor]:
+    """Read some tensors, whichever files they are in.
+
+    Args:
+        chosen: of each the name that it gets, and its name in the files.
+    """
     tensors: dict[str, Tensor] = {}
-    for file in set(where.values()):
+    for file in {where[name] for name in chosen.values()}:
         tensors |= _tensors(file, {plain: name for plain, name in chosen.items() if where[name] == file})
     return tensors
 
@@ -108,7 +129,12 @@ def _plain(name: str, prefix: str, parts: tuple[str, ...]) -> str | None:
     plain = name.removeprefix(prefix)
     if not name.startswith(prefix) or not plain.startswith(parts) or plain.endswith(("position_ids", "token_type_ids")):
         return None
-    return plain.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+    return _modern(plain)
+
+
+def _modern(name: str) -> str:
+    """A tensor's name as it is spelled today."""
+    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
 def _names(file: Path) -> list[str]:
