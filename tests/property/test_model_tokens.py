@@ -98,8 +98,12 @@ def test_marks_and_answers_go_with_their_sequences() -> None:
         answers=torch.tensor([False, True, False, False, True]),
     )
     taken = tokens.select(torch.tensor([1, 0]))
-    assert taken.marks is not None and taken.marks.tolist() == [2, 1]
-    assert taken.answers is not None and taken.answers.tolist() == [False, False, True, False, True]
+    assert taken.marks is not None
+    assert taken.marks.tolist() == [2, 1]
+    assert taken.answers is not None
+    assert taken.answers.tolist() == [False, False, True, False, True]
     joined = concatenate([tokens.part(1, 2), replace(tokens.part(0, 1), marks=None, answers=None)])
-    assert joined.marks is not None and joined.marks.tolist() == [2, -1]
-    assert joined.answers is not None and joined.answers.tolist() == [False, False, True, False, False]
+    assert joined.marks is not None
+    assert joined.marks.tolist() == [2, -1]
+    assert joined.answers is not None
+    assert joined.answers.tolist() == [False, False, True, False, False]
