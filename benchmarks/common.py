@@ -54,6 +54,7 @@ from promptgraft.model.home import models
 from promptgraft.model.load import load_backbone
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.init import Init, initial
+from promptgraft.prompt.reading import Reading
 from promptgraft.prompt.reparam import parameterise
 from promptgraft.readout.all import find
 from promptgraft.task.task import Example, Task
@@ -233,7 +234,7 @@ def our_turn(
             for some, packed_ in ((examples, tokens), ((), packed([])))
         )
         values = parameterise("direct", initial(Init(), backbone, prompt, "deep", "peft", generator), generator)
-        return Run(f"bench {seed}", seed, recipe, values, "peft", readout, "cls", "cross", data, nothing)
+        return Run(f"bench {seed}", seed, recipe, values, "peft", readout, Reading("cls"), data, nothing)
 
     pack = pack_size(backbone)
 

@@ -44,6 +44,7 @@ from promptgraft.model.load import load_folder
 from promptgraft.model.resolved import Resolved
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.init import Init, initial
+from promptgraft.prompt.reading import Reading
 from promptgraft.prompt.reparam import parameterise
 from promptgraft.readout.all import find
 from promptgraft.readout.readout import on_device
@@ -139,7 +140,7 @@ def our_turn(model: str, setting: Setting, path: str) -> Turn:
 
         def of_steps(steps: int) -> Run:
             recipe = Recipe(steps=steps, batch=setting.batch, length=PROMPT, placement="peft", evaluations=1)
-            return Run(f"bench-{seed}", seed, recipe, started, "peft", readout, "cls", "cross", data, none)
+            return Run(f"bench-{seed}", seed, recipe, started, "peft", readout, Reading("cls"), data, none)
 
         return of_steps
 

@@ -21,6 +21,7 @@ import torch
 from common import BATCH, DEFAULT, PROMPT, SST2, Row, Seconds, Turn
 
 from promptgraft.prompt.init import Init, initial
+from promptgraft.prompt.reading import Reading
 from promptgraft.readout.all import find
 from promptgraft.task.task import Example, Task
 from promptgraft.train.predict import answer_packed, stacked
@@ -36,7 +37,7 @@ def our_turn(folder: str, count: int, rows: int, path: str = "promptgraft") -> T
     for _ in range(count):
         prompt = initial(Init(), backbone, PROMPT, "deep", "peft", generator)
         readout = find("linear").create(task, backbone.hidden, generator, lambda texts: torch.zeros(len(texts), 1))
-        models.append(Tuned(prompt, readout, "cls", "cross"))
+        models.append(Tuned(prompt, readout, Reading("cls")))
     each, tokens = [rows // count] * count, common.packed(common.drawn_rows(SST2, rows))
     asked = stacked(models, each)
 

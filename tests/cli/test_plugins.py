@@ -22,6 +22,7 @@ from typing import ClassVar
 
 import torch
 from pydantic import Field
+from promptgraft.prompt.reading import Reading
 from promptgraft.measure.measure import Measure, Score, register as register_measure
 from promptgraft.method.method import Method, register as register_method
 from promptgraft.method.options import Options
@@ -47,8 +48,8 @@ class Guess(Method):
 
     def setup(self, job, view):
         lucky = self.options.read(self.name, job.options).lucky
-        readout = new_readout(job, view, "sober", "cross")
-        return Fit(job.id, Tuned(None, readout, view.pooling, "cross"), notes=(f"luck {lucky:g}",))
+        readout = new_readout(job, view, "sober", Reading(view.pooling))
+        return Fit(job.id, Tuned(None, readout, Reading(view.pooling)), notes=(f"luck {lucky:g}",))
 
 
 @register_readout

@@ -81,7 +81,9 @@ from promptgraft.method.job import Job
 from promptgraft.model.load import load_backbone
 from promptgraft.model.packed import PackedBackbone
 from promptgraft.prompt.init import Init, initial
+from promptgraft.prompt.reading import Reading
 from promptgraft.readout.all import find
+from promptgraft.readout.readout import Given
 from promptgraft.train.recipe import Recipe
 from promptgraft.train.run import Tuned
 from toys import toy_task
@@ -98,8 +100,8 @@ task = toy_task()
 stream = torch.Generator().manual_seed(0)
 prompt = initial(Init(), backbone, 3, "deep", "after_cls", stream)
 view = JobView(Job(task, backbone.fingerprint, "linear-probe", 0, Recipe()), task, Shared(backbone), None)
-readout = find("label-text").create(task, backbone.hidden, stream, lambda texts: view.describe(texts, "mean"))
-teacher = Tuned(prompt, readout, "mean", "cross")
+readout = find("label-text").create(task, backbone.hidden, stream, Given(lambda texts: view.describe(texts, "mean")))
+teacher = Tuned(prompt, readout, Reading("mean"))
 print(float(view.answers(teacher, "train").double().sum()), float(view.embedding(prompt, "cls").double().sum()))
 print(passes)
 """

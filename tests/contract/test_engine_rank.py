@@ -21,6 +21,7 @@ from promptgraft.model.backbone import Backbone, Read
 from promptgraft.model.load import load_backbone
 from promptgraft.prompt.init import Init, initial
 from promptgraft.prompt.prompt import Prompt
+from promptgraft.prompt.reading import Reading
 from promptgraft.task.task import Kind
 from promptgraft.train.recipe import Recipe
 from toys import tiny_model, toy_task
@@ -85,7 +86,7 @@ def test_states_in_company_are_those_of_each_alone(
     read: Read, each_path: str, backbone: Backbone, engine: LocalEngine
 ) -> None:
     task = toy_task()
-    tokens = engine.shared.tokens(task.train, task.kind, "cross", 16, task.name)
+    tokens = engine.shared.tokens(task.train, task.kind, Reading("mean"), 16, task.name)
     some = prompts(backbone)
     found = list(engine.shared.states_each(tokens, some, read))
     alone = [engine.shared.states(tokens, prompt, read) for prompt in some]
@@ -116,7 +117,7 @@ def test_the_order_of_questions_and_the_cache_change_no_bits(
 
     def asked(alone_first: bool) -> list[torch.Tensor]:
         shared = Shared(backbone)
-        tokens = shared.tokens(task.train, task.kind, "cross", 16, task.name)
+        tokens = shared.tokens(task.train, task.kind, Reading("mean"), 16, task.name)
         alone = [shared.states(tokens, some[0], "mean")] if alone_first else []
         together = list(shared.states_each(tokens, some, "mean"))
         return [*together, *(alone or [shared.states(tokens, some[0], "mean")])]

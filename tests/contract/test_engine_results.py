@@ -25,6 +25,7 @@ from promptgraft.errors import RunError, UsageError
 from promptgraft.method.job import Job, Source
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.load import load_backbone
+from promptgraft.prompt.reading import Reading
 from promptgraft.report.rows import missing
 from promptgraft.report.table import plain
 from promptgraft.report.verdict import intervals, noise, verdict
@@ -303,7 +304,7 @@ def test_work_that_is_found_done_counts_as_when_it_was_done(
     task = toy_task()
     for turn in range(2):
         engine = LocalEngine(backbone)
-        tokens = engine.shared.tokens(task.train, task.kind, "cross", 128, task.name)
+        tokens = engine.shared.tokens(task.train, task.kind, Reading("mean"), 128, task.name)
         engine.shared.states(tokens, None, "mean")
         before = engine.shared.saved
         assert (before > 0) == (turn == 1), "the second engine finds the first one's file"

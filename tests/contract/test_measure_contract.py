@@ -19,6 +19,7 @@ from promptgraft.model.load import load_backbone
 from promptgraft.model.resolved import Pooling
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import Prompt, stack
+from promptgraft.prompt.reading import Reading
 from promptgraft.task.task import Example, Task
 
 GOOD = ("lovely", "great", "wonderful", "superb", "pleasant", "excellent")
@@ -35,7 +36,7 @@ class Direct:
     def hidden(
         self, prompt: Prompt | None, examples: Sequence[Example], target: Target, read: Read
     ) -> tuple[Tensor, Tokens]:
-        tokens = self.backbone.tokenize(examples, target.task.kind, target.encoding)
+        tokens = self.backbone.tokenize(examples, target.task.kind, target.reading)
         prompts = None if prompt is None else stack([prompt])
         prompt_of = None if prompt is None else torch.zeros(tokens.sequences, dtype=torch.long)
         with torch.no_grad():
@@ -75,13 +76,13 @@ def target(backbone: Backbone) -> Target:
     ]
     rows = tuple(Example(text, label=label) for text, label in texts)
     task = Task("toy", "classification", "accuracy", {"good": "good", "bad": "bad"}, {"train": rows})
-    return Target(task, "cross", make_prompt(backbone, 0))
+    return Target(task, Reading("mean"), make_prompt(backbone, 0))
 
 
 @pytest.fixture
 def source(backbone: Backbone, view: Direct, target: Target) -> SeenSource:
     prompt = make_prompt(backbone, 1)
-    return SeenSource("other", prompt, "mean", {"cls": embed_task(prompt, target, view, "cls")})
+    return SeenSource("other", prompt, Reading("mean"), {"cls": embed_task(prompt, target, view, "cls")})
 
 
 @pytest.fixture(params=sorted(measures()))
@@ -107,7 +108,7 @@ def test_the_same_question_has_the_same_answer(
 def test_sources_together_score_as_each_alone(
     measure: Measure, source: SeenSource, target: Target, view: Direct, backbone: Backbone
 ) -> None:
-    other = SeenSource("first", make_prompt(backbone, 3), "cls", source.embeddings)
+    other = SeenSource("first", make_prompt(backbone, 3), Reading("cls"), source.embeddings)
     sources = [source, other, source]
     assert [*measure.score_all(sources, target, view)] == [measure.score(one, target, view) for one in sources]
     assert [*measure.score_all([], target, view)] == []
@@ -117,18 +118,18 @@ def test_a_prompt_that_drowns_the_text_scores_below_a_gentle_one(
     measure: Measure, source: SeenSource, target: Target, view: Direct, backbone: Backbone
 ) -> None:
     loud = make_prompt(backbone, 2, size=30.0)
-    drowned = SeenSource("loud", loud, "mean", {"cls": embed_task(loud, target, view, "cls")})
+    drowned = SeenSource("loud", loud, Reading("mean"), {"cls": embed_task(loud, target, view, "cls")})
     assert measure.score(drowned, target, view).value < measure.score(source, target, view).value
 
 
 def test_it_works_without_what_it_does_not_need(
     measure: Measure, source: SeenSource, target: Target, view: Direct
 ) -> None:
-    bare = Target(target.task, "cross", target.prompt if "target-prompt" in measure.needs else None)
+    bare = Target(target.task, Reading("mean"), target.prompt if "target-prompt" in measure.needs else None)
     if "labels" not in measure.needs:
         blind = tuple(Example(example.text) for example in target.task.train)
-        bare = Target(target.task.replace(splits={"train": blind}), "cross", bare.prompt)
-    plain = source if "source-embedding" in measure.needs else SeenSource(source.name, source.prompt, source.pooling)
+        bare = Target(target.task.replace(splits={"train": blind}), Reading("mean"), bare.prompt)
+    plain = source if "source-embedding" in measure.needs else SeenSource(source.name, source.prompt, source.reading)
     assert measure.score(plain, bare, view) == measure.score(source, target, view)
 
 

@@ -174,7 +174,7 @@ def again(finished: Finished, engine: LocalEngine, backbone: Backbone, store: St
     job, tuned = finished.job, finished.tuned
     assert tuned is not None
     examples = engine.task(job).test
-    tokens = engine.view(job).tokens("test", tuned.encoding)
+    tokens = engine.view(job).tokens("test", tuned.reading)
     kept = artefacts.load(store.place(job) / "artefact", fingerprint=backbone.fingerprint)
     predictor = Predictor(kept, backbone)
     with torch.no_grad():

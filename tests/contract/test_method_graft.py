@@ -199,7 +199,7 @@ def test_with_full_effort_trained_prompts_are_judged_by_runs_that_have_not_seen_
     assert len(artefact.others) == 7
     texts = [row.text if row.pair is None else (row.text, row.pair) for row in engine.task(job).test]
     kept = Predictor(artefact, backbone).predict(texts)
-    tokens, tuned = engine.view(job).tokens("test", finished.tuned.encoding), finished.tuned
+    tokens, tuned = engine.view(job).tokens("test", finished.tuned.reading), finished.tuned
     scores = answer_one(backbone, tuned, tokens)
     assert kept == list(tuned.readout.predict(scores, tokens, engine.task(job).test, engine.task(job)))
 

@@ -21,6 +21,7 @@ from promptgraft.method.pot import PoT
 from promptgraft.method.prompt_tuning import PromptTuning
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.load import PACKED, load_backbone
+from promptgraft.prompt.reading import Reading
 from promptgraft.train.loop import train
 from promptgraft.train.predict import Question, answer, answer_one
 from promptgraft.train.recipe import Recipe
@@ -125,7 +126,7 @@ def test_a_batch_is_its_rows_one_by_one(family: str, backbones: dict[str, Backbo
     job = Job(toy_task(), backbone.fingerprint, "prompt-tuning", 0, RECIPE.changed(steps=4))
     [done] = engine.run([job])
     assert done.tuned is not None
-    tokens = engine.view(job).tokens("test", "cross")
+    tokens = engine.view(job).tokens("test", Reading("mean"))
     with torch.no_grad():
         batch = answer_one(backbone, done.tuned, tokens)
         single = [answer_one(backbone, done.tuned, tokens.select(torch.tensor([row]))) for row in range(tokens.count)]
@@ -253,7 +254,7 @@ def test_a_paper_teacher_is_in_evaluation_mode(backbone: Backbone, source: Sourc
     [probe] = engine.run([job.replace(method="frozen-source", options={})])
     assert probe.tuned is not None
     with torch.no_grad():
-        plain = answer_one(backbone, probe.tuned, engine.view(job).tokens("train", "cross"))
+        plain = answer_one(backbone, probe.tuned, engine.view(job).tokens("train", Reading("mean")))
     torch.testing.assert_close(recorded, plain, rtol=1e-5, atol=1e-5)
 
 
@@ -270,7 +271,7 @@ def test_models_that_read_differently_can_be_asked_together(backbone: Backbone) 
         for recipe in recipes[:2]
     ]
     models = [finished.tuned for finished in engine.run(jobs)]
-    tokens = backbone.tokenize(task.test, task.kind, "cross", max_length=32)
+    tokens = backbone.tokenize(task.test, task.kind, Reading("mean"), max_length=32)
     questions = [Question(model, tokens) for model in models if model is not None]
     assert len(questions) == len(jobs)
     for together, question in zip(answer(backbone, questions), questions, strict=True):

@@ -11,9 +11,10 @@ import transformers
 from tokenizers import Tokenizer as Engine
 from tokenizers import decoders, models, pre_tokenizers, processors
 
-from promptgraft.model.backbone import Backbone, Encoding
+from promptgraft.model.backbone import Backbone
 from promptgraft.model.load import load_backbone
 from promptgraft.model.tokenize import load_tokenizer, to_traditional_characters
+from promptgraft.prompt.reading import Encoding, Reading
 from promptgraft.task.task import Example
 
 TEXTS = ["A great movie!", "", "naïve café — 中文 text", "word " * 700, "don't\tstop\n now", "x" * 300]
@@ -45,7 +46,10 @@ def test_pairs_are_cut_as_transformers_cuts_them(backbone: Backbone, reference: 
     first = ["one two three four five six seven", "one", "one two three four five six seven eight nine ten", ""]
     second = ["a b", "a b c d e f g h i j k l m n o p q r s t", "a b c d e f g h i j k l m n o", "b"]
     tokens = backbone.tokenize(
-        [Example(text, pair) for text, pair in zip(first, second, strict=True)], "pair", max_length=limit
+        [Example(text, pair) for text, pair in zip(first, second, strict=True)],
+        "pair",
+        Reading("mean"),
+        max_length=limit,
     )
     wanted = reference(first, second, truncation="longest_first", max_length=limit)  # type: ignore[operator]
     assert sequences(tokens) == wanted["input_ids"]
@@ -57,7 +61,7 @@ def test_pairs_are_cut_as_transformers_cuts_them(backbone: Backbone, reference: 
 @pytest.mark.parametrize("encoding", ["separate", "cosine"])
 def test_pairs_apart_are_two_sequences_a_row(backbone: Backbone, encoding: Encoding) -> None:
     examples = [Example("left one", "right one"), Example("left two", "right two")]
-    tokens = backbone.tokenize(examples, "pair", encoding)
+    tokens = backbone.tokenize(examples, "pair", Reading("mean", encoding))
     assert tokens.rows.tolist() == [0, 2, 4]
     alone = backbone.tokenize_texts(["left one", "right one", "left two", "right two"])
     assert torch.equal(tokens.ids, alone.ids)
@@ -65,7 +69,7 @@ def test_pairs_apart_are_two_sequences_a_row(backbone: Backbone, encoding: Encod
 
 def test_choices_are_one_sequence_each(backbone: Backbone, reference: object) -> None:
     examples = [Example("why?", choices=("because", "not at all")), Example("who?", choices=("me", "you", "them"))]
-    tokens = backbone.tokenize(examples, "choice")
+    tokens = backbone.tokenize(examples, "choice", Reading("mean"))
     assert tokens.rows.tolist() == [0, 2, 5]
     wanted = reference(["why?"] * 2 + ["who?"] * 3, ["because", "not at all", "me", "you", "them"])  # type: ignore[operator]
     assert sequences(tokens) == wanted["input_ids"]
@@ -73,7 +77,7 @@ def test_choices_are_one_sequence_each(backbone: Backbone, reference: object) ->
 
 def test_words_keep_their_place(backbone: Backbone, reference: object) -> None:
     rows = [("Angela", "Merkel", "unbelievablyish", ""), ("\u200b", "ok"), ("many",) * 30]
-    tokens = backbone.tokenize([Example(tokens=row) for row in rows], "tagging", max_length=20)
+    tokens = backbone.tokenize([Example(tokens=row) for row in rows], "tagging", Reading("mean"), max_length=20)
     assert tokens.words is not None
     assert tokens.row_words.diff().tolist() == [4, 2, 18]  # words without a token keep a place, cut words lose it
     wanted = reference(["Angela", "Merkel", "unbelievablyish"], is_split_into_words=True)["input_ids"]  # type: ignore[operator]
@@ -83,7 +87,7 @@ def test_words_keep_their_place(backbone: Backbone, reference: object) -> None:
 
 def test_spans_point_into_the_original_context(backbone: Backbone) -> None:
     context = "  Café Müller was founded\tin 1978, in Wuppertal. " + "filler " * 40
-    tokens = backbone.tokenize([Example("When was it founded?", context)], "span", max_length=30)
+    tokens = backbone.tokenize([Example("When was it founded?", context)], "span", Reading("mean"), max_length=30)
     assert tokens.chars is not None
     assert len(tokens.ids) == 30
     assert tokens.cut == 1
@@ -94,7 +98,7 @@ def test_spans_point_into_the_original_context(backbone: Backbone) -> None:
 
 
 def test_a_question_longer_than_the_model_still_fits(backbone: Backbone) -> None:
-    tokens = backbone.tokenize([Example("why " * 600, "because")], "span")
+    tokens = backbone.tokenize([Example("why " * 600, "because")], "span", Reading("mean"))
     assert tokens.lengths.tolist() == [512]
 
 
@@ -113,8 +117,8 @@ def test_prefixes_stand_before_what_they_should(splade_tiny: Path) -> None:
     plain = load_tokenizer(splade_tiny)
 
     def same(examples: list[Example], kind: str, encoding: str, prefixed: list[Example]) -> bool:
-        one = tokenizer.examples(examples, kind, encoding, 64)  # type: ignore[arg-type]
-        return torch.equal(one.ids, plain.examples(prefixed, kind, encoding, 64).ids)  # type: ignore[arg-type]
+        one = tokenizer.examples(examples, kind, Reading("mean", encoding), 64)  # type: ignore[arg-type]
+        return torch.equal(one.ids, plain.examples(prefixed, kind, Reading("mean", encoding), 64).ids)  # type: ignore[arg-type]
 
     assert same([Example("a b")], "classification", "cross", [Example("query: a b")])
     assert same([Example("a", "b")], "pair", "separate", [Example("query: a", "query: b")])
@@ -125,10 +129,10 @@ def test_prefixes_stand_before_what_they_should(splade_tiny: Path) -> None:
 def test_simplified_text_becomes_traditional_and_keeps_its_length(albert_tiny_zh: Path) -> None:
     backbone = load_backbone(albert_tiny_zh)
     assert torch.equal(backbone.tokenize_texts(["这部电影很好看"]).ids, backbone.tokenize_texts(["這部電影很好看"]).ids)
-    words = backbone.tokenize([Example(tokens=("电影", "好"))], "tagging")
-    assert torch.equal(words.ids, backbone.tokenize([Example(tokens=("電影", "好"))], "tagging").ids)
+    words = backbone.tokenize([Example(tokens=("电影", "好"))], "tagging", Reading("mean"))
+    assert torch.equal(words.ids, backbone.tokenize([Example(tokens=("電影", "好"))], "tagging", Reading("mean")).ids)
     context = "北京是中国的首都。"
-    spans = backbone.tokenize([Example("中国的首都是哪里？", context)], "span")
+    spans = backbone.tokenize([Example("中国的首都是哪里？", context)], "span", Reading("mean"))
     assert spans.chars is not None
     assert "".join(context[a:b] for a, b in spans.chars.tolist() if a >= 0) == context
 
@@ -142,7 +146,7 @@ def test_conversion_never_changes_the_length() -> None:
 def test_multilingual_offsets_leave_out_the_space(e5_small: Path) -> None:
     backbone = load_backbone(e5_small)
     context = "  The tower  is 324 metres high."
-    spans = backbone.tokenize([Example("how high?", context)], "span")
+    spans = backbone.tokenize([Example("how high?", context)], "span", Reading("mean"))
     assert spans.chars is not None
     covered = [context[a:b] for a, b in spans.chars.tolist() if a >= 0]
     assert not any(one != one.strip() for one in covered if one.strip())
@@ -168,9 +172,9 @@ def test_byte_level_words_are_told_apart_by_their_space(tmp_path: Path) -> None:
     engine.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
     engine.save(str(tmp_path / "tokenizer.json"))
     tokenizer = load_tokenizer(tmp_path)
-    words = tokenizer.examples([Example(tokens=("ok", "ok"))], "tagging", "cross", 16)
+    words = tokenizer.examples([Example(tokens=("ok", "ok"))], "tagging", Reading("mean"), 16)
     assert words.ids.tolist() == [0, vocabulary["Ġok"], vocabulary["Ġok"], 2]
-    pair = tokenizer.examples([Example("a", "b")], "pair", "cross", 16)
+    pair = tokenizer.examples([Example("a", "b")], "pair", Reading("mean"), 16)
     assert pair.ids.tolist() == [0, vocabulary["a"], 2, 2, vocabulary["b"], 2]
     assert pair.types.tolist() == [0] * 6
 
@@ -179,7 +183,9 @@ def test_a_word_of_megabytes_is_read_in_bounded_time(splade_tiny: Path) -> None:
     """It is one unknown token however much of it is read; what was not read counts as cut."""
     tokenizer = load_tokenizer(splade_tiny)
     began = time.process_time()
-    tokens = tokenizer.examples([Example(text="a" * 8_000_000), Example(text="a b")], "classification", "cross", 32)
+    tokens = tokenizer.examples(
+        [Example(text="a" * 8_000_000), Example(text="a b")], "classification", Reading("mean"), 32
+    )
     assert time.process_time() - began < 20, "eight megabytes took half a minute"
     assert tokens.cut == 1
     assert tokens.lengths.tolist() == [3, 4]

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from promptgraft.errors import RunError, TaskError, UsageError
 from promptgraft.model.tokens import Tokens, concatenate
+from promptgraft.prompt.reading import Reading
 from promptgraft.readout.all import find, readouts
-from promptgraft.readout.readout import Readout
+from promptgraft.readout.readout import Given, Readout
 from promptgraft.task.kinds import KINDS
 from promptgraft.task.task import Answers, Example, Kind, Task
 from promptgraft.train.run import Tuned
@@ -100,7 +101,7 @@ def describe(texts: Sequence[str]) -> Tensor:
 
 
 def create(name: str, world: World, seed: int = 0) -> Readout:
-    return readouts()[name].create(world.task, WIDTH, torch.Generator().manual_seed(seed), describe)
+    return readouts()[name].create(world.task, WIDTH, torch.Generator().manual_seed(seed), Given(describe))
 
 
 def features(readout: Readout, world: World) -> Tensor:
@@ -270,7 +271,7 @@ def test_carried_to_its_own_task_it_is_the_same(name: str, kind: Kind) -> None:
     with torch.no_grad():
         for tensor in readout.parameters().values():
             tensor += 0.1 * torch.randn(tensor.shape, generator=torch.Generator().manual_seed(1))
-    carried = readout.carry(world.task, describe, {})
+    carried = readout.carry(world.task, Given(describe), {})
     torch.testing.assert_close(scores(carried, world), scores(readout, world))
     with torch.no_grad():
         for tensor in carried.parameters().values():
@@ -285,10 +286,10 @@ def test_a_task_of_another_kind_is_refused_in_one_line(name: str) -> None:
     readout = readouts()[name]
     mine, other = make_world(next(iter(readout.kinds))), next(kind for kind in KINDS if kind not in readout.kinds)
     with pytest.raises(RunError, match=f"not {other}") as caught:
-        readout.create(make_world(other).task, WIDTH, torch.Generator(), describe)
+        readout.create(make_world(other).task, WIDTH, torch.Generator(), Given(describe))
     assert "\n" not in str(caught.value)
     with pytest.raises(RunError, match=f"not {other}"):
-        create(name, mine).carry(make_world(other).task, describe, {})
+        create(name, mine).carry(make_world(other).task, Given(describe), {})
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
@@ -307,7 +308,7 @@ def test_models_that_are_scored_together_score_as_each_alone(name: str, kind: Ki
     counts = [5, 5, 5, 2]
     worlds = [make_world(kind, rows=count, seed=seed) for seed, count in enumerate(counts)]
     readouts = [create(name, world, seed) for seed, world in enumerate(worlds)]
-    models = [Tuned(None, readout, "mean", "cross") for readout in readouts]
+    models = [Tuned(None, readout, Reading("mean")) for readout in readouts]
     tokens, hidden = concatenate([world.tokens for world in worlds]), torch.cat(list(map(features, readouts, worlds)))
     groups = list(score_together(models, counts, tokens, hidden))
     assert [member for group in groups for member in group.members] == [0, 1, 2, 3]

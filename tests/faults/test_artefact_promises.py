@@ -254,7 +254,9 @@ def test_sources_are_ranked_without_a_bad_one(damage: Callable[[Path], None], mi
     from promptgraft.engine.rank import candidates
     from toys import toy_task
 
-    backbone = SimpleNamespace(name="tiny", fingerprint="f" * 64, hidden=8, embedding_width=8, prompt_layers=2, key_width=8)
+    backbone = SimpleNamespace(
+        name="tiny", fingerprint="f" * 64, hidden=8, embedding_width=8, prompt_layers=2, key_width=8
+    )
     damage(mixed.folder / "bad")
     found, _ = candidates(mixed, backbone, toy_task())  # type: ignore[arg-type]
     assert [source.name for source in found] == ["a", "c"]
@@ -269,7 +271,9 @@ def test_a_source_that_does_not_fit_the_backbone_is_left_out(mixed: Bank) -> Non
     wider = Prompt(torch.zeros(2, 2, 3, 9))
     artefact = small_artefact().replace(prompt=wider)
     mixed.add(artefact.replace(card=artefact.card.replace(seed=7)), "wider")
-    backbone = SimpleNamespace(name="tiny", fingerprint="f" * 64, hidden=8, embedding_width=8, prompt_layers=2, key_width=8)
+    backbone = SimpleNamespace(
+        name="tiny", fingerprint="f" * 64, hidden=8, embedding_width=8, prompt_layers=2, key_width=8
+    )
     found, left_out = candidates(mixed, backbone, toy_task())  # type: ignore[arg-type]
     assert [source.name for source in found] == ["a", "bad", "c"]
     assert left_out == ("wider: is not as wide or as deep as tiny",)

@@ -18,6 +18,7 @@ from promptgraft.measure.task_embedding import TaskEmbedding, embed_task, jackkn
 from promptgraft.model.backbone import Read
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import Prompt
+from promptgraft.prompt.reading import Reading
 from promptgraft.task.task import Example, Kind, Task
 
 OURS, THEIRS = Prompt(torch.zeros(1, 2)), Prompt(torch.ones(1, 2))
@@ -33,18 +34,18 @@ class Table:
     def hidden(
         self, prompt: Prompt | None, examples: Sequence[Example], target: Target, read: Read
     ) -> tuple[Tensor, Tokens]:
-        self.asked.append((len(examples), read, target.encoding))
+        self.asked.append((len(examples), read, target.reading.encoding))
         table = self.states["ours" if prompt is OURS else "theirs"]
         rows = torch.arange(len(examples) + 1)
         return torch.tensor([table[one.text] for one in examples]), Tokens(rows[:-1], rows[:-1] * 0, rows, rows)
 
 
 def target(*examples: Example, kind: Kind = "classification", prompt: Prompt | None = OURS) -> Target:
-    return Target(Task("target", kind, "accuracy", {"a": "a", "b": "b"}, {"train": examples}), "cross", prompt)
+    return Target(Task("target", kind, "accuracy", {"a": "a", "b": "b"}, {"train": examples}), Reading("mean"), prompt)
 
 
 def source(*, stored: Sequence[float] = ()) -> SeenSource:
-    return SeenSource("kept", THEIRS, "mean", {"cls": torch.tensor(stored)} if stored else {})
+    return SeenSource("kept", THEIRS, Reading("mean"), {"cls": torch.tensor(stored)} if stored else {})
 
 
 TWO = (Example("x", label="a"), Example("y", label="b"))
@@ -77,7 +78,7 @@ def test_what_is_stored_with_a_prompt_is_what_own_data_compares_with() -> None:
 
 def test_pairs_are_embedded_as_one_sequence_whatever_they_are_tuned_as() -> None:
     view = Table(**TABLE)
-    separate = Target(target(*TWO, kind="pair").task, "separate", OURS)
+    separate = Target(target(*TWO, kind="pair").task, Reading("mean", "separate"), OURS)
     TaskEmbedding().score(source(stored=[1.0, 0.0]), separate, view)
     embed_task(OURS, separate, view, "cls")
     assert {encoding for _, _, encoding in view.asked} == {"cross"}
@@ -141,8 +142,8 @@ def test_a_prompt_that_separates_classes_scores_above_one_that_does_not() -> Non
         ours={one.text: row for one, row in zip(rows, (noise + signal).tolist(), strict=True)},
         theirs={one.text: row for one, row in zip(rows, noise.tolist(), strict=True)},
     )
-    good = ProbeScore().score(SeenSource("good", OURS, "mean"), target(*rows), view)
-    poor = ProbeScore().score(SeenSource("poor", THEIRS, "mean"), target(*rows), view)
+    good = ProbeScore().score(SeenSource("good", OURS, Reading("mean")), target(*rows), view)
+    poor = ProbeScore().score(SeenSource("poor", THEIRS, Reading("mean")), target(*rows), view)
     ahead = lead(good, poor)
     assert ahead.error is not None
     assert ahead.is_clear(2)

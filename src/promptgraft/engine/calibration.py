@@ -21,9 +21,10 @@ from promptgraft.method.method import Trains
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.init import Init, initial
+from promptgraft.prompt.reading import Reading
 from promptgraft.prompt.reparam import parameterise
 from promptgraft.readout.all import find
-from promptgraft.readout.readout import on_device
+from promptgraft.readout.readout import Given, on_device
 from promptgraft.task.task import Example, Task
 from promptgraft.train.data import make_data
 from promptgraft.train.loop import train
@@ -174,7 +175,7 @@ class _SampleWork:
         generator = torch.Generator().manual_seed(seed)
         task, tokens = _task(ROWS), self._tokens(ROWS, length)
         width = self.backbone.hidden
-        readout = find("linear").create(task, width, generator, lambda texts: torch.zeros(len(texts), 1))
+        readout = find("linear").create(task, width, generator, Given(lambda texts: torch.zeros(len(texts), 1)))
         data = make_data(task, task.train, tokens, readout, ROWS)
         weights = Weights.of(self.backbone, tokens) if kind == "weights" else None
         if weights is not None:
@@ -186,7 +187,7 @@ class _SampleWork:
         nothing = make_data(task, (), self._tokens(0, length), readout, 0)
         placed_readout = on_device(readout, self.backbone.device)
         return Run(
-            f"made up {seed}", seed, recipe, prompt, recipe.placement, placed_readout, "mean", "cross", data, nothing,
+            f"made up {seed}", seed, recipe, prompt, recipe.placement, placed_readout, Reading("mean"), data, nothing,
             terms=terms, weights=weights, dropout=0.1 if kind == "dropout" else 0.0,
         )  # fmt: skip
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, cast
 
 from torch import Tensor
 
-from promptgraft.model.backbone import Encoding
-from promptgraft.model.resolved import Pooling
 from promptgraft.model.tokens import Tokens
+from promptgraft.prompt.reading import Encoding, Pooling, Reading
 from promptgraft.readout.features import features
 from promptgraft.readout.probe import choose
 
@@ -28,9 +27,9 @@ def choose_pooling(view: JobView) -> Pooling:
         return view.backbone.pooling
     if view.task.facts.scored != "row" or not view.task.train:
         return "mean"
-    tokens = view.tokens("train", "cross")
+    tokens = view.tokens("train", Reading("mean"))
     options: dict[str, tuple[Tensor, Tokens]] = {
-        pooling: (view.states("train", None, pooling, "cross"), tokens) for pooling in POOLINGS
+        pooling: (view.states("train", None, Reading(pooling)), tokens) for pooling in POOLINGS
     }
     return cast("Pooling", _probe(view, "pooling", "", options))
 
@@ -43,7 +42,8 @@ def choose_encoding(view: JobView) -> Encoding:
         return view.job.recipe.encoding
     options: dict[str, tuple[Tensor, Tokens]] = {}
     for encoding in ENCODINGS:
-        states, tokens = view.states("train", None, view.pooling, encoding), view.tokens("train", encoding)
+        reading = Reading(view.pooling, encoding)
+        states, tokens = view.states("train", None, reading), view.tokens("train", reading)
         options[encoding] = features(states, tokens, encoding), tokens
     return cast("Encoding", _probe(view, "encoding", view.pooling, options))
 

@@ -12,6 +12,7 @@ from promptgraft.errors import RunError
 from promptgraft.method.all import check, find
 from promptgraft.method.job import Job
 from promptgraft.method.method import Split, Trains, Work, steps_of
+from promptgraft.prompt.reading import Reading
 from promptgraft.train.loop import kept_bytes, pieces, step_tokens
 
 
@@ -170,7 +171,7 @@ def _rows(engine: LocalEngine, job: Job, split: Split) -> _Rows:
     rows = task.splits.get(split, ())
     if not rows:
         return _Rows(0, 0)
-    tokens = engine.shared.tokens(rows, task.kind, "cross", job.recipe.max_length, task.name)
+    tokens = engine.shared.tokens(rows, task.kind, Reading("mean"), job.recipe.max_length, task.name)
     return _Rows(tokens.count, len(tokens.ids))
 
 

@@ -167,7 +167,7 @@ def _with_classes(
     Raises:
         RunError: a class that neither a description nor a row tells.
     """
-    is_described = task.kind == "classification" and predictor.tuned.encoding == "cross"
+    is_described = task.kind == "classification" and predictor.tuned.reading.encoding == "cross"
     if not is_described:
         unknown = [name for name in names if all(row.label != name for row in rows)]
         if unknown:
@@ -175,7 +175,9 @@ def _with_classes(
             raise RunError(what, where=task.name, do="give labelled rows of every new class")
     shared, texts = Shared(predictor.backbone), list(task.labels.values())
     return [
-        with_classes(readout, names, shared.describe(texts, member.pooling).double().numpy() if is_described else None)
+        with_classes(
+            readout, names, shared.describe(texts, member.reading.pooling).double().numpy() if is_described else None
+        )
         for readout, member in zip(readouts, predictor.tuned.members, strict=True)
     ]
 
@@ -221,7 +223,7 @@ def _artefact(
         old,
         readout=first.state(),
         others=tuple(
-            Member(member.prompt, readout.state(), member.pooling)
+            Member(member.prompt, readout.state(), member.reading)
             for member, readout in zip(old.others, others, strict=True)
         ),
         memory=memory,

@@ -16,7 +16,7 @@ from promptgraft.engine.view import JobView
 from promptgraft.errors import RunError
 from promptgraft.method.job import Job, Source
 from promptgraft.prompt.artefact import Artefact, Member
-from promptgraft.prompt.card import BackboneCard, Card, Origin, PromptCard, SplitScore, TaskCard
+from promptgraft.prompt.card import BackboneCard, Card, Origin, PromptCard, SplitScore, TaskCard, card_of
 from promptgraft.prompt.memory import Memory
 from promptgraft.prompt.prompt import Prompt
 from promptgraft.readout.classes import class_indices
@@ -40,8 +40,7 @@ def make_artefact(finished: Finished, view: JobView) -> Artefact:
         task=TaskCard.of(job.task),
         backbone=BackboneCard.of(view.backbone),
         prompt=None if tuned.prompt is None else PromptCard.of(tuned.prompt),
-        pooling=tuned.pooling,
-        encoding=tuned.encoding,
+        **card_of(tuned.reading),
         readout=type(tuned.readout).name,
         method=job.method,
         options=dict(job.options),
@@ -61,7 +60,7 @@ def make_artefact(finished: Finished, view: JobView) -> Artefact:
         trainable=result.parameters,
         seconds=result.seconds,
     )
-    others = tuple(Member(model.prompt, model.readout.state(), model.pooling) for model in tuned.others)
+    others = tuple(Member(model.prompt, model.readout.state(), model.reading) for model in tuned.others)
     embeddings = {}
     if tuned.prompt is not None and view.task.train:
         embeddings = {pooling: view.embedding(tuned.prompt, pooling) for pooling in ("cls", "mean")}
@@ -74,17 +73,17 @@ def make_artefact(finished: Finished, view: JobView) -> Artefact:
 
 def _memory(view: JobView, tuned: Tuned) -> Memory | None:
     """What graft's artefacts keep of their rows; prompts that were trained have a bank to go to, and keep none."""
-    task, encoding = view.task, tuned.encoding
+    task = view.task
     if not isinstance(tuned.readout, Directional) or not task.train:
         return None
     y = np.array(class_indices((row.label for row in task.train), task))
     rows = balanced(y, max(REMEMBERED, A_CLASS * len(task.classes)), 0)
     places = tuple(rows.tolist())
-    tokens = view.tokens("train", encoding, places)
     parts = []
     for member in tuned.members:
-        [states] = view.states_each("train", [member.prompt], member.pooling, encoding, places)
-        parts.append(as_read(member.readout, features(states, tokens, encoding)).double().numpy())
+        tokens = view.tokens("train", member.reading, places)
+        [states] = view.states_each("train", [member.prompt], member.reading, places)
+        parts.append(as_read(member.readout, features(states, tokens, member.reading.encoding)).double().numpy())
     return remembered(None, LabelledRows(np.concatenate(parts, axis=1), y[rows]), len(task.classes))
 
 
@@ -92,8 +91,8 @@ def _features(tuned: Tuned, view: JobView) -> dict[str, Tensor]:
     """Features of a sample of the rows that a classifier was fitted to, by their name."""
     if not view.task.facts.one_class or tuned.weights is not None or not view.task.train:
         return {}
-    tokens = view.tokens("train", tuned.encoding, sample(view.task.train))
-    seen = features(view.shared.states(tokens, tuned.prompt, tuned.read), tokens, tuned.encoding)
+    tokens = view.tokens("train", tuned.reading, sample(view.task.train))
+    seen = features(view.shared.states(tokens, tuned.prompt, tuned.read), tokens, tuned.reading.encoding)
     return {"features": functional.normalize(seen.float(), dim=-1).half()}
 
 

@@ -27,7 +27,7 @@ from promptgraft.task.metrics import lopsided
 from promptgraft.task.sampling import VALIDATION_ROWS, cap, few_shot, split_validation, within
 from promptgraft.task.task import Task
 from promptgraft.train.loop import train
-from promptgraft.train.predict import add_scores, answer_one, score
+from promptgraft.train.predict import answer_one
 from promptgraft.train.run import Failed, Fit, Run, Trained, Tuned
 
 # Jobs that are set up, and runs that are trained, together. Of small models a step costs more than its products, so a
@@ -253,8 +253,9 @@ class LocalEngine:
             seed=job.seed,
             metric=job.task.metric,
             readout=type(tuned.readout).name,
-            pooling=tuned.pooling,
-            encoding=tuned.encoding,
+            pooling=tuned.reading.pooling,
+            encoding=tuned.reading.encoding,
+            template=tuned.reading.template,
             scores={split: own.scores for split, own in judgement.items()},
             rows={split: own.rows for split, own in judgement.items()},
             intervals={split: own.interval for split, own in judgement.items()},
@@ -295,11 +296,9 @@ class LocalEngine:
 
     def _judge(self, view: JobView, tuned: Tuned, split: Split, *, shared: bool) -> Judgement:
         """Score a split; `shared` keeps the hidden states for other jobs (frozen prompts)."""
-        tokens, examples = view.tokens(split, tuned.encoding), view.task.splits[split]
+        tokens, examples = view.tokens(split, tuned.reading), view.task.splits[split]
         if shared and tuned.weights is None:
-            members = tuned.members
-            states = (self.shared.states(tokens, model.prompt, model.read) for model in members)
-            answers = add_scores([score(model, own, tokens) for model, own in zip(members, states, strict=True)])
+            answers = view.scores(tuned, split)
         else:
             answers = answer_one(self.backbone, tuned, tokens)
         return judged(view.task, answers, tuned.readout.predict(answers, tokens, examples, view.task), examples)

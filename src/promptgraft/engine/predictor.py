@@ -23,6 +23,7 @@ from promptgraft.model import forked
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.artefact import Artefact, other_backbone
+from promptgraft.prompt.reading import Reading
 from promptgraft.readout.by_class import ByLabel
 from promptgraft.readout.features import feature_width, features
 from promptgraft.task.kinds import KINDS
@@ -200,7 +201,7 @@ class Predictor:
         looks = []
         for member in self.tuned.members:
             states = pooled(model, member.prompt, tokens, member.read)
-            seen = features(states, tokens, member.encoding)
+            seen = features(states, tokens, member.reading.encoding)
             with torch.no_grad():
                 looks.append(Look(seen, score(member, states, tokens)))
         return looks
@@ -250,10 +251,12 @@ class Predictor:
             self._cut_was_logged = True
         return answers
 
-    def _tokens(self, examples: Sequence[Example]) -> Tokens:
+    def _tokens(self, examples: Sequence[Example], reading: Reading | None = None) -> Tokens:
+        """The rows as a member of the model is shown them; by default the first."""
+        reading = reading or self.tuned.reading
         length = self.artefact.card.recipe.get("max_length")
         limit = length if isinstance(length, int) else None
-        return self.backbone.tokenize(examples, self.task.kind, self.tuned.encoding, max_length=limit)
+        return self.backbone.tokenize(examples, self.task.kind, reading, max_length=limit)
 
     @cached_property
     def familiar(self) -> Familiar | None:
@@ -274,7 +277,7 @@ class Predictor:
         states = pooled(self.backbone, first.prompt, tokens, first.read)
         with torch.no_grad():
             scores = [score(first, states, tokens).cpu()]
-            distance = self.familiar.distance(features(states, tokens, first.encoding))
+            distance = self.familiar.distance(features(states, tokens, first.reading.encoding))
         scores += answer(self.backbone, [Question(model, tokens) for model in others])
         return add_scores(scores), self.familiar.unlike(distance).numpy()
 

@@ -19,6 +19,7 @@ from promptgraft.method.job import Job, Source
 from promptgraft.model.backbone import Backbone
 from promptgraft.prompt.card import Card
 from promptgraft.prompt.prompt import Prompt
+from promptgraft.prompt.reading import Reading
 from promptgraft.readout.restore import check_artefact
 from promptgraft.sheet import Sheet
 from promptgraft.task.task import Task
@@ -186,7 +187,7 @@ def rank_sources(
         measure = make_measure(name)
         try:
             prompt, cost = _target_prompt(engine, job, view) if "target-prompt" in measure.needs else (None, 0)
-            target = Target(labelled, view.encoding(), prompt)
+            target = Target(labelled, Reading(view.pooling, view.encoding()), prompt)
             engine.teller.begin(dict.fromkeys((source.name for source in sources), 0.0), "prompts")
             engine.teller.now(name)
             scores[name] = []
@@ -219,7 +220,7 @@ def _as_seen(source: Source) -> SeenSource:
     artefact = source.artefact
     assert artefact.prompt is not None, "candidates have prompts"
     stored = {pooling: artefact.embeddings[pooling] for pooling in POOLINGS if pooling in artefact.embeddings}
-    return SeenSource(source.name, artefact.prompt, artefact.card.pooling, stored)
+    return SeenSource(source.name, artefact.prompt, artefact.card.reading, stored)
 
 
 def _target_prompt(engine: LocalEngine, job: Job, view: JobView) -> tuple[Prompt | None, int]:

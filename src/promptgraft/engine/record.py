@@ -14,6 +14,7 @@ from promptgraft.engine.share import Shared
 from promptgraft.errors import RunError
 from promptgraft.method.job import Source
 from promptgraft.prompt.card import Card
+from promptgraft.prompt.reading import Reading
 from promptgraft.readout.classes import class_indices
 from promptgraft.readout.evidence import directions, nearest_description
 from promptgraft.task.draws import Array
@@ -39,13 +40,13 @@ def make_record(shared: Shared, sources: Sequence[Source], tasks: Sequence[Task]
     for task in tasks:
         examples = _labelled(task)
         y = np.array(class_indices((row.label for row in examples), task))
-        tokens = shared.tokens(examples, task.kind, "cross", max_length, task.name)
+        tokens = shared.tokens(examples, task.kind, Reading("mean"), max_length, task.name)
         pooling = shared.backbone.pooling or "mean"
         base, _ = _recall(shared, task, shared.states(tokens, None, pooling), y)
         for source in sources:
             card = source.artefact.card
             if not _shares_data(task, card):
-                states = shared.states(tokens, source.artefact.prompt, card.pooling)
+                states = shared.states(tokens, source.artefact.prompt, card.reading.pooling)
                 recall, centre = _recall(shared, task, states, y)
                 family = gains[source.artefact.hash].setdefault(task.family or task.name, {})
                 family[task.name] = round(recall - base, 2)

@@ -68,6 +68,7 @@ class Result(BaseModel):
     readout: str
     pooling: str
     encoding: str
+    template: str | None = None
     scores: dict[str, dict[str, float]]
     rows: dict[str, int]
     intervals: dict[str, tuple[float, float]]

@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import astuple
 from itertools import groupby, islice
 
 import torch
@@ -14,10 +15,10 @@ from torch import Tensor
 
 from promptgraft.engine.cache import Cache, EntryKind, key_of, open_cache
 from promptgraft.engine.identity import FORWARD, code, machine
-from promptgraft.model.backbone import Backbone, Encoding, Read
-from promptgraft.model.resolved import Pooling
+from promptgraft.model.backbone import Backbone, Read
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import Prompt, stack
+from promptgraft.prompt.reading import Pooling, Reading
 from promptgraft.task.task import Example, Kind
 from promptgraft.train.predict import pooled_each
 
@@ -78,14 +79,12 @@ class Shared:
             self._chosen[question] = choose(), time.perf_counter() - began
         return self._chosen[question][0]
 
-    def tokens(
-        self, examples: tuple[Example, ...], kind: Kind, encoding: Encoding, max_length: int, name: str
-    ) -> Tokens:
+    def tokens(self, examples: tuple[Example, ...], kind: Kind, reading: Reading, max_length: int, name: str) -> Tokens:
         """Tokenise a split once; the number of sequences that were cut is added up under `name`."""
-        width: Encoding = "cross" if encoding == "cross" else "separate"
-        key = (examples, kind, width, max_length)
+        shown = reading.shown
+        key = (examples, kind, shown, max_length)
         if key not in self._tokens:
-            tokens = self._tokenize(examples, kind, width, max_length)
+            tokens = self._tokenize(examples, kind, shown, max_length)
             self._tokens[key] = tokens
             if tokens.cut:
                 self.cut[name] = self.cut.get(name, 0) + tokens.cut
@@ -118,15 +117,15 @@ class Shared:
             self._described[key] = self._computed("descriptions", (), tokens, pooling)
         return self._described[key]
 
-    def _tokenize(self, examples: tuple[Example, ...], kind: Kind, encoding: Encoding, max_length: int) -> Tokens:
+    def _tokenize(self, examples: tuple[Example, ...], kind: Kind, reading: Reading, max_length: int) -> Tokens:
         def make() -> dict[str, Tensor]:
-            return as_tensors(self.backbone.tokenize(examples, kind, encoding, max_length=max_length))
+            return as_tensors(self.backbone.tokenize(examples, kind, reading, max_length=max_length))
 
         rows = [(example.text, example.pair, example.choices, example.tokens) for example in examples]
         if sum(map(characters, examples)) < LARGE:
             return as_tokens(make())
         with self.part(f"tokenising {len(examples):,} rows"):
-            key = key_of([self.backbone.reading, code("model"), rows, kind, encoding, max_length])
+            key = key_of([self.backbone.reading, code("model"), rows, kind, astuple(reading), max_length])
             return as_tokens(self.cache.get("tokens", key, make))
 
     def _computed(self, kind: EntryKind, prompts: Sequence[Prompt], tokens: Tokens, read: Read) -> Float[Tensor, "N H"]:

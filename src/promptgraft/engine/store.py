@@ -168,11 +168,11 @@ def tuned_of(artefact: Artefact, backbone: Backbone | None = None) -> Tuned:
     if backbone is not None:
         check_fits(artefact, backbone)
     others = tuple(
-        Tuned(member.prompt, restore_state(member.readout, card, backbone), member.pooling, card.encoding)
+        Tuned(member.prompt, restore_state(member.readout, card, backbone), member.reading)
         for member in artefact.others
     )
     readout, held_out = restore(artefact, backbone), held_out_of(artefact.labelled)
-    return Tuned(artefact.prompt, readout, card.pooling, card.encoding, artefact.weights, others, held_out)
+    return Tuned(artefact.prompt, readout, card.reading, artefact.weights, others, held_out)
 
 
 def of_held_out(held_out: HeldOut | None) -> dict[str, Tensor]:

@@ -17,10 +17,10 @@ from promptgraft.measure.measure import Target
 from promptgraft.measure.task_embedding import cosine, embed_task
 from promptgraft.method.job import Job, Source
 from promptgraft.method.method import Split
-from promptgraft.model.backbone import Backbone, Encoding, Read
-from promptgraft.model.resolved import Pooling
+from promptgraft.model.backbone import Backbone, Read
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import Prompt
+from promptgraft.prompt.reading import Encoding, Pooling, Reading
 from promptgraft.task.task import Example, Task
 from promptgraft.train.predict import add_scores, score
 from promptgraft.train.run import Tuned
@@ -50,12 +50,12 @@ class JobView:
         self._parts: dict[Hashable, Tokens] = {}
         self._report_step = report_step
 
-    def tokens(self, split: Split, encoding: Encoding, rows: tuple[int, ...] | None = None) -> Tokens:
+    def tokens(self, split: Split, reading: Reading, rows: tuple[int, ...] | None = None) -> Tokens:
         examples = self.task.splits.get(split, ())
-        tokens = self.shared.tokens(examples, self.task.kind, encoding, self.job.recipe.max_length, self.task.name)
+        tokens = self.shared.tokens(examples, self.task.kind, reading, self.job.recipe.max_length, self.task.name)
         if rows is None or len(rows) == tokens.count:
             return tokens
-        key = (split, encoding, rows)
+        key = (split, reading.shown, rows)
         if key not in self._parts:
             self._parts[key] = tokens.select(torch.tensor(rows))
         return self._parts[key]
@@ -63,20 +63,21 @@ class JobView:
     def describe(self, texts: Sequence[str], pooling: Pooling) -> Float[Tensor, "C H"]:
         return self.shared.describe(texts, pooling)
 
-    def states(self, split: Split, prompt: Prompt | None, pooling: Pooling, encoding: Encoding) -> Float[Tensor, "N H"]:
-        read: Read = "tokens" if self.task.facts.reads == "tokens" else pooling
-        return self.shared.states(self.tokens(split, encoding), prompt, read)
+    def states(self, split: Split, prompt: Prompt | None, reading: Reading) -> Float[Tensor, "N H"]:
+        return self.shared.states(self.tokens(split, reading), prompt, self._read(reading))
+
+    def _read(self, reading: Reading) -> Read:
+        """What the task's kind reads: its tokens, or what the reading says."""
+        return "tokens" if self.task.facts.reads == "tokens" else reading.pooling
 
     def states_each(
         self,
         split: Split,
         prompts: Sequence[Prompt | None],
-        pooling: Pooling,
-        encoding: Encoding,
+        reading: Reading,
         rows: tuple[int, ...] | None = None,
     ) -> Iterator[Float[Tensor, "N H"]]:
-        read: Read = "tokens" if self.task.facts.reads == "tokens" else pooling
-        tokens = self.tokens(split, encoding, rows)
+        read, tokens = self._read(reading), self.tokens(split, reading, rows)
         for is_prompt, group in groupby(prompts, lambda prompt: prompt is not None):
             if is_prompt:
                 yield from self.shared.states_each(tokens, [prompt for prompt in group if prompt is not None], read)
@@ -91,13 +92,18 @@ class JobView:
             self._report_step(step, steps)
 
     def answers(self, tuned: Tuned, split: Split) -> Tensor:
-        tokens = self.tokens(split, tuned.encoding)
         if tuned.weights is not None:
             raise RunError("a model with its own weights cannot be a teacher", where=self.task.name)
-        with torch.no_grad():
-            return add_scores(
-                [score(model, self.shared.states(tokens, model.prompt, model.read), tokens) for model in tuned.members]
-            )
+        return self.scores(tuned, split)
+
+    def scores(self, tuned: Tuned, split: Split) -> Tensor:
+        """The scores of a model whose backbone is frozen, by states that other jobs share."""
+        scores = []
+        for model in tuned.members:
+            tokens = self.tokens(split, model.reading)
+            with torch.no_grad():
+                scores.append(score(model, self.shared.states(tokens, model.prompt, model.read), tokens))
+        return add_scores(scores)
 
     def similarity(self, source: Source, target: Tuned, pooling: str, data: str) -> float:
         """Cosine of the two tasks' embeddings.
@@ -115,7 +121,7 @@ class JobView:
 
     def embedding(self, prompt: Prompt, pooling: Pooling) -> Float[Tensor, "H"]:
         """The task embedding under a prompt: mean state of up to 100 training examples."""
-        return embed_task(prompt, Target(self.task, "cross"), self, pooling)
+        return embed_task(prompt, Target(self.task), self, pooling)
 
     def hidden(
         self, prompt: Prompt | None, examples: Sequence[Example], target: Target, read: Read
@@ -133,7 +139,7 @@ class JobView:
 
     def _tokens_of(self, examples: Sequence[Example], target: Target) -> Tokens:
         length = self.job.recipe.max_length
-        return self.shared.tokens(tuple(examples), target.task.kind, target.encoding, length, target.task.name)
+        return self.shared.tokens(tuple(examples), target.task.kind, target.reading, length, target.task.name)
 
     @cached_property
     def pooling(self) -> Pooling:

@@ -1,4 +1,4 @@
-"""Local attention: a query sees the keys within a reach of its own position, and its sequence's whole prompt.
+"""Local attention: a query sees the keys within a reach of its own position, and its sequence's every_head prompt.
 
 Sequences are cut into blocks of as many queries as the reach is long, and a block has the keys that one of its queries
 sees. So the work grows with the length of a text and not with its square, and attention is the ordinary one over blocks
@@ -48,8 +48,8 @@ class BandRows(Rows):
         far = (distance.abs() > self.reach) & asks[:, :, None]
         bias = torch.zeros(far.shape, device=far.device).masked_fill_(far, -torch.inf)
         bias = torch.nn.functional.pad(bias, (prompt, 0))
-        whole = bias[:, None].expand(-1, self.heads, -1, -1).flatten(0, 1)
-        return whole if bucket.bias is None else whole + bucket.bias
+        every_head = bias[:, None].expand(-1, self.heads, -1, -1).flatten(0, 1)
+        return every_head if bucket.bias is None else whole + bucket.bias
 
 
 @dataclass(frozen=True)

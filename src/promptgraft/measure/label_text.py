@@ -12,6 +12,7 @@ from promptgraft.errors import RunError
 from promptgraft.measure.measure import Measure, MeasureNeed, MeasureView, Score, SeenSource, Target, register
 from promptgraft.readout.label_text import Described, LabelText
 from promptgraft.readout.multilabel import MultilabelText
+from promptgraft.readout.readout import Given
 
 IN_WORDS: tuple[type[Described], ...] = (LabelText, MultilabelText)
 """The readouts that read labels by their descriptions."""
@@ -47,9 +48,12 @@ class LabelTextScore(Measure):
         if not examples:
             raise RunError("measure 'label-text' needs a row with a label", where=target.task.name)
         joined = Target(target.task)  # a description has no second half that a pair could be read beside
-        hidden, tokens = view.hidden(source.prompt, examples, joined, source.pooling)
+        hidden, tokens = view.hidden(source.prompt, examples, joined, source.reading.pooling)
         readout = readout_kind.create(
-            target.task, hidden.shape[1], torch.Generator(), lambda texts: view.describe(texts, source.pooling)
+            target.task,
+            hidden.shape[1],
+            torch.Generator(),
+            Given(lambda texts: view.describe(texts, source.reading.pooling)),
         )
         with torch.no_grad():
             shares = readout.scores(hidden, tokens).softmax(-1)

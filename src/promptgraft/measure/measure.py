@@ -11,13 +11,17 @@ from typing import ClassVar, Literal, Protocol
 from jaxtyping import Float
 from torch import Tensor
 
-from promptgraft.model.backbone import Encoding, Read
-from promptgraft.model.resolved import Pooling
+from promptgraft.model.backbone import Read
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import Prompt
+from promptgraft.prompt.reading import Pooling, Reading
 from promptgraft.task.task import Example, Task
 
 MeasureNeed = Literal["labels", "target-prompt", "source-embedding"]
+
+
+PLAIN = Reading("mean")
+"""A row alone, as one sequence."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +29,13 @@ class SeenSource:
     """A banked prompt with what measures may use of it.
 
     Attributes:
-        pooling: what its readout read, and what its prompt was tuned for.
+        reading: how rows were shown and read when its prompt was tuned.
         embeddings: pooling -> task embedding, stored when the prompt was tuned.
     """
 
     name: str
     prompt: Prompt
-    pooling: Pooling
+    reading: Reading
     embeddings: Mapping[Pooling, Float[Tensor, "H"]] = field(default_factory=dict)
 
 
@@ -40,12 +44,12 @@ class Target:
     """The task that is to receive a prompt.
 
     Attributes:
-        encoding: of its pairs.
+        reading: how its rows are shown.
         prompt: tuned on the task from scratch, for the measures that need one.
     """
 
     task: Task
-    encoding: Encoding = "cross"
+    reading: Reading = PLAIN
     prompt: Prompt | None = None
 
 
@@ -113,8 +117,8 @@ class MeasureView(Protocol):
     ) -> tuple[Float[Tensor, "N H"], Tokens]:
         """Last-layer states of a target's examples under a prompt (or none), detached.
 
-        Returns: one vector a sequence (one a token for `tokens`), and the rows they belong to, encoded by the
-            target's kind and encoding.
+        Returns: one vector a sequence (one a token for `tokens`), and the rows they belong to, shown as the
+            target's kind and reading have it.
         """
         ...
 

@@ -73,11 +73,11 @@ class ProbeScore(Measure):
         self, hidden: Float[Tensor, "N H"], tokens: Tokens, examples: Sequence[Example], target: Target
     ) -> Score:
         """The cross-validated score of features."""
-        inputs = features(hidden, tokens, target.encoding)
+        inputs = features(hidden, tokens, target.reading.encoding)
         estimate = cross_validate(target.task, examples, inputs, tokens, self.seed, self.repeats)
         return Score(estimate.value, len(examples), estimate.error, tuple(estimate.hits.tolist()))
 
 
 def read_of(source: SeenSource, target: Target) -> Read:
     """The hidden states that a probe of the target reads under the source's prompt."""
-    return "tokens" if target.task.facts.reads == "tokens" else source.pooling
+    return "tokens" if target.task.facts.reads == "tokens" else source.reading.pooling

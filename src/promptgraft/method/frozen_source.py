@@ -26,4 +26,4 @@ class FrozenSource(Method):
     def setup(self, job: Job, view: View) -> Fit:
         assert job.source is not None
         source = source_tuned(job.source)
-        return probe(job, view, source.prompt, source.pooling)
+        return probe(job, view, source.prompt, source.reading)

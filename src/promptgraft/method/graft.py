@@ -18,9 +18,8 @@ from promptgraft.method.job import WHOLE, Job, Source
 from promptgraft.method.method import Method, Need, View, Work, register
 from promptgraft.method.options import Options
 from promptgraft.method.setup import encoding_for
-from promptgraft.model.backbone import Encoding
-from promptgraft.model.resolved import Pooling
 from promptgraft.prompt.prompt import Prompt
+from promptgraft.prompt.reading import Encoding, Reading
 from promptgraft.readout.by_class import of_labels
 from promptgraft.readout.classes import class_indices, encode_names, indicators
 from promptgraft.readout.direction import Directional
@@ -50,6 +49,8 @@ from promptgraft.task.draws import Array
 from promptgraft.task.task import Example, Task
 from promptgraft.train.run import Fit, HeldOut, Tuned
 
+SourceRead = tuple[str, Prompt | None, Reading]
+"""A name, the prompt of that name (None: the backbone alone), and how rows are read under it."""
 BACKBONE = "the backbone alone"
 
 
@@ -142,40 +143,39 @@ def _trained(view: View, way: Sequence[Job], rows: Int[Array, "U"], fold: Int[Ar
     return TrainedPrompt(name, tuned, Evidence(unseen[None]))
 
 
-def _sources(job: Job, view: View) -> list[tuple[str, Prompt | None, Pooling]]:
-    """What features are read under: no prompt, then every banked one with its own pooling, those alike together."""
-    banked = [(source.name, source.artefact.prompt, source.artefact.card.pooling) for source in job.bank]
-    ordered = sorted(banked, key=lambda named: (named[2], named[1] is not None and named[1].depth, named[0]))
-    return [(BACKBONE, None, view.pooling), *ordered]
+def _sources(job: Job, view: View, encoding: Encoding) -> list[SourceRead]:
+    """What features are read under: no prompt, then every banked one with its own reading, those alike together."""
+    banked = [(source.name, source.artefact) for source in job.bank]
+    sources = [(name, own.prompt, replace(own.card.reading, encoding=encoding)) for name, own in banked]
+    ordered = sorted(sources, key=lambda named: (named[2].pooling, named[1] is not None and named[1].depth, named[0]))
+    return [(BACKBONE, None, Reading(view.pooling, encoding)), *ordered]
 
 
-def _features(
-    view: View, sources: Sequence[tuple[str, Prompt | None, Pooling]], encoding: Encoding, rows: tuple[int, ...]
-) -> Iterator[Float[Tensor, "N F"]]:
+def _features(view: View, sources: Sequence[SourceRead], rows: tuple[int, ...]) -> Iterator[Float[Tensor, "N F"]]:
     """Features of training rows under each source in turn, neighbours that are read alike in shared batches."""
-    tokens = view.tokens("train", encoding, rows)
-    for pooling, group in groupby(sources, lambda named: named[2]):
+    for reading, group in groupby(sources, lambda named: named[2]):
+        tokens = view.tokens("train", reading, rows)
         prompts = [prompt for _, prompt, _ in group]
-        for states in view.states_each("train", prompts, pooling, encoding, rows):
-            yield features(states, tokens, encoding)
+        for states in view.states_each("train", prompts, reading, rows):
+            yield features(states, tokens, reading.encoding)
 
 
 def _of_classes(job: Job, view: View, options: GraftOptions) -> Fit:
-    task, encoding = view.task, encoding_for(view, "direction")
-    sources = _sources(job, view)
+    task = view.task
+    sources = _sources(job, view, encoding_for(view, "direction"))
     everything = np.array(class_indices((row.label for row in task.train), task))
     rows = balanced(everything, JUDGED, job.seed)
     y, fold = everything[rows], deal_labels(everything, job.seed)[rows]
     described = {
         pooling: view.describe(list(task.labels.values()), pooling).double().numpy()
-        for pooling in dict.fromkeys(pooling for _, _, pooling in sources)
+        for pooling in dict.fromkeys(reading.pooling for _, _, reading in sources)
         if task.kind == "classification"
     }
     power = RARITY if task.metric == "accuracy" else 1.0
     weight = rarity(y, everything, power)
     own = [
-        candidates(seen.double().numpy(), y, fold, described.get(pooling), weight, len(task.classes))
-        for (_, _, pooling), seen in zip(sources, _features(view, sources, encoding, tuple(rows.tolist())), strict=True)
+        candidates(seen.double().numpy(), y, fold, described.get(reading.pooling), weight, len(task.classes))
+        for (_, _, reading), seen in zip(sources, _features(view, sources, tuple(rows.tolist())), strict=True)
     ]
     trained = [_trained(view, way, rows, fold) for way in _ways(job, options)]
     gains = _gains(job, [name for name, _, _ in sources]) + [0.0] * len(trained)
@@ -183,17 +183,17 @@ def _of_classes(job: Job, view: View, options: GraftOptions) -> Fit:
     more = balanced(everything, FITTED, job.seed)
     kept = [place for place in mixture.prompts if place < len(own)]
     if len(more) > len(rows):
-        seen_again = _each_alone(view, [sources[place] for place in kept], encoding, tuple(more.tolist()))
+        seen_again = _each_alone(view, [sources[place] for place in kept], tuple(more.tolist()))
         for place, seen in zip(kept, seen_again, strict=True):
-            descriptions = described.get(sources[place][2])
+            descriptions = described.get(sources[place][2].pooling)
             features = seen.double().numpy()
             fresh = rarity(everything[more], everything, power)
             own[place] = refitted(own[place], features, everything[more], descriptions, fresh, len(task.classes))
     models, names = [], []
     for place, share in zip(mixture.prompts, mixture.shares, strict=True):
         if place < len(own):
-            name, prompt, pooling = sources[place]
-            models.append(Tuned(prompt, _direction(own[place], share, mixture, task.classes), pooling, encoding))
+            name, prompt, reading = sources[place]
+            models.append(Tuned(prompt, _direction(own[place], share, mixture, task.classes), reading))
         else:
             name, tuned = trained[place - len(own)].name, trained[place - len(own)].tuned
             models.append(replace(tuned, readout=_scaled(tuned.readout, float(share[0]) / mixture.temperature)))
@@ -228,9 +228,9 @@ def _of_descriptions(job: Job, view: View, members: int) -> Fit:
         if generic is not None and len(generic) != described.shape[1]:
             what = f"the record of {source and source.name} has {len(generic)} features, not {described.shape[1]}"
             raise RunError(what, where=task.name, do="make it anew with `promptgraft bank record`")
-        seen = view.states("unlabelled", prompt, pooling, "cross").double().numpy() if free else described[:0]
+        seen = view.states("unlabelled", prompt, Reading(pooling)).double().numpy() if free else described[:0]
         weights, biases = nearest_description(described, centre_of(seen, generic))
-        models.append(Tuned(prompt, _directional(weights, biases, task.classes), pooling, "cross"))
+        models.append(Tuned(prompt, _directional(weights, biases, task.classes), Reading(pooling)))
         gains.append((BACKBONE if source is None else source.name, gain))
     shared = [replace(model, readout=_scaled(model.readout, 1 / len(models))) for model in models]
     helped = ", ".join(name if gain is None else f"{name} ({gain:+.1f} points)" for name, gain in gains)
@@ -264,11 +264,9 @@ def _gains(job: Job, names: Sequence[str]) -> list[float]:
     return [services[name].gain(job.task.name) or 0.0 if name in services else 0.0 for name in names]
 
 
-def _each_alone(
-    view: View, kept: Sequence[tuple[str, Prompt | None, Pooling]], encoding: Encoding, rows: tuple[int, ...]
-) -> Iterator[Float[Tensor, "N F"]]:
+def _each_alone(view: View, kept: Sequence[SourceRead], rows: tuple[int, ...]) -> Iterator[Float[Tensor, "N F"]]:
     """Features under sources in the order of their weight, in which neighbours are not alike."""
-    return (seen for source in kept for seen in _features(view, [source], encoding, rows))
+    return (seen for source in kept for seen in _features(view, [source], rows))
 
 
 def _sampled(rows: Int[Array, "N"], more: Int[Array, "M"], count: int) -> tuple[str, ...]:
@@ -293,12 +291,12 @@ def _directional(weight: Float[Array, "K H"], bias: Float[Array, "K"], classes: 
 
 def _of_probes(job: Job, view: View, members: int) -> Fit:
     """Kinds whose probes are one readout each: several labels, numbers, choices, tags."""
-    task, encoding = view.task, encoding_for(view, "regression")
-    sources = _sources(job, view)
+    task = view.task
+    sources = _sources(job, view, encoding_for(view, "regression"))
     sample = balanced(_strata(task, task.train), FITTED, job.seed)
     rows, examples = tuple(sample.tolist()), [task.train[row] for row in sample]
-    tokens = view.tokens("train", encoding, rows)
-    seen = list(_features(view, sources, encoding, rows))
+    tokens = view.tokens("train", sources[0][2], rows)
+    seen = list(_features(view, sources, rows))
     part, few, judged_tokens = np.arange(len(examples)), examples, tokens
     if task.facts.several:  # a fit for every label is dear
         part = balanced(_strata(task, examples), JUDGED, job.seed)
@@ -312,9 +310,9 @@ def _of_probes(job: Job, view: View, members: int) -> Fit:
     models, names = [], []
     shares = weigh(evidence, members)
     for place, share in shares.items():
-        name, prompt, pooling = sources[place]
+        name, prompt, reading = sources[place]
         readout = fit_probe(task, examples, seen[place], tokens, job.seed).readout
-        models.append(Tuned(prompt, _scaled(readout, float(share[0])), pooling, encoding))
+        models.append(Tuned(prompt, _scaled(readout, float(share[0])), reading))
         names.append((name, float(share[0])))
     notes = (_listed(names), *_sampled(part, sample, len(task.train)))
     return Fit(job.id, _settled(_joined(models), judged, shares, few, task), _fitted(models), notes)

@@ -7,6 +7,7 @@ from typing import ClassVar
 from promptgraft.method.job import Job
 from promptgraft.method.method import Method, Need, View, Work, register
 from promptgraft.method.probe import probe
+from promptgraft.prompt.reading import Reading
 from promptgraft.train.run import Fit
 
 
@@ -23,4 +24,4 @@ class LinearProbe(Method):
         return Work(None, probes=1)
 
     def setup(self, job: Job, view: View) -> Fit:
-        return probe(job, view, None, view.pooling)
+        return probe(job, view, None, Reading(view.pooling))

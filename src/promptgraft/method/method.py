@@ -11,10 +11,10 @@ from torch import Tensor
 
 from promptgraft.method.job import Job, Source
 from promptgraft.method.options import Options
-from promptgraft.model.backbone import Backbone, Encoding
-from promptgraft.model.resolved import Pooling
+from promptgraft.model.backbone import Backbone
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import Prompt
+from promptgraft.prompt.reading import Encoding, Pooling, Reading
 from promptgraft.task.task import Task
 from promptgraft.train.run import Fit, Run, Tuned
 
@@ -67,7 +67,7 @@ class View(Protocol):
         """The encoding of pairs that a cross-validated probe on frozen features chooses; `cross` for other kinds."""
         ...
 
-    def tokens(self, split: Split, encoding: Encoding, rows: tuple[int, ...] | None = None) -> Tokens:
+    def tokens(self, split: Split, reading: Reading, rows: tuple[int, ...] | None = None) -> Tokens:
         """The split's rows, or only these of them, tokenised once."""
         ...
 
@@ -75,7 +75,7 @@ class View(Protocol):
         """Embeddings of label descriptions by the frozen backbone, without a prompt."""
         ...
 
-    def states(self, split: Split, prompt: Prompt | None, pooling: Pooling, encoding: Encoding) -> Float[Tensor, "N H"]:
+    def states(self, split: Split, prompt: Prompt | None, reading: Reading) -> Float[Tensor, "N H"]:
         """Frozen hidden states as the task's kind reads them (pooled, or of all tokens for tagging and span)."""
         ...
 
@@ -83,8 +83,7 @@ class View(Protocol):
         self,
         split: Split,
         prompts: Sequence[Prompt | None],
-        pooling: Pooling,
-        encoding: Encoding,
+        reading: Reading,
         rows: tuple[int, ...] | None = None,
     ) -> Iterator[Float[Tensor, "N H"]]:
         """The same under each of several prompts in turn, whose rows share batches.

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from promptgraft.method.job import Job
 from promptgraft.method.method import Method, Need, View, Work, register
-from promptgraft.method.setup import encoding_for, make_run, new_readout, training_rows
+from promptgraft.method.setup import make_run, new_readout, reading_for, training_rows
 from promptgraft.train.run import Run, Tuned
 from promptgraft.train.weights import Weights
 
@@ -28,9 +28,9 @@ class ModelTuning(Method):
 
     def setup(self, job: Job, view: View) -> Run:
         name = view.task.facts.readout
-        encoding = encoding_for(view, name)
-        start = Tuned(None, new_readout(job, view, name, encoding), view.pooling, encoding)
-        train, validation = training_rows(view, start.readout, encoding)
+        reading = reading_for(view, name)
+        start = Tuned(None, new_readout(job, view, name, reading), reading)
+        train, validation = training_rows(view, start.readout, reading)
         weights = Weights.of(view.backbone, train.tokens)
         train = replace(train, tokens=weights.numbered(train.tokens))
         recipe = job.recipe.changed(readout_rate=job.recipe.readout_rate / 10)

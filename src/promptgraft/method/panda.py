@@ -120,7 +120,7 @@ class Panda(Method):
     def setup(self, job: Job, view: View) -> Run:
         options, carries = options_of(job), _carries(job, view)
         start = label_text_on(job, view, options.label_map) if carries else scratch(job, view, view.task.facts.readout)
-        rows = training_rows(view, start.readout, start.encoding)
+        rows = training_rows(view, start.readout, start.reading)
         lesson = _Lesson(self._teacher(job, view, start), rows, generator(job, 6))
         term = None if options.weighed == 0 else self._term(job, view, lesson)
         return make_run(
@@ -143,15 +143,15 @@ class Panda(Method):
         if options.teacher == "random":
             recipe = job.recipe
             prompt = initial(Init(), view.backbone, recipe.length, recipe.depth, recipe.placement, generator(job, 4))
-            readout = new_readout(job.replace(seed=job.seed + 1), view, type(student.readout).name, student.encoding)
-            return Tuned(prompt, readout, student.pooling, student.encoding)
+            readout = new_readout(job.replace(seed=job.seed + 1), view, type(student.readout).name, student.reading)
+            return Tuned(prompt, readout, student.reading)
         if options.mode == "released":
             return view.finished(required["pot"])
         if _carries(job, view):
             return label_text_on(job, view, options.label_map)
         assert job.source is not None
         source = source_tuned(job.source)
-        return probe(job, view, source.prompt, source.pooling).tuned
+        return probe(job, view, source.prompt, source.reading).tuned
 
     def _term(self, job: Job, view: View, lesson: _Lesson) -> Term:
         options = options_of(job)
@@ -220,8 +220,8 @@ def _live(job: Job, view: View, lesson: _Lesson) -> Live:
     data = lesson.rows[0]
     if len(data.gold) != len(data):
         raise RunError("PANDA as released distils rows, not words", where=job.task.name, do="use mode=paper")
-    if lesson.tuned.encoding != "cross" and view.task.kind == "pair":
-        tokens = view.tokens("train", lesson.tuned.encoding)
+    if lesson.tuned.reading.encoding != "cross" and view.task.kind == "pair":
+        tokens = view.tokens("train", lesson.tuned.reading)
         data = Data(data.task, data.examples, tokens, data.gold, data.units, data.labelled)
     order = _order(job, lesson.rows[0].gold)
     return Live(view.backbone, lesson.tuned, data, order, RELEASED_DROPOUT, lesson.stream)

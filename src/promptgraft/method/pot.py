@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 from pydantic import Field, field_validator
@@ -75,5 +76,5 @@ def pot_start(job: Job, view: View, options: PoTOptions) -> Tuned:
         return label_text_on(job, view, options.label_map)
     source = source_tuned(job.source)
     name = readout_name(view.task, options.readout, view.task.facts.readout)
-    encoding = encoding_for(view, name)
-    return Tuned(source.prompt, new_readout(job, view, name, encoding), source.pooling, encoding)
+    reading = replace(source.reading, encoding=encoding_for(view, name))
+    return Tuned(source.prompt, new_readout(job, view, name, reading), reading)

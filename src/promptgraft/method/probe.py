@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from promptgraft.method.job import Job
 from promptgraft.method.method import View
 from promptgraft.method.setup import encoding_for
-from promptgraft.model.resolved import Pooling
 from promptgraft.prompt.prompt import Prompt
+from promptgraft.prompt.reading import Reading
 from promptgraft.readout.features import features
 from promptgraft.readout.probe import fit_probe
 from promptgraft.train.run import Fit, Tuned
 
 
-def probe(job: Job, view: View, prompt: Prompt | None, pooling: Pooling) -> Fit:
+def probe(job: Job, view: View, prompt: Prompt | None, reading: Reading) -> Fit:
     """Fit a linear readout to the training rows' frozen states; its strength is chosen by cross-validation.
 
     Raises:
         RunError: a kind no probe is made for.
     """
     encoding = encoding_for(view, "linear") if view.task.kind == "pair" else encoding_for(view, "regression")
-    tokens = view.tokens("train", encoding)
-    states = features(view.states("train", prompt, pooling, encoding), tokens, encoding)
+    reading = replace(reading, encoding=encoding)
+    tokens = view.tokens("train", reading)
+    states = features(view.states("train", prompt, reading), tokens, encoding)
     fitted = fit_probe(view.task, view.task.train, states, tokens, job.seed)
     parameters = sum(value.numel() for value in fitted.readout.parameters().values())
     note = f"probe strength {fitted.strength:g}, by cross-validation"
-    return Fit(job.id, Tuned(prompt, fitted.readout, pooling, encoding), parameters, (note,))
+    return Fit(job.id, Tuned(prompt, fitted.readout, reading), parameters, (note,))

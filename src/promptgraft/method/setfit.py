@@ -22,6 +22,7 @@ from promptgraft.method.method import Method, Need, View, Work, register
 from promptgraft.method.setup import generator
 from promptgraft.model.backbone import Batch
 from promptgraft.model.tokens import Tokens
+from promptgraft.prompt.reading import Reading
 from promptgraft.readout import classes
 from promptgraft.readout.linear import Linear
 from promptgraft.task.task import Example
@@ -64,7 +65,7 @@ class SetFit(Method):
         if view.task.kind != "classification" or view.backbone.family == "any":
             raise RunError("setfit reads single texts, with a backbone of the BERT family", where=view.task.name)
         passes = -(-ROWS_A_ROW * len(view.task.train) // BATCH)  # of a batch of pairs there are two, a side each
-        tokens = view.tokens("train", "cross")
+        tokens = view.tokens("train", Reading(view.pooling))
         weights = Weights.of(view.backbone, tokens)
         body = _body(job, view, weights, lambda done: view.tell(min(done, passes), passes))
         coefficients, bias = _fitted(job, view, body)
@@ -72,7 +73,7 @@ class SetFit(Method):
         leaves = dict(zip(weights.leaves, body.parameters(), strict=True))
         tuned = {name: value.cpu() for name, value in replace(weights, leaves=leaves).whole().items()}
         count = sum(value.numel() for value in (*tuned.values(), *readout.parameters().values()))
-        return Fit(job.id, Tuned(None, readout, view.pooling, "cross", tuned), count)
+        return Fit(job.id, Tuned(None, readout, Reading(view.pooling), tuned), count)
 
 
 def _fitted(job: Job, view: View, body: torch.nn.Module) -> tuple[Tensor, Tensor]:
@@ -144,7 +145,9 @@ def _body(job: Job, view: View, weights: Weights, on_pass: Callable[[int], None]
 
         def tokenize(self, texts: Sequence[str], **_: Any) -> dict[str, Tensor]:
             examples = [Example(text=text) for text in texts]
-            tokens = weights.numbered(backbone.tokenize(examples, "classification", max_length=job.recipe.max_length))
+            tokens = weights.numbered(
+                backbone.tokenize(examples, "classification", Reading(pooling), max_length=job.recipe.max_length)
+            )
             return {"input_ids": tokens.ids, "types": tokens.types, "starts": tokens.starts, "rows": tokens.rows}
 
         def forward(self, features: dict[str, Tensor], **_: Any) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -10,15 +11,15 @@ import torch
 from promptgraft.errors import RunError, unknown
 from promptgraft.method.job import Job, Source
 from promptgraft.method.method import Split, View
-from promptgraft.model.backbone import Encoding
 from promptgraft.model.tokens import concatenate
 from promptgraft.prompt.init import Init, initial
 from promptgraft.prompt.prompt import Prompt
+from promptgraft.prompt.reading import Encoding, Reading
 from promptgraft.prompt.reparam import parameterise
 from promptgraft.readout.all import find as find_readout
 from promptgraft.readout.all import readouts
 from promptgraft.readout.features import feature_width
-from promptgraft.readout.readout import Readout, on_device
+from promptgraft.readout.readout import Given, Readout, on_device
 from promptgraft.readout.restore import restore
 from promptgraft.task.task import Task
 from promptgraft.train.data import Data, make_data
@@ -69,12 +70,21 @@ def encoding_for(view: View, readout: str) -> Encoding:
     return view.encoding() if readable else "cross"
 
 
-def new_readout(job: Job, view: View, name: str, encoding: Encoding) -> Readout:
+def reading_for(view: View, readout: str) -> Reading:
+    """How a readout of that name reads the job's rows."""
+    return Reading(view.pooling, encoding_for(view, readout))
+
+
+def new_readout(job: Job, view: View, name: str, reading: Reading) -> Readout:
     """A fresh readout for the job's task."""
     kind = find_readout(name)
-    width = feature_width(view.backbone.hidden, encoding) if kind.reads == "pooled" else view.backbone.hidden
-    describe = partial(view.describe, pooling=view.pooling)
-    return kind.create(view.task, width, generator(job, 1), describe)
+    width = feature_width(view.backbone.hidden, reading.encoding) if kind.reads == "pooled" else view.backbone.hidden
+    return kind.create(view.task, width, generator(job, 1), given_for(view, reading))
+
+
+def given_for(view: View, reading: Reading) -> Given:
+    """What a readout may ask of the backbone that it reads so."""
+    return Given(partial(view.describe, pooling=reading.pooling))
 
 
 def source_tuned(source: Source) -> Tuned:
@@ -87,7 +97,7 @@ def source_tuned(source: Source) -> Tuned:
     artefact = source.artefact
     if artefact.prompt is None:
         raise RunError("has no prompt to carry over", where=source.name, do="choose a source tuned with prompt-tuning")
-    return Tuned(artefact.prompt, restore(artefact), artefact.card.pooling, artefact.card.encoding)
+    return Tuned(artefact.prompt, restore(artefact), artefact.card.reading)
 
 
 def carried_readout(job: Job, view: View, label_map: Mapping[str, str]) -> Tuned:
@@ -104,8 +114,8 @@ def carried_readout(job: Job, view: View, label_map: Mapping[str, str]) -> Tuned
     for label in label_map:
         if label not in view.task.labels:
             raise unknown(f"label of {view.task.name} in the label map", label, view.task.classes, RunError)
-    describe = partial(view.describe, pooling=tuned.pooling)
-    return Tuned(tuned.prompt, tuned.readout.carry(view.task, describe, label_map), tuned.pooling, tuned.encoding)
+    readout = tuned.readout.carry(view.task, given_for(view, tuned.reading), label_map)
+    return replace(tuned, readout=readout)
 
 
 def label_text_on(job: Job, view: View, label_map: Mapping[str, str]) -> Tuned:
@@ -117,9 +127,9 @@ def label_text_on(job: Job, view: View, label_map: Mapping[str, str]) -> Tuned:
     kind = find_readout(view.task.facts.in_words)
     if type(tuned.readout) is kind:
         return carried_readout(job, view, label_map)
-    describe = partial(view.describe, pooling=tuned.pooling)
-    readout = kind.create(view.task, view.backbone.hidden, generator(job, 1), describe)
-    return Tuned(tuned.prompt, readout, tuned.pooling, "cross")
+    reading = replace(tuned.reading, encoding="cross")
+    readout = kind.create(view.task, view.backbone.hidden, generator(job, 1), given_for(view, reading))
+    return Tuned(tuned.prompt, readout, reading)
 
 
 def fresh_prompt(job: Job, view: View) -> Prompt:
@@ -136,16 +146,16 @@ def fresh_prompt(job: Job, view: View) -> Prompt:
     )
 
 
-def training_rows(view: View, readout: Readout, encoding: Encoding) -> tuple[Data, Data]:
+def training_rows(view: View, readout: Readout, reading: Reading) -> tuple[Data, Data]:
     """The run's training rows (unlabelled ones after the labelled) and its validation rows."""
     labelled = view.task.train
     free = view.task.splits.get("unlabelled", ())
-    tokens = view.tokens("train", encoding)
+    tokens = view.tokens("train", reading)
     if free:
-        tokens = concatenate([tokens, view.tokens("unlabelled", encoding)])
+        tokens = concatenate([tokens, view.tokens("unlabelled", reading)])
     train = make_data(view.task, (*labelled, *free), tokens, readout, len(labelled))
     rows = view.task.validation
-    return train, make_data(view.task, rows, view.tokens("validation", encoding), readout, len(rows))
+    return train, make_data(view.task, rows, view.tokens("validation", reading), readout, len(rows))
 
 
 def make_run(
@@ -167,9 +177,9 @@ def make_run(
     prompt = None if start.prompt is None else start.prompt.to(device)
     if prompt is not None:
         recipe = recipe.changed(depth=prompt.depth, placement=prompt.placement, length=prompt.length)
-    train, validation = data or training_rows(view, start.readout, start.encoding)
+    train, validation = data or training_rows(view, start.readout, start.reading)
     if prompt is not None:
-        check_room(view, prompt, start.encoding)
+        check_room(view, prompt, start.reading)
     return Run(
         name=job.id,
         seed=job.seed,
@@ -177,8 +187,7 @@ def make_run(
         prompt=None if prompt is None else parameterise(recipe.parameterisation, prompt, generator(job, 3)),
         placement=recipe.placement,
         readout=start.readout if device.type == "cpu" else on_device(start.readout, device),
-        pooling=start.pooling,
-        encoding=start.encoding,
+        reading=start.reading,
         train=train,
         validation=validation,
         terms=terms,
@@ -189,7 +198,7 @@ def make_run(
     )
 
 
-def check_room(view: View, prompt: Prompt, encoding: Encoding) -> None:
+def check_room(view: View, prompt: Prompt, reading: Reading) -> None:
     """Check that every row fits beside the prompt, before the first of them is trained on.
 
     Raises:
@@ -197,7 +206,7 @@ def check_room(view: View, prompt: Prompt, encoding: Encoding) -> None:
     """
     if prompt.depth == "deep" and prompt.placement == "after_cls":  # takes no position
         return
-    splits = (view.tokens(split, encoding) for split in SPLITS if view.task.splits.get(split))
+    splits = (view.tokens(split, reading) for split in SPLITS if view.task.splits.get(split))
     longest = max((int(tokens.lengths.max()) for tokens in splits if len(tokens.lengths)), default=0)
     room = view.backbone.max_length - prompt.length
     if longest > room:
@@ -211,8 +220,8 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test", "unlabelled")
 
 def scratch(job: Job, view: View, readout: str) -> Tuned:
     """A fresh prompt and readout from scratch."""
-    encoding = encoding_for(view, readout)
-    return Tuned(fresh_prompt(job, view), new_readout(job, view, readout, encoding), view.pooling, encoding)
+    reading = reading_for(view, readout)
+    return Tuned(fresh_prompt(job, view), new_readout(job, view, readout, reading), reading)
 
 
 # Carried parts start near where they should end: measured on minilm, a carried prompt at the full rate loses what

@@ -11,6 +11,7 @@ from promptgraft.method.job import Job
 from promptgraft.method.method import Method, Need, View, register
 from promptgraft.method.options import LabelMap, Options
 from promptgraft.method.setup import carried_readout, label_text_on, new_readout
+from promptgraft.prompt.reading import Reading
 from promptgraft.train.run import Fit, Tuned
 
 
@@ -41,5 +42,5 @@ class ZeroShot(Method):
             return Fit(job.id, carried(job, view, options.label_map))
         if view.task.facts.in_words is None:
             raise RunError(f"zero-shot cannot read a {view.task.kind} task without a source", where=view.task.name)
-        readout = new_readout(job, view, view.task.facts.in_words, "cross")
-        return Fit(job.id, Tuned(None, readout, view.pooling, "cross"))
+        reading = Reading(view.pooling)
+        return Fit(job.id, Tuned(None, new_readout(job, view, view.task.facts.in_words, reading), reading))

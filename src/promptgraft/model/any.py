@@ -16,16 +16,17 @@ from promptgraft import kernels
 from promptgraft.errors import ModelError, RunError
 from promptgraft.kernels.dropout import Dropout
 from promptgraft.kernels.rows import padded
-from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Encoding, Read
+from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Read
 from promptgraft.model.config import whole
 from promptgraft.model.device import CPU, place
 from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.layout import Layout, lay_out
-from promptgraft.model.resolved import Pooling, Resolved
+from promptgraft.model.resolved import Resolved
 from promptgraft.model.tokenize import Tokenizer, load_tokenizer
 from promptgraft.model.tokens import Tokens
 from promptgraft.model.weights import check_types, check_weights, files
 from promptgraft.prompt.prompt import PromptStack
+from promptgraft.prompt.reading import Pooling, Reading
 from promptgraft.task.task import Example, Kind
 from promptgraft.untrusted import visible
 
@@ -72,9 +73,9 @@ class AnyBackbone:
         return self._tokenizer.identity
 
     def tokenize(
-        self, examples: Sequence[Example], kind: Kind, encoding: Encoding = "cross", *, max_length: int | None = None
+        self, examples: Sequence[Example], kind: Kind, reading: Reading, *, max_length: int | None = None
     ) -> Tokens:
-        return self._tokenizer.examples(examples, kind, encoding, min(max_length or self.max_length, self.max_length))
+        return self._tokenizer.examples(examples, kind, reading, min(max_length or self.max_length, self.max_length))
 
     def tokenize_texts(self, texts: Sequence[str]) -> Tokens:
         return self._tokenizer.texts(texts, self.max_length)

@@ -11,15 +11,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from promptgraft.kernels.dropout import Dropout
-from promptgraft.model.resolved import Pooling
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import PromptStack
+from promptgraft.prompt.reading import Pooling, Reading
 from promptgraft.task.task import Example, Kind
 
 Read = Literal["cls", "mean", "pooler", "tokens", "mark", "answer"]
 """What of the last layer is wanted: the first state of a sequence, the mean over its tokens, the first through a
 dense layer, all of them, the marked one as the head over words takes it, or the answer's tokens' log-probabilities."""
-Encoding = Literal["cross", "separate", "cosine"]
 Arithmetic = Literal["fp32", "bf16", "int8"]
 
 
@@ -88,12 +87,12 @@ class Backbone(Protocol):
         ...
 
     def tokenize(
-        self, examples: Sequence[Example], kind: Kind, encoding: Encoding = "cross", *, max_length: int | None = None
+        self, examples: Sequence[Example], kind: Kind, reading: Reading, *, max_length: int | None = None
     ) -> Tokens:
         """Turn examples into packed sequences; what is longer than `max_length` is cut and counted.
 
         Args:
-            encoding: pairs as one sequence (`cross`) or two (`separate`, `cosine`).
+            reading: how rows are shown; of readings that show them alike any will do.
             max_length: tokens a sequence, special tokens included; default and upper limit: the backbone's.
         """
         ...

@@ -13,7 +13,8 @@ from typing import Any
 from promptgraft.errors import ModelError, PromptgraftError, unknown
 from promptgraft.model.config import read_optional
 from promptgraft.model.home import models
-from promptgraft.model.resolved import Pooling, Resolved
+from promptgraft.model.resolved import Resolved
+from promptgraft.prompt.reading import Pooling
 from promptgraft.untrusted import at_home
 
 

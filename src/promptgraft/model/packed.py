@@ -14,7 +14,7 @@ from torch import Tensor
 from promptgraft import kernels
 from promptgraft.errors import ModelError, RunError
 from promptgraft.kernels.dropout import EMBEDDED, Dropout, RowDropout, attended_site, attention_site, narrow_site
-from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Encoding, Read
+from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Read
 from promptgraft.model.device import place
 from promptgraft.model.encoder import Assemble, Encoder, Layer, Norm, Shape, Take
 from promptgraft.model.fingerprint import fingerprint
@@ -22,10 +22,10 @@ from promptgraft.model.graphs import Graphs, fits
 from promptgraft.model.head import Head
 from promptgraft.model.layout import Layout, lay_out, marked_first
 from promptgraft.model.native import NativeEncoder, NativeRows
-from promptgraft.model.resolved import Pooling
 from promptgraft.model.tokenize import Tokenizer
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import PromptStack
+from promptgraft.prompt.reading import Pooling, Reading
 from promptgraft.task.task import Example, Kind
 
 WORDS = "embeddings.word_embeddings.weight"
@@ -89,9 +89,9 @@ class PackedBackbone:
         return self._tokenizer.identity
 
     def tokenize(
-        self, examples: Sequence[Example], kind: Kind, encoding: Encoding = "cross", *, max_length: int | None = None
+        self, examples: Sequence[Example], kind: Kind, reading: Reading, *, max_length: int | None = None
     ) -> Tokens:
-        return self._tokenizer.examples(examples, kind, encoding, min(max_length or self.max_length, self.max_length))
+        return self._tokenizer.examples(examples, kind, reading, min(max_length or self.max_length, self.max_length))
 
     def tokenize_texts(self, texts: Sequence[str]) -> Tokens:
         return self._tokenizer.texts(texts, self.max_length)

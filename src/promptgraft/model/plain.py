@@ -17,16 +17,17 @@ from promptgraft import kernels
 from promptgraft.errors import ModelError, RunError
 from promptgraft.kernels.attention import Dropped
 from promptgraft.kernels.dropout import EMBEDDED, Dropout, RowDropout, attention_site
-from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Encoding, Read
+from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Read
 from promptgraft.model.device import place
 from promptgraft.model.encoder import Take
 from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.layout import Layout, lay_out
-from promptgraft.model.resolved import Pooling, Resolved
+from promptgraft.model.resolved import Resolved
 from promptgraft.model.tokenize import Tokenizer, load_tokenizer
 from promptgraft.model.tokens import Tokens
 from promptgraft.model.weights import check_weights, read_encoder
 from promptgraft.prompt.prompt import PromptStack
+from promptgraft.prompt.reading import Pooling, Reading
 from promptgraft.task.task import Example, Kind
 
 G = TypeVar("G")
@@ -191,9 +192,9 @@ class PlainBackbone:
         return self._tokenizer.identity
 
     def tokenize(
-        self, examples: Sequence[Example], kind: Kind, encoding: Encoding = "cross", *, max_length: int | None = None
+        self, examples: Sequence[Example], kind: Kind, reading: Reading, *, max_length: int | None = None
     ) -> Tokens:
-        return self._tokenizer.examples(examples, kind, encoding, min(max_length or self.max_length, self.max_length))
+        return self._tokenizer.examples(examples, kind, reading, min(max_length or self.max_length, self.max_length))
 
     def tokenize_texts(self, texts: Sequence[str]) -> Tokens:
         return self._tokenizer.texts(texts, self.max_length)

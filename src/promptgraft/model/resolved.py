@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-Pooling = Literal["cls", "mean", "pooler"]
+from promptgraft.prompt.reading import Pooling
 
 
 @dataclass(frozen=True)

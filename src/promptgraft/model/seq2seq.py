@@ -17,17 +17,17 @@ from promptgraft.errors import ModelError, RunError
 from promptgraft.kernels.dropout import Dropout
 from promptgraft.kernels.rows import padded
 from promptgraft.kernels.words import log_probabilities
-from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Encoding, Read
+from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Read
 from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.layout import lay_out
 from promptgraft.model.prefixed import Prefix, Taken, prefix_rows
-from promptgraft.model.resolved import Pooling
 from promptgraft.model.seq2seq_form import Form, Tower
 from promptgraft.model.sides import Sides, part
 from promptgraft.model.tokenize import Tokenizer
 from promptgraft.model.tokens import Tokens
 from promptgraft.model.writing import Rules, Writing
 from promptgraft.prompt.prompt import PromptStack
+from promptgraft.prompt.reading import Pooling, Reading
 from promptgraft.task.task import Example, Kind
 
 
@@ -106,9 +106,9 @@ class SequenceBackbone:
         return self._tokenizer.identity
 
     def tokenize(
-        self, examples: Sequence[Example], kind: Kind, encoding: Encoding = "cross", *, max_length: int | None = None
+        self, examples: Sequence[Example], kind: Kind, reading: Reading, *, max_length: int | None = None
     ) -> Tokens:
-        return self._tokenizer.examples(examples, kind, encoding, min(max_length or self.max_length, self.max_length))
+        return self._tokenizer.examples(examples, kind, reading, min(max_length or self.max_length, self.max_length))
 
     def tokenize_texts(self, texts: Sequence[str]) -> Tokens:
         return self._tokenizer.texts(texts, self.max_length)

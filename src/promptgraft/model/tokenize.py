@@ -14,9 +14,9 @@ from tokenizers.normalizers import Lowercase, Normalizer
 from tokenizers.normalizers import Sequence as Chain
 
 from promptgraft.errors import MissingExtraError, ModelError, PromptgraftError
-from promptgraft.model.backbone import Encoding
 from promptgraft.model.frames import FrameRow, Frames, Piece, longest_first, pack
 from promptgraft.model.tokens import Tokens
+from promptgraft.prompt.reading import Encoding, Reading
 from promptgraft.task.task import Example, Kind, content_hash
 from promptgraft.untrusted import visible
 
@@ -81,13 +81,13 @@ class Tokenizer:
         """Tokenise each text as a row of one sequence."""
         return pack([[row] for row in self._single(texts, limit)], self.frames)
 
-    def examples(self, examples: Sequence[Example], kind: Kind, encoding: Encoding, limit: int) -> Tokens:
+    def examples(self, examples: Sequence[Example], kind: Kind, reading: Reading, limit: int) -> Tokens:
         """Tokenise each example as a row; see `Tokens` for what a row is of each kind."""
         if kind == "tagging":
             return pack([[row] for row in self._tagged([example.tokens for example in examples], limit)], self.frames)
         if kind == "span":
             return pack([[row] for row in self._spans(examples, limit)], self.frames)
-        return pack(self._rows(examples, kind, encoding, limit), self.frames)
+        return pack(self._rows(examples, kind, reading.encoding, limit), self.frames)
 
     def _rows(self, examples: Sequence[Example], kind: Kind, encoding: Encoding, limit: int) -> list[list[FrameRow]]:
         """Encode examples in one go: one sequence each, two for separate pairs, one for each choice."""

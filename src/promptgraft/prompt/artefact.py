@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import safetensors.torch
 import torch
@@ -17,10 +16,11 @@ from torch import Tensor
 
 from promptgraft.errors import ArtefactError
 from promptgraft.prompt import atomic
-from promptgraft.prompt.card import Card, MemberCard, PromptCard, read_card
+from promptgraft.prompt.card import Card, MemberCard, PromptCard, card_of, read_card
 from promptgraft.prompt.files import CARD, LIMITS, README, TENSORS, WEIGHTS
 from promptgraft.prompt.memory import Memory
 from promptgraft.prompt.prompt import Prompt
+from promptgraft.prompt.reading import Encoding, Reading
 from promptgraft.prompt.readme import readme
 from promptgraft.prompt.tensors import (
     as_full,
@@ -40,21 +40,21 @@ POOLINGS = ("cls", "mean")
 OTHERS = "others"
 GROUPS = ("readout", "embedding", "memory", "labelled")
 """What the tensors beside the prompt belong to, by the first part of their names."""
-Pooled = Literal["cls", "mean", "pooler"]
 
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """A model beside the artefact's own: its prompt, its readout's state, and which states it reads."""
+    """A model beside the artefact's own: its prompt, its readout's state, and how it reads rows."""
 
     prompt: Prompt | None
     readout: Mapping[str, Tensor]
-    pooling: Pooled
+    reading: Reading
 
     @property
     def card(self) -> MemberCard:
         """Its part of the card."""
-        return MemberCard(prompt=None if self.prompt is None else PromptCard.of(self.prompt), pooling=self.pooling)
+        prompt = None if self.prompt is None else PromptCard.of(self.prompt)
+        return MemberCard(prompt=prompt, **card_of(self.reading))
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +177,10 @@ def load(folder: str | Path, *, fingerprint: str | None = None, backbone: str = 
     _check_embeddings(groups["embedding"], str(folder))
     _check_labelled(groups["labelled"], str(folder))
     _check_weights(weights or {}, str(folder))
-    others = tuple(_member(tensors, member, str(folder)) for tensors, member in zip(beside, card.others, strict=True))
+    others = tuple(
+        _member(tensors, member, card.encoding, str(folder))
+        for tensors, member in zip(beside, card.others, strict=True)
+    )
     memory = Memory.load(groups["memory"], len(card.task.labels), str(folder)) if groups["memory"] else None
     return Artefact(
         prompt, groups["readout"], card, groups["embedding"], weights, others, memory, is_half, groups["labelled"]
@@ -262,13 +265,13 @@ def _apart(
     return inner, beside
 
 
-def _member(tensors: Mapping[str, Tensor], card: MemberCard, where: str) -> Member:
+def _member(tensors: Mapping[str, Tensor], card: MemberCard, encoding: Encoding, where: str) -> Member:
     """A model beside the artefact's own, checked against its part of the card."""
     groups = _grouped(tensors, where)
     if groups["embedding"] or groups["memory"] or groups["labelled"]:
         what = "a model beside its own has embeddings, a memory or labelled rows"
         raise ArtefactError(what, where=where, do="tune it again")
-    return Member(_prompt(groups["prompt"], card.prompt, where), groups["readout"], card.pooling)
+    return Member(_prompt(groups["prompt"], card.prompt, where), groups["readout"], card.reading(encoding))
 
 
 def _grouped(stored: Mapping[str, Tensor], where: str) -> dict[str, dict[str, Tensor]]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Final, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from promptgraft.errors import ArtefactError
+from promptgraft.prompt.reading import Encoding, Pooling, Reading
 from promptgraft.task.task import Kind, Task, content_hash
 from promptgraft.untrusted import read_json, visible
 
@@ -155,10 +157,26 @@ class Origin(Part):
 
 
 class MemberCard(Part):
-    """A model whose scores are added to the artefact's own: its prompt's form (None: no prompt) and its pooling."""
+    """A model whose scores are added to the artefact's own: its prompt's form (None: no prompt), and its reading."""
 
     prompt: PromptCard | None = None
-    pooling: Literal["cls", "mean", "pooler"]
+    pooling: Pooling
+    encoding: Encoding | None = None
+    template: str | None = None
+    answers: tuple[str, ...] = ()
+
+    def reading(self, encoding: Encoding) -> Reading:
+        """How its rows are shown and read.
+
+        Args:
+            encoding: of pairs, where the card of the member does not say.
+        """
+        return Reading(self.pooling, self.encoding or encoding, self.template, self.answers)
+
+
+def card_of(reading: Reading) -> dict[str, Any]:
+    """A reading as fields of a card."""
+    return asdict(reading)
 
 
 def library_versions() -> dict[str, str]:
@@ -182,7 +200,7 @@ class Card(Part):
 
     Attributes:
         prompt: None for artefacts without one (linear probe, model tuning).
-        pooling, encoding, readout: how hidden states become predictions.
+        pooling, encoding, template, answers, readout: how rows are shown, and how hidden states become predictions.
         others: models whose scores are added to those; their readouts are of the same kind.
         method, options, recipe, seed, shots: how it was tuned; `shots` is rows a class, None for all.
         lineage: the artefacts it came from, by content hash.
@@ -195,8 +213,10 @@ class Card(Part):
     task: TaskCard
     backbone: BackboneCard
     prompt: PromptCard | None = None
-    pooling: Literal["cls", "mean", "pooler"]
-    encoding: Literal["cross", "separate", "cosine"] = "cross"
+    pooling: Pooling
+    encoding: Encoding = "cross"
+    template: str | None = None
+    answers: tuple[str, ...] = ()
     readout: str
     others: tuple[MemberCard, ...] = Field(default=(), max_length=MOST_MEMBERS)
     method: str
@@ -213,6 +233,11 @@ class Card(Part):
     tensors: str = ""
 
     @property
+    def reading(self) -> Reading:
+        """How rows are shown and read."""
+        return Reading(self.pooling, self.encoding, self.template, self.answers)
+
+    @property
     def hash(self) -> str:
         """Content hash over the tensors and the card, without its date, its seconds and its versions."""
         meaning = self.model_dump(mode="json", exclude={"created", "seconds", "versions"})
@@ -225,6 +250,12 @@ class Card(Part):
             del meaning["task"]["separator"]
         if not self.others:
             del meaning["others"]
+        for part in (meaning, *meaning.get("others", ())):
+            if part["template"] is None:
+                del part["template"], part["answers"]
+        for member in meaning.get("others", ()):
+            if member["encoding"] in (None, self.encoding):
+                del member["encoding"]
         for origin in meaning["lineage"]:
             if origin["licence"] is None:
                 del origin["licence"]

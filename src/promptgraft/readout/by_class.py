@@ -13,7 +13,7 @@ from torch import Tensor
 
 from promptgraft.model.tokens import Tokens
 from promptgraft.readout import classes
-from promptgraft.readout.readout import Describe, Readout
+from promptgraft.readout.readout import Given, Readout
 from promptgraft.readout.threshold import best_threshold
 from promptgraft.task.task import Example, Label, Task
 
@@ -114,11 +114,11 @@ class Affine(Readout):
         return INIT_SD * torch.randn(len(task.classes), width, generator=generator, device=generator.device)
 
     @classmethod
-    def create(cls, task: Task, width: int, generator: torch.Generator, describe: Describe) -> Self:
+    def create(cls, task: Task, width: int, generator: torch.Generator, given: Given) -> Self:
         weight = cls.start(task, width, generator)
         return cls(task.classes, classes.leaf(weight), classes.leaf(weight.new_zeros(len(task.classes))))
 
-    def carry(self, task: Task, describe: Describe, label_map: Mapping[str, str]) -> Self:
+    def carry(self, task: Task, given: Given, label_map: Mapping[str, str]) -> Self:
         classes.check_kind(self.name, self.kinds, task)
         rows = classes.source_rows(self.name, self.labels, task, label_map).to(self.weight.device)
         return replace(

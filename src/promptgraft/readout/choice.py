@@ -13,7 +13,7 @@ from torch import Tensor
 from promptgraft.errors import TaskError
 from promptgraft.model.tokens import Tokens
 from promptgraft.readout import classes
-from promptgraft.readout.readout import Describe, Readout, register
+from promptgraft.readout.readout import Given, Readout, register
 from promptgraft.task.task import Example, Kind, Label, Task
 
 INIT_SD = 0.02
@@ -32,7 +32,7 @@ class Choice(Readout):
     weight: Float[Tensor, "F"]
 
     @classmethod
-    def create(cls, task: Task, width: int, generator: torch.Generator, describe: Describe) -> Self:
+    def create(cls, task: Task, width: int, generator: torch.Generator, given: Given) -> Self:
         classes.check_kind(cls.name, cls.kinds, task)
         return cls(classes.leaf(INIT_SD * torch.randn(width, generator=generator, device=generator.device)))
 
@@ -52,7 +52,7 @@ class Choice(Readout):
     ) -> list[Label | str]:
         return [example.choices[best] for example, best in zip(examples, scores.argmax(-1).tolist(), strict=True)]
 
-    def carry(self, task: Task, describe: Describe, label_map: Mapping[str, str]) -> Self:
+    def carry(self, task: Task, given: Given, label_map: Mapping[str, str]) -> Self:
         classes.check_kind(self.name, self.kinds, task)
         return self.load(self.state())
 

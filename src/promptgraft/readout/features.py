@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptgraft.errors import RunError
-from promptgraft.model.backbone import Encoding
 from promptgraft.model.tokens import Tokens
+from promptgraft.prompt.reading import Encoding
 
 
 def features(hidden: Float[Tensor, "N H"], tokens: Tokens, encoding: Encoding) -> Float[Tensor, "M F"]:

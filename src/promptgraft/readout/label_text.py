@@ -15,7 +15,7 @@ from promptgraft.errors import RunError
 from promptgraft.model.tokens import Tokens
 from promptgraft.readout import classes
 from promptgraft.readout.by_class import ByRow
-from promptgraft.readout.readout import Describe, Readout, register
+from promptgraft.readout.readout import Given, Readout, register
 from promptgraft.task.draws import Array
 from promptgraft.task.task import Kind, Task
 
@@ -56,10 +56,10 @@ class Described(Readout):
     bias: Float[Tensor, "*K C"]
 
     @classmethod
-    def start(cls, task: Task, width: int, describe: Describe) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def start(cls, task: Task, width: int, given: Given) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Embeddings, and untrained delta, raw scale and bias."""
         classes.check_kind(cls.name, cls.kinds, task)
-        embeddings = describe_labels(task, describe, centred=cls.centred)
+        embeddings = describe_labels(task, given, centred=cls.centred)
         if embeddings.shape[1] != width:
             raise RunError(
                 f"readout {cls.name!r} reads features as wide as a description's ({embeddings.shape[1]}, not {width})",
@@ -88,7 +88,7 @@ class Described(Readout):
         """The factor of the cosine, between 1 and 100."""
         return SCALE_LEAST * torch.exp(math.log(SCALE_MOST / SCALE_LEAST) * torch.sigmoid(self.raw_scale))
 
-    def carry(self, task: Task, describe: Describe, label_map: Mapping[str, str]) -> Self:
+    def carry(self, task: Task, given: Given, label_map: Mapping[str, str]) -> Self:
         """Carry the scale over to the new task's descriptions, with delta and bias of labels that mean the same.
 
         A label means the same as a source label when the map says so. Without a map, equal names do, where every
@@ -99,7 +99,7 @@ class Described(Readout):
         description nearer in 67, mostly the opposite one.
         """
         classes.check_kind(self.name, self.kinds, task)
-        embeddings = describe_labels(task, describe, centred=self.centred).to(self.embeddings)
+        embeddings = describe_labels(task, given, centred=self.centred).to(self.embeddings)
         delta, bias = torch.zeros_like(embeddings), embeddings.new_zeros(len(embeddings))
         for target, source in self.same_labels(task, embeddings, label_map).items():
             place = task.classes.index(target)
@@ -137,16 +137,16 @@ class LabelText(Described, ByRow):
     stacks: ClassVar[bool] = True
 
     @classmethod
-    def create(cls, task: Task, width: int, generator: torch.Generator, describe: Describe) -> Self:
-        return cls(task.classes, *cls.start(task, width, describe))
+    def create(cls, task: Task, width: int, generator: torch.Generator, given: Given) -> Self:
+        return cls(task.classes, *cls.start(task, width, given))
 
     def scores(self, features: Float[Tensor, "*K B H"], tokens: Tokens) -> Float[Tensor, "*K B C"]:
         return self.similarity(features)
 
 
-def describe_labels(task: Task, describe: Describe, *, centred: bool = False) -> Float[Tensor, "C H"]:
+def describe_labels(task: Task, given: Given, *, centred: bool = False) -> Float[Tensor, "C H"]:
     """Embeddings of a task's label descriptions, all of one length; `centred`: without what all share."""
-    directions = torch.nn.functional.normalize(describe(list(task.labels.values())).detach().float(), dim=-1)
+    directions = torch.nn.functional.normalize(given.describe(list(task.labels.values())).detach().float(), dim=-1)
     if centred:
         directions = torch.nn.functional.normalize(directions - directions.mean(0), dim=-1)
     return directions * SPREAD * math.sqrt(directions.shape[1])

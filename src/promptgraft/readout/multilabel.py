@@ -14,7 +14,7 @@ from promptgraft.model.tokens import Tokens
 from promptgraft.readout import classes
 from promptgraft.readout.by_class import Affine, ByLabel, label_rates, of_labels
 from promptgraft.readout.label_text import Described
-from promptgraft.readout.readout import Describe, register
+from promptgraft.readout.readout import Given, register
 from promptgraft.task.task import Kind, Task
 
 
@@ -32,7 +32,7 @@ class Multilabel(Affine, ByLabel):
     least: Float[Tensor, "*K"]
 
     @classmethod
-    def create(cls, task: Task, width: int, generator: torch.Generator, describe: Describe) -> Self:
+    def create(cls, task: Task, width: int, generator: torch.Generator, given: Given) -> Self:
         weight = cls.start(task, width, generator)
         rates, least = label_rates(task)
         return cls(task.classes, classes.leaf(weight), classes.leaf(rates.to(weight)), weight.new_zeros(()), least)
@@ -59,17 +59,17 @@ class MultilabelText(Described, ByLabel):
     least: Float[Tensor, "*K"]
 
     @classmethod
-    def create(cls, task: Task, width: int, generator: torch.Generator, describe: Describe) -> Self:
-        embeddings, delta, scale, bias = cls.start(task, width, describe)
+    def create(cls, task: Task, width: int, generator: torch.Generator, given: Given) -> Self:
+        embeddings, delta, scale, bias = cls.start(task, width, given)
         rates, least = label_rates(task)
         return cls(task.classes, embeddings, delta, scale, classes.leaf(rates.to(bias)), bias.new_zeros(()), least)
 
     def scores(self, features: Float[Tensor, "*K B H"], tokens: Tokens) -> Float[Tensor, "*K B C 2"]:
         return of_labels(self.similarity(features))
 
-    def carry(self, task: Task, describe: Describe, label_map: Mapping[str, str]) -> Self:
+    def carry(self, task: Task, given: Given, label_map: Mapping[str, str]) -> Self:
         """Carry the scale, and what was learned of labels that mean the same; others start from their share of rows."""
-        carried = super().carry(task, describe, label_map)
+        carried = super().carry(task, given, label_map)
         rates, least = label_rates(task)
         bias = rates.to(carried.bias)
         for name in self.same_labels(task, carried.embeddings, label_map):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Protocol, Self
 from weakref import WeakKeyDictionary
 
@@ -16,6 +16,17 @@ from promptgraft.readout import classes
 from promptgraft.task.task import Example, Kind, Label, Task
 
 Describe = Callable[[Sequence[str]], Float[Tensor, "C H"]]
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a readout may ask of the backbone it is made for.
+
+    Attributes:
+        describe: embeds label descriptions with the same frozen backbone and pooling, no prompt.
+    """
+
+    describe: Describe
 
 
 class Readout(Protocol):
@@ -50,12 +61,12 @@ class Readout(Protocol):
     stacks: ClassVar[bool] = False
 
     @classmethod
-    def create(cls, task: Task, width: int, generator: torch.Generator, describe: Describe) -> Self:
+    def create(cls, task: Task, width: int, generator: torch.Generator, given: Given) -> Self:
         """A fresh readout for a task.
 
         Args:
             width: of the features it will read (H, or what `features` makes of it).
-            describe: embeds label descriptions with the same frozen backbone and pooling, no prompt.
+            given: what it may ask of the backbone.
         """
         ...
 
@@ -104,7 +115,7 @@ class Readout(Protocol):
         """The readout with what it sets by the scores of rows it was not trained on, such as a threshold."""
         return self
 
-    def carry(self, task: Task, describe: Describe, label_map: Mapping[str, str]) -> Self:
+    def carry(self, task: Task, given: Given, label_map: Mapping[str, str]) -> Self:
         """The same readout for another task's labels.
 
         Args:

@@ -13,7 +13,7 @@ from torch import Tensor
 from promptgraft.errors import TaskError
 from promptgraft.model.tokens import Tokens
 from promptgraft.readout import classes
-from promptgraft.readout.readout import Describe, Readout, register
+from promptgraft.readout.readout import Given, Readout, register
 from promptgraft.task.task import Example, Kind, Label, Task
 
 INIT_SD = 0.02
@@ -40,7 +40,7 @@ class Regression(Readout):
     moments: Float[Tensor, "*K 2"]
 
     @classmethod
-    def create(cls, task: Task, width: int, generator: torch.Generator, describe: Describe) -> Self:
+    def create(cls, task: Task, width: int, generator: torch.Generator, given: Given) -> Self:
         classes.check_kind(cls.name, cls.kinds, task)
         weight = INIT_SD * torch.randn(width, generator=generator, device=generator.device)
         moments = label_moments(task)
@@ -66,7 +66,7 @@ class Regression(Readout):
         mean, sd = self.moments.tolist()
         return [score * sd + mean for score in scores.tolist()]
 
-    def carry(self, task: Task, describe: Describe, label_map: Mapping[str, str]) -> Self:
+    def carry(self, task: Task, given: Given, label_map: Mapping[str, str]) -> Self:
         """Carry the weights over, in units of the new task's labels where it has training labels."""
         classes.check_kind(self.name, self.kinds, task)
         moments = label_moments(task)

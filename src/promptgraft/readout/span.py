@@ -15,7 +15,7 @@ from promptgraft.errors import TaskError
 from promptgraft.model.tokens import Tokens
 from promptgraft.readout import classes
 from promptgraft.readout.choice import scatter
-from promptgraft.readout.readout import Describe, Readout, register
+from promptgraft.readout.readout import Given, Readout, register
 from promptgraft.task.task import Answers, Example, Kind, Label, Task
 
 INIT_SD = 0.02
@@ -40,7 +40,7 @@ class Span(Readout):
     weight: Float[Tensor, "2 H"]
 
     @classmethod
-    def create(cls, task: Task, width: int, generator: torch.Generator, describe: Describe) -> Self:
+    def create(cls, task: Task, width: int, generator: torch.Generator, given: Given) -> Self:
         classes.check_kind(cls.name, cls.kinds, task)
         return cls(classes.leaf(INIT_SD * torch.randn(2, width, generator=generator, device=generator.device)))
 
@@ -66,7 +66,7 @@ class Span(Readout):
         rows = zip(examples, characters_of_rows(tokens), best, strict=True)
         return [answer_text(example, characters, span) for example, characters, span in rows]
 
-    def carry(self, task: Task, describe: Describe, label_map: Mapping[str, str]) -> Self:
+    def carry(self, task: Task, given: Given, label_map: Mapping[str, str]) -> Self:
         classes.check_kind(self.name, self.kinds, task)
         return self.load(self.state())
 

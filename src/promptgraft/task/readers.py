@@ -11,7 +11,7 @@ from promptgraft.task.classnames import INFO, info_beside, name_classes
 from promptgraft.task.content import NoRowsError, decode, read_bytes, text_lines
 from promptgraft.task.delimited import OWN, read_delimited
 from promptgraft.task.formats.all import FORMATS
-from promptgraft.task.formats.contract import Content, Format, Reading
+from promptgraft.task.formats.contract import Content, Format, ReadRows
 from promptgraft.task.jsonrows import read_json_rows, read_jsonl_rows
 from promptgraft.task.parquet import read_parquet_rows
 from promptgraft.task.table import Columns, Table, TableRow
@@ -123,7 +123,7 @@ def as_format(content: Content, notes: Sequence[str], kind: Kind | None, named: 
     return None
 
 
-def read_as(form: Format, content: Content) -> Reading:
+def read_as(form: Format, content: Content) -> ReadRows:
     """Reads a file's content by a format. Raises: TaskError for anything in it that is damaged."""
     try:
         return form.read(content)
@@ -134,7 +134,7 @@ def read_as(form: Format, content: Content) -> Reading:
         raise TaskError(what, where=content.path, do="export it again") from None
 
 
-def one_label(reading: Reading) -> Reading:
+def one_label(reading: ReadRows) -> ReadRows:
     """A reading of several labels a row as one of a label a row: rows with several, or none, are unlabelled."""
     column = reading.columns.label or ""
     rows: list[TableRow] = []
@@ -144,7 +144,7 @@ def one_label(reading: Reading) -> Reading:
     return replace(reading, rows=rows, kind=None)
 
 
-def serves(reading: Reading, kind: Kind | None, named: Collection[str], content: Content) -> bool:
+def serves(reading: ReadRows, kind: Kind | None, named: Collection[str], content: Content) -> bool:
     """Whether a format's rows suit the kind, and keep those named columns that the file itself has."""
     fits = kind in ONE_LABEL if reading.kind in (None, "classification", "pair", "regression") else kind == reading.kind
     columns = set(reading.rows[0][0]) if reading.rows else set()
@@ -152,7 +152,7 @@ def serves(reading: Reading, kind: Kind | None, named: Collection[str], content:
     return (kind is None or fits) and all(name in columns for name in named if name in file_columns)
 
 
-def table_of(reading: Reading, name: str, path: Path, notes: Sequence[str]) -> Table:
+def table_of(reading: ReadRows, name: str, path: Path, notes: Sequence[str]) -> Table:
     """The table of a format's rows. Raises: TaskError where no row is left."""
     format_notes = [f"{path.name}: {note}" for note in (f"read as {name}", *reading.notes)]
     if not reading.rows:

@@ -336,7 +336,7 @@ def _finish(backbone: Backbone, state: State) -> Trained:
     prompt = None if tuned.prompt is None or values is None else Prompt(values, tuned.prompt.placement)
     learned = state.run.weights
     weights = None if learned is None else {name: value.cpu() for name, value in learned.whole().items()}
-    best = Tuned(prompt, on_device(tuned.readout, CPU), tuned.pooling, tuned.encoding, weights)
+    best = Tuned(prompt, on_device(tuned.readout, CPU), tuned.reading, weights)
     if best.readout.settles and len(state.run.validation):
         best = replace(best, readout=_settled(backbone, best, state.run.validation))
     history = tuple(state.history)

@@ -166,4 +166,4 @@ def score(tuned: Tuned, states: Float[Tensor, "N H"], tokens: Tokens) -> Tensor:
     states = states.to(next(iter(tuned.readout.parameters().values())).device)
     if tuned.readout.reads == "tokens":
         return tuned.readout.scores(states, tokens)
-    return tuned.readout.scores(features(states, tokens, tuned.encoding), tokens)
+    return tuned.readout.scores(features(states, tokens, tuned.reading.encoding), tokens)

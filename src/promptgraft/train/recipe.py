@@ -6,9 +6,9 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from promptgraft.model.backbone import Arithmetic, Backbone, Encoding
-from promptgraft.model.resolved import Pooling
+from promptgraft.model.backbone import Arithmetic, Backbone
 from promptgraft.prompt.prompt import Depth, Placement
+from promptgraft.prompt.reading import Encoding, Pooling
 from promptgraft.task.kinds import KINDS, Kind
 
 

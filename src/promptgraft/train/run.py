@@ -10,9 +10,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from promptgraft.errors import RunError
-from promptgraft.model.backbone import Encoding, Read
-from promptgraft.model.resolved import Pooling
+from promptgraft.model.backbone import Read
 from promptgraft.prompt.prompt import Placement, Prompt
+from promptgraft.prompt.reading import Reading
 from promptgraft.prompt.reparam import Parameterisation
 from promptgraft.readout.readout import Readout
 from promptgraft.train.data import Data
@@ -42,18 +42,17 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Tuned:
-    """All that is needed to predict: a prompt (or none), a readout, and how hidden states are pooled.
+    """All that is needed to predict: a prompt (or none), a readout, and how rows are shown and read.
 
     Attributes:
         weights: the backbone's own weights after model tuning; None where it stayed frozen.
-        others: models whose scores are added to its own, all of one encoding; empty for most.
+        others: models whose scores are added to its own; empty for most.
         held_out: what all of them together answered on labelled rows they had not seen; None where there are none.
     """
 
     prompt: Prompt | None
     readout: Readout
-    pooling: Pooling
-    encoding: Encoding
+    reading: Reading
     weights: Mapping[str, Tensor] | None = None
     others: tuple[Tuned, ...] = ()
     held_out: HeldOut | None = None
@@ -66,7 +65,7 @@ class Tuned:
     @property
     def read(self) -> Read:
         """Which hidden states the readout reads."""
-        return "tokens" if self.readout.reads == "tokens" else self.pooling
+        return "tokens" if self.readout.reads == "tokens" else self.reading.pooling
 
     @property
     def company(self) -> Hashable:
@@ -97,8 +96,7 @@ class Run:
     prompt: Parameterisation | None
     placement: Placement
     readout: Readout
-    pooling: Pooling
-    encoding: Encoding
+    reading: Reading
     train: Data
     validation: Data
     terms: tuple[Term, ...] = ()
@@ -109,7 +107,7 @@ class Run:
 
     @property
     def read(self) -> Read:
-        return "tokens" if self.readout.reads == "tokens" else self.pooling
+        return "tokens" if self.readout.reads == "tokens" else self.reading.pooling
 
     @property
     def pack(self) -> tuple[object, ...]:
@@ -128,7 +126,7 @@ class Run:
     def tuned(self) -> Tuned:
         """The run's present prompt and readout as a model that predicts (it shares the run's tensors)."""
         prompt = None if self.prompt is None else Prompt(self.prompt.values(), self.placement)
-        return Tuned(prompt, self.readout, self.pooling, self.encoding)
+        return Tuned(prompt, self.readout, self.reading)
 
     @property
     def parameters(self) -> int:

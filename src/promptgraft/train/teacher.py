@@ -59,7 +59,7 @@ class Live:
     def kind(self) -> Hashable:
         prompt = self.tuned.prompt
         form = None if prompt is None else (prompt.depth, prompt.placement)
-        return type(self), id(self.backbone), self.rate, self.tuned.read, self.tuned.encoding, form
+        return type(self), id(self.backbone), self.rate, self.tuned.read, self.tuned.reading, form
 
     @classmethod
     def together(cls, teachers: Sequence[Self], step: Step) -> Tensor:

@@ -59,7 +59,7 @@ def readers(models: Sequence[Tuned], rows: Sequence[int]) -> list[Readers]:
     def key(place: int) -> Hashable:
         model = models[place]
         kind = kind_of(model.readout)
-        return place if kind is None else (kind, model.encoding, rows[place])
+        return place if kind is None else (kind, model.reading.encoding, rows[place])
 
     groups = []
     for _, places in groupby(range(len(models)), key):
@@ -90,7 +90,7 @@ def score_together(
     for group in known if usable else readers(models, rows):
         first, last, readout = group.members.start, group.members.stop, group.readout
         states, part = hidden[ends[first] : ends[last]], tokens.part(bounds[first], bounds[last])
-        inputs = states if readout.reads == "tokens" else features(states, part, models[first].encoding)
+        inputs = states if readout.reads == "tokens" else features(states, part, models[first].reading.encoding)
         inputs = inputs.to(next(iter(readout.parameters().values())).device)
         if len(group.members) > 1:
             inputs = inputs.view(len(group.members), rows[first], -1)

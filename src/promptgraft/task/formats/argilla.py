@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from promptgraft.errors import quoted
-from promptgraft.task.formats.contract import Content, Count, Format, Reading, rows_by, rows_with
+from promptgraft.task.formats.contract import Content, Count, Format, ReadRows, rows_by, rows_with
 from promptgraft.task.formats.votes import has_several, majority, voted_labels
 from promptgraft.task.formats.words import Mark, tagged_words
 from promptgraft.task.names import TEXTS
@@ -26,7 +26,7 @@ def is_records(content: Content) -> bool:
     )
 
 
-def read_records(content: Content) -> Reading:
+def read_records(content: Content) -> ReadRows:
     """One row for each record: its fields, and a column for each question."""
     count = Count()
 
@@ -54,7 +54,7 @@ def is_flat(content: Content) -> bool:
     return bool(columns) and all(isinstance(row.get(name), list | None) for row, _ in content.rows for name in columns)
 
 
-def read_flat(content: Content) -> Reading:
+def read_flat(content: Content) -> ReadRows:
     """One row for each record: its fields, and a column for each question."""
     count = Count()
 
@@ -96,11 +96,11 @@ def record(
     yield {"fields": fields, "answers": answers}
 
 
-def labelled_reading(records: Sequence[TableRow], count: Count) -> Reading:
+def labelled_reading(records: Sequence[TableRow], count: Count) -> ReadRows:
     """The rows, labelled by the question that was answered most."""
     questions = Counter(question for row, _ in records for question in row["answers"]).most_common()
     if not questions:
-        return Reading([(row["fields"], line) for row, line in records], notes=count.notes())
+        return ReadRows([(row["fields"], line) for row, line in records], notes=count.notes())
     label = questions[0][0]
     marked = any(is_marks(value) for row, _ in records for value in row["answers"].get(label, ()))
     notes = [f"the label is {quoted(label)}; also asked: {quoted(name)}" for name, _ in questions[1:2]]
@@ -121,7 +121,7 @@ def labelled_reading(records: Sequence[TableRow], count: Count) -> Reading:
             rows.append(({**row["fields"], label: answer}, line))
     columns = Columns(text="tokens", label="tags") if marked else Columns(label=label)
     kind: Kind | None = "tagging" if marked else "multilabel" if several else None
-    return Reading(rows, columns, kind, (*notes, *count.notes()))
+    return ReadRows(rows, columns, kind, (*notes, *count.notes()))
 
 
 def is_marks(value: Any) -> bool:

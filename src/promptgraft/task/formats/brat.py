@@ -9,7 +9,7 @@ from pathlib import Path
 
 from promptgraft.errors import TaskError, quoted
 from promptgraft.task.content import decode, text_lines
-from promptgraft.task.formats.contract import Content, Count, Format, Reading
+from promptgraft.task.formats.contract import Content, Count, Format, ReadRows
 from promptgraft.task.formats.words import Mark, tagged_words
 from promptgraft.task.table import Columns, TableRow
 from promptgraft.untrusted import read_bytes
@@ -27,7 +27,7 @@ def recognise(content: Content) -> bool:
     return path.suffix in (".txt", ".ann") and all(path.with_suffix(end).is_file() for end in (".txt", ".ann"))
 
 
-def read(content: Content) -> Reading:
+def read(content: Content) -> ReadRows:
     """One row for every line of the text that is not blank."""
     count = Count()
     text_file, mark_file = content.path.with_suffix(".txt"), content.path.with_suffix(".ann")
@@ -43,7 +43,7 @@ def read(content: Content) -> Reading:
         line_marks = [(first - start, last - start, label) for first, last, label in inside if last <= end]
         words, tags = tagged_words(text[start:end], line_marks, count)
         rows.append(({"tokens": words, "tags": tags}, n))
-    return Reading(rows, Columns(text="tokens", label="tags"), "tagging", count.notes())
+    return ReadRows(rows, Columns(text="tokens", label="tags"), "tagging", count.notes())
 
 
 def document(path: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from promptgraft.task.formats.contract import Content, Count, Format, Reading, rows_by, rows_with
+from promptgraft.task.formats.contract import Content, Count, Format, ReadRows, rows_by, rows_with
 from promptgraft.task.formats.glue import with_gold
 from promptgraft.task.formats.words import Mark, tagged_words
 from promptgraft.task.table import Columns
@@ -18,10 +18,10 @@ def is_named(content: Content) -> bool:
     return any(rows_with(content, "sentence", "label", name) for name in NAMES)
 
 
-def read_named(content: Content) -> Reading:
+def read_named(content: Content) -> ReadRows:
     """A sentence with the name of its label."""
     name = next(name for name in NAMES if rows_with(content, name))
-    return Reading(content.rows, Columns(text="sentence", label=name), notes=(f"labels by their names ({name!r})",))
+    return ReadRows(content.rows, Columns(text="sentence", label=name), notes=(f"labels by their names ({name!r})",))
 
 
 def is_ocnli(content: Content) -> bool:
@@ -29,7 +29,7 @@ def is_ocnli(content: Content) -> bool:
     return rows_with(content, "sentence1", "sentence2", "label", "label0", "label4")
 
 
-def read_ocnli(content: Content) -> Reading:
+def read_ocnli(content: Content) -> ReadRows:
     """Pairs, without those that have no majority."""
     return with_gold(list(content.rows), Columns(text="sentence1", pair="sentence2", label="label"))
 
@@ -39,10 +39,10 @@ def is_csl(content: Content) -> bool:
     return rows_with(content, "abst", "keyword") and all(isinstance(row["keyword"], list) for row, _ in content.rows)
 
 
-def read_csl(content: Content) -> Reading:
+def read_csl(content: Content) -> ReadRows:
     """Pairs of the abstract and its keywords."""
     rows = rows_by(content, lambda row: [{**row, "keyword": "；".join(map(str, row["keyword"]))}])
-    return Reading(
+    return ReadRows(
         rows, Columns(text="abst", pair="keyword", label="label"), notes=("the second text is the keywords",)
     )
 
@@ -70,7 +70,7 @@ def is_place(place: Any) -> bool:
     return isinstance(place, list) and len(place) == 2 and all(isinstance(number, int) for number in place)
 
 
-def read_cluener(content: Content) -> Reading:
+def read_cluener(content: Content) -> ReadRows:
     """Words with tags; the last character of a name belongs to it."""
     count = Count()
 
@@ -78,7 +78,7 @@ def read_cluener(content: Content) -> Reading:
         words, tags = tagged_words(row["text"], list(marks(row.get("label", {}))), count)
         yield {"tokens": words, "tags": tags if "label" in row else None}
 
-    return Reading(rows_by(content, convert), Columns(text="tokens", label="tags"), "tagging", count.notes())
+    return ReadRows(rows_by(content, convert), Columns(text="tokens", label="tags"), "tagging", count.notes())
 
 
 def marks(label: dict[str, Any]) -> Iterator[Mark]:

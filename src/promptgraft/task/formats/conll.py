@@ -6,7 +6,7 @@ import re
 
 from promptgraft.errors import TaskError, quoted
 from promptgraft.task.content import text_lines
-from promptgraft.task.formats.contract import Content, Count, Format, Reading
+from promptgraft.task.formats.contract import Content, Count, Format, ReadRows
 from promptgraft.task.formats.words import as_bio, scheme
 from promptgraft.task.table import Columns, TableRow
 
@@ -34,7 +34,7 @@ def fields_of(line: str) -> list[str]:
     return [] if first == DOCUMENT or is_comment or not line.strip() else fields
 
 
-def read(content: Content) -> Reading:
+def read(content: Content) -> ReadRows:
     """One row for each sentence; tags of any scheme are converted to BIO."""
     count = Count()
     rows: list[TableRow] = []
@@ -59,7 +59,7 @@ def read(content: Content) -> Reading:
     if tag_scheme not in ("", "IOB2"):
         rows = [({"tokens": row["tokens"], "tags": as_bio(row["tags"])}, line) for row, line in rows]
         notes = (f"tags converted from {tag_scheme} to BIO", *notes)
-    return Reading(rows, Columns(text="tokens", label="tags"), "tagging", notes)
+    return ReadRows(rows, Columns(text="tokens", label="tags"), "tagging", notes)
 
 
 FORMAT = Format("CoNLL", recognise, read, of_lines=True, kind="tagging")

@@ -23,7 +23,7 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ReadRows:
     """The rows that a format read from a file, and what it knows about them.
 
     Attributes:
@@ -53,7 +53,7 @@ class Format:
 
     name: str
     recognise: Callable[[Content], bool]
-    read: Callable[[Content], Reading]
+    read: Callable[[Content], ReadRows]
     of_lines: bool = False
     kind: Kind | None = None
 

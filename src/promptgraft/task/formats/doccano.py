@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from promptgraft.task.formats.contract import Content, Count, Format, Reading, rows_by, rows_with
+from promptgraft.task.formats.contract import Content, Count, Format, ReadRows, rows_by, rows_with
 from promptgraft.task.formats.votes import has_several, voted_labels
 from promptgraft.task.formats.words import Mark, tagged_words
 from promptgraft.task.table import Columns
@@ -36,7 +36,7 @@ def is_jsonl(content: Content) -> bool:
     return texts and label_column(content) is not None
 
 
-def read_jsonl(content: Content) -> Reading:
+def read_jsonl(content: Content) -> ReadRows:
     """Texts with their label or labels, or words with tags where parts of the text are marked."""
     name, count = label_column(content) or "", Count()
     if any(not isinstance(part, str) for row, _ in content.rows for part in row[name]):
@@ -47,13 +47,13 @@ def read_jsonl(content: Content) -> Reading:
 
         rows = rows_by(content, mark)
         count.add("relations, not used", sum(len(row.get("relations") or ()) for row, _ in content.rows))
-        return Reading(rows, Columns(text="tokens", label="tags"), "tagging", count.notes())
+        return ReadRows(rows, Columns(text="tokens", label="tags"), "tagging", count.notes())
     return labelled(content, name, [row[name] for row, _ in content.rows], count, yet="id" in content.rows[0][0])
 
 
 def labelled(
     content: Content, column: str, answers: Sequence[Sequence[str]], count: Count, *, yet: bool = True
-) -> Reading:
+) -> ReadRows:
     """The rows with their label, or, where some have several, their labels.
 
     Args:
@@ -64,7 +64,7 @@ def labelled(
     asked = several and not yet
     labels = [voted_labels([answer] if answer or asked else [], count, several=several) for answer in answers]
     rows = [({**row, column: label}, line) for (row, line), label in zip(content.rows, labels, strict=True)]
-    return Reading(rows, Columns(text="text", label=column), "multilabel" if several else None, count.notes())
+    return ReadRows(rows, Columns(text="text", label=column), "multilabel" if several else None, count.notes())
 
 
 def mark_of(part: Any) -> Mark:
@@ -83,7 +83,7 @@ def is_csv(content: Content) -> bool:
     return any(JOINT in label and labels & set(label.split(JOINT)) for label in labels)
 
 
-def read_csv(content: Content) -> Reading:
+def read_csv(content: Content) -> ReadRows:
     """Texts with their labels."""
     labels = [str(row["label"] or "") for row, _ in content.rows]
     return labelled(content, "label", [label.split(JOINT) if label else [] for label in labels], Count())

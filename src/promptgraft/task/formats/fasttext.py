@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from promptgraft.task.content import text_lines
-from promptgraft.task.formats.contract import Content, Count, Format, Reading
+from promptgraft.task.formats.contract import Content, Count, Format, ReadRows
 from promptgraft.task.formats.votes import has_several, voted_labels
 from promptgraft.task.table import Columns, TableRow
 
@@ -20,7 +20,7 @@ def recognise(content: Content) -> bool:
     return bool(lines) and sum(line.startswith(PREFIX) for line in lines) * 10 >= len(lines) * 9
 
 
-def read(content: Content) -> Reading:
+def read(content: Content) -> ReadRows:
     """One row for every line that is not blank."""
     count = Count()
     found: list[tuple[str, list[str], int]] = []
@@ -39,7 +39,7 @@ def read(content: Content) -> Reading:
         ({"text": text, "label": voted_labels([labels] if labels else [], count, several=several)}, n)
         for text, labels, n in found
     ]
-    return Reading(rows, Columns(text="text", label="label"), "multilabel" if several else None, count.notes())
+    return ReadRows(rows, Columns(text="text", label="label"), "multilabel" if several else None, count.notes())
 
 
 FORMAT = Format("fastText lines", recognise, read, of_lines=True)

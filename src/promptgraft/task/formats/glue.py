@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 
 from promptgraft.task.delimited import TextSource, long_fields, row_by_column
-from promptgraft.task.formats.contract import Content, Count, Format, Reading, rows_with
+from promptgraft.task.formats.contract import Content, Count, Format, ReadRows, rows_with
 from promptgraft.task.table import Columns, TableRow
 from promptgraft.task.task import Kind
 
@@ -57,7 +57,7 @@ def is_cola(text: str) -> bool:
     return bool(lines) and all(len(f) == 4 and f[1] in ("0", "1") and f[2] in ("", "*") for f in lines)
 
 
-def read(content: Content) -> Reading:
+def read(content: Content) -> ReadRows:
     """One row for each line, with quotes as plain characters."""
     with long_fields():
         lines = TextSource(content.text or "", content.path).lines("\t", csv.QUOTE_NONE)
@@ -71,13 +71,13 @@ def read(content: Content) -> Reading:
     return with_gold(rows, roles)
 
 
-def with_gold(rows: list[TableRow], roles: Columns) -> Reading:
+def with_gold(rows: list[TableRow], roles: Columns) -> ReadRows:
     """The rows, without those whose annotators found no gold label."""
     count = Count()
     labelled = [(row, line) for row, line in rows if row.get(roles.label or "") != NO_GOLD]
     count.add("rows without a gold label (-), left out", len(rows) - len(labelled))
     kind: Kind | None = "classification" if roles.pair is None else "pair"
-    return Reading(labelled, roles, None if roles.label in ("score", None) else kind, count.notes())
+    return ReadRows(labelled, roles, None if roles.label in ("score", None) else kind, count.notes())
 
 
 def recognise_rows(content: Content) -> bool:
@@ -85,7 +85,7 @@ def recognise_rows(content: Content) -> bool:
     return rows_with(content, "gold_label", "sentence1", "sentence2")
 
 
-def read_rows(content: Content) -> Reading:
+def read_rows(content: Content) -> ReadRows:
     """The rows of SNLI or MNLI."""
     return with_gold(list(content.rows), GOLD)
 

@@ -11,7 +11,7 @@ from typing import Any
 from xml.sax.saxutils import quoteattr
 
 from promptgraft.errors import TaskError, quoted
-from promptgraft.task.formats.contract import Content, Count, Format, Reading, rows_by, rows_with
+from promptgraft.task.formats.contract import Content, Count, Format, ReadRows, rows_by, rows_with
 from promptgraft.task.formats.votes import has_several, majority, voted_labels
 from promptgraft.task.formats.words import Mark, tagged_words
 from promptgraft.task.names import TEXTS
@@ -33,7 +33,7 @@ def is_json(content: Content) -> bool:
     )
 
 
-def read_json_export(content: Content) -> Reading:
+def read_json_export(content: Content) -> ReadRows:
     """One row for each task: the data's columns, and a column for each question that has classes or marks."""
     count = Count()
     kinds = questions(content)
@@ -101,7 +101,7 @@ def voted(answers: Sequence[Any], count: Count, *, several: bool) -> Any:
 
 def labelled_reading(
     answered: Sequence[TableRow], questions: Sequence[str], marked: str | None, count: Count
-) -> Reading:
+) -> ReadRows:
     """The rows with the first question as their label; marks become words with tags.
 
     Args:
@@ -124,12 +124,12 @@ def labelled_reading(
         label = questions[0] if questions else None
         filled = [({**names, **row}, line) for row, line in rows]
         kind: Kind | None = "multilabel" if label in several else None
-        return Reading(filled, Columns(text=text, label=label), kind, (*others, *count.notes()))
+        return ReadRows(filled, Columns(text=text, label=label), kind, (*others, *count.notes()))
     tagged = []
     for row, line in rows:
         words, tags = tagged_words(text_of(row, questions), row[marked] or (), count)
         tagged.append((({"tokens": words, "tags": tags if row[marked] is not None else None}), line))
-    return Reading(tagged, Columns(text="tokens", label="tags"), "tagging", count.notes())
+    return ReadRows(tagged, Columns(text="tokens", label="tags"), "tagging", count.notes())
 
 
 def text_of(row: Mapping[str, Any], questions: Sequence[str]) -> str:
@@ -144,7 +144,7 @@ def is_flat(content: Content) -> bool:
     return rows_with(content, "annotation_id", "annotator", "lead_time")
 
 
-def read_flat(content: Content) -> Reading:
+def read_flat(content: Content) -> ReadRows:
     """One row for each item: rows with the same id come from several annotators and are joined."""
     count = Count()
     plain = [({name: parsed(value) for name, value in row.items()}, line) for row, line in content.rows]

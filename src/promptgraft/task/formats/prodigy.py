@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from promptgraft.task.formats.contract import Content, Count, Format, Reading, rows_by, rows_with
+from promptgraft.task.formats.contract import Content, Count, Format, ReadRows, rows_by, rows_with
 from promptgraft.task.formats.votes import has_several, majority, voted_labels
 from promptgraft.task.formats.words import tagged_words
 from promptgraft.task.table import Columns, TableRow
@@ -21,7 +21,7 @@ def recognise(content: Content) -> bool:
     )
 
 
-def read(content: Content) -> Reading:
+def read(content: Content) -> ReadRows:
     """The accepted rows; rejected and ignored ones are left out, with their number.
 
     Where one label alone was asked for, what was rejected is `not LABEL`, or there would be one class.
@@ -42,10 +42,10 @@ def read(content: Content) -> Reading:
     converted = rows_by(content, convert)
     if marked:
         rows = joined(converted, "tags", lambda votes: list_of(majority(votes, count)), count)
-        return Reading(rows, Columns(text="tokens", label="tags"), "tagging", count.notes())
+        return ReadRows(rows, Columns(text="tokens", label="tags"), "tagging", count.notes())
     several = has_several(row["label"] or () for row, _ in converted)
     rows = joined(converted, "label", lambda votes: voted_labels(votes, count, several=several), count)
-    return Reading(rows, Columns(text="text", label="label"), "multilabel" if several else None, count.notes())
+    return ReadRows(rows, Columns(text="text", label="label"), "multilabel" if several else None, count.notes())
 
 
 def marked_row(row: dict[str, Any], count: Count) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from promptgraft.task.formats.contract import Content, Format, Reading, rows_by, rows_with
+from promptgraft.task.formats.contract import Content, Format, ReadRows, rows_by, rows_with
 from promptgraft.task.table import Columns
 
 
@@ -14,9 +14,9 @@ def recognise(content: Content) -> bool:
     return rows_with(content, "paragraphs") and all(isinstance(row["paragraphs"], list) for row, _ in content.rows)
 
 
-def read(content: Content) -> Reading:
+def read(content: Content) -> ReadRows:
     """One row for each question."""
-    return Reading(rows_by(content, questions), Columns(text="question", pair="context", label="answers"), "span")
+    return ReadRows(rows_by(content, questions), Columns(text="question", pair="context", label="answers"), "span")
 
 
 def questions(article: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from promptgraft.task.formats.contract import Content, Format, Reading, rows_by, rows_with
+from promptgraft.task.formats.contract import Content, Format, ReadRows, rows_by, rows_with
 from promptgraft.task.table import Columns
 
 PAIR = Columns(text="text", pair="pair", label="label")
@@ -16,10 +16,10 @@ def is_copa(content: Content) -> bool:
     return rows_with(content, "premise", "choice1", "choice2", "question")
 
 
-def read_copa(content: Content) -> Reading:
+def read_copa(content: Content) -> ReadRows:
     """Rows of two choices; the label is the number of the right one, from 0."""
     columns = Columns(text="text", question="question", choices="choices", label="label")
-    return Reading(rows_by(content, copa), columns, "choice")
+    return ReadRows(rows_by(content, copa), columns, "choice")
 
 
 def copa(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -35,9 +35,9 @@ def is_wic(content: Content) -> bool:
     return rows_with(content, "word", "sentence1", "sentence2")
 
 
-def read_wic(content: Content) -> Reading:
+def read_wic(content: Content) -> ReadRows:
     """Pairs; the word stands before the first sentence."""
-    return Reading(rows_by(content, wic), PAIR, "pair", ("the word stands before the first sentence",))
+    return ReadRows(rows_by(content, wic), PAIR, "pair", ("the word stands before the first sentence",))
 
 
 def wic(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -53,9 +53,9 @@ def is_wsc(content: Content) -> bool:
     )
 
 
-def read_wsc(content: Content) -> Reading:
+def read_wsc(content: Content) -> ReadRows:
     """Pairs of the text and `pronoun: noun`."""
-    return Reading(rows_by(content, wsc), PAIR, "pair", ("the second text is the pronoun and what it may stand for",))
+    return ReadRows(rows_by(content, wsc), PAIR, "pair", ("the second text is the pronoun and what it may stand for",))
 
 
 def wsc(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -72,10 +72,10 @@ def is_multirc(content: Content) -> bool:
     )
 
 
-def read_multirc(content: Content) -> Reading:
+def read_multirc(content: Content) -> ReadRows:
     """One pair for each answer: question with answer, and the passage."""
     notes = ("the first text is a question with an answer, the second its passage",)
-    return Reading(rows_by(content, multirc), PAIR, "pair", notes)
+    return ReadRows(rows_by(content, multirc), PAIR, "pair", notes)
 
 
 def multirc(row: dict[str, Any]) -> Iterator[dict[str, Any]]:

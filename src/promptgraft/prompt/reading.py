@@ -1,0 +1,35 @@
+"""The reading says how a row is shown to a backbone, and which of its states a readout reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+Pooling = Literal["cls", "mean", "pooler", "mark", "answer"]
+"""What of a sequence is read: the first state, the mean over its tokens, the first through a dense layer, the state at
+the answer's place as the head over words takes it, or the log-probabilities of an answer's tokens."""
+Encoding = Literal["cross", "separate", "cosine"]
+AT_WORDS: frozenset[Pooling] = frozenset({"mark", "answer"})
+"""Poolings that need a template and a model with a head over words."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a row is shown to a backbone and where it is read.
+
+    Attributes:
+        encoding: pairs as one sequence (`cross`) or two (`separate`, `cosine`).
+        template: the words that a row stands in, demonstrations written out; None: the row alone.
+        answers: what each class says (`answer`); a row has a sequence for each.
+    """
+
+    pooling: Pooling
+    encoding: Encoding = "cross"
+    template: str | None = None
+    answers: tuple[str, ...] = ()
+
+    @property
+    def shown(self) -> Reading:
+        """The same for readings under which every row becomes the same tokens."""
+        pooling = self.pooling if self.pooling in AT_WORDS else "mean"
+        return replace(self, pooling=pooling, encoding="separate" if self.encoding == "cosine" else self.encoding)
