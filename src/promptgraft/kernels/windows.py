@@ -49,7 +49,7 @@ class BandRows(Rows):
         bias = torch.zeros(far.shape, device=far.device).masked_fill_(far, -torch.inf)
         bias = torch.nn.functional.pad(bias, (prompt, 0))
         every_head = bias[:, None].expand(-1, self.heads, -1, -1).flatten(0, 1)
-        return every_head if bucket.bias is None else whole + bucket.bias
+        return every_head if bucket.bias is None else every_head + bucket.bias
 
 
 @dataclass(frozen=True)
