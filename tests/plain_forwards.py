@@ -90,8 +90,42 @@ def deberta(model: Any, row: Tokens, deep: Tensor, shift: int) -> Tensor:
     return x
 
 
+def distilbert(model: Any, row: Tokens, deep: Tensor, shift: int) -> Tensor:
+    """The last states `[n, H]` of one row."""
+    x, heads = model.embeddings(row.ids[None], position_ids=torch.arange(len(row.ids))[None] + shift)[0], 3
+    for layer, (keys, values) in zip(model.transformer.layer, deep, strict=True):
+        own = layer.attention
+        k, v = torch.cat([keys, own.k_lin(x)]), torch.cat([values, own.v_lin(x)])
+        q, k, v = (by_head(part, heads) for part in (own.q_lin(x), k, v))
+        mixed = torch.nn.functional.scaled_dot_product_attention(q, k, v)[0].transpose(0, 1).flatten(1)
+        x = layer.sa_layer_norm(own.out_lin(mixed) + x)
+        x = layer.output_layer_norm(layer.ffn(x) + x)
+    return x
+
+
+def mpnet(model: Any, row: Tokens, deep: Tensor, shift: int) -> Tensor:
+    """The last states `[n, H]` of one row; a prompt's keys have no place, and no bias."""
+    places = torch.arange(len(row.ids))[None]
+    x = model.embeddings(row.ids[None], position_ids=places + model.embeddings.padding_idx + 1 + shift)[0]
+    apart = model.encoder.compute_position_bias(x[None])
+    bias = torch.nn.functional.pad(apart, (deep.shape[2], 0))
+    for layer, (keys, values) in zip(model.encoder.layer, deep, strict=True):
+        own = layer.attention.attn
+        k, v = torch.cat([keys, own.k(x)]), torch.cat([values, own.v(x)])
+        q, k, v = (by_head(part, own.num_attention_heads) for part in (own.q(x), k, v))
+        mixed = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)[0].transpose(0, 1).flatten(1)
+        x = layer.attention.LayerNorm(own.o(mixed) + x)
+        x = layer.output(layer.intermediate(x), x)
+    return x
+
+
 def buckets_of(model: Any) -> tuple[int, int]:
     return model.encoder.position_buckets, model.encoder.max_relative_positions
 
 
-PLAIN: dict[str, Callable[[Any, Tokens, Tensor, int], Tensor]] = {"modernbert": modernbert, "deberta": deberta}
+PLAIN: dict[str, Callable[[Any, Tokens, Tensor, int], Tensor]] = {
+    "modernbert": modernbert,
+    "deberta": deberta,
+    "distilbert": distilbert,
+    "mpnet": mpnet,
+}

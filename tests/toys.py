@@ -113,6 +113,8 @@ def tiny_model(folder: Path, family: str) -> Path:
     config = AutoConfig.for_model(family, vocab_size=len(special) + len(WORDS), **SIZE)
     if family in ("electra", "albert"):
         config.embedding_size = 16
+    if family == "distilbert":
+        config.hidden_dim = SIZE["intermediate_size"]
     torch.manual_seed(7)
     AutoModel.from_config(config).save_pretrained(folder)
     tokenizer(special, family).save(str(folder / "tokenizer.json"))

@@ -181,4 +181,4 @@ def test_methods_that_differentiate_say_so(tmp_path: Path) -> None:
 
 def test_other_encoders_refuse_it(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="int8 is for encoders of the BERT family"):
-        load_backbone(tiny_model(tmp_path / "distil", "distilbert"), dtype="int8")
+        load_backbone(tiny_model(tmp_path / "ernie", "ernie"), dtype="int8")

@@ -22,10 +22,8 @@ from promptgraft.prompt.prompt import Prompt, stack
 
 SMALL = {"vocab_size": 60, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 40}
 FAMILIES: dict[str, Callable[[], Any]] = {
-    "distilbert": lambda: transformers.DistilBertForMaskedLM(
-        transformers.DistilBertConfig(vocab_size=60, dim=24, n_layers=2, n_heads=3, hidden_dim=40)
-    ),
-    "mpnet": lambda: transformers.MPNetModel(transformers.MPNetConfig(**SMALL, max_position_embeddings=40)),
+    "camembert": lambda: transformers.CamembertModel(transformers.CamembertConfig(**SMALL, max_position_embeddings=40)),
+    "ernie": lambda: transformers.ErnieModel(transformers.ErnieConfig(**SMALL, max_position_embeddings=40)),
 }
 
 
@@ -122,9 +120,9 @@ def test_its_identity_is_the_same_in_every_arithmetic(family: str, tmp_path: Pat
     ],
 )
 def test_numbers_that_no_model_computes_with(change: Callable[[Tensor], Tensor], word: str, tmp_path: Path) -> None:
-    write_model("distilbert", tmp_path)
+    write_model("camembert", tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
-    name = "distilbert.transformer.layer.1.ffn.lin1.weight"
+    name = "encoder.layer.1.intermediate.dense.weight"
     save_file(weights | {name: change(weights[name])}, tmp_path / "model.safetensors")
-    with pytest.raises(ModelError, match=f"transformer.layer.1.ffn.lin1.weight {word}"):
+    with pytest.raises(ModelError, match=f"encoder.layer.1.intermediate.dense.weight {word}"):
         load_backbone(tmp_path)

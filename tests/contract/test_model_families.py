@@ -26,6 +26,7 @@ from promptgraft.prompt.prompt import Prompt, PromptStack, stack
 
 SMALL = {"vocab_size": 60, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 40}
 MORE = {"max_position_embeddings": 40, "type_vocab_size": 2, "initializer_range": 0.2}
+DISTIL = {"vocab_size": 60, "dim": 24, "n_layers": 3, "n_heads": 3, "hidden_dim": 40, "max_position_embeddings": 40}
 FAMILIES: dict[str, Callable[[], Any]] = {
     "bert": lambda: transformers.BertModel(transformers.BertConfig(**SMALL, **MORE)),
     "bert-for-words": lambda: transformers.BertForMaskedLM(transformers.BertConfig(**SMALL, **MORE)),
@@ -40,6 +41,7 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "albert-groups": lambda: transformers.AlbertForMaskedLM(
         transformers.AlbertConfig(**SMALL, **MORE, embedding_size=16, num_hidden_groups=2, inner_group_num=2)
     ),
+    "distilbert": lambda: transformers.DistilBertForMaskedLM(transformers.DistilBertConfig(**DISTIL)),
     "modernbert": lambda: transformers.ModernBertModel(modernbert_config()),
     "modernbert-biased": lambda: transformers.ModernBertForMaskedLM(
         modernbert_config(norm_bias=True, attention_bias=True, mlp_bias=True, local_attention=4)
@@ -59,7 +61,6 @@ class Pair:
     def __init__(self, name: str, whole: Any, folder: Path) -> None:
         self.name = name
         self.whole, self.theirs, self.head = whole, whole.base_model, head_of(whole)
-        self.has_types = hasattr(self.theirs.config, "type_vocab_size")
         self.ours: Backbone = load_folder(Resolved(name, folder, "", None, False))
         self.albert = name.startswith("albert")
         self.plain = next((forward for family, forward in PLAIN.items() if name.startswith(family)), None)
@@ -81,6 +82,8 @@ def head_of(whole: Any) -> Any:
     """The transform of a head over words: the head without its last layer; None where a model has none."""
     if hasattr(whole, "generator_predictions"):
         return whole.generator_predictions
+    if hasattr(whole, "vocab_transform"):
+        return torch.nn.Sequential(whole.vocab_transform, whole.activation, whole.vocab_layer_norm)
     head = next((found for name in HEADS if (found := getattr(whole, name, None)) is not None), None)
     head = getattr(head, "predictions", head)
     last = next((name for name in ("decoder", "dense_prediction") if hasattr(head, name)), None)

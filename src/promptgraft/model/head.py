@@ -35,6 +35,12 @@ class HeadNames:
     epsilon: float | None = None
     detects: bool = False
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Beginnings of the tensors' names."""
+        modules = filter(None, (self.dense, self.norm, self.decoder))
+        return (*(f"{module}." for module in modules), *self.biases)
+
 
 HEADS: Mapping[str, tuple[HeadNames, ...]] = {
     "bert": (
@@ -74,10 +80,14 @@ HEADS: Mapping[str, tuple[HeadNames, ...]] = {
             detects=True,
         ),
     ),
+    "distilbert": (HeadNames("vocab_transform", "vocab_layer_norm", "vocab_projector", ("vocab_projector.bias",)),),
 }
 """Of each family the heads that its weights may bring."""
-HEAD_PARTS = ("cls.predictions.", "lm_head.", "predictions.", "generator_", "discriminator_predictions.", "vocab_")
-"""How the names of a head's tensors begin."""
+
+
+def head_parts(family: str) -> tuple[str, ...]:
+    """Beginnings of the names of a family's head tensors."""
+    return tuple(part for names in HEADS.get(family, ()) for part in names.parts)
 
 
 @dataclass(frozen=True)

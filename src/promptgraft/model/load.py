@@ -10,23 +10,33 @@ import torch
 from torch import Tensor
 
 from promptgraft.errors import ModelError
-from promptgraft.model import albert, bert, deberta, forked, modernbert, paths
+from promptgraft.model import albert, bert, deberta, distilbert, forked, modernbert, paths
 from promptgraft.model.backbone import Arithmetic, Backbone
 from promptgraft.model.catalog import entries, resolve
 from promptgraft.model.config import read_config
 from promptgraft.model.device import CPU, DeviceName, resolve_device
-from promptgraft.model.encoder import Shape, Take, read_shape
+from promptgraft.model.encoder import Assemble, Shape, Take, read_shape
 from promptgraft.model.fingerprint import fingerprint
-from promptgraft.model.head import HEAD_PARTS, Head, assemble_head
+from promptgraft.model.head import Head, assemble_head, head_parts
 from promptgraft.model.packed import WORDS, PackedBackbone
 from promptgraft.model.places import remember
 from promptgraft.model.plain import Plan, load_plain
 from promptgraft.model.resolved import Resolved
 from promptgraft.model.tokenize import load_tokenizer
-from promptgraft.model.weights import check_weights, read_encoder, read_head
+from promptgraft.model.weights import PARTS, check_weights, read_encoder, read_head
 
 DType = Literal["auto", "fp32", "bf16", "int8"]
-PACKED = {"bert": "bert", "roberta": "roberta", "xlm-roberta": "roberta", "electra": "electra", "albert": "albert"}
+PACKED = {
+    "bert": "bert",
+    "roberta": "roberta",
+    "xlm-roberta": "roberta",
+    "electra": "electra",
+    "albert": "albert",
+    "distilbert": "distilbert",
+}
+"""The family of each model_type that the native path computes."""
+ASSEMBLE: Mapping[str, Assemble] = {"albert": albert.assemble, "distilbert": distilbert.assemble}
+"""Families whose weights have other names than BERT's."""
 PLAIN: dict[str, Callable[[Mapping[str, Any], str], Plan]] = {
     "modernbert": modernbert.read_plan,
     "deberta-v2": deberta.read_plan,
@@ -90,11 +100,10 @@ def load_folder(resolved: Resolved, *, dtype: DType = "fp32", device: DeviceName
         return load_any(resolved, config, storage(arithmetic), place)
     if arithmetic == "int8" and place.type != "cpu":
         raise ModelError("int8 is for processors", where=resolved.name, do="use bf16 on a GPU")
-    shape = read_shape(config, family, str(resolved.path))
-    if family == "albert":
-        shape = albert.with_groups(shape, config, str(resolved.path))
-    identity = fingerprint(read_encoder(resolved.path))  # a map of its own: all of it is looked at, not all of it used
-    weights = read_encoder(resolved.path)
+    shape = _shape(config, family, str(resolved.path))
+    parts = distilbert.PARTS if family == "distilbert" else PARTS
+    identity = fingerprint(read_encoder(resolved.path, parts=parts))  # a map of its own: not all of it is used
+    weights = read_encoder(resolved.path, parts=parts)
     check_weights(weights, resolved.path)
     stored_as = storage(arithmetic)
     cast = {name: weight.to(place, stored_as) for name, weight in weights.items()}
@@ -102,7 +111,7 @@ def load_folder(resolved: Resolved, *, dtype: DType = "fp32", device: DeviceName
     if tokenizer.highest >= shape.vocabulary:
         message = f"its tokenizer gives token {tokenizer.highest}, its weights have {shape.vocabulary}"
         raise ModelError(message, where=resolved.path, do="is the tokenizer of the same model?")
-    assemble = albert.assemble if family == "albert" else bert.assemble
+    assemble = ASSEMBLE.get(family, bert.assemble)
     frozen = assemble(shape, Take(cast, str(resolved.path), stored_as))
     if arithmetic == "int8":
         frozen = frozen.in_int8(assemble(shape, Take(weights, str(resolved.path), torch.float32)))
@@ -121,8 +130,16 @@ def load_folder(resolved: Resolved, *, dtype: DType = "fp32", device: DeviceName
     )
 
 
+def _shape(config: Mapping[str, Any], family: str, where: str) -> Shape:
+    """The shape that config.json gives an encoder of the native path."""
+    if family == "distilbert":
+        return distilbert.read_distilbert(config, where)
+    shape = read_shape(config, family, where)
+    return albert.with_groups(shape, config, where) if family == "albert" else shape
+
+
 def _head(shape: Shape, folder: Path, words: Tensor, cast: Tensor) -> Head | None:
     """The head over words that the weights bring; see `assemble_head`."""
-    weights = read_head(folder, HEAD_PARTS)
+    weights = read_head(folder, head_parts(shape.family))
     check_weights(weights, folder)
     return assemble_head(shape.family, shape, weights, words, str(folder), cast)

@@ -41,6 +41,8 @@ class PackedBackbone:
         variant: of the native path; None: plain torch.
         learner: the native path's memory for weights that learn; None: they learn in plain torch.
         head: over words; it never learns.
+        columns: the table of words that the head goes by; None: that of `weights`. A table that is tuned, or that holds
+            only some words, is not the one that the head was made for.
     """
 
     deep = True
@@ -60,6 +62,7 @@ class PackedBackbone:
         variant: str | None = None,
         learner: NativeEncoder | None = None,
         head: Head | None = None,
+        columns: Float[Tensor, "V E"] | None = None,
     ) -> None:
         self.name, self.pooling, self.weights = name, pooling, weights
         self.family, self.hidden, self.layers, self.heads = shape.family, shape.hidden, shape.layers, shape.heads
@@ -72,6 +75,7 @@ class PackedBackbone:
         self._frozen, self._fingerprint, self._variant, self._learner = frozen, fingerprint, variant, learner
         self.prompt_layers, self.key_width = self.layers, self.hidden
         self.words, self.head = WORDS, head
+        self._columns = weights[WORDS] if columns is None else columns
 
     @property
     def fingerprint(self) -> str:
@@ -141,7 +145,7 @@ class PackedBackbone:
     def columns(self, ids: Int[Tensor, "M"]) -> tuple[Float[Tensor, "M E"], Float[Tensor, "M"]]:
         if self.head is None:
             raise self._no_head()
-        return self.head.columns(ids, self.weights[WORDS])
+        return self.head.columns(ids, self._columns)
 
     def embed(self, ids: Int[Tensor, "P"]) -> Float[Tensor, "P E"]:
         return self.weights[WORDS][ids.to(self.device)].float().cpu()
@@ -178,6 +182,7 @@ class PackedBackbone:
             variant=self._variant,
             learner=self._for_learning if learn else None,
             head=self.head,
+            columns=self._columns,
         )
 
     def _freeze(self, shape: Shape, weights: Mapping[str, Tensor]) -> Encoder:
