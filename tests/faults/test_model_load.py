@@ -80,7 +80,7 @@ def test_config_of_another_model(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"model_type": "llama"}, "llama"),
+        ({"model_type": "llama"}, "embed_tokens.weight"),
         ({"model_type": "t5"}, "t5"),
         ({"model_type": "no-such-thing"}, "no-such-thing"),
         ({"is_decoder": True}, "decoder"),

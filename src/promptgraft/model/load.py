@@ -13,7 +13,9 @@ from promptgraft.errors import ModelError
 from promptgraft.model import albert, bert, deberta, distilbert, forked, modernbert, paths
 from promptgraft.model.backbone import Arithmetic, Backbone
 from promptgraft.model.catalog import entries, resolve
+from promptgraft.model.causal import load_causal
 from promptgraft.model.config import read_config
+from promptgraft.model.decoder import FAMILIES
 from promptgraft.model.device import CPU, DeviceName, resolve_device
 from promptgraft.model.encoder import Assemble, Shape, Take, read_shape
 from promptgraft.model.fingerprint import fingerprint
@@ -94,6 +96,8 @@ def load_folder(resolved: Resolved, *, dtype: DType = "fp32", device: DeviceName
         from promptgraft.model.seq2seq_load import load_seq2seq
 
         return load_seq2seq(resolved, storage(arithmetic), place)
+    if kind in FAMILIES:
+        return load_causal(resolved, config, storage(arithmetic), place)
     if family is None:
         from promptgraft.model.any import load_any
 

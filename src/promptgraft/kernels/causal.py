@@ -1,0 +1,526 @@
+"""Causal attention over a tree of packed rows is computed in plain torch, forward and backward.
+
+A query sees keys at several levels: its prompt, beginnings that it shares with other sequences, and its own segment up
+to itself. Each level is a list of blocks, a range of queries against a range of keys, so that many queries meet a
+shared beginning in one dense product, and nothing is copied for a row. Levels are merged by their maxima and sums, as
+parts of a softmax are (Milakov and Gimelshein 2018); the backward computes probabilities again from the merged sums
+(Dao et al. 2022, algorithm 4) and so keeps none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from promptgraft.kernels.rotary import Turns
+
+KeySource = Literal["prompts", "past", "rows"]
+# Scores of one product: 4 MiB in fp32, so that they stay in a core's cache between its steps.
+MOST_SCORES = 1 << 20
+# Fewer blocks than this are not worth a bucket of their own.
+BUCKET_BLOCKS = 8
+# What is added to scores that a query must not see; finite, so that a query that sees nothing of a level has no NaN.
+HIDDEN = -1e30
+
+
+@dataclass(frozen=True)
+class Level:
+    """Blocks of queries that see a range of keys.
+
+    Attributes:
+        source: where the keys are: the prompts' table, kept beginnings, or the packed rows.
+        blocks: of each the first query, one past the last, the first key, one past the last. Blocks of a level share
+            no query and no key.
+        causal: whether a query sees the keys up to itself only.
+    """
+
+    source: KeySource
+    blocks: Int[Tensor, "N 4"]
+    causal: bool = False
+
+    def any(self) -> bool:
+        """Whether any query sees any key."""
+        queries, keys = self.blocks[:, 1] - self.blocks[:, 0], self.blocks[:, 3] - self.blocks[:, 2]
+        return bool(((queries > 0) & (keys > 0)).any())
+
+    def asking(self, rows: Int[Tensor, "Q"]) -> Level:
+        """The level for some of its queries alone, in ascending order."""
+        ranges = torch.searchsorted(rows, self.blocks[:, :2].contiguous())
+        return Level(self.source, torch.cat([ranges, self.blocks[:, 2:]], 1), self.causal)
+
+
+@dataclass(frozen=True)
+class QueryPiece:
+    """So many queries of a bucket that one product computes, with the keys that they see.
+
+    Attributes:
+        bias: 0 or HIDDEN for every score of one head; None where all are seen.
+    """
+
+    queries: slice
+    keys: slice
+    bias: Float[Tensor, "b 1 m 1 n"] | None
+
+
+@dataclass(frozen=True)
+class BlockBucket:
+    """b blocks of similar size, padded to the largest of them."""
+
+    blocks: int
+    queries: int
+    keys: int
+    pieces: tuple[QueryPiece, ...]
+
+
+@dataclass(frozen=True)
+class LevelPlan:
+    """A level, cut into buckets, with the indices that arrange rows as slots (one head of keys of one row) and back.
+
+    Attributes:
+        query_slots, key_slots: for every slot the `row * key_heads + head` it holds.
+        query_rows, key_rows: the rows that the level has, in the order of `query_back` and `key_back`; None: all.
+        query_back, key_back: of each of these rows' heads its slot.
+        padding: slots of queries that are padding.
+    """
+
+    source: KeySource
+    buckets: tuple[BlockBucket, ...]
+    query_slots: Int[Tensor, "_"]
+    key_slots: Int[Tensor, "_"]
+    query_rows: Int[Tensor, "_"] | None
+    key_rows: Int[Tensor, "_"] | None
+    query_back: Int[Tensor, "_"]
+    key_back: Int[Tensor, "_"]
+    padding: Int[Tensor, "_"]
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Which query sees which keys; worked out once for a pass and used by all of its layers.
+
+    Attributes:
+        levels: without empty ones.
+        queries, keys: how many rows there are of each.
+        query_places, key_places, past_places: of each its place in its sequence.
+        key_heads: heads of keys; queries have `group` times as many.
+    """
+
+    levels: tuple[Level, ...]
+    query_places: Int[Tensor, "Q"]
+    key_places: Int[Tensor, "R"]
+    past_places: Int[Tensor, "A"]
+    prompt_rows: int
+    key_heads: int
+    group: int
+    device: torch.device
+    _plans: dict[int | None, list[LevelPlan]] = field(default_factory=dict, repr=False)
+
+    def plans(self, window: int | None) -> list[LevelPlan]:
+        """The levels as buckets, for layers that see so many tokens."""
+        if window not in self._plans:
+            plans = [self._plan(level, window) for level in self.levels]
+            self._plans[window] = [plan for plan in plans if plan is not None]
+        return self._plans[window]
+
+    @cached_property
+    def _counts(self) -> dict[KeySource, int]:
+        return {"prompts": self.prompt_rows, "past": len(self.past_places), "rows": len(self.key_places)}
+
+    def _places(self, source: KeySource) -> Int[Tensor, "N"] | None:
+        """The places of a source's keys; None for prompts, which every token sees."""
+        return {"prompts": None, "past": self.past_places, "rows": self.key_places}[source]
+
+    def _plan(self, level: Level, window: int | None) -> LevelPlan | None:
+        blocks = level.blocks[(level.blocks[:, 1] > level.blocks[:, 0]) & (level.blocks[:, 3] > level.blocks[:, 2])]
+        if not len(blocks):
+            return None
+        queries, keys = blocks[:, 1] - blocks[:, 0], blocks[:, 3] - blocks[:, 2]
+        order = (keys * (int(queries.max()) + 1) + queries).argsort(descending=True, stable=True)
+        groups = _grouped(queries[order].tolist(), keys[order].tolist(), self.key_heads * self.group)
+        buckets, query_index, key_index, query_valid, key_valid = [], [], [], [], []
+        for group in groups:
+            chosen = blocks[order[group]]
+            rows, row_valid = _padded(chosen[:, 0], chosen[:, 1])
+            columns, column_valid = _padded(chosen[:, 2], chosen[:, 3])
+            buckets.append(self._bucket(level, window, rows, columns, column_valid))
+            query_index.append(rows)
+            key_index.append(columns)
+            query_valid.append(row_valid)
+            key_valid.append(column_valid)
+        query_slots, query_back, query_rows, padding = self._arranged(query_index, query_valid, len(self.query_places))
+        key_slots, key_back, key_rows, _ = self._arranged(key_index, key_valid, self._counts[level.source])
+        return LevelPlan(
+            level.source, tuple(buckets), query_slots, key_slots, query_rows, key_rows, query_back, key_back, padding
+        )
+
+    def _arranged(
+        self, index: Sequence[Tensor], valid: Sequence[Tensor], count: int
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+        """The slots of all buckets' rows, of each row's heads its slot, the rows among `count`, and the padding."""
+        heads = torch.arange(self.key_heads)[None, :, None]
+        slots = torch.cat([(rows[:, None] * self.key_heads + heads).flatten() for rows in index])
+        real = torch.cat([mask[:, None].expand(-1, self.key_heads, -1).flatten() for mask in valid])
+        number = torch.full((count * self.key_heads,), -1).scatter_(0, slots[real], real.nonzero().flatten())
+        rows = (number[:: self.key_heads] >= 0).nonzero().flatten()
+        parts = (slots, number[number >= 0], None if len(rows) == count else rows, (~real).nonzero().flatten())
+        slots_, back, rows_, padding = (None if part is None else part.to(self.device) for part in parts)
+        assert slots_ is not None
+        assert back is not None
+        assert padding is not None
+        return slots_, back, rows_, padding
+
+    def _bucket(self, level: Level, window: int | None, rows: Tensor, columns: Tensor, valid: Tensor) -> BlockBucket:
+        """Cut a bucket into pieces of no more scores than is good, each with the keys that it can see."""
+        blocks, queries, keys = len(rows), rows.shape[1], columns.shape[1]
+        key_places = self._places(level.source)
+        at = self.query_places[rows]
+        of = None if key_places is None else key_places[columns]
+        step = max(1, MOST_SCORES // (blocks * keys * self.key_heads * self.group))
+        pieces = []
+        for first in range(0, queries, step):
+            last = min(queries, first + step)
+            seen = slice(0, keys)
+            if level.causal and blocks == 1 and of is not None:
+                seen = slice(0, int((of[0] <= at[0, last - 1]).sum()))
+            bias = _bias(level, window, at[:, first:last], None if of is None else of[:, seen], valid[:, seen])
+            pieces.append(QueryPiece(slice(first, last), seen, None if bias is None else bias.to(self.device)))
+        return BlockBucket(blocks, queries, keys, tuple(pieces))
+
+
+def _grouped(queries: Sequence[int], keys: Sequence[int], heads: int) -> list[slice]:
+    """Cut blocks, sorted by size, into buckets."""
+    limit, first, groups = max(BUCKET_BLOCKS, -(-len(keys) // BUCKET_BLOCKS)), 0, []
+    while first < len(keys):
+        most = keys[first]
+        widest, last = 0, first
+        while last < len(keys) and last - first < limit:
+            widest = max(widest, queries[last])
+            small = heads * most * widest * (last - first + 1) <= MOST_SCORES
+            alike = 2 * min(queries[first], queries[last]) >= widest
+            if last > first and not (small and alike):
+                break
+            last += 1
+        groups.append(slice(first, last))
+        first = last
+    return groups
+
+
+def _padded(first: Int[Tensor, "b"], last: Int[Tensor, "b"]) -> tuple[Tensor, Tensor]:
+    """The members of every range, padded to the longest by its last, and which of them are no padding."""
+    lengths = last - first
+    place = torch.arange(int(lengths.max())).expand(len(first), -1)
+    return first[:, None] + torch.minimum(place, lengths[:, None] - 1), place < lengths[:, None]
+
+
+def _bias(level: Level, window: int | None, at: Tensor, of: Tensor | None, valid: Tensor) -> Tensor | None:
+    """What is added to the scores of queries `at` their places with keys at theirs."""
+    seen = valid[:, None, :].expand(-1, at.shape[1], -1)
+    if of is not None and level.causal:
+        seen = seen & (of[:, None, :] <= at[:, :, None])
+    if of is not None and window is not None and int(at.max()) - int(of.min()) >= window:
+        seen = seen & (of[:, None, :] > at[:, :, None] - window)
+    if bool(seen.all()):
+        return None
+    return torch.zeros(seen.shape).masked_fill_(~seen, HIDDEN)[:, None, :, None, :]
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How scores are made: what products are multiplied by, and their soft limit if they have one."""
+
+    scale: float
+    cap: float | None = None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a layer attends with, its queries and keys turned to their places.
+
+    Attributes:
+        keys, values: of the packed rows; `values` stand in every second place of `keys_values`.
+    """
+
+    queries: Float[Tensor, "Q heads width"]
+    keys: Float[Tensor, "R key_heads width"]
+    values: Float[Tensor, "R key_heads width"]
+    prompts: Float[Tensor, "2 N width_of_all"] | None
+    past: Float[Tensor, "2 A width_of_all"] | None
+
+    def of(self, source: KeySource) -> tuple[Tensor, Tensor]:
+        """Keys and values of a source, a row a head."""
+        width = self.queries.shape[-1]
+        if source == "rows":
+            return self.keys.reshape(-1, width), self.values.reshape(-1, width)
+        table = self.prompts if source == "prompts" else self.past
+        assert table is not None
+        table = table.to(self.queries.dtype)
+        return table[0].reshape(-1, width), table[1].reshape(-1, width)
+
+
+def causal_attention(
+    queries: Float[Tensor, "Q heads width"],
+    keys_values: Float[Tensor, "R two_key_heads width"],
+    pattern: Pattern,
+    scoring: Scoring,
+    *,
+    turns: tuple[Turns, Turns] | None = None,
+    window: int | None = None,
+    prompts: Float[Tensor, "2 N width_of_all"] | None = None,
+    past: Float[Tensor, "2 A width_of_all"] | None = None,
+) -> Float[Tensor, "Q heads width"]:
+    """Attend from every query to all that it sees.
+
+    Args:
+        keys_values: of the packed rows all heads of keys, then all of values.
+        turns: of the queries and of the keys.
+        window: how many tokens a query sees, itself among them; prompts are always seen.
+        prompts: keys and values of all prompts, as they are.
+        past: keys and values of kept beginnings, turned already; without gradient.
+    """
+    if not len(queries):
+        return torch.zeros_like(queries)
+    inputs = (queries, keys_values, prompts)
+    if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in inputs):
+        out: Tensor = _Attention.apply(*inputs, past, pattern, scoring, turns, window)  # type: ignore[no-untyped-call]
+        return out
+    turned = _turned(queries, keys_values, prompts, past, turns)
+    return _attend(turned, pattern, scoring, window)[0]
+
+
+def turned_keys(keys_values: Float[Tensor, "R two_key_heads width"], turns: Turns | None) -> Float[Tensor, "2 R wide"]:
+    """The keys and values of packed rows as they are kept: keys turned, heads side by side."""
+    keys, values = keys_values.chunk(2, 1)
+    keys = keys if turns is None else turns.turn(keys)
+    return torch.stack([keys.flatten(1), values.flatten(1)])
+
+
+def _turned(
+    queries: Tensor, keys_values: Tensor, prompts: Tensor | None, past: Tensor | None, turns: tuple[Turns, Turns] | None
+) -> Inputs:
+    keys, values = keys_values.chunk(2, 1)
+    if turns is not None:
+        queries, keys = turns[0].turn(queries), turns[1].turn(keys)
+    return Inputs(queries, keys, values, prompts, past)
+
+
+def _attend(inputs: Inputs, pattern: Pattern, scoring: Scoring, window: int | None) -> tuple[Tensor, Tensor]:
+    """The attended values, and of every query and head the logarithm of what its scores' exponentials sum to."""
+    queries = inputs.queries
+    width = queries.shape[-1]
+    flat = queries.reshape(len(queries) * pattern.key_heads, pattern.group * width)
+    parts = [_level(flat, inputs, plan, pattern, scoring) for plan in pattern.plans(window)]
+    if len(parts) == 1:
+        values, top, total = parts[0]
+        return values.div_(total).view(queries.shape), total.log_().add_(top)
+    highest = parts[0][1].clone()
+    for _, top, _ in parts[1:]:
+        torch.maximum(highest, top, out=highest)
+    shares = [top.sub_(highest).exp_() for _, top, _ in parts]
+    sums = torch.zeros_like(highest)
+    for (_, _, total), share in zip(parts, shares, strict=True):
+        sums.addcmul_(total, share)
+    result: Tensor | None = None
+    for (values, _, _), share in zip(parts, shares, strict=True):
+        weight = share.div_(sums)
+        result = values.mul_(weight) if result is None else result.addcmul_(values, weight.to(values.dtype))
+    assert result is not None
+    return result.view(queries.shape), sums.log_().add_(highest)
+
+
+def _level(
+    flat: Tensor, inputs: Inputs, plan: LevelPlan, pattern: Pattern, scoring: Scoring
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of every query and head at one level: the sum of values by exponentials, the highest score, and their sum."""
+    width = inputs.queries.shape[-1]
+    keys, values = (table.index_select(0, plan.key_slots) for table in inputs.of(plan.source))
+    queries = flat.index_select(0, plan.query_slots)
+    outputs = torch.empty_like(queries)
+    tops = torch.empty(len(queries), pattern.group, dtype=torch.float32, device=queries.device)
+    totals = torch.empty_like(tops)
+    for bucket, query, key, value, output, top, total in _by_bucket(
+        plan, pattern, width, queries, keys, values, outputs, tops, totals
+    ):
+        for piece in bucket.pieces:
+            part = slice(piece.queries.start * pattern.group, piece.queries.stop * pattern.group)
+            scores = _scores(query[:, part], key[:, piece.keys], bucket, piece, pattern, scoring)
+            highest = scores.amax(-1)
+            weights = scores.sub_(highest[..., None]).exp_()
+            top[:, part], total[:, part] = highest, weights.sum(-1)
+            output[:, part] = torch.bmm(weights.to(value.dtype), value[:, piece.keys])
+    shape = (len(inputs.queries), inputs.queries.shape[1], -1)
+    grown = [
+        _of_rows(part, plan.query_back, plan.query_rows, len(inputs.queries), pattern.key_heads, empty).view(shape)
+        for part, empty in ((outputs, 0.0), (tops, HIDDEN), (totals, 0.0))
+    ]
+    return grown[0], grown[1], grown[2]
+
+
+def _scores(
+    query: Tensor, key: Tensor, bucket: BlockBucket, piece: QueryPiece, pattern: Pattern, scoring: Scoring
+) -> Float[Tensor, "bh mg n"]:
+    """The scores of a piece in fp32, with what must not be seen far below all else."""
+    nothing = query.new_zeros(1, 1, 1)
+    scores = torch.baddbmm(nothing, query, key.mT, beta=0, alpha=scoring.scale).float()
+    if scoring.cap is not None:
+        scores.div_(scoring.cap).tanh_().mul_(scoring.cap)
+    if piece.bias is not None:
+        scores.view(bucket.blocks, pattern.key_heads, -1, pattern.group, scores.shape[-1]).add_(piece.bias)
+    return scores
+
+
+def _by_bucket(plan: LevelPlan, pattern: Pattern, width: int, *slots: Tensor) -> Any:
+    """Every bucket with its part of the slots: queries, keys, values, and what else has a place a query.
+
+    Queries come as `[b * key_heads, m * group, width]`, keys and values as `[b * key_heads, n, width]`.
+    """
+    queries, keys, values, *others = slots
+    at_query = at_key = 0
+    for bucket in plan.buckets:
+        count = bucket.blocks * pattern.key_heads
+        for_queries = slice(at_query, at_query := at_query + count * bucket.queries)
+        for_keys = slice(at_key, at_key := at_key + count * bucket.keys)
+        yield (
+            bucket,
+            queries[for_queries].view(count, bucket.queries * pattern.group, width),
+            keys[for_keys].view(count, bucket.keys, width),
+            values[for_keys].view(count, bucket.keys, width),
+            *(_split(other[for_queries], count, bucket.queries * pattern.group, width) for other in others),
+        )
+
+
+def _split(slots: Tensor, count: int, queries: int, width: int) -> Tensor:
+    """What has a number, or `width` of them, for every query and head."""
+    return slots.view(count, queries, width) if slots.numel() == count * queries * width else slots.view(count, queries)
+
+
+def _of_rows(slots: Tensor, back: Tensor, rows: Tensor | None, count: int, key_heads: int, empty: float) -> Tensor:
+    """Slots as rows again; rows that the level does not have are `empty`."""
+    found = slots.index_select(0, back)
+    if rows is None:
+        return found
+    full = found.new_full((count, key_heads * slots.shape[1]), empty)
+    return full.index_copy_(0, rows, found.view(len(rows), -1)).view(count * key_heads, -1)
+
+
+class _Attention(torch.autograd.Function):
+    """Attention with a written-out backward that keeps no scores."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> Tensor:
+        queries, keys_values, prompts, past, pattern, scoring, turns, window = arguments
+        inputs = _turned(queries, keys_values, prompts, past, turns)
+        out, sums = _attend(inputs, pattern, scoring, window)
+        ctx.pattern, ctx.scoring, ctx.turns, ctx.window = pattern, scoring, turns, window
+        ctx.save_for_backward(inputs.queries, inputs.keys, inputs.values, prompts, past, out, sums)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        queries, keys, values, prompts, past, out, sums = ctx.saved_tensors
+        inputs = Inputs(queries, keys, values, prompts, past)
+        wanted = Wanted(*ctx.needs_input_grad[:3])
+        d_queries, d_keys_values, d_prompts = _gradients(inputs, grads[0], out, sums, ctx, wanted)
+        if ctx.turns is not None:
+            if d_queries is not None:
+                d_queries = ctx.turns[0].back.turn(d_queries)
+            if d_keys_values is not None:
+                heads = d_keys_values.shape[1] // 2
+                d_keys_values[:, :heads] = ctx.turns[1].back.turn(d_keys_values[:, :heads])
+        return d_queries, d_keys_values, d_prompts, None, None, None, None, None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which inputs have a gradient: queries, keys and values of the rows, prompts."""
+
+    queries: bool
+    rows: bool
+    prompts: bool
+
+    def of_keys(self, source: KeySource) -> bool:
+        return {"prompts": self.prompts, "rows": self.rows, "past": False}[source]
+
+
+def _gradients(
+    inputs: Inputs, d_out: Tensor, out: Tensor, sums: Tensor, ctx: Any, wanted: Wanted
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    pattern: Pattern = ctx.pattern
+    queries, keys = inputs.queries, inputs.keys
+    count, cells = len(queries), len(queries) * pattern.key_heads
+    means = (d_out * out).sum(-1, dtype=torch.float32)
+    flat = [tensor.reshape(cells, -1) for tensor in (queries, d_out, sums, means)]
+    d_queries: Tensor | None = None
+    d_rows = torch.zeros(len(keys), 2, *keys.shape[1:], dtype=keys.dtype, device=keys.device) if wanted.rows else None
+    d_prompts = None if inputs.prompts is None else torch.zeros_like(inputs.prompts, dtype=torch.float32)
+    for plan in pattern.plans(ctx.window):
+        if not (wanted.queries or wanted.of_keys(plan.source)):
+            continue
+        d_query, d_key, d_value = _level_gradients(flat, inputs, plan, pattern, ctx.scoring, wanted)
+        if d_query is not None:
+            grown = _of_rows(d_query, plan.query_back, plan.query_rows, count, pattern.key_heads, 0.0)
+            d_queries = grown if d_queries is None else d_queries.add_(grown)
+        for place, grad in enumerate((d_key, d_value)):
+            if grad is None:
+                continue
+            rows = grad.index_select(0, plan.key_back)
+            if plan.source == "prompts" and d_prompts is not None:
+                _add(d_prompts[place], plan.key_rows, rows.view(-1, d_prompts.shape[-1]))
+            elif d_rows is not None:
+                _add(d_rows[:, place], plan.key_rows, rows.view(-1, *keys.shape[1:]))
+    if d_prompts is not None and inputs.prompts is not None:
+        d_prompts = d_prompts.to(inputs.prompts.dtype)
+    return (
+        None if d_queries is None else d_queries.view(queries.shape),
+        None if d_rows is None else d_rows.view(len(keys), -1, keys.shape[-1]),
+        d_prompts if wanted.prompts else None,
+    )
+
+
+def _add(total: Tensor, rows: Tensor | None, addend: Tensor) -> None:
+    """Add to some rows, none of them twice, or to all."""
+    if rows is None:
+        total += addend
+    else:
+        total[rows] += addend.to(total.dtype)
+
+
+def _level_gradients(
+    flat: Sequence[Tensor], inputs: Inputs, plan: LevelPlan, pattern: Pattern, scoring: Scoring, wanted: Wanted
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """The gradients of a level's queries, keys and values, in slots."""
+    width, of_keys = inputs.queries.shape[-1], wanted.of_keys(plan.source)
+    keys, values = (table.index_select(0, plan.key_slots) for table in inputs.of(plan.source))
+    queries, d_outs, sums, means = (tensor.index_select(0, plan.query_slots) for tensor in flat)
+    if len(plan.padding):
+        d_outs.index_fill_(0, plan.padding, 0)
+        means.index_fill_(0, plan.padding, 0)
+    d_queries = torch.zeros_like(queries) if wanted.queries else None
+    d_keys, d_values = (torch.zeros_like(keys), torch.zeros_like(values)) if of_keys else (None, None)
+    into = [queries, keys, values, d_outs, sums, means]
+    at_query = at_key = 0
+    for bucket, query, key, value, d_out, sum_, mean in _by_bucket(plan, pattern, width, *into):
+        count = bucket.blocks * pattern.key_heads
+        for_queries = slice(at_query, at_query := at_query + count * bucket.queries)
+        for_keys = slice(at_key, at_key := at_key + count * bucket.keys)
+        for piece in bucket.pieces:
+            part = slice(piece.queries.start * pattern.group, piece.queries.stop * pattern.group)
+            scores = _scores(query[:, part], key[:, piece.keys], bucket, piece, pattern, scoring)
+            slope = None if scoring.cap is None else 1 - (scores / scoring.cap).clamp(-1, 1).square_()
+            weights = scores.sub_(sum_[:, part, None]).exp_()
+            d_part = d_out[:, part]
+            d_scores = torch.bmm(d_part, value[:, piece.keys].mT).float().sub_(mean[:, part, None]).mul_(weights)
+            d_scores = d_scores if slope is None else d_scores.mul_(slope)
+            d_scores = d_scores.mul_(scoring.scale).to(key.dtype)
+            if d_queries is not None:
+                d_query = d_queries[for_queries].view(query.shape)
+                d_query[:, part] = torch.bmm(d_scores, key[:, piece.keys])
+            if d_keys is not None and d_values is not None:
+                d_keys[for_keys].view(key.shape)[:, piece.keys] += torch.bmm(d_scores.mT, query[:, part])
+                d_values[for_keys].view(key.shape)[:, piece.keys] += torch.bmm(weights.to(key.dtype).mT, d_part)
+    return d_queries, d_keys, d_values

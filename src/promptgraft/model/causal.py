@@ -1,0 +1,494 @@
+"""A decoder runs over packed rows: nothing is computed for padding, for rows that nobody reads, or twice."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from promptgraft import kernels
+from promptgraft.errors import ModelError, RunError
+from promptgraft.kernels.causal import Pattern, Scoring, causal_attention, turned_keys
+from promptgraft.kernels.dropout import Dropout
+from promptgraft.kernels.rotary import Turns
+from promptgraft.kernels.logits import log_probabilities
+from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Encoding, Read
+from promptgraft.model.beginnings import LEAST_KEPT, Beginning, Beginnings, joined
+from promptgraft.model.config import read_optional
+from promptgraft.model.decoder import (
+    HEAD,
+    Decoder,
+    DecoderLayer,
+    DecoderShape,
+    TakeParts,
+    added,
+    assemble,
+    read_decoder_shape,
+)
+from promptgraft.model.device import CPU
+from promptgraft.model.fingerprint import fingerprint
+from promptgraft.model.resolved import Pooling, Resolved
+from promptgraft.model.speech import words_inside
+from promptgraft.model.tokenize import Tokenizer, load_tokenizer
+from promptgraft.model.tokens import Tokens
+from promptgraft.model.tree import Elements, Tree, common, first_wanted, grow, lay_out_elements
+from promptgraft.model.weights import check_weights, read_encoder, read_head
+from promptgraft.prompt.prompt import PromptStack
+from promptgraft.task.task import Example, Kind
+
+# What some files hold beside weights: masks, and frequencies of rotary positions.
+BUFFERS = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")
+
+
+@dataclass(frozen=True)
+class NewBeginning:
+    """A beginning that a pass computes and that is then kept.
+
+    Attributes:
+        owner: what of its prompt decides its keys and values.
+        first: its first element.
+        known: how much of it is kept already.
+    """
+
+    owner: bytes
+    codes: Int[Tensor, "N"]
+    prompt: int
+    first: int
+    known: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a pass finds kept of its sequences' beginnings.
+
+    Attributes:
+        length: of every sequence how much.
+        rows: of a prompt its rows among all that is found, first and one past the last.
+        places: of each of these rows its place in its sequence.
+        new: what is to be kept beyond that.
+    """
+
+    length: Int[Tensor, "S"]
+    rows: Mapping[int, tuple[int, int]]
+    places: Int[Tensor, "A"]
+    keys_values: Float[Tensor, "L 2 A K"] | None
+    new: tuple[NewBeginning, ...]
+
+    @classmethod
+    def nothing(cls, sequences: int) -> Found:
+        zeros = torch.zeros(sequences, dtype=torch.long)
+        return cls(zeros, {}, zeros[:0], None, ())
+
+
+@dataclass(frozen=True)
+class DecoderPass:
+    """The packed rows of one pass, with all that its layers need beside the states.
+
+    Attributes:
+        read: the rows whose last state is wanted; None: all.
+        all_rows, read_rows: what every row, and what each row that is read, sees.
+        turns: of each kind of rotary positions those of all rows, and of the rows that are read.
+        prompts: the table of deep prompts.
+        found: the beginnings that are kept from earlier passes, and those to keep.
+        keeps: the rows of those to keep.
+    """
+
+    tree: Tree
+    read: Int[Tensor, "Q"] | None
+    all_rows: Pattern
+    read_rows: Pattern
+    turns: tuple[tuple[Turns, Turns], ...]
+    prompts: Float[Tensor, "L 2 N K"] | None
+    found: Found
+    keeps: Int[Tensor, "M"]
+
+
+class CausalBackbone:
+    """A `Backbone` of the Llama kind or GPT-2 that also `Speaks`; see the contracts for what each method promises.
+
+    Weights are used in `dtype`, results are always fp32.
+
+    Args:
+        frozen: the weights in the order of use; None where they learn.
+        ends: tokens that end a text.
+    """
+
+    deep = True
+    mask = None
+    reads: frozenset[Read] = frozenset({"mark", "answer", "mean", "tokens"})
+
+    def __init__(
+        self,
+        name: str,
+        shape: DecoderShape,
+        weights: Mapping[str, Tensor],
+        tokenizer: Tokenizer,
+        *,
+        dtype: torch.dtype,
+        pooling: Pooling | None,
+        fingerprint: str | None,
+        frozen: Decoder | None,
+        ends: frozenset[int] = frozenset(),
+    ) -> None:
+        self.name, self.pooling, self.weights = name, pooling, weights
+        self.family, self.hidden, self.layers, self.heads = shape.family, shape.hidden, shape.layers, shape.heads
+        self.embedding_width, self.max_length = shape.hidden, shape.positions
+        self.prompt_layers, self.key_width = shape.layers, shape.key_width
+        self.words = "wte.weight" if shape.family == "gpt2" else "embed_tokens.weight"
+        self.arithmetic: Arithmetic = "bf16" if dtype == torch.bfloat16 else "fp32"
+        self.device = weights[self.words].device
+        self._shape, self._tokenizer, self._dtype = shape, tokenizer, dtype
+        self._fingerprint, self._frozen, self._ends = fingerprint, frozen, ends
+        self._beginnings = Beginnings()
+        self._begin = next(iter(tokenizer.frames.single.gaps[0]), None)
+        self._frequencies = [rotary.frequencies(shape.head_width).to(self.device) for rotary in shape.rotaries]
+        self._scoring = Scoring(shape.score_scale, shape.score_cap)
+
+    @property
+    def fingerprint(self) -> str:
+        """The hash of the weights, made when it is asked for: weights that learn change at every step."""
+        return fingerprint(self.weights) if self._fingerprint is None else self._fingerprint
+
+    @property
+    def reading(self) -> str:
+        return self._tokenizer.identity
+
+    def tokenize(
+        self, examples: Sequence[Example], kind: Kind, encoding: Encoding = "cross", *, max_length: int | None = None
+    ) -> Tokens:
+        return self._tokenizer.examples(examples, kind, encoding, min(max_length or self.max_length, self.max_length))
+
+    def tokenize_texts(self, texts: Sequence[str]) -> Tokens:
+        return self._tokenizer.texts(texts, self.max_length)
+
+    def forward(
+        self, batch: Batch, prompts: PromptStack | None, read: Read, *, dropout: Dropout | None = None
+    ) -> Float[Tensor, "N H"]:
+        self._check(prompts, read, dropout)
+        elements = self._elements(batch, prompts)
+        wanted = _wanted(batch.tokens, elements, read)
+        decoder = self._decoder
+        if not len(wanted):
+            return torch.zeros(0, 1 if read == "answer" else self.hidden, device=self.device)
+        run, row_of = self._pass(batch, elements, prompts, wanted, keeps=read in ("mark", "answer"))
+        x, kept = self._through_layers(decoder, self._embedded(decoder, run.tree, prompts), run)
+        self._keep(run, kept)
+        x = decoder.norm(x)
+        if read == "answer":
+            words = batch.tokens.ids[_answers(batch.tokens)].to(self.device)
+            return log_probabilities(x, words, row_of, decoder.head, self._shape.logit_cap)[:, None]
+        states = x.float().index_select(0, row_of)
+        if read == "mean":
+            return kernels.segment_mean(states, batch.tokens.starts.to(self.device))
+        return states
+
+    def embed(self, ids: Int[Tensor, "P"]) -> Float[Tensor, "P E"]:
+        return self.weights[self.words][ids.to(self.device)].float().cpu() * self._shape.embedding_scale
+
+    def keys_values(self, ids: Int[Tensor, "P"]) -> Float[Tensor, "L 2 P H"]:
+        starts, rows = torch.tensor([0, len(ids)]), torch.tensor([0, 1])
+        batch = Batch(Tokens(ids, torch.zeros_like(ids), starts, rows))
+        run, _ = self._pass(batch, self._elements(batch, None), None, torch.arange(len(ids)), keeps=False)
+        run = replace(run, keeps=torch.arange(len(ids), device=self.device))
+        _, kept = self._through_layers(self._decoder, self._embedded(self._decoder, run.tree, None), run)
+        return torch.stack(kept).float().cpu()
+
+    def with_weights(self, weights: Mapping[str, Tensor]) -> Backbone:
+        learn = any(weight.requires_grad for weight in weights.values())
+        weights = {name: weight.to(self.device) for name, weight in weights.items()}
+        shape = replace(self._shape, vocabulary=len(weights.get(self.words, self.weights[self.words])))
+        return CausalBackbone(
+            self.name,
+            shape,
+            weights,
+            self._tokenizer,
+            dtype=self._dtype,
+            pooling=self.pooling,
+            fingerprint=None,
+            frozen=None if learn else assemble(shape, TakeParts(weights, self.name, self._dtype)),
+            ends=self._ends,
+        )
+
+    def word_ids(self, words: Sequence[str]) -> list[list[int]]:
+        return words_inside(self._tokenizer, words)
+
+    def columns(self, ids: Int[Tensor, "M"]) -> tuple[Float[Tensor, "M H"], Float[Tensor, "M"]]:
+        head = self._decoder.head[ids.to(self.device)].float().cpu()
+        return head, torch.zeros(len(ids))
+
+    @property
+    def _decoder(self) -> Decoder:
+        """The assembled weights; those that learn are assembled anew for every pass, each with its own graph."""
+        return self._frozen or assemble(self._shape, TakeParts(self.weights, self.name, self._dtype))
+
+    def _elements(self, batch: Batch, prompts: PromptStack | None) -> Elements:
+        return lay_out_elements(batch, prompts, self._shape.vocabulary, self._begin, self.max_length)
+
+    def _pass(
+        self, batch: Batch, elements: Elements, prompts: PromptStack | None, wanted: Int[Tensor, "N"], *, keeps: bool
+    ) -> tuple[DecoderPass, Int[Tensor, "N"]]:
+        """Plan a pass; also the state of every element that is wanted, among those that the pass gives."""
+        deep = prompts if prompts is not None and prompts.depth == "deep" else None
+        beginning = common(elements)
+        found = (
+            self._found(elements, prompts, beginning, wanted)
+            if keeps and self._frozen is not None
+            else Found.nothing(len(beginning))
+        )
+        deep_starts = None if deep is None else deep.starts
+        tree = grow(elements, batch.tokens.rows, beginning, found.length, deep_starts, found.rows)
+        rows, row_of = tree.row_of[wanted].unique(return_inverse=True)
+        every = len(rows) == len(tree.codes)
+        places, count = tree.places, 0 if deep is None else deep.table.shape[2]
+        shape = (found.places, count, self._shape.key_heads, self.heads // self._shape.key_heads, self.device)
+        all_rows = Pattern(tree.levels, places, places, *shape)
+        read_rows = all_rows if every else Pattern(tree.asking(rows), places[rows], places, *shape)
+        positions = tree.positions.to(self.device)
+        turns = [Turns.at(positions, frequencies, self._dtype) for frequencies in self._frequencies]
+        read = None if every else rows.to(self.device)
+        pairs = tuple((turn, turn if read is None else turn.select(read)) for turn in turns)
+        table = None if deep is None else deep.table.to(self.device)
+        of_new = [tree.row_of[new.first + new.known : new.first + len(new.codes)] for new in found.new]
+        to_keep = torch.cat(of_new or [rows[:0]]).to(self.device)
+        return DecoderPass(tree, read, all_rows, read_rows, pairs, table, found, to_keep), row_of.to(self.device)
+
+    def _found(
+        self, elements: Elements, prompts: PromptStack | None, beginning: Int[Tensor, "S"], wanted: Int[Tensor, "N"]
+    ) -> Found:
+        """Look for the beginnings of a pass among those that are kept, up to the first state that is wanted."""
+        limit = torch.minimum(beginning, first_wanted(elements, wanted))
+        length, at = torch.zeros_like(beginning), 0
+        rows: dict[int, tuple[int, int]] = {}
+        keys_values: list[Tensor] = []
+        new: list[NewBeginning] = []
+        for prompt in elements.prompt_of.unique().tolist():
+            group = (elements.prompt_of == prompt).nonzero().flatten()
+            first = int(elements.starts[group[0]])
+            codes = elements.codes[first : first + int(beginning[group[0]])]
+            codes, owner = self._content(codes, prompts, prompt)
+            if owner is None:  # the vectors learn, and what stands behind them changes
+                continue
+            count, old = self._beginnings.longest(owner, codes[: int(limit[group].min())])
+            if old is not None:
+                length[group], rows[prompt] = count, (at, at := at + count)
+                keys_values.append(old.keys_values[:, :, :count])
+            if len(group) > 1 and len(codes) - count >= LEAST_KEPT:
+                new.append(NewBeginning(owner, codes, prompt, first, count))
+        places = torch.cat([torch.arange(last - start) for start, last in rows.values()] or [length[:0]])
+        past = joined(keys_values) if keys_values else None
+        return Found(length, rows, places, past, tuple(new))
+
+    def _content(
+        self, codes: Int[Tensor, "N"], prompts: PromptStack | None, prompt: int
+    ) -> tuple[Int[Tensor, "N"], bytes | None]:
+        """The beginning of a prompt's sequences, and what of the prompt decides its keys and values.
+
+        Vectors are counted from the prompt's first; where they learn, the beginning ends before them.
+        """
+        if prompts is None:
+            return codes, b""
+        start, end = prompts.starts[prompt : prompt + 2].tolist()
+        learns = torch.is_grad_enabled() and prompts.table.requires_grad
+        vectors = (codes >= self._shape.vocabulary).nonzero().flatten()
+        if prompts.depth == "shallow" and (learns or not len(vectors)):
+            return codes[: int(vectors[0])] if len(vectors) else codes, b""
+        if learns:
+            return codes, None
+        codes = codes.clone()
+        codes[vectors] -= start
+        values = prompts.table[..., start:end, :].detach().contiguous().cpu()
+        content = hashlib.sha256(values.view(torch.uint8).numpy().data)
+        content.update(f"{prompts.depth} {prompts.placement}".encode())
+        return codes, content.digest()
+
+    def _keep(self, run: DecoderPass, kept: Sequence[Float[Tensor, "2 A K"]]) -> None:
+        """Keep the new beginnings of a pass, whose keys and values its layers gave."""
+        at = 0
+        for new in run.found.new:
+            count = len(new.codes) - new.known
+            keys_values = torch.stack([layer[:, at : at + count] for layer in kept])
+            at += count
+            if new.known and run.found.keys_values is not None:
+                first, last = run.found.rows[new.prompt]
+                keys_values = torch.cat([run.found.keys_values[:, :, first:last], keys_values], 2)
+            self._beginnings.keep(new.owner, Beginning(new.codes, keys_values.detach().clone()))
+
+    def _embedded(self, decoder: Decoder, tree: Tree, prompts: PromptStack | None) -> Float[Tensor, "R H"]:
+        """The rows of words and of shallow prompts, with their positions where these are in a table."""
+        codes = tree.codes.to(self.device)
+        words = F.embedding(codes.clamp_max(self._shape.vocabulary - 1), decoder.words)
+        if self._shape.embedding_scale != 1:
+            words = words * torch.tensor(self._shape.embedding_scale, dtype=words.dtype)
+        vectors = (codes >= self._shape.vocabulary).nonzero().flatten()
+        if len(vectors) and prompts is not None:
+            table = prompts.table.to(self.device, words.dtype)
+            words = words.index_copy(0, vectors, table.index_select(0, codes[vectors] - self._shape.vocabulary))
+        if decoder.positions is None:
+            return words
+        return words + F.embedding(tree.positions.to(self.device), decoder.positions)
+
+    def _through_layers(
+        self, decoder: Decoder, x: Float[Tensor, "R H"], run: DecoderPass
+    ) -> tuple[Float[Tensor, "Q H"], list[Float[Tensor, "2 A K"]]]:
+        """Run all layers, the last one only for the rows that are read; also every layer's keys and values to keep."""
+        kept: list[Tensor] = []
+        for number, layer in enumerate(decoder.layers):
+            last = number == self.layers - 1 and run.read is not None
+            x = self._layer(layer, number, x, run, run.read if last else None, kept)
+        return x, kept
+
+    def _layer(
+        self,
+        layer: DecoderLayer,
+        number: int,
+        x: Float[Tensor, "R H"],
+        run: DecoderPass,
+        read: Int[Tensor, "Q"] | None,
+        kept: list[Tensor],
+    ) -> Float[Tensor, "Q H"]:
+        normed = layer.norm(x)
+        keys_values = self._heads(layer.keys_values(normed), layer)
+        if read is not None:
+            x, normed = x.index_select(0, read), normed.index_select(0, read)
+        queries = layer.queries(normed).view(len(normed), self.heads, -1)
+        if layer.query_norm is not None:
+            queries = layer.query_norm(queries)
+        turns = None
+        if run.turns:
+            of_all, of_read = run.turns[self._shape.rotary_of[number]]
+            turns = (of_all if read is None else of_read, of_all)
+        if len(run.keeps):
+            of_kept = None if turns is None else turns[1].select(run.keeps)
+            kept.append(turned_keys(keys_values.index_select(0, run.keeps), of_kept))
+        mixed = causal_attention(
+            queries,
+            keys_values,
+            run.all_rows if read is None else run.read_rows,
+            self._scoring,
+            turns=turns,
+            window=self._shape.windows[number],
+            prompts=None if run.prompts is None else run.prompts[number],
+            past=None if run.found.keys_values is None else run.found.keys_values[number],
+        )
+        return self._after_attention(layer, mixed.flatten(1), x)
+
+    def _heads(self, keys_values: Float[Tensor, "R K2"], layer: DecoderLayer) -> Float[Tensor, "R heads2 width"]:
+        """Keys and values as heads, the keys normalised where the family does that."""
+        heads = keys_values.view(len(keys_values), 2 * self._shape.key_heads, -1)
+        if layer.key_norm is None:
+            return heads
+        keys, values = heads.chunk(2, 1)
+        return torch.cat([layer.key_norm(keys), values], 1)
+
+    def _after_attention(
+        self, layer: DecoderLayer, mixed: Float[Tensor, "Q K"], x: Float[Tensor, "Q H"]
+    ) -> Float[Tensor, "Q H"]:
+        if layer.attended_norm is None:
+            x = added(layer.attended, mixed, x)
+        else:
+            x = x + layer.attended_norm(layer.attended(mixed))
+        wide = layer.wide(layer.wide_norm(x))
+        if self._shape.gated:
+            gate, gated = wide.chunk(2, -1)
+            wide = kernels.activation(gate, self._shape.activation) * gated
+        else:
+            wide = kernels.activation(wide, self._shape.activation)
+        if layer.narrow_norm is None:
+            return added(layer.narrow, wide, x)
+        return x + layer.narrow_norm(layer.narrow(wide))
+
+    def _check(self, prompts: PromptStack | None, read: str, dropout: Dropout | None) -> None:
+        if read not in self.reads:
+            message = f"a causal model cannot be read at {read!r}"
+            raise ModelError(message, where=self.name, do=f"read {', '.join(sorted(self.reads))}")
+        if dropout is not None:
+            raise RunError(f"dropout is not supported for {self.name}", do="use the BERT family")
+        if prompts is None:
+            return
+        if prompts.depth == "deep":
+            sizes: object = (*prompts.table.shape[:2], prompts.table.shape[-1])
+            needed: object = (self.prompt_layers, 2, self.key_width)
+        else:
+            sizes, needed = prompts.table.shape[-1], self.embedding_width
+        if sizes != needed:
+            raise RunError(f"a {prompts.depth} prompt of {sizes} does not fit {self.name}, which needs {needed}")
+
+
+def _wanted(tokens: Tokens, elements: Elements, read: Read) -> Int[Tensor, "N"]:
+    """The elements whose states are read.
+
+    Raises:
+        RunError: a sequence has no token, or an answer stands at the very beginning.
+    """
+    if read in ("mean", "tokens"):
+        return elements.of_token
+    if read == "mark":
+        lengths = tokens.lengths
+        if bool((lengths == 0).any()):
+            raise RunError("an empty text has no token to be read at", do="use a template with words of its own")
+        marks = lengths - 1 if tokens.marks is None else torch.where(tokens.marks < 0, lengths - 1, tokens.marks)
+        return elements.of_token[tokens.starts[:-1] + marks]
+    found = elements.of_token[_answers(tokens)]
+    begins = torch.zeros(len(elements.codes) + 1, dtype=torch.bool)
+    begins[elements.starts[:-1]] = True
+    if bool(begins[found].any()):
+        raise RunError("an answer has nothing before it", do="use a template with words before the answer")
+    return found - 1
+
+
+def _answers(tokens: Tokens) -> Int[Tensor, "N"]:
+    """The tokens of answers."""
+    if tokens.answers is None:
+        raise RunError("rows without answers have no probability of one", do="give a template and answers")
+    return tokens.answers.nonzero().flatten()
+
+
+def load_causal(
+    resolved: Resolved, config: Mapping[str, Any], dtype: torch.dtype, device: torch.device = CPU
+) -> CausalBackbone:
+    """Load a decoder of the Llama kind or GPT-2.
+
+    Raises:
+        ModelError: its weights or its tokenizer cannot be used, or its config.json asks for what is not computed here.
+    """
+    where = str(resolved.path)
+    shape = read_decoder_shape(config, where)
+    gpt2 = shape.family == "gpt2"
+    found = read_encoder(
+        resolved.path,
+        "wte.weight" if gpt2 else "embed_tokens.weight",
+        ("wte.", "wpe.", "h.", "ln_f.") if gpt2 else ("embed_tokens.", "layers.", "norm."),
+    ) | ({} if shape.tied else read_head(resolved.path, (HEAD,)))
+    weights = {name: weight for name, weight in found.items() if not name.endswith(BUFFERS)}
+    check_weights(weights, resolved.path)
+    identity = fingerprint(weights)
+    tokenizer = load_tokenizer(resolved.path, prefix=resolved.text_prefix, to_traditional=resolved.to_traditional)
+    if tokenizer.highest >= shape.vocabulary:
+        message = f"its tokenizer gives token {tokenizer.highest}, its weights have {shape.vocabulary}"
+        raise ModelError(message, where=resolved.path, do="is the tokenizer of the same model?")
+    cast = {name: weight.to(device, dtype) for name, weight in weights.items()}
+    return CausalBackbone(
+        resolved.name,
+        shape,
+        cast,
+        tokenizer,
+        dtype=dtype,
+        pooling=resolved.pooling,
+        fingerprint=identity,
+        frozen=assemble(shape, TakeParts(cast, where, dtype)),
+        ends=_ends(config, read_optional(resolved.path / "generation_config.json")),
+    )
+
+
+def _ends(*configs: Mapping[str, Any]) -> frozenset[int]:
+    """The tokens that end a text, one or several, as any of a model's files names them."""
+    named = [config.get("eos_token_id") for config in configs]
+    return frozenset(
+        token for value in named for token in (value if isinstance(value, list) else [value]) if type(token) is int
+    )
