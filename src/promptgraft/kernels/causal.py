@@ -424,7 +424,7 @@ class _Attention(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         queries, keys, values, prompts, past, out, sums = ctx.saved_tensors
         inputs = Inputs(queries, keys, values, prompts, past)
-        wanted = Wanted(*ctx.needs_input_grad[:3])
+        wanted = WantedGradients(*ctx.needs_input_grad[:3])
         d_queries, d_keys_values, d_prompts = _gradients(inputs, grads[0], out, sums, ctx, wanted)
         if ctx.turns is not None:
             if d_queries is not None:
@@ -436,7 +436,7 @@ class _Attention(torch.autograd.Function):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedGradients:
     """Which inputs have a gradient: queries, keys and values of the rows, prompts."""
 
     queries: bool
@@ -448,7 +448,7 @@ class Wanted:
 
 
 def _gradients(
-    inputs: Inputs, d_out: Tensor, out: Tensor, sums: Tensor, ctx: Any, wanted: Wanted
+    inputs: Inputs, d_out: Tensor, out: Tensor, sums: Tensor, ctx: Any, wanted: WantedGradients
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     pattern: Pattern = ctx.pattern
     queries, keys = inputs.queries, inputs.keys
@@ -491,7 +491,7 @@ def _add(total: Tensor, rows: Tensor | None, addend: Tensor) -> None:
 
 
 def _level_gradients(
-    flat: Sequence[Tensor], inputs: Inputs, plan: LevelPlan, pattern: Pattern, scoring: Scoring, wanted: Wanted
+    flat: Sequence[Tensor], inputs: Inputs, plan: LevelPlan, pattern: Pattern, scoring: Scoring, wanted: WantedGradients
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """The gradients of a level's queries, keys and values, in slots."""
     width, of_keys = inputs.queries.shape[-1], wanted.of_keys(plan.source)

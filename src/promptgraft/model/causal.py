@@ -16,8 +16,8 @@ from promptgraft import kernels
 from promptgraft.errors import ModelError, RunError
 from promptgraft.kernels.causal import Pattern, Scoring, causal_attention, turned_keys
 from promptgraft.kernels.dropout import Dropout
-from promptgraft.kernels.rotary import Turns
 from promptgraft.kernels.logits import log_probabilities
+from promptgraft.kernels.rotary import Turns
 from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Encoding, Read
 from promptgraft.model.beginnings import LEAST_KEPT, Beginning, Beginnings, joined
 from promptgraft.model.config import read_optional
@@ -34,7 +34,6 @@ from promptgraft.model.decoder import (
 from promptgraft.model.device import CPU
 from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.resolved import Pooling, Resolved
-from promptgraft.model.speech import words_inside
 from promptgraft.model.tokenize import Tokenizer, load_tokenizer
 from promptgraft.model.tokens import Tokens
 from promptgraft.model.tree import Elements, Tree, common, first_wanted, grow, lay_out_elements
@@ -216,7 +215,7 @@ class CausalBackbone:
         )
 
     def word_ids(self, words: Sequence[str]) -> list[list[int]]:
-        return words_inside(self._tokenizer, words)
+        return self._tokenizer.word_ids(words)
 
     def columns(self, ids: Int[Tensor, "M"]) -> tuple[Float[Tensor, "M H"], Float[Tensor, "M"]]:
         head = self._decoder.head[ids.to(self.device)].float().cpu()
