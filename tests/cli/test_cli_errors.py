@@ -28,7 +28,7 @@ DATA: dict[str, tuple[str | None, tuple[str, ...], str]] = {
     "NaN label": (
         GOOD + "so so,nan\n",
         (),
-        "{}/a.csv:14: the label (column 'label') is empty or not a number; label the row or take it out",
+        "{}/a.csv:14: the label (column 'label') is NaN, which stands for none; label the row or take it out",
     ),
     "mixed types": (
         GOOD + "so so,3\n",

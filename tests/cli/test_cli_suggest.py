@@ -38,6 +38,16 @@ def test_rows_are_written_in_order_with_their_columns(
     assert [str(row["id"]) for row in shown] == [row["id"] for row in rows]
 
 
+def test_columns_of_another_name_are_named(done: Command, tuned: Tuned, splade_tiny: Path, texts: Path) -> None:
+    renamed = texts.with_name("renamed.csv")
+    renamed.write_text(texts.read_text(encoding="utf-8").replace("id,text", "id,words", 1), encoding="utf-8")
+    words = ["--count", 5, "--model", splade_tiny, "--json"]
+    shown = done("suggest", tuned.run, "--file", renamed, "--text-column", "words", *words).json
+    assert [row["id"] for row in shown] == [
+        row["id"] for row in done("suggest", tuned.run, "--file", texts, *words).json
+    ]
+
+
 def test_label_studio_gets_tasks_with_predictions(
     done: Command, tuned: Tuned, splade_tiny: Path, texts: Path, tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import promptgraft as pg
+from promptgraft import api
 from promptgraft.api.notebook import Bar, bar, notebook_progress
 from promptgraft.engine.progress import Event
 from promptgraft.sheet import HIGH, WIDE, Sheet
@@ -45,6 +46,21 @@ def ranking(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     for seed in (3, 4):
         pg.tune(toy_task(seed=seed).replace(name=f"toy{seed}"), model, bank=bank, steps=1, length=2)
     return pg.rank(toy_task(), model, bank)
+
+
+def test_what_holds_a_model_is_one_line_in_a_console(outcome: Any, model: Path, tmp_path: Path) -> None:
+    backbone = pg.load_backbone(model)
+    bank = api.as_bank(tmp_path / "bank", create=True)
+    for found, begin in (
+        (outcome.predictor, "Predictor of toy-classification (classification, 2 classes) with "),
+        (outcome.best, "Finished prompt-tuning on toy-classification, seed "),
+        (bank, "Bank of 0 prompts in "),
+        (backbone, f"{type(backbone).__name__} "),
+    ):
+        text = repr(found)
+        assert text.startswith(begin)
+        assert len(text) < 300
+        assert "\n" not in text
 
 
 class Tags(HTMLParser):

@@ -182,6 +182,17 @@ def test_what_is_known_of_other_prompts_stays(bank: Bank) -> None:
     assert set(bank.record().prompts) == {"a", "b"}
 
 
+def test_what_is_known_from_other_tasks_stays_and_a_task_that_comes_again_counts_anew(bank: Bank) -> None:
+    first = Service(gains={"x": {"y": 1.0, "z": 3.0}}, centre=(1.0, 2.0))
+    again = Service(gains={"x": {"z": 5.0}, "v": {"w": 2.0}}, centre=(4.0, 2.0))
+    bank.keep_record(Record(prompts={"a": first}))
+    found = bank.keep_record(Record(prompts={"a": again})).prompts["a"]
+    assert found.gains == {"x": {"y": 1.0, "z": 5.0}, "v": {"w": 2.0}}
+    assert found.centre == (3.0, 2.0), "of one task that stayed and two new ones"
+    moved = Service(gains={"u": {"y": 1.0, "z": 1.0}}, centre=(7.0, 7.0))
+    assert first.joined(moved) == moved
+
+
 def test_a_bank_without_a_prompt_of_the_model_has_no_record(backbone: Backbone, tmp_path: Path) -> None:
     with pytest.raises(BankError, match="has no prompt of"):
         api.record(api.as_bank(tmp_path / "empty", create=True), backbone, [toy_task()])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from promptgraft.train.recipe import Recipe
 from toys import FILLER, tiny_model, toy_task
 
 RECIPE = Recipe(steps=2, batch=4, length=2, evaluations=1)
+DESCRIBED = toy_task().labels["positive"]
 MUSIC = tuple(Example(text=f"music and {word} music", label="music") for word in FILLER[:6])
 
 
@@ -193,11 +195,17 @@ WRONG: dict[str, tuple[dict[str, str | None], object, type[Exception], str]] = {
     "another case": ({"Positive": "good"}, None, UsageError, "in case only"),
     "one new in two cases": ({"music": "a", "Music": "b"}, None, UsageError, "in case only"),
     "an unknown label": ({"music": "m"}, [("a film", "musik")], TaskError, "did you mean 'music'"),
+    "two of one description": ({"a": "tune", "b": "Tune"}, None, UsageError, "'b' is described as 'a' is"),
+    "a description that is there": ({"music": DESCRIBED}, None, UsageError, "'music' is described as 'positive' is"),
     "no rows": ({"music": "m"}, [], UsageError, "no labelled rows"),
     "no label": ({"music": "m"}, [("a film", None)], UsageError, "row 0: has no label"),
     "a text alone": ({"music": "m"}, ["a film"], UsageError, "with its label"),
     "no column of labels": ({"music": "m"}, [{"text": "a film", "kind": "music"}], UsageError, "row 0: has no label"),
 }
+
+
+def test_classes_of_one_description_are_told_apart_by_rows(grafted: Predictor) -> None:
+    assert extend(grafted, {"music": DESCRIBED}, MUSIC).predictor.predict([MUSIC[0].text]) == ["music"]
 
 
 @pytest.mark.parametrize("case", WRONG)
@@ -229,6 +237,18 @@ def test_rows_come_as_tables_and_examples_too(grafted: Predictor) -> None:
     ways = [MUSIC, [(text, "music") for text in texts], frame, frame.to_dict("records")]
     hashes = {extend(grafted, {"music": "music"}, rows).artefact.hash for rows in ways}
     assert len(hashes) == 1
+
+
+def test_columns_of_another_name_are_named(grafted: Predictor, tmp_path: Path) -> None:
+    table = [{"words": row.text, "topic": row.label, "text": "not this"} for row in MUSIC]
+    named = extend(grafted, {"music": "m"}, table, columns={"text": "words", "label": "topic"})
+    assert named.artefact.hash == extend(grafted, {"music": "m"}, MUSIC).artefact.hash
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in table))
+    read = extend(grafted, {"music": "m"}, path, columns={"text": "words", "label": "topic"})
+    assert read.artefact.hash == named.artefact.hash
+    with pytest.raises(UsageError, match="unknown role of a column 'txt'; did you mean 'text'"):
+        extend(grafted, {"music": "m"}, table, columns={"txt": "words"})
 
 
 def test_an_artefact_that_is_there_is_not_written_over(grafted: Predictor, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ import torch
 
 import promptgraft as pg
 from promptgraft import api
+from promptgraft.api.jobs import transfer_method
+from promptgraft.api.opening import opened
 from promptgraft.engine.keep import make_artefact, sources_of
 from promptgraft.engine.local import LocalEngine
 from promptgraft.engine.predictor import Predictor
@@ -220,6 +222,24 @@ def test_a_source_that_only_trained_prompts_would_start_from_is_named_where_one_
 def test_full_effort_is_for_classes(backbone: Backbone, bank: tuple[Source, ...]) -> None:
     with pytest.raises(RunError, match="regression task"):
         list(LocalEngine(backbone).run([job_of(backbone, toy_task("regression"), bank, effort="full")]))
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "method"),
+    [
+        ("auto", {}, "graft"),
+        ("auto", {"effort": "full"}, "graft"),
+        ("donor", {"effort": "full"}, "graft"),
+        ("donor", {}, "pot"),
+        ("auto", {"readout": "linear"}, "pot"),
+        ("donor", {"effort": "full", "readout": "linear"}, "pot"),
+    ],
+)
+def test_options_and_a_named_source_say_which_method_is_meant(
+    source: str, options: dict[str, object], method: str, backbone: Backbone
+) -> None:
+    context = opened(toy_task(), backbone, {}, 4)
+    assert transfer_method(context, None, source, options) == method
 
 
 def test_the_verbs_take_a_bank(backbone: Backbone, bank: tuple[Source, ...], tmp_path: Path) -> None:

@@ -143,6 +143,15 @@ def test_label_studio_takes_the_rows_and_gives_them_back(predictor: Predictor, t
         suggest(predictor, file)
 
 
+def test_columns_of_another_name_are_named(predictor: Predictor, tmp_path: Path) -> None:
+    texts = ["a good film", "a poor plot", "the music was slow"]
+    path = tmp_path / "rows.csv"
+    path.write_text("text,words\n" + "".join(f"not this,{text}\n" for text in texts))
+    assert [row.text for row in suggest(predictor, path, 3, columns={"text": "words"}).examples] == [
+        row.text for row in suggest(predictor, texts, 3).examples
+    ]
+
+
 def test_the_margin_is_between_the_first_two_classes() -> None:
     assert margin(np.array([[0.5, 0.2, 0.3], [1.0, 0.0, 0.0]])).tolist() == pytest.approx([0.2, 1.0])
     assert margin(np.array([[1.0]])).tolist() == [1.0]

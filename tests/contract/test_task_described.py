@@ -126,6 +126,14 @@ def test_transfers_that_need_labels_refuse_a_task_without_one(options: Any, tmp_
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("verb", [api.rank, api.compare])
+def test_what_judges_by_labels_says_what_does_without(verb: Any, tmp_path: Path) -> None:
+    backbone = load_backbone(tiny_model(tmp_path / "bert", "bert"))
+    bank = api.as_bank(tmp_path / "bank", create=True)
+    with pytest.raises(RunError, match="by labelled rows, and there are none; label some rows, or use transfer"):
+        verb(load_task([{"text": "good"}], labels=LABELS), backbone, bank)
+
+
 def test_descriptions_that_read_the_same_are_refused(tmp_path: Path) -> None:
     backbone = load_backbone(tiny_model(tmp_path / "bert", "bert"))
     bank = api.as_bank(tmp_path / "bank", create=True)

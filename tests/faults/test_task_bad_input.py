@@ -79,11 +79,11 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
     ),
     "empty label": (
         {"a.csv": TWO + "c,\n"},
-        "{}/a.csv:10: the label (column 'label') is empty or not a number; label the row or take it out",
+        "{}/a.csv:10: the label (column 'label') is empty; label the row or take it out",
     ),
     "NaN label": (
         {"a.jsonl": row('{"text": "x", "label": NaN}')},
-        "{}/a.jsonl:3: the label (column 'label') is empty or not a number; label the row or take it out",
+        "{}/a.jsonl:3: the label (column 'label') is NaN, which stands for none; label the row or take it out",
     ),
     "mixed labels": (
         {"a.csv": TWO + "c,3\n"},

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from promptgraft.api.jobs import Chosen, choose_sources, compare_jobs
-from promptgraft.api.opening import as_bank, free_text, log_notes, opened, seeds_of
+from promptgraft.api.opening import Opened, as_bank, free_text, log_notes, opened, seeds_of
 from promptgraft.bank.bank import Bank
 from promptgraft.engine.progress import Progress
 from promptgraft.engine.rank import Ranking, candidates, rank_sources, weighed
@@ -84,12 +84,20 @@ def rank(
             What `transfer` would use is more than the first one: `Ranking.graft`.
     """
     context = opened(task, model, recipe, shots, out=out, device=device, progress=progress)
+    _need_labels(context, "rank orders prompts")
     sources, left_out = candidates(as_bank(bank), context.backbone, context.task)
     job = context.job("prompt-tuning", seed, {"readout": "linear"})
     ranking = rank_sources(context.engine, job, sources, measures, left_out)
     ranking = replace(ranking, graft=weighed(context.engine, job, sources))
     log_notes([*context.task.notes, *context.engine.notes(), *(f"left out: {reason}" for reason in left_out)])
     return ranking
+
+
+def _need_labels(context: Opened, what: str) -> None:
+    """Raises a RunError for a task without a labelled row, which says what can be done without."""
+    if not context.task.train:
+        do = "label some rows, or use transfer, which reads label descriptions where there are none"
+        raise RunError(f"{what} by labelled rows, and there are none", where=context.task.name, do=do)
 
 
 def compare(
@@ -120,6 +128,7 @@ def compare(
         task, model, recipe, shots, out=out, test_rows=test_rows, device=device, progress=progress, keep_weights=False,
         validation_from=validation_from,
     )  # fmt: skip
+    _need_labels(context, "compare judges methods")
     seeds = seeds_of(seeds)
     chosen = Chosen(dict.fromkeys(seeds), notes=(NO_BANK,))
     if bank is not None:

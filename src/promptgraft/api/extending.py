@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from promptgraft.api.artefacts import artefact_folder, load
-from promptgraft.api.opening import log_notes, open_model
+from promptgraft.api.opening import log_notes, open_model, with_columns
 from promptgraft.engine import extend as engine
 from promptgraft.engine.given import labelled_of
 from promptgraft.engine.predictor import Predictor
@@ -74,6 +74,7 @@ def extend(
     rows: object = None,
     *,
     test: object = None,
+    columns: Mapping[str, str] | None = None,
     out: str | Path | None = None,
     replace: bool = False,
     model: Backbone | str | Path | None = None,
@@ -86,6 +87,7 @@ def extend(
         labels: new label -> description; names alone describe themselves.
         rows: labelled rows of old and new classes: a file, a table, or a list of (text, label).
         test: labelled rows on which old and new answers are judged; by default those that the artefact remembers.
+        columns: of rows and test, by what they hold: `text`, `pair`, `label`; default: those that were tuned from.
         out: a folder to keep the new artefact in.
         replace: take the place of another artefact there.
         model: the backbone; default: the one the card names.
@@ -96,8 +98,9 @@ def extend(
     predictor, name = _predictor(run, model, device)
     described = given_labels(labels)
     classes = [*predictor.classes, *described]
-    added, notes = labelled(rows, predictor.task, classes)
-    held_out, test_notes = labelled(test, predictor.task, classes)
+    task = with_columns(predictor.task, columns)
+    added, notes = labelled(rows, task, classes)
+    held_out, test_notes = labelled(test, task, classes)
     extension = engine.extend(predictor, name, described, added, held_out)
     all_notes = (*notes, *test_notes, *extension.notes)
     log_notes(all_notes)

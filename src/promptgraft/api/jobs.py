@@ -122,14 +122,14 @@ def _named(context: Opened, bank: Bank, name: str) -> Source:
 def transfer_method(context: Opened, method: str | None, source: str, options: Mapping[str, object] | None) -> str:
     """The method of a transfer: the one named; else graft, or PoT where graft is not what was asked for.
 
-    PoT carries a source that is named, reads spans, and takes the options of `pot`.
+    PoT reads spans, takes the options of `pot`, and carries a source that is named without options of graft.
     """
     if method is not None:
         return find(method).name
     known = {hyphened(name) for name in find("graft").options.model_fields}
     asked = {hyphened(name) for name in options or {}}
-    is_pot = source != "auto" or not context.task.facts.probe or asked - known
-    return "pot" if is_pot else "graft"
+    is_pot = bool(asked - known) if asked else source != "auto"
+    return "pot" if is_pot or not context.task.facts.probe else "graft"
 
 
 def takes_one(method: str, options: Mapping[str, object]) -> bool:

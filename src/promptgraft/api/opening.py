@@ -94,6 +94,19 @@ def opened(
     return Opened(engine, loaded, recipe_for(backbone, loaded, shots, recipe), shots, validation_from)
 
 
+def with_columns(task: Task, columns: Mapping[str, str] | None) -> Task:
+    """The task with the columns that a file or table has in the place of those that were tuned from.
+
+    Raises:
+        UsageError: what a column is said to hold is nothing that rows have.
+    """
+    roles = ("text", "pair", "label")
+    for role in columns or {}:
+        if role not in roles:
+            raise unknown("role of a column", role, roles)
+    return task.replace(columns={**task.columns, **(columns or {})})
+
+
 def log_notes(notes: Iterable[str]) -> None:
     """Log what was inferred, cut, sampled or chosen, each note once, to the logger `promptgraft`."""
     for note in dict.fromkeys(notes):

@@ -29,7 +29,7 @@ def record(
 ) -> Record:
     """Find out how much better texts are told apart under each prompt of a bank, and keep it beside the prompts.
 
-    Give all tasks at once: what was known of a prompt before is replaced.
+    What was known of a prompt from other tasks stays; of a task that comes again the new figure counts.
 
     `transfer` without labels reads texts under the prompts that have helped other tasks most.
 

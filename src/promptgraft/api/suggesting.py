@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from promptgraft.api.artefacts import load
-from promptgraft.api.opening import log_notes
+from promptgraft.api.opening import log_notes, with_columns
 from promptgraft.engine.given import unlabelled_of
 from promptgraft.engine.predictor import Predictor
 from promptgraft.engine.suggest import suggest as choose
@@ -80,6 +80,7 @@ def suggest(
     rows: object,
     count: int = 20,
     *,
+    columns: Mapping[str, str] | None = None,
     model: Backbone | str | Path | None = None,
     device: DeviceName = "auto",
 ) -> Suggestion:
@@ -88,19 +89,20 @@ def suggest(
     Args:
         run: a run folder of tune or transfer, an artefact's folder, or a predictor.
         rows: a file, a table, or a list as `predict` takes it; rows with a label are left out.
+        columns: of the rows, by what they hold: `text`, `pair`, `label`; default: those that were tuned from.
         model: the backbone; default: the one the card names.
     Raises:
         UsageError, TaskError, RunError: one line, what and what to do.
     """
     predictor = run if isinstance(run, Predictor) else load(run, model, device=device)
+    task = with_columns(predictor.task, columns)
     notes: tuple[str, ...] = ()
     if isinstance(rows, str | Path):
-        records, examples, notes = read_unlabelled(rows, predictor.task)
+        records, examples, notes = read_unlabelled(rows, task)
         given: list[Any] = list(records)
     else:
-        given, examples = unlabelled_of(rows, predictor.task)
+        given, examples = unlabelled_of(rows, task)
     choice = choose(predictor, examples, count)
-    columns = predictor.task.columns
     all_notes = (*notes, *choice.notes)
     log_notes(all_notes)
     return Suggestion(
@@ -111,7 +113,7 @@ def suggest(
         choice.probabilities,
         all_notes,
         predictor.task.name,
-        (columns.get("text", "text"), columns.get("label", "label")),
+        (task.columns.get("text", "text"), task.columns.get("label", "label")),
         predictor.classes,
     )
 

@@ -72,6 +72,9 @@ class Bank:
         self._timeout = timeout
         self._check = check
 
+    def __repr__(self) -> str:
+        return f"Bank of {len(self.names())} prompts in {self.folder}{', read-only' if self.read_only else ''}"
+
     def list(
         self,
         *,
@@ -237,14 +240,14 @@ class Bank:
         return records.read_record(self.folder)
 
     def keep_record(self, record: Record) -> Record:
-        """Keep what a record says of its prompts, in the place of what was known of them; the whole record.
+        """Keep what a record says of its prompts, beside what was known of them; the whole record.
 
         Raises:
             ArtefactError: the record that is there is damaged.
             BankError: the bank is locked, read-only or cannot be written.
         """
         with self._writing():  # others may have written what they found out of other prompts
-            merged = Record(prompts={**self.record().prompts, **record.prompts})
+            merged = self.record().joined(record)
             try:
                 atomic.write_text(self.folder / records.FILE, merged.model_dump_json() + "\n")
             except OSError as error:

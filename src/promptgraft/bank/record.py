@@ -14,6 +14,8 @@ from promptgraft.untrusted import read_bytes, read_json
 
 FILE = "record.json"
 LIMIT = 16_000_000
+DIGITS = 4
+"""Of the numbers of a centre."""
 REMEDY = "delete it, and make it anew with `promptgraft bank record`"
 
 
@@ -50,6 +52,20 @@ class Service(BaseModel):
         """The tasks of all families."""
         return tuple(task for tasks in self.gains.values() for task in tasks)
 
+    def joined(self, later: Service) -> Service:
+        """What both know; of a task that both looked at, the later one."""
+        kept = {
+            family: {task: gain for task, gain in tasks.items() if task not in later.tasks}
+            for family, tasks in self.gains.items()
+        }
+        count, more = sum(map(len, kept.values())), len(later.tasks)
+        if len(self.centre) != len(later.centre) or not count:
+            return later
+        gains = {family: {**kept.get(family, {}), **later.gains.get(family, {})} for family in {**kept, **later.gains}}
+        centre = [(count * a + more * b) / (count + more) for a, b in zip(self.centre, later.centre, strict=True)]
+        known = {family: tasks for family, tasks in gains.items() if tasks}
+        return Service(gains=known, centre=tuple(round(value, DIGITS) for value in centre))
+
 
 class Record(BaseModel):
     """What is known of a bank's prompts, by the hashes of their artefacts, so that it never speaks of another one."""
@@ -57,6 +73,14 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     prompts: Mapping[str, Service]
+
+    def joined(self, later: Record) -> Record:
+        """What both know of each prompt."""
+        both = {
+            name: self.prompts[name].joined(service) if name in self.prompts else service
+            for name, service in later.prompts.items()
+        }
+        return Record(prompts={**self.prompts, **both})
 
 
 def read_record(folder: Path) -> Record:

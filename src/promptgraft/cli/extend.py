@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from promptgraft.cli.options import DeviceOption, described
+from promptgraft.cli.options import (
+    DeviceOption,
+    LabelColumnOption,
+    PairColumnOption,
+    TextColumnOption,
+    columns_given,
+    described,
+)
 from promptgraft.cli.progress import progress
 from promptgraft.cli.say import Say
 from promptgraft.cli.verb import verb
@@ -32,6 +39,9 @@ def extend(
         Path | None,
         typer.Option(help="Labelled rows to judge on, before and after (default: the rows that RUN remembers)."),
     ] = None,
+    text_column: TextColumnOption = None,
+    pair_column: PairColumnOption = None,
+    label_column: LabelColumnOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder of the new artefact (default: runs/extend-RUN).")
     ] = None,
@@ -54,7 +64,15 @@ def extend(
     folder = Path("runs") / f"extend-{path.resolve().name}" if out is None else out
     with progress(say, "reading model and rows"):
         extension = api.extend(
-            path, described(label or []), rows, test=test, out=folder, replace=replace, model=model, device=device
+            path,
+            described(label or []),
+            rows,
+            test=test,
+            columns=columns_given(text_column, pair_column, label_column),
+            out=folder,
+            replace=replace,
+            model=model,
+            device=device,
         )
     say.note(*extension.notes)
     show(say, extension, folder)

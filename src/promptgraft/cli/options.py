@@ -66,6 +66,19 @@ NoHeaderOption = Annotated[
 ]
 
 
+TextColumnOption = Annotated[
+    str | None, typer.Option(help="Column of the text in the file (default: the one that was tuned from).")
+]
+PairColumnOption = Annotated[str | None, typer.Option(help="Of the second text.")]
+LabelColumnOption = Annotated[str | None, typer.Option(help="Of the label.")]
+
+
+def columns_given(text: str | None, pair: str | None, label: str | None) -> dict[str, str]:
+    """What a column holds -> its name, of those that are named."""
+    roles = {"text": text, "pair": pair, "label": label}
+    return {role: name for role, name in roles.items() if name is not None}
+
+
 def described(labels: Sequence[str]) -> dict[str, str | None]:
     """Label -> description; None where only a name is given.
 

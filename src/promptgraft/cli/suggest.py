@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from promptgraft.cli.labelled import regular
-from promptgraft.cli.options import DeviceOption
+from promptgraft.cli.options import (
+    DeviceOption,
+    LabelColumnOption,
+    PairColumnOption,
+    TextColumnOption,
+    columns_given,
+)
 from promptgraft.cli.progress import progress
 from promptgraft.cli.say import Say
 from promptgraft.cli.values import cell
@@ -31,6 +37,9 @@ def suggest(
         ),
     ],
     count: Annotated[int, typer.Option("--count", "-n", help="So many rows.")] = 20,
+    text_column: TextColumnOption = None,
+    pair_column: PairColumnOption = None,
+    label_column: LabelColumnOption = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Where to: csv, tsv, jsonl, json or parquet by its ending (default: screen)."),
@@ -57,7 +66,8 @@ def suggest(
 
     check_out(out, form, file)
     with progress(say, "reading model and rows"), regular(file, None) as source:
-        suggestion = api.suggest(path, source, count, model=model, device=device)
+        columns = columns_given(text_column, pair_column, label_column)
+        suggestion = api.suggest(path, source, count, columns=columns, model=model, device=device)
     say.note(*suggestion.notes)
     rows = answered(suggestion)
     if form is not None:

@@ -136,9 +136,19 @@ def settled(
                 do = "give it another name, or write it as the class is written"
                 raise UsageError(f"{quoted(label)} differs from the class {quoted(known)} in case only", do=do)
         added[label] = (description or "").strip() or label
+        if not counts[label]:
+            _refuse_twin(label, {**there, **added})
         if added[label] == label:
             notes.append(f"{quoted(label)} has no description: its name is read")
     return added, notes
+
+
+def _refuse_twin(label: str, descriptions: Mapping[str, str]) -> None:
+    """Raises a UsageError where a label without rows is described as another is, so that it could only be guessed."""
+    for other, description in descriptions.items():
+        if other != label and description.casefold() == descriptions[label].casefold():
+            what = f"{quoted(label)} is described as {quoted(other)} is ({quoted(description)})"
+            raise UsageError(what, do="say what sets them apart, or give rows of it")
 
 
 def _linear(predictor: Predictor) -> list[Linear]:

@@ -26,6 +26,7 @@ from promptgraft.prompt.artefact import Artefact, other_backbone
 from promptgraft.prompt.reading import Reading
 from promptgraft.readout.by_class import ByLabel
 from promptgraft.readout.features import feature_width, features
+from promptgraft.sheet import LONG, short
 from promptgraft.task.kinds import KINDS
 from promptgraft.task.metrics import score as metric_score
 from promptgraft.task.task import Example, Kind, Label, Task
@@ -83,6 +84,14 @@ class Predictor:
         self.artefact = artefact
         self.backbone = backbone
         self._cut_was_logged = False
+
+    def __repr__(self) -> str:
+        task, members = self.task, len(self.tuned.members)
+        classes = f", {len(task.classes)} classes" if task.classes else ""
+        more = f", {members} members" if members > 1 else ""
+        return (
+            f"Predictor of {short(task.name, LONG)} ({task.kind}{classes}) with {short(self.backbone.name, LONG)}{more}"
+        )
 
     @cached_property
     def task(self) -> Task:

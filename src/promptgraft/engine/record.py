@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from promptgraft.bank.record import Record, Service
+from promptgraft.bank.record import DIGITS, Record, Service
 from promptgraft.engine.rank import is_of
 from promptgraft.engine.share import Shared
 from promptgraft.errors import RunError
@@ -23,7 +23,6 @@ from promptgraft.task.task import Example, Task
 
 ROWS = 300
 """Of each task that are read: their mean recall is within 3 points or so, and a gain is a mean over tasks."""
-DIGITS = 4
 
 
 def make_record(shared: Shared, sources: Sequence[Source], tasks: Sequence[Task], max_length: int) -> Record:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from promptgraft.engine.reliability import Reliability
 from promptgraft.engine.risk import Selective
 from promptgraft.method.job import Job, ValidationFrom
+from promptgraft.sheet import LONG, short
 from promptgraft.train.run import Tuned
 
 
@@ -83,7 +84,7 @@ class Result(BaseModel):
     version: str = ""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Finished:
     """A result with the model behind it.
 
@@ -96,3 +97,8 @@ class Finished:
     result: Result
     tuned: Tuned | None
     history: tuple[dict[str, float], ...] = ()
+
+    def __repr__(self) -> str:
+        result = self.result
+        scores = ", ".join(f"{split} {found['score']:.1f}" for split, found in result.scores.items())
+        return f"Finished {result.label} on {short(result.task, LONG)}, seed {result.seed} ({scores or 'not scored'})"

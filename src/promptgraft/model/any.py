@@ -16,7 +16,7 @@ from promptgraft import kernels
 from promptgraft.errors import ModelError, RunError
 from promptgraft.kernels.dropout import Dropout
 from promptgraft.kernels.rows import padded
-from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Read
+from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Read, shown
 from promptgraft.model.config import whole
 from promptgraft.model.device import CPU, place
 from promptgraft.model.fingerprint import fingerprint
@@ -62,6 +62,9 @@ class AnyBackbone:
         self._module, self._tokenizer, self.words, self._has_pooler = module, tokenizer, words, has_pooler
         self.prompt_layers, self.key_width = self.layers, self.hidden
         self.reads: frozenset[Read] = frozenset({"cls", "mean", "tokens", *(("pooler",) if has_pooler else ())})
+
+    def __repr__(self) -> str:
+        return shown(self)
 
     @property
     def fingerprint(self) -> str:

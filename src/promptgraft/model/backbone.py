@@ -14,6 +14,7 @@ from promptgraft.kernels.dropout import Dropout
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import PromptStack
 from promptgraft.prompt.reading import Pooling, Reading
+from promptgraft.sheet import LONG, short
 from promptgraft.task.task import Example, Kind
 
 Read = Literal["cls", "mean", "pooler", "tokens", "mark", "answer"]
@@ -171,3 +172,10 @@ class Speaks(Protocol):
             among: of each sequence the texts of which one must be answered.
         """
         ...
+
+
+def shown(backbone: Backbone) -> str:
+    """What `repr` gives of a backbone, which has megabytes of weights."""
+    sizes = f"{backbone.family}, {backbone.layers} layers of {backbone.hidden}"
+    where = f"{backbone.arithmetic} on {backbone.device}"
+    return f"{type(backbone).__name__} {short(backbone.name, LONG)} ({sizes}, {where})"

@@ -14,7 +14,7 @@ from torch import Tensor
 from promptgraft import kernels
 from promptgraft.errors import ModelError, RunError
 from promptgraft.kernels.dropout import EMBEDDED, Dropout, RowDropout, attended_site, attention_site, narrow_site
-from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Read
+from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Read, shown
 from promptgraft.model.device import place
 from promptgraft.model.encoder import Assemble, Encoder, Layer, Norm, Shape, Take
 from promptgraft.model.fingerprint import fingerprint
@@ -76,6 +76,9 @@ class PackedBackbone:
         self.prompt_layers, self.key_width = self.layers, self.hidden
         self.words, self.head = WORDS, head
         self._columns = weights[WORDS] if columns is None else columns
+
+    def __repr__(self) -> str:
+        return shown(self)
 
     @property
     def fingerprint(self) -> str:

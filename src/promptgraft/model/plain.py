@@ -17,7 +17,7 @@ from promptgraft import kernels
 from promptgraft.errors import ModelError, RunError
 from promptgraft.kernels.attention import Dropped
 from promptgraft.kernels.dropout import EMBEDDED, Dropout, RowDropout, attention_site
-from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Read
+from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Read, shown
 from promptgraft.model.device import place
 from promptgraft.model.encoder import Take
 from promptgraft.model.fingerprint import fingerprint
@@ -177,6 +177,9 @@ class PlainBackbone:
         self._plan, self._tokenizer, self._dtype, self._fingerprint = plan, tokenizer, dtype, fingerprint
         if not any(weight.requires_grad for weight in weights.values()):
             self._frozen  # noqa: B018  # what does not fit is said now
+
+    def __repr__(self) -> str:
+        return shown(self)
 
     @property
     def fingerprint(self) -> str:

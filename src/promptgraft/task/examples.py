@@ -80,9 +80,8 @@ class Cells:
             return None
         value = self.value("label")
         if missing(value):
-            raise self.error(
-                f"the label (column {quoted(name)}) is empty or not a number", "label the row or take it out"
-            )
+            found = "is NaN, which stands for none" if str(value).strip() else "is empty"
+            raise self.error(f"the label (column {quoted(name)}) {found}", "label the row or take it out")
         return value
 
     def error(self, what: str, do: str) -> TaskError:
