@@ -207,7 +207,7 @@ def computed(
     for finished in context.engine.run(jobs):
         task = context.engine.task(finished.job)
         answers = answers_of(context, finished, task)
-        answered = finished.result.selective.get("test")
+        answered = finished.result.selective.get("test") if cell.method == "graft" else None
         yield row_of(cell, finished.job.seed, task, answers, facts, answered), judged(task, answers)
 
 
@@ -298,7 +298,7 @@ def row_of(
     """A row of the CSV.
 
     Args:
-        answered: what answering at the usual risk gives, of methods that know it.
+        answered: what answering at the usual risk gives, of graft; None of others.
     """
     error = None if answered is None else answered.error
     gold = np.array([task.classes.index(str(row.label)) for row in task.test])

@@ -155,14 +155,28 @@ def heading(first: str, columns: Sequence[str]) -> list[str]:
     return [f"| {first} | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
 
 
-def mean_table(part: Part, column: str, scale: float = 1) -> list[str]:
-    """A line a method: the mean over all tasks of the half at every number of labels, times a scale."""
+def mean_table(part: Part, column: str) -> list[str]:
+    """A line a method: the mean over all tasks of the half at every number of labels."""
     lines = heading("method", LABELS)
     for method, name in METHODS.items():
         values = [part.average(method, labels, column) for labels in LABELS]
         if any(value is not None for value in values):
-            shown = ("" if value is None else f"{scale * value:.1f}" for value in values)
+            shown = ("" if value is None else f"{value:.1f}" for value in values)
             lines.append(f"| {name} | {' | '.join(shown)} |")
+    return lines if len(lines) > 2 else []
+
+
+def risk_table(part: Part) -> list[str]:
+    """What graft answers at the usual risk, and how much of that is wrong; in brackets the tasks with an answer."""
+    lines = heading("", LABELS)
+    for column, title in (("coverage", "answered"), ("error_at_risk", "wrong among the answers")):
+        values = [part.average("graft", labels, column) for labels in LABELS]
+        counts = [len(part.cells("graft", labels, "error_at_risk")) for labels in LABELS]
+        cells = [
+            "" if value is None else f"{100 * value:.1f}{f' [{count}]' if column == 'error_at_risk' else ''}"
+            for value, count in zip(values, counts, strict=True)
+        ]
+        lines += [f"| {title} | {' | '.join(cells)} |"] if any(cells) else []
     return lines if len(lines) > 2 else []
 
 
@@ -202,8 +216,7 @@ def half_section(rows: Sequence[Row], half: str) -> list[str]:
             ("Paired differences", difference_table(part)),
             ("Share of cells (task and seed) more than a point below the linear probe", worse_table(part)),
             ("Expected calibration error, in points", mean_table(part, "ece")),
-            ("Share of test rows answered at `--risk 0.05`, in percent", mean_table(part, "coverage", 100)),
-            ("Error among the answers given, in percent", mean_table(part, "error_at_risk", 100)),
+            ("Share of test rows that graft answers at `--risk 0.05`, in percent", risk_table(part)),
         )
         lines += [f"### {name} ({len(part.tasks)})", ""]
         for title, table in tables:
@@ -390,7 +403,8 @@ def page(rows: Sequence[Row]) -> str:
         " while the defaults were: what is claimed anywhere is claimed of these."
         f" {', '.join(names['chosen-on'])} are the tasks that were looked at. Sources made from a target's own data"
         " set, or sharing texts with it, are left out (`scripts/labels_left_out.csv`)."
-        " Without labels, graft sees 100 of the task's texts.",
+        " Without labels, graft sees 100 of the task's texts."
+        " An error among answers is the mean over the tasks of which any text is answered, a number in brackets.",
         "",
         "Intervals are 95 % (Student's t) over tasks of the mean paired difference over seeds, in points; a number in"
         " brackets says how many tasks both methods have where these are not all. The static word vectors (the package"

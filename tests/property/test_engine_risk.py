@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from promptgraft.engine.familiar import CHANCE, KEPT, NEAREST, Familiar, more_than_chance, sample
-from promptgraft.engine.risk import PRIOR, SURE, Threshold, answered, threshold
+from promptgraft.engine.risk import FEWEST, LIKELY, PRIOR, SURE, Threshold, answered, threshold
 from promptgraft.errors import UsageError
 from promptgraft.task.task import Example
 from promptgraft.train.run import HeldOut
@@ -40,20 +40,32 @@ def test_at_risk_one_nothing_is_held_back(rows: list[tuple[float, bool]]) -> Non
 @given(ROWS, st.floats(0.01, 0.99))
 def test_labelled_rows_that_are_answered_keep_within_the_risk(rows: list[tuple[float, bool]], risk: float) -> None:
     limit = threshold(held_out(rows), risk)
-    if limit.value >= 1 - risk / 2:
-        return  # chosen without the rows: what is answered is that sure by itself
+    assert limit.lowest <= 1
+    if np.isinf(limit.value):
+        assert limit.lowest > risk or limit.known < FEWEST
+        assert not limit.answers(np.array([0.0, 1.0])).any()
+        return
     reached = [(sure, right) for sure, right in rows if sure >= limit.value]
+    assert FEWEST <= limit.rows == len(reached)
     expected = 1 - np.mean([sure for sure, _ in reached])
     assert expected <= risk + 1e-6
-    assert (PRIOR * expected + limit.wrong) / (PRIOR + limit.rows) <= risk + 1e-6
-    assert limit.rows == len(reached)
+    errors = stats.beta(PRIOR * expected + limit.wrong + 1e-9, PRIOR * (1 - expected) + limit.rows - limit.wrong)
+    assert errors.cdf(risk) >= LIKELY - 1e-6, "what the probabilities leave is counted by half more, so this is less"
 
 
-def test_without_labelled_rows_the_probability_alone_decides() -> None:
+def test_what_rows_do_not_bear_out_is_not_answered() -> None:
     for known in (None, held_out([])):
         limit = threshold(known, 0.1)
-        assert limit.answers(np.array([0.94, 0.96])).tolist() == [False, True]
-        assert "no labelled row was left out" in answered(limit, np.array([0.94, 0.96]), np.array([False, True]))
+        assert not limit.answers(np.array([0.94, 1.0])).any()
+        assert "no labelled row was left out" in answered(limit, np.array([0.94]), np.array([False]))
+    few = threshold(held_out([(0.99, True)] * (FEWEST - 1)), 0.1)
+    assert np.isinf(few.value)
+    assert "label more rows" in answered(few, np.array([0.99]), np.array([False]))
+    unsure = threshold(held_out([(0.9, True)] * 16), 0.05)
+    said = answered(unsure, np.array([0.99]), np.array([False]))
+    assert "the 16 labelled rows left out bear out no answer at a risk of 5 %" in said
+    assert f"they do at {np.ceil(100 * unsure.lowest):.0f} %" in said
+    assert threshold(held_out([(0.9, True)] * 16), unsure.lowest + 1e-9).rows == 16
 
 
 @given(st.integers(0, 80).flatmap(lambda rows: st.tuples(st.integers(0, rows), st.just(rows))))
@@ -127,5 +139,5 @@ def test_what_chance_makes_is_not_said(unlike: int, texts: int, said: bool) -> N
 
 
 def test_an_answer_that_is_as_sure_as_the_last_one_up_to_rounding_is_given() -> None:
-    limit = threshold(held_out([(0.99, True), (0.98, True), (0.97, True), (0.6, False)]), 0.05)
+    limit = threshold(held_out([(0.99, True)] * 9 + [(0.98, True), (0.97, True), (0.6, False)]), 0.1)
     assert limit.answers(np.array([limit.value - 1e-7, limit.value - 1e-3])).tolist() == [True, False]

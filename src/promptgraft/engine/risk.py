@@ -1,9 +1,10 @@
 """How sure an answer must be to be given, so that few of the answers that are given are wrong.
 
 The threshold is chosen on labelled rows that the model has not seen. A few dozen rows bound an error rate poorly: to be
-95 % sure that it is below 5 %, 59 rows in a row must be right. So the threshold goes by the calibrated probabilities,
-whose mean over the answers is the share of right ones that is expected, held against the errors that were seen; the
-bound is computed and shown, and does not decide.
+95 % sure that it is below 5 %, 59 rows in a row must be right. So the calibrated probabilities are heard too, and count
+for PRIOR rows: what they leave, together with the errors that were seen, gives a distribution of the error among the
+answers, and nine tenths of it must lie within the risk. Where no threshold does that, nothing is answered. The bound of
+the rows alone is computed and shown, and does not decide.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from pydantic import BaseModel, ConfigDict
 
 from promptgraft.errors import UsageError
@@ -25,9 +26,13 @@ RISK = 0.05
 PRIOR = 10.0
 """Rows that the probabilities count for beside the errors that were seen."""
 MORE, AT_MOST = 0.5, 0.02
-"""What is expected is counted by half more, and by two points at most: the surest answers are wrong more often than
-their probabilities say. Without it, of 15 tasks' answers at a risk of 5 %, 6.2 % were wrong at 32 labels a class; with
-it 5.0 % are, and 15 % of the texts are answered instead of 19 %."""
+"""What the probabilities leave is counted by half more, and by two points at most: the surest answers are wrong more
+often than their probabilities say."""
+LIKELY = 0.9
+"""Share of the error's distribution that must lie within the risk. With its mean alone more answers are given than the
+rows bear out."""
+FEWEST = 5
+"""Labelled rows that must reach a threshold: what fewer say is an accident."""
 ROUNDING = 1e-5
 """Of a probability: the same text in other company differs in the last bits."""
 SURE = 0.95
@@ -57,6 +62,7 @@ class Threshold:
         value: infinite where no answer can be given.
         rows, wrong: labelled rows, not seen in fitting, that reach it, and how many of these are wrong.
         known: labelled rows that it was chosen on.
+        lowest: the lowest risk at which an answer could be given.
     """
 
     risk: float
@@ -64,6 +70,7 @@ class Threshold:
     rows: int
     wrong: int
     known: int
+    lowest: float = 1.0
 
     def answers(self, confidence: Float[Array, "N"]) -> Bool[Array, "N"]:
         """Which answers are given."""
@@ -116,30 +123,43 @@ def check_abstention(abstain_as: object, risk: float | None, classes: Collection
 
 
 def threshold(held_out: HeldOut | None, risk: float) -> Threshold:
-    """The lowest probability at which the expected error among the answers of unseen rows is within the risk.
+    """The lowest probability at which the error among the answers of unseen rows is within the risk, most likely.
 
-    The expected error is the larger of two: the mean of what the probabilities leave, and somewhat more; and the same
-    for PRIOR rows together with the errors that were seen. Whatever the rows say, an answer that alone leaves half the
-    risk is given.
+    The probabilities alone must say so too. At least FEWEST rows must reach it; where there are none such, no answer is
+    given, unless every error is allowed.
     """
-    alone = 1 - risk / 2 if risk < 1 else 0.0
+    everything = 0.0 if risk >= 1 else math.inf
     if held_out is None or not len(held_out.confidence):
-        return Threshold(risk, alone, 0, 0, 0)
+        return Threshold(risk, everything, 0, 0, 0)
     confidence = held_out.confidence.double().numpy()
     wrong = ~held_out.correct.bool().numpy()
     order = np.argsort(-confidence, kind="stable")
-    sure, errors = confidence[order], np.cumsum(wrong[order])
+    sure = confidence[order]
+    estimate = _likely_error(sure, np.cumsum(wrong[order]))
+    can_end = np.append(sure[1:] < sure[:-1], True) & (np.arange(1, len(sure) + 1) >= FEWEST)  # equals are not parted
+    within = np.flatnonzero((estimate <= risk) & can_end)
+    value = everything
+    if len(within):
+        value = 0.0 if within[-1] == len(sure) - 1 else float(sure[within[-1]])
+    reached = confidence >= value
+    lowest = float(estimate[can_end].min(initial=1.0))
+    return Threshold(risk, value, int(reached.sum()), int(wrong[reached].sum()), len(sure), lowest)
+
+
+def _likely_error(sure: Float[Array, "N"], errors: Int[Array, "N"]) -> Float[Array, "N"]:
+    """What the error among the first rows is most likely not above, for every number of first rows.
+
+    Args:
+        sure: probabilities of the rows' answers, the surest first.
+        errors: how many of the first rows are wrong.
+    """
+    from scipy.special import betaincinv
+
     count = np.arange(1, len(sure) + 1)
     expected = np.cumsum(1 - sure) / count
-    expected += np.minimum(MORE * expected, AT_MOST)
-    estimate = np.maximum(expected, (PRIOR * expected + errors) / (PRIOR + count))
-    last_of_equals = np.append(sure[1:] < sure[:-1], True)
-    within = np.flatnonzero((estimate <= risk) & last_of_equals)
-    value = alone
-    if len(within):
-        value = 0.0 if within[-1] == len(sure) - 1 else min(alone, float(sure[within[-1]]))
-    reached = confidence >= value
-    return Threshold(risk, value, int(reached.sum()), int(wrong[reached].sum()), len(sure))
+    expected = np.clip(expected + np.minimum(MORE * expected, AT_MOST), 1e-9, 1 - 1e-9)
+    likely = betaincinv(PRIOR * expected + errors, PRIOR * (1 - expected) + count - errors, LIKELY)
+    return np.asarray(np.maximum(expected, likely))
 
 
 def selective(confidence: Float[Array, "N"], correct: Bool[Array, "N"], limit: Threshold) -> Selective:
@@ -160,11 +180,10 @@ def answered(limit: Threshold, confidence: Float[Array, "N"], given: Bool[Array,
 def _basis(limit: Threshold) -> str:
     """What labelled rows say of a threshold."""
     if not limit.known:
-        return f"no labelled row was left out to learn a threshold from: {_alone(limit)}"
-    if not limit.rows:
-        return (
-            f"none of the {limit.known:,} labelled rows left out is so sure that it could be answered: {_alone(limit)}"
-        )
+        return "no labelled row was left out to learn a threshold from"
+    if math.isinf(limit.value):
+        found = f"the {limit.known:,} labelled rows left out bear out no answer at a risk of {100 * limit.risk:g} %"
+        return f"{found} ({_way_out(limit)})"
     wrong = "none" if not limit.wrong else f"{limit.wrong:,}"
     seen = f"of {limit.known:,} labelled rows left out {limit.rows:,} would be answered, {wrong} of them wrong"
     bound = f"the error is below {100 * limit.bound:.1f} % with {100 * SURE:.0f} % confidence"
@@ -175,5 +194,8 @@ def _basis(limit: Threshold) -> str:
     )
 
 
-def _alone(limit: Threshold) -> str:
-    return f"answered is what is itself {100 * limit.value:g} % sure"
+def _way_out(limit: Threshold) -> str:
+    """What would give answers: a higher risk where there is one, else more rows."""
+    if limit.lowest >= 1 or limit.known < FEWEST:
+        return "label more rows"
+    return f"they do at {math.ceil(100 * limit.lowest)} %; or label more rows"
