@@ -18,7 +18,7 @@ from promptgraft.kernels.causal import Pattern, Scoring, causal_attention, turne
 from promptgraft.kernels.dropout import Dropout
 from promptgraft.kernels.logits import log_probabilities
 from promptgraft.kernels.rotary import Turns
-from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Encoding, Read
+from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Read
 from promptgraft.model.beginnings import LEAST_KEPT, Beginning, Beginnings, joined
 from promptgraft.model.config import read_optional
 from promptgraft.model.decoder import (
@@ -33,12 +33,13 @@ from promptgraft.model.decoder import (
 )
 from promptgraft.model.device import CPU
 from promptgraft.model.fingerprint import fingerprint
-from promptgraft.model.resolved import Pooling, Resolved
+from promptgraft.model.resolved import Resolved
 from promptgraft.model.tokenize import Tokenizer, load_tokenizer
 from promptgraft.model.tokens import Tokens
 from promptgraft.model.tree import Elements, Tree, common, first_wanted, grow, lay_out_elements
 from promptgraft.model.weights import check_weights, read_encoder, read_head
 from promptgraft.prompt.prompt import PromptStack
+from promptgraft.prompt.reading import Pooling, Reading
 from promptgraft.task.task import Example, Kind
 
 # What some files hold beside weights: masks, and frequencies of rotary positions.
@@ -159,9 +160,9 @@ class CausalBackbone:
         return self._tokenizer.identity
 
     def tokenize(
-        self, examples: Sequence[Example], kind: Kind, encoding: Encoding = "cross", *, max_length: int | None = None
+        self, examples: Sequence[Example], kind: Kind, reading: Reading, *, max_length: int | None = None
     ) -> Tokens:
-        return self._tokenizer.examples(examples, kind, encoding, min(max_length or self.max_length, self.max_length))
+        return self._tokenizer.examples(examples, kind, reading, min(max_length or self.max_length, self.max_length))
 
     def tokenize_texts(self, texts: Sequence[str]) -> Tokens:
         return self._tokenizer.texts(texts, self.max_length)
