@@ -239,7 +239,7 @@ def test_other_adapters_and_broken_folders_are_one_line(splade_tiny: Path, tmp_p
     from peft import LoraConfig, get_peft_model
 
     get_peft_model(base_model(splade_tiny), LoraConfig(task_type="SEQ_CLS")).save_pretrained(tmp_path / "lora")
-    with pytest.raises(ArtefactError, match="is a LORA adapter; only PROMPT_TUNING and PREFIX_TUNING"):
+    with pytest.raises(ArtefactError, match="is a LORA adapter; only PROMPT_TUNING, PREFIX_TUNING, CARTRIDGE can"):
         import_peft(tmp_path / "lora", SPLADE)
     with pytest.raises(ArtefactError, match=r"adapter_config.json: is missing"):
         import_peft(tmp_path / "nothing", SPLADE)

@@ -81,18 +81,29 @@ def export_to_peft(
     *,
     model: Backbone | str | Path | None = None,
     exact: bool = True,
+    peft_type: str | None = None,
 ) -> tuple[str, ...]:
-    """Write a banked prompt as a PEFT adapter folder (PROMPT_TUNING or PREFIX_TUNING).
+    """Write a banked prompt as a PEFT adapter folder (PROMPT_TUNING, PREFIX_TUNING or CARTRIDGE).
 
     Args:
         model: its backbone; default: the one the card names.
         exact: refuse where PEFT would not give the same predictions.
+        peft_type: of the adapter; default: the one that the prompt came from, else what fits its depth.
     Returns: why predictions will differ, empty where they will not.
     """
     artefact = as_bank(bank).load(name)
     backbone = open_model(model if model is not None else _local_model(artefact.card.backbone, name))
     base = artefact.card.backbone.hub or artefact.card.backbone.name
-    return export_peft(artefact, folder, base_model=base, layers=backbone.layers, heads=backbone.heads, exact=exact)
+    cross = backbone.prompt_layers - backbone.layers  # a decoder beside an encoder has these attentions too
+    return export_peft(
+        artefact,
+        folder,
+        base_model=base,
+        layers=cross or backbone.layers,
+        heads=backbone.heads,
+        exact=exact,
+        peft_type=peft_type,
+    )
 
 
 def import_from_peft(

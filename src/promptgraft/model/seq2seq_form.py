@@ -36,6 +36,7 @@ class Form:
         last: the token that stands last in an answer of full length; None: any.
         words, head: names of the table of words and of the head's columns among the weights.
         words_scale, states_scale: of word embeddings, and of the decoder's states before the head.
+        heads: of the decoder.
         key_width: of all heads together.
         biases: the name of the decoder's table of biases for relative positions among the weights (T5).
         positions: the name of its table of positions, and the row of position 0 there (BART).
@@ -52,6 +53,7 @@ class Form:
     head: str
     words_scale: float
     states_scale: float
+    heads: int
     key_width: int
     biases: str | None
     positions: tuple[str, int] | None
@@ -84,6 +86,7 @@ def form_of(module: Any, where: str) -> Form:
         head=names[id(module.get_output_embeddings().weight)],
         words_scale=float(getattr(table, "embed_scale", 1.0)),
         states_scale=config.d_model**-0.5 if scaled else 1.0,
+        heads=config.decoder_attention_heads if is_bart else config.num_heads,
         key_width=(first.k_proj if is_bart else first.k).out_features,
         biases=None if is_bart else names[id(first.relative_attention_bias.weight)],
         positions=positions,

@@ -1,8 +1,8 @@
-"""Imports and exports PEFT adapter folders: PROMPT_TUNING and PREFIX_TUNING, with a classification head.
+"""Imports and exports PEFT adapter folders: PROMPT_TUNING, PREFIX_TUNING and CARTRIDGE.
 
-Layout as PEFT 0.21 writes it: `prompt_embeddings` is `[P, E]`, or `[P, L * 2 * H]` with layers outermost, then key
-and value; the head is `base_model.classifier.*`. What PEFT has no place for is in promptgraft.json beside it,
-because older releases of PEFT fail on keys of adapter_config.json that they do not know.
+Layout as PEFT 0.21 writes it: the prompt's rows (`peft_layout.py`), and the head of a classifier as
+`base_model.classifier.*`; adapters of language models have none. What PEFT has no place for is in promptgraft.json
+beside it, because older releases of PEFT fail on keys of adapter_config.json that they do not know.
 """
 
 from __future__ import annotations
@@ -16,22 +16,31 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from jaxtyping import Float
 from safetensors import SafetensorError
 from torch import Tensor
 
-from promptgraft.errors import ArtefactError
+from promptgraft.errors import ArtefactError, listed
 from promptgraft.prompt import atomic, files
 from promptgraft.prompt.artefact import Artefact, other_backbone
 from promptgraft.prompt.card import NO_READOUT, BackboneCard, Card, PromptCard, TaskCard, read_card
 from promptgraft.prompt.files import LIMITS
+from promptgraft.prompt.peft_layout import (
+    DEPTHS,
+    EMBEDDINGS,
+    FORM,
+    check_task_type,
+    config_of,
+    from_rows,
+    held,
+    to_rows,
+    writes_words,
+)
 from promptgraft.prompt.prompt import Prompt
 from promptgraft.prompt.tensors import check_finite, check_numbers, load_tensors, plain, reason, remedy, tensor_hash
 from promptgraft.untrusted import read_bytes, read_json, visible
 
 CONFIG, TENSORS, OURS = "adapter_config.json", "adapter_model.safetensors", "promptgraft.json"
 WEIGHT, BIAS = "base_model.classifier.weight", "base_model.classifier.bias"
-TYPES = {"PROMPT_TUNING": "shallow", "PREFIX_TUNING": "deep"}
 # Families whose classification model in transformers is pooler -> dropout -> one linear layer.
 LINEAR_HEADS = ("bert", "albert")
 HEADS = ("linear", "multilabel", "regression")
@@ -39,20 +48,29 @@ HEADS = ("linear", "multilabel", "regression")
 WITHOUT = "delete it to import the adapter without it"
 LARGEST_JSON = 2 * LIMITS[files.CARD]
 """The most bytes of a JSON file that are read; one of the files holds a card."""
-FORM = ("num_virtual_tokens", "token_dim", "num_layers")
 
 
 def export_peft(
-    artefact: Artefact, folder: str | Path, *, base_model: str, layers: int, heads: int, exact: bool = True
+    artefact: Artefact,
+    folder: str | Path,
+    *,
+    base_model: str,
+    layers: int,
+    heads: int,
+    exact: bool = True,
+    peft_type: str | None = None,
 ) -> tuple[str, ...]:
     """Write an artefact as a PEFT adapter folder.
 
-    With PEFT it is used on the backbone's ForSequenceClassification model with as many labels as the task.
+    With PEFT it is used on the backbone's ForSequenceClassification model with as many labels as the task, or on the
+    language model itself.
 
     Args:
         base_model: the backbone's hub name or folder, as PEFT will look for it.
-        layers, heads: of the backbone.
+        layers: of the backbone, of its decoder where it has two sides.
+        heads: those that have keys of their own.
         exact: refuse where PEFT would not give the same predictions.
+        peft_type: of the adapter; default: the one that the artefact came from, else what fits the prompt's depth.
     Returns: why predictions will differ, empty where they will not.
     Raises:
         ArtefactError: nothing PEFT could load, or (with `exact`) nothing it would compute alike; a folder that is
@@ -61,15 +79,19 @@ def export_peft(
     folder = Path(folder)
     if artefact.prompt is None:
         raise ArtefactError("an artefact without a prompt has nothing for PEFT", do="export one that was prompt-tuned")
-    differences = (*_differences(artefact.prompt, artefact.card), *_beside(artefact))
+    card, family = artefact.card, artefact.card.backbone.family
+    kind = _type_of(artefact.prompt, card, peft_type)
+    prompt, lost = held(artefact.prompt, family, layers)
+    differences = (*_differences(prompt, card), *lost, *_beside(artefact))
     if differences and exact:
-        do = "tune with placement 'peft' and pooling 'pooler', or export it knowing that it will differ"
+        do = "tune with placement 'peft', an encoder with pooling 'pooler', or export it knowing that it will differ"
         raise ArtefactError(f"PEFT would not predict the same: {'; '.join(differences)}", do=do)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ArtefactError("is not an empty folder", where=folder, do="choose another place")
-    tensors = {"prompt_embeddings": _to_rows(artefact.prompt.values), **_head(artefact)}
-    config = _config(artefact.prompt, base_model, layers, heads, WEIGHT in tensors)
-    ours = {"adapter": tensor_hash(tensors), "card": json.loads(artefact.card.to_json())}
+    tensors = {EMBEDDINGS: to_rows(prompt, family), **_head(artefact)}
+    config = config_of(prompt, family, kind, base_model=base_model, layers=layers, heads=heads, head=WEIGHT in tensors)
+    described = card.replace(prompt=PromptCard.of(prompt))
+    ours = {"adapter": tensor_hash(tensors), "card": json.loads(described.to_json())}
     _write(folder, tensors, {CONFIG: config, OURS: ours})
     return differences
 
@@ -84,13 +106,14 @@ def import_peft(folder: str | Path, backbone: BackboneCard, task: TaskCard | Non
         backbone: the model the adapter belongs to; PEFT does not record which weights it was tuned on.
         task: what it was tuned for, labels in the order of the head's rows; without it labels are 0, 1, ...
     Raises:
-        ArtefactError: not a prompt of these two types, damaged, or of another backbone than `backbone`.
+        ArtefactError: not a prompt of these types, damaged, or of another backbone than `backbone`.
     """
     folder = Path(folder)
     config = _read_config(folder)
     tensors = load_tensors(folder / TENSORS, LIMITS[files.TENSORS])
     check_finite(tensors, str(folder / TENSORS))
-    prompt = Prompt(_from_rows(tensors, config, folder), "peft")
+    check_task_type(config, backbone.family, backbone.name, folder / CONFIG)
+    prompt = Prompt(from_rows(tensors, config, folder / TENSORS), "peft")
     _check_head(tensors, folder / TENSORS)
     card = _own_card(folder, tensors)
     if card is not None and (card.prompt is None or card.prompt.shape != tuple(prompt.values.shape)):
@@ -100,6 +123,20 @@ def import_peft(folder: str | Path, backbone: BackboneCard, task: TaskCard | Non
     if card is None:
         card = _new_card(folder, tensors, config, prompt, backbone, task)
     return Artefact(prompt, _readout(tensors, card), card)
+
+
+def _type_of(prompt: Prompt, card: Card, wanted: str | None) -> str:
+    """The type of adapter that a prompt becomes.
+
+    Raises:
+        ArtefactError: there is no such type, or it is for prompts of another depth.
+    """
+    origin = card.options.get("peft_type") if card.method == "peft" else None
+    fitting = [kind for kind, depth in DEPTHS.items() if depth == prompt.depth]
+    if wanted is not None and wanted not in fitting:
+        message = f"a {prompt.depth} prompt is no {visible(wanted)} adapter"
+        raise ArtefactError(message, do=f"export it as {' or '.join(fitting)}")
+    return wanted or (str(origin) if origin in fitting else fitting[0])
 
 
 def _beside(artefact: Artefact) -> tuple[str, ...]:
@@ -119,9 +156,15 @@ def _beside(artefact: Artefact) -> tuple[str, ...]:
 
 def _differences(prompt: Prompt, card: Card) -> tuple[str, ...]:
     """The reasons why PEFT's model would predict differently from ours; empty where it would not."""
-    family = card.backbone.family
+    family, placement = card.backbone.family, prompt.placement
+    if writes_words(family):
+        checks = {
+            f"placement is {placement}, PEFT's own is peft": placement != "peft",
+            f"the readout {card.readout} has no counterpart: PEFT's model gives words": card.readout != NO_READOUT,
+        }
+        return tuple(text for text, differs in checks.items() if differs)
     checks = {
-        f"placement is {prompt.placement}, PEFT's own is peft": prompt.placement != "peft",
+        f"placement is {placement}, PEFT's own is peft": placement != "peft",
         f"pooling is {card.pooling}, transformers' head reads the pooler": card.pooling != "pooler",
         f"pairs are encoded {card.encoding}, PEFT knows one sequence": card.encoding != "cross",
         f"the readout {card.readout} has no counterpart": card.readout not in HEADS,
@@ -129,25 +172,6 @@ def _differences(prompt: Prompt, card: Card) -> tuple[str, ...]:
         f"PEFT has no prefix tuning for {family}": prompt.depth == "deep" and family == "albert",
     }
     return tuple(text for text, differs in checks.items() if differs)
-
-
-def _to_rows(values: Float[Tensor, "..."]) -> Float[Tensor, "P W"]:
-    """The values as PEFT's rows: `[P, E]` as it is, `[L, 2, P, H]` as `[P, L * 2 * H]`."""
-    return plain(values) if values.ndim == 2 else plain(values.permute(2, 0, 1, 3).flatten(1))
-
-
-def _from_rows(tensors: Mapping[str, Tensor], config: Mapping[str, Any], folder: Path) -> Float[Tensor, "..."]:
-    """The values from PEFT's rows (the inverse of `_to_rows`), checked against the adapter's configuration."""
-    rows = tensors.get("prompt_embeddings")
-    length, width, layers = (int(config[key]) for key in FORM)
-    deep = TYPES[config["peft_type"]] == "deep"
-    expected = (length, width * layers * 2 if deep else width)
-    if rows is None or tuple(rows.shape) != expected or 0 in expected:
-        content = "no prompt_embeddings" if rows is None else f"prompt_embeddings {list(rows.shape)}"
-        what = f"holds {content}, {CONFIG} says {list(expected)}"
-        raise ArtefactError(what, where=folder / TENSORS, do="only prompts of encoders can be imported")
-    check_numbers("prompt_embeddings", rows, str(folder / TENSORS))
-    return rows.view(length, layers, 2, width).permute(1, 2, 0, 3).contiguous() if deep else rows
 
 
 def _check_head(tensors: Mapping[str, Tensor], where: Path) -> None:
@@ -188,29 +212,6 @@ def _readout(tensors: Mapping[str, Tensor], card: Card) -> dict[str, Tensor]:
     return state | rule
 
 
-def _config(prompt: Prompt, base_model: str, layers: int, heads: int, head: bool) -> dict[str, object]:
-    """The content of adapter_config.json, with only the keys that every release of PEFT knows."""
-    deep = prompt.depth == "deep"
-    width = prompt.values.shape[-1]
-    common: dict[str, object] = {
-        "auto_mapping": None,
-        "base_model_name_or_path": base_model,
-        "inference_mode": True,
-        "modules_to_save": ["classifier", "score"] if head else None,
-        "num_attention_heads": heads,
-        "num_layers": layers,
-        "num_transformer_submodules": 1,
-        "num_virtual_tokens": prompt.length,
-        "peft_type": "PREFIX_TUNING" if deep else "PROMPT_TUNING",
-        "revision": None,
-        "task_type": "SEQ_CLS" if head else "FEATURE_EXTRACTION",
-        "token_dim": width,
-    }
-    if deep:
-        return common | {"encoder_hidden_size": width, "prefix_projection": False}
-    return common | {"prompt_tuning_init": "RANDOM", "prompt_tuning_init_text": None, "tokenizer_name_or_path": None}
-
-
 def _write(folder: Path, tensors: Mapping[str, Tensor], pages: Mapping[str, object]) -> None:
     try:
         with atomic.writing_folder(folder) as temporary:
@@ -229,9 +230,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
     peft_type = config.get("peft_type") if isinstance(config, dict) else None
     if not isinstance(peft_type, str):
         raise ArtefactError("names no peft_type", where=path, do="name the folder that PEFT's save_pretrained wrote")
-    if peft_type not in TYPES:
+    if peft_type not in DEPTHS:
         what = f"is a {visible(peft_type)} adapter"
-        raise ArtefactError(what, where=path, do=f"only {' and '.join(TYPES)} can be imported")
+        raise ArtefactError(what, where=path, do=f"only {listed(list(DEPTHS))} can be imported")
     if not all(type(config.get(key)) is int for key in FORM):
         raise ArtefactError(f"lacks one of {', '.join(FORM)}", where=path, do="save it with PEFT again")
     return dict(config)
