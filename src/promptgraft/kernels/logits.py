@@ -18,7 +18,8 @@ def log_probabilities(
     words: Int[Tensor, "M"],
     row_of: Int[Tensor, "M"],
     head: Float[Tensor, "V H"],
-    cap: float | None,
+    cap: float | None = None,
+    bias: Float[Tensor, "V"] | None = None,
 ) -> Float[Tensor, "M"]:
     """The log-probability of words over the whole vocabulary, in fp32.
 
@@ -26,8 +27,9 @@ def log_probabilities(
         states: as the head takes them.
         row_of: of every word the state that it is read at.
         cap: soft limit of the logits; None: none.
+        bias: of every word, which gets no gradient; None: none.
     """
-    found: Tensor = _LogProbabilities.apply(states, words, row_of, head, cap)  # type: ignore[no-untyped-call]
+    found: Tensor = _LogProbabilities.apply(states, words, row_of, head, cap, bias)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -38,9 +40,16 @@ def pieces(rows: int, vocabulary: int) -> Iterator[slice]:
         yield slice(first, min(rows, first + step))
 
 
-def logits(states: Float[Tensor, "N H"], head: Float[Tensor, "V H"], cap: float | None) -> Float[Tensor, "N V"]:
+def logits(
+    states: Float[Tensor, "N H"],
+    head: Float[Tensor, "V H"],
+    cap: float | None = None,
+    bias: Float[Tensor, "V"] | None = None,
+) -> Float[Tensor, "N V"]:
     """The logits of all words in fp32; `states` are few."""
     scores = torch.nn.functional.linear(states, head).float()
+    if bias is not None:
+        scores = scores.add_(bias)
     return scores if cap is None else scores.div_(cap).tanh_().mul_(cap)
 
 
@@ -49,17 +58,23 @@ class _LogProbabilities(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, states: Tensor, words: Tensor, row_of: Tensor, head: Tensor, cap: float | None
+        ctx: Any,
+        states: Tensor,
+        words: Tensor,
+        row_of: Tensor,
+        head: Tensor,
+        cap: float | None,
+        bias: Tensor | None,
     ) -> Float[Tensor, "M"]:
         sums = states.new_empty(len(states), dtype=torch.float32)
         own = states.new_empty(len(words), dtype=torch.float32)
         order, bounds = _by_row(row_of, len(states))
         for piece in pieces(len(states), len(head)):
-            scores = logits(states[piece], head, cap)
+            scores = logits(states[piece], head, cap, bias)
             sums[piece] = scores.logsumexp(1)
             chosen = order[bounds[piece.start] : bounds[piece.stop]]
             own[chosen] = scores[row_of[chosen] - piece.start, words[chosen]]
-        ctx.cap = cap
+        ctx.cap, ctx.bias = cap, bias
         ctx.save_for_backward(states, words, row_of, head, sums)
         return own - sums[row_of]
 
@@ -72,7 +87,7 @@ class _LogProbabilities(torch.autograd.Function):
         d_states = torch.empty_like(states) if want_states else None
         d_head = torch.zeros_like(head, dtype=torch.float32) if want_head else None
         for piece in pieces(len(states), len(head)):
-            scores = logits(states[piece], head, ctx.cap)
+            scores = logits(states[piece], head, ctx.cap, ctx.bias)
             slope = None if ctx.cap is None else 1 - (scores / ctx.cap).square_()
             d_scores = scores.sub_(sums[piece, None]).exp_().mul_(-of_rows[piece, None])
             chosen = order[bounds[piece.start] : bounds[piece.stop]]
@@ -82,7 +97,7 @@ class _LogProbabilities(torch.autograd.Function):
                 d_states[piece] = d_scores @ head
             if d_head is not None:
                 d_head += d_scores.t() @ states[piece]
-        return d_states, None, None, None if d_head is None else d_head.to(head.dtype), None
+        return d_states, None, None, None if d_head is None else d_head.to(head.dtype), None, None
 
 
 def _by_row(row_of: Int[Tensor, "M"], rows: int) -> tuple[Int[Tensor, "M"], list[int]]:

@@ -15,8 +15,8 @@ from torch.func import functional_call
 from promptgraft import kernels
 from promptgraft.errors import ModelError, RunError
 from promptgraft.kernels.dropout import Dropout
+from promptgraft.kernels.logits import log_probabilities, logits
 from promptgraft.kernels.rows import padded
-from promptgraft.kernels.words import log_probabilities
 from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Read
 from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.layout import lay_out
@@ -322,7 +322,8 @@ class SequenceBackbone:
         first = len(self._form.start) - 1
         rows = states[:, first : first + longest][inside.to(self.device)][sides.scored.to(self.device)]
         words = sides.answers[sides.scored].to(self.device)
-        return log_probabilities(rows, words, self.weights[self._form.head], self._bias)
+        every = torch.arange(len(words), device=self.device)
+        return log_probabilities(rows, words, every, self.weights[self._form.head], bias=self._bias)[:, None]
 
     def _inputs(self, sides: Sides, longest: int) -> Int[Tensor, "S M"]:
         """What the decoder reads: its start, then up to `longest` tokens of each answer."""
@@ -337,8 +338,8 @@ class SequenceBackbone:
         ids, cache = torch.tensor(self._form.start).expand(sources.batch.tokens.sequences, -1), None
         while not writing.done:
             states, cache = self._decode_states(sources, ids, cache=cache, keep=True)
-            scores = F.linear(states[:, -1], self.weights[self._form.head]).float()
-            ids = writing.add(scores if self._bias is None else scores + self._bias)[:, None]
+            scores = logits(states[:, -1], self.weights[self._form.head], bias=self._bias)
+            ids = writing.add(scores)[:, None]
 
     def _decode(self, tokens: Sequence[int]) -> str:
         return str(self._tokenizer.engine.decode(list(tokens), skip_special_tokens=True))
