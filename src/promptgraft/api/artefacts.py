@@ -100,7 +100,7 @@ def export_to_peft(
         folder,
         base_model=base,
         layers=cross or backbone.layers,
-        heads=backbone.heads,
+        heads=backbone.key_heads,
         exact=exact,
         peft_type=peft_type,
     )

@@ -60,7 +60,7 @@ class AnyBackbone:
         self.arithmetic: Arithmetic = "bf16" if weights[words].dtype == torch.bfloat16 else "fp32"
         self.embedding_width, self.device = weights[words].shape[1], weights[words].device
         self._module, self._tokenizer, self.words, self._has_pooler = module, tokenizer, words, has_pooler
-        self.prompt_layers, self.key_width = self.layers, self.hidden
+        self.prompt_layers, self.key_width, self.key_heads = self.layers, self.hidden, self.heads
         self.reads: frozenset[Read] = frozenset({"cls", "mean", "tokens", *(("pooler",) if has_pooler else ())})
 
     def __repr__(self) -> str:

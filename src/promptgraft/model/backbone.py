@@ -54,6 +54,7 @@ class Backbone(Protocol):
         deep: whether deep prompts are supported; they are `[prompt_layers, 2, P, key_width]`.
         prompt_layers: attentions that take a prompt's keys and values.
         key_width: the width of these (less than `hidden` where heads share keys).
+        key_heads: heads that have keys of their own.
         arithmetic: what its matrix products are computed in; in `int8` nothing has a gradient.
         device: where its weights lie, and what `forward` gives.
         weights: name -> tensor, frozen.
@@ -71,6 +72,7 @@ class Backbone(Protocol):
     deep: bool
     prompt_layers: int
     key_width: int
+    key_heads: int
     arithmetic: Arithmetic
     device: torch.device
     weights: Mapping[str, Tensor]

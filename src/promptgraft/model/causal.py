@@ -139,7 +139,7 @@ class CausalBackbone:
         self.name, self.pooling, self.weights = name, pooling, weights
         self.family, self.hidden, self.layers, self.heads = shape.family, shape.hidden, shape.layers, shape.heads
         self.embedding_width, self.max_length = shape.hidden, shape.positions
-        self.prompt_layers, self.key_width = shape.layers, shape.key_width
+        self.prompt_layers, self.key_width, self.key_heads = shape.layers, shape.key_width, shape.key_heads
         self.words = "wte.weight" if shape.family == "gpt2" else "embed_tokens.weight"
         self.arithmetic: Arithmetic = "bf16" if dtype == torch.bfloat16 else "fp32"
         self.device = weights[self.words].device

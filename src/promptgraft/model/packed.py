@@ -73,7 +73,7 @@ class PackedBackbone:
             self.arithmetic = "int8"
         self.device = weights[WORDS].device
         self._frozen, self._fingerprint, self._variant, self._learner = frozen, fingerprint, variant, learner
-        self.prompt_layers, self.key_width = self.layers, self.hidden
+        self.prompt_layers, self.key_width, self.key_heads = self.layers, self.hidden, self.heads
         self.words, self.head = WORDS, head
         self._columns = weights[WORDS] if columns is None else columns
 

@@ -171,7 +171,7 @@ class PlainBackbone:
         self.name, self.pooling, self.weights = name, pooling, weights
         self.family, self.hidden, self.layers, self.heads = plan.family, plan.hidden, plan.layers, plan.heads
         self.embedding_width, self.max_length = plan.embedding_width, plan.max_length
-        self.prompt_layers, self.key_width = plan.layers, plan.hidden
+        self.prompt_layers, self.key_width, self.key_heads = plan.layers, plan.hidden, plan.heads
         self.words, self.device = plan.word_table, weights[plan.word_table].device
         self.arithmetic: Arithmetic = "bf16" if dtype == torch.bfloat16 else "fp32"
         self._plan, self._tokenizer, self._dtype, self._fingerprint = plan, tokenizer, dtype, fingerprint

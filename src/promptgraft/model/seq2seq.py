@@ -88,7 +88,8 @@ class SequenceBackbone:
         config = module.config
         self.name, self.family, self.weights, self.words = name, str(config.model_type), weights, form.words
         self.hidden = self.embedding_width = int(config.d_model)
-        self.heads, self.max_length, self.key_width = form.heads, form.max_length, form.key_width
+        self.heads = self.key_heads = form.heads
+        self.max_length, self.key_width = form.max_length, form.key_width
         self.layers = len(form.attentions[0]) + len(form.attentions[1])
         self.prompt_layers = sum(map(len, form.attentions))
         self.device = weights[form.words].device
