@@ -104,17 +104,24 @@ SIZE = {
 }
 
 
+SPECIAL = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 0)
+OWN = {
+    "electra": {"embedding_size": 16},
+    "albert": {"embedding_size": 16},
+    "distilbert": {"hidden_dim": 48},
+    "modernbert": {**SPECIAL, "local_attention": 6},
+    "deberta-v2": {"relative_attention": True, "pos_att_type": "c2p|p2c", "position_buckets": 8, "share_att_key": True},
+}
+"""What only some families have in their config.json."""
+
+
 def tiny_model(folder: Path, family: str) -> Path:
     """A folder with an encoder of the family: random weights, its own tokenizer."""
     import torch
     from transformers import AutoConfig, AutoModel
 
     special = ("<s>", "<pad>", "</s>", "<unk>") if family == "roberta" else ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
-    config = AutoConfig.for_model(family, vocab_size=len(special) + len(WORDS), **SIZE)
-    if family in ("electra", "albert"):
-        config.embedding_size = 16
-    if family == "distilbert":
-        config.hidden_dim = SIZE["intermediate_size"]
+    config = AutoConfig.for_model(family, vocab_size=len(special) + len(WORDS), **SIZE, **OWN.get(family, {}))
     torch.manual_seed(7)
     AutoModel.from_config(config).save_pretrained(folder)
     tokenizer(special, family).save(str(folder / "tokenizer.json"))

@@ -20,6 +20,7 @@ from promptgraft.kernels.dropout import Dropout
 from promptgraft.model.backbone import Backbone, Batch, Read
 from promptgraft.model.load import load_folder
 from promptgraft.model.packed import PackedBackbone
+from promptgraft.model.plain import PlainBackbone
 from promptgraft.model.resolved import Resolved
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import Prompt, PromptStack, stack
@@ -42,9 +43,16 @@ FAMILIES: dict[str, Callable[[], Any]] = {
         transformers.AlbertConfig(**SMALL, **MORE, embedding_size=16, num_hidden_groups=2, inner_group_num=2)
     ),
     "distilbert": lambda: transformers.DistilBertForMaskedLM(transformers.DistilBertConfig(**DISTIL)),
-    "modernbert": lambda: transformers.ModernBertModel(modernbert_config()),
+    "modernbert": lambda: transformers.ModernBertForMaskedLM(modernbert_config()),
     "modernbert-biased": lambda: transformers.ModernBertForMaskedLM(
-        modernbert_config(norm_bias=True, attention_bias=True, mlp_bias=True, local_attention=4)
+        modernbert_config(
+            norm_bias=True,
+            attention_bias=True,
+            mlp_bias=True,
+            classifier_bias=True,
+            classifier_activation="relu",
+            local_attention=4,
+        )
     ),
     "deberta-v2": lambda: transformers.DebertaV2ForMaskedLM(deberta_config(type_vocab_size=2, embedding_size=16)),
     "deberta-v3": lambda: transformers.DebertaV2ForMaskedLM(deberta_v3_config()),
@@ -84,6 +92,11 @@ def head_of(whole: Any) -> Any:
         return whole.generator_predictions
     if hasattr(whole, "vocab_transform"):
         return torch.nn.Sequential(whole.vocab_transform, whole.activation, whole.vocab_layer_norm)
+    if isinstance(whole, transformers.ModernBertForMaskedLM):
+        return whole.head
+    if hasattr(whole, "lm_predictions"):
+        head = whole.lm_predictions.lm_head
+        return lambda states: head.LayerNorm(head.transform_act_fn(head.dense(states)))
     head = next((found for name in HEADS if (found := getattr(whole, name, None)) is not None), None)
     head = getattr(head, "predictions", head)
     last = next((name for name in ("decoder", "dense_prediction") if hasattr(head, name)), None)
@@ -237,7 +250,7 @@ def test_states_at_marks_times_the_columns_are_the_logits(pair: Pair) -> None:
         with pytest.raises(ModelError, match="no head over words"):
             pair.ours.forward(Batch(tokens), None, "mark")
         return
-    assert isinstance(pair.ours, PackedBackbone)
+    assert isinstance(pair.ours, PackedBackbone | PlainBackbone)
     ids, mask = rectangle(tokens, tokens.ids)
     positions = (torch.arange(ids.shape[1]) + pair.first).expand(ids.shape)
     types, _ = rectangle(tokens, tokens.types, 0)

@@ -11,14 +11,14 @@ from torch import Tensor
 from promptgraft import api
 from promptgraft.kernels.dropout import Dropout
 from promptgraft.model.backbone import Backbone, Batch, Read
-from promptgraft.model.load import PACKED, load_backbone
+from promptgraft.model.load import PACKED, PLAIN, load_backbone
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import Prompt, stack
 from toys import MAKE, tiny_model, toy_task
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 
-FAMILIES = tuple(dict.fromkeys(PACKED.values()))
+FAMILIES = (*dict.fromkeys(PACKED.values()), *PLAIN)
 READS: tuple[Read, ...] = ("cls", "mean", "tokens")
 LENGTHS = [5, 1, 9, 3, 40, 2]
 

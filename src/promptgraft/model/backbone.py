@@ -46,7 +46,7 @@ class Backbone(Protocol):
         name: catalog name or folder, for people.
         fingerprint: sha256 over the weights' names and bytes (not over files, so that two packagings of
             the same weights agree); what artefacts are checked against.
-        family: `bert`, `roberta`, `electra`, `albert`, or `any`.
+        family: `bert`, `roberta`, `electra`, `albert`, `modernbert`, `deberta-v2`, ..., or `any`.
         embedding_width: E, width of a shallow prompt (differs from `hidden` for ALBERT and some ELECTRAs).
         max_length: positions, those of a prompt included.
         pooling: what the encoder's makers declare; None where they declare nothing.

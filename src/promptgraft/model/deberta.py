@@ -20,7 +20,7 @@ from promptgraft.kernels.plain import ACTIVATIONS
 from promptgraft.model.config import MOST_LAYERS, positive, whole
 from promptgraft.model.encoder import Take
 from promptgraft.model.layout import Layout
-from promptgraft.model.plain import LayerNorm, Linear, Plan, Stack, layer_norm, linear
+from promptgraft.model.plain import LayerNorm, Plan, Projection, Stack, layer_norm, projection
 from promptgraft.untrusted import visible
 
 UNUSED = {"positions": "embeddings.position_embeddings.", "types": "embeddings.token_type_embeddings."}
@@ -28,15 +28,15 @@ UNUSED = {"positions": "embeddings.position_embeddings.", "types": "embeddings.t
 
 
 @dataclass(frozen=True)
-class Layer:
+class DebertaLayer:
     """The weights of one layer; `positions` are the embedded distances as this layer compares them."""
 
-    qkv: Linear
+    qkv: Projection
     positions: PositionTables
-    attended: Linear
+    attended: Projection
     attended_norm: LayerNorm
-    wide: Linear
-    narrow: Linear
+    wide: Projection
+    narrow: Projection
     narrow_norm: LayerNorm
 
 
@@ -58,6 +58,7 @@ class DebertaPlan(Plan):
     family = "deberta-v2"
     word_table = "embeddings.word_embeddings.weight"
     parts = ("embeddings.", "encoder.")
+    head_parts = ("cls.predictions.", "lm_predictions.lm_head.")
 
     hidden: int
     embedding_width: int
@@ -99,7 +100,7 @@ class DebertaPlan(Plan):
             types=take(f"{UNUSED['types']}weight", self.types, width) if self.types else None,
             project=None
             if width == self.hidden
-            else linear(take, "embeddings.embed_proj", self.hidden, width, bias=False),
+            else projection(take, "embeddings.embed_proj", self.hidden, width, bias=False),
             embedded_norm=self._norm(take, "embeddings.LayerNorm"),
             layers=tuple(self._layer(take, f"encoder.layer.{number}", distances) for number in range(self.layers)),
         )
@@ -111,19 +112,19 @@ class DebertaPlan(Plan):
         table = take("encoder.rel_embeddings.weight", 2 * self.span, self.hidden)
         return self._norm(take, "encoder.LayerNorm")(table) if self.normed else table
 
-    def _layer(self, take: Take, name: str, distances: Float[Tensor, "E H"] | None) -> Layer:
+    def _layer(self, take: Take, name: str, distances: Float[Tensor, "E H"] | None) -> DebertaLayer:
         hidden, attention = self.hidden, f"{name}.attention.self"
         fused = take.fused(tuple(f"{attention}.{part}_proj" for part in ("query", "key", "value")), hidden, hidden)
-        return Layer(
-            qkv=Linear(fused.weight, fused.bias),
+        return DebertaLayer(
+            qkv=Projection(fused.weight, fused.bias),
             positions=PositionTables(
                 keys=self._compared(take, "c2p", attention, "key_proj", distances),
                 queries=self._compared(take, "p2c", attention, "query_proj", distances),
             ),
-            attended=linear(take, f"{name}.attention.output.dense", hidden, hidden, bias=True),
+            attended=projection(take, f"{name}.attention.output.dense", hidden, hidden, bias=True),
             attended_norm=self._norm(take, f"{name}.attention.output.LayerNorm"),
-            wide=linear(take, f"{name}.intermediate.dense", self.wide, hidden, bias=True),
-            narrow=linear(take, f"{name}.output.dense", hidden, self.wide, bias=True),
+            wide=projection(take, f"{name}.intermediate.dense", self.wide, hidden, bias=True),
+            narrow=projection(take, f"{name}.output.dense", hidden, self.wide, bias=True),
             narrow_norm=self._norm(take, f"{name}.output.LayerNorm"),
         )
 
@@ -134,14 +135,14 @@ class DebertaPlan(Plan):
         if distances is None or kind not in self.compared:
             return None
         name = f"{attention}.{part}" if self.shares_keys else f"{attention}.pos_{part}"
-        return linear(take, name, self.hidden, self.hidden, bias=True)(distances)
+        return projection(take, name, self.hidden, self.hidden, bias=True)(distances)
 
     def _norm(self, take: Take, name: str) -> LayerNorm:
         return layer_norm(take, name, self.hidden, self.epsilon, bias=True)
 
 
 @dataclass(frozen=True)
-class Geometry:
+class DebertaGeometry:
     """What the layers of a pass share.
 
     Attributes:
@@ -155,16 +156,16 @@ class Geometry:
 
 
 @dataclass(frozen=True)
-class DebertaStack(Stack[Geometry]):
+class DebertaStack(Stack[DebertaGeometry]):
     """The weights of a DeBERTa."""
 
     plan: DebertaPlan
     words: Float[Tensor, "V E"]
     positions: Float[Tensor, "M E"] | None
     types: Float[Tensor, "Y E"] | None
-    project: Linear | None
+    project: Projection | None
     embedded_norm: LayerNorm
-    layers: tuple[Layer, ...]
+    layers: tuple[DebertaLayer, ...]
 
     def embedded(self, words: Float[Tensor, "R E"], layout: Layout) -> Float[Tensor, "R H"]:
         x = words
@@ -174,16 +175,16 @@ class DebertaStack(Stack[Geometry]):
             x = x + self.types.index_select(0, layout.types)
         return self.embedded_norm(x if self.project is None else self.project(x))
 
-    def geometry(self, layout: Layout, rows: kernels.Rows, read: Int[Tensor, "Q"] | None) -> Geometry:
+    def geometry(self, layout: Layout, rows: kernels.Rows, read: Int[Tensor, "Q"] | None) -> DebertaGeometry:
         tokens = kernels.Rows(rows.starts, rows.queries, rows.heads)
         if not self.plan.span or len(rows.starts) < 2:
-            return Geometry(tokens, rows, None)
+            return DebertaGeometry(tokens, rows, None)
         starts = rows.starts
         longest = int(starts.diff().max())
         entries = self._entries(torch.arange(1 - longest, longest, device=starts.device))
         first = int(entries[0])
         places = None if read is None else read - starts[torch.searchsorted(starts, read, right=True) - 1]
-        return Geometry(tokens, rows, Distances(tokens, places, entries - first, first))
+        return DebertaGeometry(tokens, rows, Distances(tokens, places, entries - first, first))
 
     def _entries(self, distances: Int[Tensor, "distances"]) -> Int[Tensor, "distances"]:
         """The row of the tables of every distance: its own up to half of the buckets, then shared logarithmically."""
@@ -196,7 +197,7 @@ class DebertaStack(Stack[Geometry]):
         return (distances + plan.span).clamp(0, 2 * plan.span - 1)
 
     def projected(
-        self, number: int, x: Float[Tensor, "R H"], geometry: Geometry, read: Int[Tensor, "Q"] | None
+        self, number: int, x: Float[Tensor, "R H"], geometry: DebertaGeometry, read: Int[Tensor, "Q"] | None
     ) -> tuple[Float[Tensor, "Q H"], Float[Tensor, "R H"], Float[Tensor, "R H"]]:
         layer, hidden = self.layers[number], self.plan.hidden
         if read is None:
@@ -210,7 +211,7 @@ class DebertaStack(Stack[Geometry]):
         self,
         number: int,
         states: tuple[Float[Tensor, "Q H"], Float[Tensor, "R H"], Float[Tensor, "R H"]],
-        geometry: Geometry,
+        geometry: DebertaGeometry,
         prompt: Float[Tensor, "2 N H"] | None,
         dropped: Dropped | None,
     ) -> Float[Tensor, "Q H"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from promptgraft import kernels
-from promptgraft.model.encoder import Dense, Norm, Shape, Take
+from promptgraft.model.encoder import Dense, Norm, Take
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,21 @@ HEADS: Mapping[str, tuple[HeadNames, ...]] = {
         ),
     ),
     "distilbert": (HeadNames("vocab_transform", "vocab_layer_norm", "vocab_projector", ("vocab_projector.bias",)),),
+    "modernbert": (HeadNames("head.dense", "head.norm", "decoder", ("decoder.bias",)),),
+    "deberta-v2": (
+        HeadNames(
+            "cls.predictions.transform.dense",
+            "cls.predictions.transform.LayerNorm",
+            "cls.predictions.decoder",
+            ("cls.predictions.decoder.bias", "cls.predictions.bias"),
+        ),
+        HeadNames(
+            "lm_predictions.lm_head.dense",
+            "lm_predictions.lm_head.LayerNorm",
+            "lm_predictions.lm_head.decoder",
+            ("lm_predictions.lm_head.bias",),
+        ),
+    ),
 }
 """Of each family the heads that its weights may bring."""
 
@@ -88,6 +104,25 @@ HEADS: Mapping[str, tuple[HeadNames, ...]] = {
 def head_parts(family: str) -> tuple[str, ...]:
     """Beginnings of the names of a family's head tensors."""
     return tuple(part for names in HEADS.get(family, ()) for part in names.parts)
+
+
+class HeadShape(Protocol):
+    """The part of a model's shape that its head goes by."""
+
+    @property
+    def hidden(self) -> int: ...
+
+    @property
+    def embedding_width(self) -> int: ...
+
+    @property
+    def vocabulary(self) -> int: ...
+
+    @property
+    def activation(self) -> str: ...
+
+    @property
+    def epsilon(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -130,7 +165,7 @@ class Head:
 
 
 def assemble_head(
-    family: str, shape: Shape, weights: Mapping[str, Tensor], words: Tensor, where: str, like: Tensor
+    family: str, shape: HeadShape, weights: Mapping[str, Tensor], words: Tensor, where: str, like: Tensor
 ) -> Head | None:
     """Put a head's weights together; None where there are none.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -19,8 +20,9 @@ from promptgraft.kernels.rotary import Turns, turned
 from promptgraft.kernels.windows import Windows, windows
 from promptgraft.model.config import MOST_LAYERS, positive, whole
 from promptgraft.model.encoder import Take
+from promptgraft.model.head import Head, assemble_head
 from promptgraft.model.layout import Layout
-from promptgraft.model.plain import LayerNorm, Linear, Plan, Stack, layer_norm, linear
+from promptgraft.model.plain import LayerNorm, Plan, Projection, Stack, layer_norm, projection
 from promptgraft.untrusted import visible
 
 Sight = Literal["full_attention", "sliding_attention"]
@@ -32,7 +34,7 @@ BASES: dict[Sight, tuple[str, float]] = {
 
 
 @dataclass(frozen=True)
-class Layer:
+class ModernBertLayer:
     """The weights of one layer.
 
     Attributes:
@@ -41,11 +43,11 @@ class Layer:
     """
 
     attention_norm: LayerNorm | None
-    qkv: Linear
-    attended: Linear
+    qkv: Projection
+    attended: Projection
     wide_norm: LayerNorm
-    wide: Linear
-    narrow: Linear
+    wide: Projection
+    narrow: Projection
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,13 @@ class ModernBertPlan(Plan):
         bases: the rotary base of each kind of layer.
         reach: how far a local layer sees on each side.
         norm_bias, attention_bias, wide_bias: which parts have biases.
+        head_activation: the non-linearity in the head over words.
     """
 
     family = "modernbert"
     word_table = "embeddings.tok_embeddings.weight"
     parts = ("embeddings.", "layers.", "final_norm.")
+    head_parts = ("head.", "decoder.", "classifier.")
 
     hidden: int
     embedding_width: int
@@ -78,6 +82,7 @@ class ModernBertPlan(Plan):
     norm_bias: bool
     attention_bias: bool
     wide_bias: bool
+    head_activation: str
 
     def resized(self, vocabulary: int) -> ModernBertPlan:
         return replace(self, vocabulary=vocabulary)
@@ -91,15 +96,27 @@ class ModernBertPlan(Plan):
             final_norm=self._norm(take, "final_norm"),
         )
 
-    def _layer(self, take: Take, number: int) -> Layer:
+    def head(self, weights: Mapping[str, Tensor], words: Tensor, where: str, like: Tensor) -> Head | None:
+        """Put the weights of the head over words together; what it has no bias for has a bias of zero.
+
+        A model for classes has a head of the same name, which reads no words.
+        """
+        if "head.dense.weight" not in weights or "classifier.weight" in weights:
+            return None
+        sizes = {"head.dense.bias": self.hidden, "head.norm.bias": self.hidden, "decoder.bias": self.vocabulary}
+        whole_head = {name: torch.zeros(size) for name, size in sizes.items()} | dict(weights)
+        shape = replace(self, activation=self.head_activation)
+        return assemble_head(self.family, shape, whole_head, words, where, like)
+
+    def _layer(self, take: Take, number: int) -> ModernBertLayer:
         name, hidden = f"layers.{number}", self.hidden
-        return Layer(
+        return ModernBertLayer(
             attention_norm=None if number == 0 else self._norm(take, f"{name}.attn_norm"),
-            qkv=linear(take, f"{name}.attn.Wqkv", 3 * hidden, hidden, bias=self.attention_bias),
-            attended=linear(take, f"{name}.attn.Wo", hidden, hidden, bias=self.attention_bias),
+            qkv=projection(take, f"{name}.attn.Wqkv", 3 * hidden, hidden, bias=self.attention_bias),
+            attended=projection(take, f"{name}.attn.Wo", hidden, hidden, bias=self.attention_bias),
             wide_norm=self._norm(take, f"{name}.mlp_norm"),
-            wide=linear(take, f"{name}.mlp.Wi", 2 * self.wide, hidden, bias=self.wide_bias),
-            narrow=linear(take, f"{name}.mlp.Wo", hidden, self.wide, bias=self.wide_bias),
+            wide=projection(take, f"{name}.mlp.Wi", 2 * self.wide, hidden, bias=self.wide_bias),
+            narrow=projection(take, f"{name}.mlp.Wo", hidden, self.wide, bias=self.wide_bias),
         )
 
     def _norm(self, take: Take, name: str) -> LayerNorm:
@@ -107,7 +124,7 @@ class ModernBertPlan(Plan):
 
 
 @dataclass(frozen=True)
-class Geometry:
+class ModernBertGeometry:
     """What the layers of a pass share.
 
     Attributes:
@@ -128,28 +145,28 @@ class Geometry:
 
 
 @dataclass(frozen=True)
-class ModernBertStack(Stack[Geometry]):
+class ModernBertStack(Stack[ModernBertGeometry]):
     """The weights of a ModernBERT."""
 
     plan: ModernBertPlan
     words: Float[Tensor, "V H"]
     embedded_norm: LayerNorm
-    layers: tuple[Layer, ...]
+    layers: tuple[ModernBertLayer, ...]
     final_norm: LayerNorm
 
     def embedded(self, words: Float[Tensor, "R H"], layout: Layout) -> Float[Tensor, "R H"]:
         return self.embedded_norm(words)
 
-    def geometry(self, layout: Layout, rows: kernels.Rows, read: Int[Tensor, "Q"] | None) -> Geometry:
+    def geometry(self, layout: Layout, rows: kernels.Rows, read: Int[Tensor, "Q"] | None) -> ModernBertGeometry:
         width = self.plan.hidden // self.plan.heads
         turns = {
             sight: Turns.of(layout.positions, width, base, self.words.dtype) for sight, base in self.plan.bases.items()
         }
         longest = int(layout.starts.diff().max()) if len(layout.starts) > 1 else 0
-        return Geometry(rows, turns, read, self.plan.reach if longest > self.plan.reach + 1 else None)
+        return ModernBertGeometry(rows, turns, read, self.plan.reach if longest > self.plan.reach + 1 else None)
 
     def projected(
-        self, number: int, x: Float[Tensor, "R H"], geometry: Geometry, read: Int[Tensor, "Q"] | None
+        self, number: int, x: Float[Tensor, "R H"], geometry: ModernBertGeometry, read: Int[Tensor, "Q"] | None
     ) -> tuple[Float[Tensor, "Q H"], Float[Tensor, "R H"], Float[Tensor, "R H"]]:
         layer, turns, hidden = self.layers[number], geometry.turns[self.plan.sights[number]], self.plan.hidden
         x = x if layer.attention_norm is None else layer.attention_norm(x)
@@ -164,7 +181,7 @@ class ModernBertStack(Stack[Geometry]):
         self,
         number: int,
         states: tuple[Float[Tensor, "Q H"], Float[Tensor, "R H"], Float[Tensor, "R H"]],
-        geometry: Geometry,
+        geometry: ModernBertGeometry,
         prompt: Float[Tensor, "2 N H"] | None,
         dropped: Dropped | None,
     ) -> Float[Tensor, "Q H"]:
@@ -197,10 +214,6 @@ def read_plan(config: Mapping[str, Any], where: str) -> ModernBertPlan:
         whole(config, name, where) for name in ("hidden_size", "num_attention_heads", "intermediate_size", "vocab_size")
     )
     layers = whole(config, "num_hidden_layers", where, most=MOST_LAYERS)
-    activation = str(config.get("hidden_activation", "gelu"))
-    if activation not in ACTIVATIONS:
-        message = f"its activation {visible(activation)!r} is not supported"
-        raise ModelError(message, where=where, do=f"known: {', '.join(ACTIVATIONS)}")
     if hidden % (2 * heads):
         raise ModelError(f"its width {hidden} is no even multiple of its {heads} attention heads", where=where)
     return ModernBertPlan(
@@ -215,11 +228,20 @@ def read_plan(config: Mapping[str, Any], where: str) -> ModernBertPlan:
         bases={sight: _base(config, sight, where) for sight in BASES},
         reach=whole(config, "local_attention", where, 128) // 2,
         epsilon=positive(config, "norm_eps", where, 1e-5),
-        activation=activation,
+        activation=_activation(config, "hidden_activation", where),
         norm_bias=bool(config.get("norm_bias", False)),
         attention_bias=bool(config.get("attention_bias", False)),
         wide_bias=bool(config.get("mlp_bias", False)),
+        head_activation=_activation(config, "classifier_activation", where),
     )
+
+
+def _activation(config: Mapping[str, Any], name: str, where: str) -> str:
+    activation = str(config.get(name, "gelu"))
+    if activation not in ACTIVATIONS:
+        message = f"its activation {visible(activation)!r} is not supported"
+        raise ModelError(message, where=where, do=f"known: {', '.join(ACTIVATIONS)}")
+    return activation
 
 
 def _sights(config: Mapping[str, Any], layers: int, where: str) -> tuple[Sight, ...]:

@@ -21,11 +21,12 @@ from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Read, shown
 from promptgraft.model.device import place
 from promptgraft.model.encoder import Take
 from promptgraft.model.fingerprint import fingerprint
+from promptgraft.model.head import Head, assemble_head
 from promptgraft.model.layout import Layout, lay_out
 from promptgraft.model.resolved import Resolved
 from promptgraft.model.tokenize import Tokenizer, load_tokenizer
 from promptgraft.model.tokens import Tokens
-from promptgraft.model.weights import check_weights, read_encoder
+from promptgraft.model.weights import check_weights, read_encoder, read_head
 from promptgraft.prompt.prompt import PromptStack
 from promptgraft.prompt.reading import Pooling, Reading
 from promptgraft.task.task import Example, Kind
@@ -34,7 +35,7 @@ G = TypeVar("G")
 
 
 @dataclass(frozen=True)
-class Linear:
+class Projection:
     """A dense product, `x W^T`, with a bias or without."""
 
     weight: Float[Tensor, "out in"]
@@ -43,9 +44,9 @@ class Linear:
     def __call__(self, x: Float[Tensor, "T in"]) -> Float[Tensor, "T out"]:
         return F.linear(x, self.weight, self.bias)
 
-    def rows(self, first: int, last: int) -> Linear:
+    def rows(self, first: int, last: int) -> Projection:
         """The part that computes outputs `first:last`."""
-        return Linear(self.weight[first:last], None if self.bias is None else self.bias[first:last])
+        return Projection(self.weight[first:last], None if self.bias is None else self.bias[first:last])
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,9 @@ class LayerNorm:
         return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.epsilon)
 
 
-def linear(take: Take, name: str, out: int, into: int, *, bias: bool) -> Linear:
+def projection(take: Take, name: str, out: int, into: int, *, bias: bool) -> Projection:
     """Take a dense product."""
-    return Linear(take(f"{name}.weight", out, into), take(f"{name}.bias", out) if bias else None)
+    return Projection(take(f"{name}.weight", out, into), take(f"{name}.bias", out) if bias else None)
 
 
 def layer_norm(take: Take, name: str, width: int, epsilon: float, *, bias: bool) -> LayerNorm:
@@ -122,18 +123,22 @@ class Plan(ABC):
 
     Attributes:
         word_table: the name of the table of word embeddings among the weights.
-        parts: beginnings of the names of the encoder's weights; others belong to a head.
+        parts: beginnings of the names of the encoder's weights.
+        head_parts: beginnings of the names of a head's weights.
     """
 
     family: ClassVar[str]
     word_table: ClassVar[str]
     parts: ClassVar[tuple[str, ...]]
+    head_parts: ClassVar[tuple[str, ...]]
     hidden: int
     embedding_width: int
     layers: int
     heads: int
     vocabulary: int
     max_length: int
+    epsilon: float
+    activation: str
 
     @abstractmethod
     def assemble(self, take: Take) -> Stack[Any]:
@@ -142,6 +147,10 @@ class Plan(ABC):
     def uses(self, name: str) -> bool:
         """Whether a weight of the encoder is computed with."""
         return True
+
+    def head(self, weights: Mapping[str, Tensor], words: Tensor, where: str, like: Tensor) -> Head | None:
+        """Put the weights of the head over words together; see `assemble_head`."""
+        return assemble_head(self.family, self, weights, words, where, like)
 
     @abstractmethod
     def resized(self, vocabulary: int) -> Plan:
@@ -153,6 +162,9 @@ class PlainBackbone:
 
     Args:
         weights: those of the encoder, in the type that it computes in if they are frozen.
+        head: over words; it never learns.
+        columns: the table of words that the head multiplies by where it has no columns of its own; the frozen one, so
+            that a model whose table is tuned, or holds only some words, is trained and asked with the same columns.
     """
 
     deep = True
@@ -167,8 +179,10 @@ class PlainBackbone:
         dtype: torch.dtype,
         pooling: Pooling | None,
         fingerprint: str | None,
+        head: Head | None,
+        columns: Float[Tensor, "V E"],
     ) -> None:
-        self.name, self.pooling, self.weights = name, pooling, weights
+        self.name, self.pooling, self.weights, self.head, self._columns = name, pooling, weights, head, columns
         self.family, self.hidden, self.layers, self.heads = plan.family, plan.hidden, plan.layers, plan.heads
         self.embedding_width, self.max_length = plan.embedding_width, plan.max_length
         self.prompt_layers, self.key_width, self.key_heads = plan.layers, plan.hidden, plan.heads
@@ -188,7 +202,8 @@ class PlainBackbone:
 
     @property
     def reads(self) -> frozenset[Read]:
-        return frozenset({"cls", "mean", "tokens"})
+        mark: tuple[Read, ...] = () if self.head is None else ("mark",)
+        return frozenset({"cls", "mean", "tokens", *mark})
 
     @property
     def reading(self) -> str:
@@ -213,7 +228,21 @@ class PlainBackbone:
         x = self._embedded(stack, batch.tokens.ids, layout, prompts)
         x = x if dropped is None else dropped(x, EMBEDDED)
         x = self._through_layers(stack, x, layout, batch, prompts, dropped).float()
+        if read == "mark" and self.head is not None:
+            return self.head(x)
         return kernels.segment_mean(x, layout.read_starts) if read == "mean" else x
+
+    @property
+    def mask(self) -> int | None:
+        return self._tokenizer.mask
+
+    def word_ids(self, words: Sequence[str]) -> list[list[int]]:
+        return self._tokenizer.word_ids(words)
+
+    def columns(self, ids: Int[Tensor, "M"]) -> tuple[Float[Tensor, "M E"], Float[Tensor, "M"]]:
+        if self.head is None:
+            raise self._lacks("mark")
+        return self.head.columns(ids, self._columns)
 
     def embed(self, ids: Int[Tensor, "P"]) -> Float[Tensor, "P E"]:
         return self.weights[self.words][ids.to(self.device)].float().cpu()
@@ -240,6 +269,8 @@ class PlainBackbone:
             dtype=self._dtype,
             pooling=self.pooling,
             fingerprint=None,
+            head=self.head,
+            columns=self._columns,
         )
 
     @property
@@ -291,8 +322,7 @@ class PlainBackbone:
 
     def _check(self, prompts: PromptStack | None, read: Read) -> None:
         if read not in self.reads:
-            what = {"pooler": "no pooler", "mark": "no head over words"}.get(read, "no answers")
-            raise ModelError(f"this model has {what}", where=self.name, do="read cls or mean")
+            raise self._lacks(read)
         if prompts is None:
             return
         if prompts.depth == "deep":
@@ -302,6 +332,14 @@ class PlainBackbone:
             sizes, needed = prompts.table.shape[-1], self.embedding_width
         if sizes != needed:
             raise RunError(f"a {prompts.depth} prompt of {sizes} does not fit {self.name}, which needs {needed}")
+
+    def _lacks(self, read: Read) -> ModelError:
+        if read == "answer":
+            return ModelError("it writes no answers", where=self.name, do="read mark, or use a causal model")
+        if read == "mark":
+            message, do = "its weights bring no head over words", "use a model with a masked-word head, or read mean"
+            return ModelError(message, where=self.name, do=do)
+        return ModelError("this model has no pooler", where=self.name, do="read cls or mean")
 
 
 def _rows(layout: Layout, batch: Batch, prompts: PromptStack | None, heads: int) -> kernels.Rows:
@@ -321,18 +359,23 @@ def load_plain(resolved: Resolved, plan: Plan, dtype: torch.dtype, device: torch
     """
     found = read_encoder(resolved.path, plan.word_table, plan.parts)
     weights = {name: weight for name, weight in found.items() if plan.uses(name)}
-    check_weights(weights, resolved.path)
+    head_weights = read_head(resolved.path, plan.head_parts)
+    check_weights({**weights, **head_weights}, resolved.path)
     identity = fingerprint(weights)
     tokenizer = load_tokenizer(resolved.path, prefix=resolved.text_prefix, to_traditional=resolved.to_traditional)
     if tokenizer.highest >= plan.vocabulary:
         message = f"its tokenizer gives token {tokenizer.highest}, its weights have {plan.vocabulary}"
         raise ModelError(message, where=resolved.path, do="is the tokenizer of the same model?")
+    cast = {name: weight.to(device, dtype) for name, weight in weights.items()}
+    words = cast[plan.word_table]
     return PlainBackbone(
         resolved.name,
         plan,
-        {name: weight.to(device, dtype) for name, weight in weights.items()},
+        cast,
         tokenizer,
         dtype=dtype,
         pooling=resolved.pooling,
         fingerprint=identity,
+        head=plan.head(head_weights, weights[plan.word_table], str(resolved.path), words),
+        columns=words,
     )
