@@ -15,7 +15,7 @@ from promptgraft.errors import ModelError
 from promptgraft.kernels.plain import ACTIVATIONS
 from promptgraft.model.config import MOST_LAYERS, positive, whole
 from promptgraft.model.encoder import Take
-from promptgraft.model.plain import LayerNorm, Linear
+from promptgraft.model.plain import LayerNorm, Projection
 from promptgraft.model.rotary import Rotary, read_rotary
 from promptgraft.untrusted import visible
 
@@ -38,7 +38,7 @@ class RMSNorm:
 DecoderNorm = RMSNorm | LayerNorm
 
 
-def added(linear: Linear, x: Float[Tensor, "T in"], residual: Float[Tensor, "T out"]) -> Float[Tensor, "T out"]:
+def added(linear: Projection, x: Float[Tensor, "T in"], residual: Float[Tensor, "T out"]) -> Float[Tensor, "T out"]:
     """A product added to what stands beside it, in one step."""
     total = torch.addmm(residual, x, linear.weight.t())
     return total if linear.bias is None else total + linear.bias
@@ -56,15 +56,15 @@ class DecoderLayer:
     """
 
     norm: DecoderNorm
-    queries: Linear
-    keys_values: Linear
+    queries: Projection
+    keys_values: Projection
     query_norm: DecoderNorm | None
     key_norm: DecoderNorm | None
-    attended: Linear
+    attended: Projection
     attended_norm: DecoderNorm | None
     wide_norm: DecoderNorm
-    wide: Linear
-    narrow: Linear
+    wide: Projection
+    narrow: Projection
     narrow_norm: DecoderNorm | None
 
 
@@ -270,14 +270,14 @@ def _rotaries(
 class TakeParts(Take):
     """Takes a decoder's weights by name."""
 
-    def product(self, names: tuple[str, ...], outs: tuple[int, ...], into: int) -> Linear:
+    def product(self, names: tuple[str, ...], outs: tuple[int, ...], into: int) -> Projection:
         """Take one product, or several over the same input as one."""
         weights = [self(f"{name}.weight", out, into) for name, out in zip(names, outs, strict=True)]
         has_bias = f"{names[0]}.bias" in self.weights
         biases = [self(f"{name}.bias", out) for name, out in zip(names, outs, strict=True)] if has_bias else []
         if len(names) == 1:
-            return Linear(weights[0], biases[0] if biases else None)
-        return Linear(torch.cat(weights), torch.cat(biases) if biases else None)
+            return Projection(weights[0], biases[0] if biases else None)
+        return Projection(torch.cat(weights), torch.cat(biases) if biases else None)
 
 
 def assemble(shape: DecoderShape, take: TakeParts) -> Decoder:
@@ -309,7 +309,7 @@ def _llama_layer(name: str, shape: DecoderShape, take: TakeParts) -> DecoderLaye
     def norm(part: str, width: int = hidden) -> RMSNorm:
         return _llama_norm(f"{name}.{part}", width, shape, take)
 
-    def product(part: str, out: int, into: int) -> Linear:
+    def product(part: str, out: int, into: int) -> Projection:
         return take.product((f"{name}.{part}",), (out,), into)
 
     keys_values = tuple(f"{name}.self_attn.{part}_proj" for part in "kv")
@@ -348,15 +348,15 @@ def _gpt2_layer(name: str, shape: DecoderShape, take: TakeParts) -> DecoderLayer
     """GPT-2 stores its matrices transposed."""
     hidden = shape.hidden
 
-    def product(part: str, out: int, into: int) -> Linear:
-        return Linear(take(f"{name}.{part}.weight", into, out).t(), take(f"{name}.{part}.bias", out))
+    def product(part: str, out: int, into: int) -> Projection:
+        return Projection(take(f"{name}.{part}.weight", into, out).t(), take(f"{name}.{part}.bias", out))
 
     qkv = product("attn.c_attn", 3 * hidden, hidden)
     assert qkv.bias is not None
     return DecoderLayer(
         norm=_gpt2_norm(f"{name}.ln_1", shape, take),
-        queries=Linear(qkv.weight[:hidden], qkv.bias[:hidden]),
-        keys_values=Linear(qkv.weight[hidden:], qkv.bias[hidden:]),
+        queries=Projection(qkv.weight[:hidden], qkv.bias[:hidden]),
+        keys_values=Projection(qkv.weight[hidden:], qkv.bias[hidden:]),
         query_norm=None,
         key_norm=None,
         attended=product("attn.c_proj", hidden, hidden),
