@@ -24,6 +24,7 @@ from promptgraft.model.modernbert import read_plan
 from promptgraft.model.plain import PlainBackbone
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import Prompt, stack
+from promptgraft.prompt.reading import Reading
 from promptgraft.task.task import Example
 from toys import tiny_model, tokenizer, toy_task
 
@@ -140,7 +141,7 @@ def test_texts_of_any_kind(both: tuple[Backbone, Any]) -> None:
     deep = stack([Prompt(torch.randn(ours.prompt_layers, 2, 3, ours.key_width))])
     states = ours.forward(Batch(tokens, torch.zeros(5, dtype=torch.long)), deep, "mean")
     assert states.isfinite().all()
-    tags = ours.tokenize([Example(tokens=("a", "好"), label=("O", "O"))], "tagging")
+    tags = ours.tokenize([Example(tokens=("a", "好"), label=("O", "O"))], "tagging", Reading("mean"))
     assert ours.forward(Batch(tags), None, "tokens").isfinite().all()
 
 
