@@ -6,12 +6,26 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from promptgraft.api import compare, estimate, extend, load, load_backbone, rank, record, suggest, transfer, tune
+    from promptgraft.api import (
+        compare,
+        estimate,
+        extend,
+        load,
+        load_backbone,
+        rank,
+        record,
+        suggest,
+        transfer,
+        try_template,
+        tune,
+    )
     from promptgraft.bank.bank import open_bank
     from promptgraft.errors import PromptgraftError
     from promptgraft.sklearn import PromptClassifier, PromptRegressor
     from promptgraft.task.load import load_task
     from promptgraft.task.task import Example, Task
+    from promptgraft.template.known import find_template, templates
+    from promptgraft.template.template import Template
     from promptgraft.train.recipe import Recipe
 
 __version__ = "0.1.0"
@@ -23,10 +37,12 @@ __all__ = [
     "PromptgraftError",
     "Recipe",
     "Task",
+    "Template",
     "__version__",
     "compare",
     "estimate",
     "extend",
+    "find_template",
     "load",
     "load_backbone",
     "load_task",
@@ -34,7 +50,9 @@ __all__ = [
     "rank",
     "record",
     "suggest",
+    "templates",
     "transfer",
+    "try_template",
     "tune",
 ]
 
@@ -45,9 +63,11 @@ _HOMES = {
     "PromptgraftError": "promptgraft.errors",
     "Recipe": "promptgraft.train.recipe",
     "Task": "promptgraft.task.task",
+    "Template": "promptgraft.template.template",
     "compare": "promptgraft.api",
     "estimate": "promptgraft.api",
     "extend": "promptgraft.api",
+    "find_template": "promptgraft.template.known",
     "load": "promptgraft.api",
     "load_backbone": "promptgraft.api",
     "load_task": "promptgraft.task.load",
@@ -55,7 +75,9 @@ _HOMES = {
     "rank": "promptgraft.api",
     "record": "promptgraft.api",
     "suggest": "promptgraft.api",
+    "templates": "promptgraft.template.known",
     "transfer": "promptgraft.api",
+    "try_template": "promptgraft.api",
     "tune": "promptgraft.api",
 }
 

@@ -83,7 +83,7 @@ def _saved(engine: Engine, folder: Path, speech: Speech) -> FilledReader:
 
 @pytest.fixture(scope="module")
 def bert(splade_tiny: Path) -> FilledReader:
-    return FilledReader(load_tokenizer(splade_tiny), "masked", mask=103)
+    return FilledReader(load_tokenizer(splade_tiny), "masked")
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def reference(splade_tiny: Path) -> transformers.PreTrainedTokenizerBase:
 
 @pytest.fixture(scope="module")
 def multilingual(e5_small: Path) -> FilledReader:
-    return FilledReader(load_tokenizer(e5_small), "masked", mask=250_001)
+    return FilledReader(load_tokenizer(e5_small), "masked")
 
 
 @pytest.fixture(scope="module")

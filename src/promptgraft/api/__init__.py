@@ -1,4 +1,4 @@
-"""The verbs of the command line for Python: tune, rank, transfer, compare, estimate, load, extend, suggest."""
+"""The verbs of the command line for Python: tune, rank, transfer, compare, predict, extend, suggest and the others."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from promptgraft.api.extending import Extension, extend
 from promptgraft.api.opening import as_bank, free_text, load_backbone, open_model, open_task
 from promptgraft.api.recording import record
 from promptgraft.api.suggesting import Suggestion, suggest
+from promptgraft.api.trying import Tried, try_template
 from promptgraft.api.tuning import Outcome, transfer, tune
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Extension",
     "Outcome",
     "Suggestion",
+    "Tried",
     "artefact_folder",
     "as_bank",
     "compare",
@@ -32,5 +34,6 @@ __all__ = [
     "record",
     "suggest",
     "transfer",
+    "try_template",
     "tune",
 ]

@@ -18,6 +18,7 @@ from promptgraft.cli.models import models
 from promptgraft.cli.predict import predict
 from promptgraft.cli.rank import rank
 from promptgraft.cli.suggest import suggest
+from promptgraft.cli.templates import templates
 from promptgraft.cli.transfer import transfer
 from promptgraft.cli.tune import tune
 from promptgraft.cli.verb import COULD_NOT, HELP_OPTIONS, add, line_of, silence
@@ -79,6 +80,7 @@ for name, function in {
     "extend": extend, "suggest": suggest,
 }.items():  # fmt: skip
     add(app, name, function)
+app.add_typer(templates, name="templates")
 app.add_typer(bank, name="bank")
 app.add_typer(cache, name="cache")
 app.command("doctor")(doctor)

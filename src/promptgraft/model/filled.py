@@ -53,13 +53,11 @@ class FilledReader:
     """Reads filled templates with a model's tokenizer, in the way that its kind of model wants them.
 
     Attributes:
-        mask: the mask token; masked models have one.
         end: the tokens that end an answer, for models that learn, or are asked, where it ends.
     """
 
     tokenizer: Tokenizer
     speech: Speech
-    mask: int | None = None
     end: tuple[int, ...] = ()
 
     @cached_property
@@ -133,6 +131,12 @@ class FilledReader:
         slots = [part for part in self._stretches(template.filled(Example())) if isinstance(part, Slot)]
         return tuple(chain.from_iterable(self._starts(slot) for slot in slots))
 
+    @property
+    def _mask(self) -> int:
+        if self.tokenizer.mask is None:
+            raise UsageError("the model has no mask for the template's {mask}", do="use a masked or a causal model")
+        return self.tokenizer.mask
+
     def _stretches(self, row: Filled) -> list[Stretch]:
         return stretches(row, drops_rest=self.speech == "causal")
 
@@ -191,7 +195,7 @@ class FilledReader:
 
     def _slot_tokens(self, slot: Slot) -> TextTokens:
         if isinstance(slot.part, Blank):
-            ids = [self.mask] if self.speech == "masked" and self.mask is not None else []
+            ids = [self._mask] if self.speech == "masked" else []
         else:
             ids = [SOFT] * len(self._starts(slot))
         return TextTokens(ids, [(0, 0)] * len(ids))

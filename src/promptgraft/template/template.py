@@ -122,14 +122,19 @@ class Template:
         return Template((*self.parts[:at], Wording(demos.separator.join(texts)), *self.parts[at + 1 :]))
 
     def told(self, example: Example, answer: str) -> str:
-        """The template as plain text, with a row and an answer in it, without space around it."""
-        texts: list[str] = []
-        for part in self.filled(example):
-            if isinstance(part, Soft) and part.words is None:
-                texts[-1:] = [text.rstrip() for text in texts[-1:]]
-            else:
-                texts.append(answer if isinstance(part, Blank) else _plain(part))
-        return "".join(texts).strip()
+        """The template as plain text, with a row and an answer in it."""
+        return plain_text(self.filled(example), answer)
+
+
+def plain_text(filled: Filled, answer: str) -> str:
+    """A filled template as plain text without space around it; vectors show the words that they start from, if any."""
+    texts: list[str] = []
+    for part in filled:
+        if isinstance(part, Soft) and part.words is None:
+            texts[-1:] = [text.rstrip() for text in texts[-1:]]
+        else:
+            texts.append(answer if isinstance(part, Blank) else _words_of(part))
+    return "".join(texts).strip()
 
 
 def content(field: str, example: Example) -> str:
@@ -139,10 +144,8 @@ def content(field: str, example: Example) -> str:
     return (example.pair or "") if field == "text_b" else example.text
 
 
-def _plain(part: Wording | FieldText | Soft | Blank) -> str:
-    if isinstance(part, Wording | FieldText):
-        return part.text
-    return part.words or "" if isinstance(part, Soft) else ""
+def _words_of(part: Wording | FieldText | Soft) -> str:
+    return part.text if isinstance(part, Wording | FieldText) else part.words or ""
 
 
 def _joined(parts: Sequence[TemplatePart]) -> tuple[TemplatePart, ...]:

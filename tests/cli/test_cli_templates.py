@@ -1,0 +1,84 @@
+"""templates as a user calls it: the library listed and shown, a template tried on rows, and one line for mistakes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from command import Command
+
+
+def test_the_library_is_listed_and_filtered(done: Command) -> None:
+    said = done("templates", "list")
+    assert len(said.out.splitlines()) >= 49
+    said = done("templates", "list", "--language", "zh", "--family", "sentiment", "--json")
+    assert [entry["style"] for entry in said.json] == ["cloze", "question", "descriptive"]
+    assert said.json[0]["words"]["positive"] == ["好", "棒"]
+
+
+def test_one_is_shown_with_its_words(done: Command) -> None:
+    said = done("templates", "show", "inference-cloze-en")
+    assert said.out.startswith("{text_a}? {mask}, {text_b}\n")
+    assert "for masked models" in said.out
+    assert "Yes, Therefore, So" in said.out
+
+
+def test_it_is_tried_on_rows(done: Command, reviews: Path) -> None:
+    said = done("templates", "try", reviews, "--template", "sentiment-cloze-en", "--rows", 2)
+    assert said.out.count("It was [mask].") == 2
+    assert "the answer: terrible" in said.out
+    assert "note: words of the template sentiment-cloze-en: negative = terrible or bad or awful" in said.err
+
+
+def test_a_model_shows_its_tokens_and_what_is_cut(done: Command, questions: Path, splade_tiny: Path) -> None:
+    template = '{soft:2} {text} {soft:"it was"} {mask}.'
+    words = ("--template", template, "--model", splade_tiny, "--max-length", 12, "--rows", 1)
+    [row] = done("templates", "try", questions, *words, "--json").json["rows"]
+    assert len(row["tokens"]) == 12
+    assert row["tokens"][:3] == ["[CLS]", "(vector)", "(vector)"]
+    assert row["tokens"][-5:] == ["(vector)", "(vector)", "[MASK]", ".", "[SEP]"]
+    assert row["mark"] == 9
+    assert row["lost"] > 0
+    said = done("templates", "try", questions, *words)
+    assert "12 tokens, read at token 10: [MASK]" in said.out
+    assert "characters of its texts are cut off" in said.out
+
+
+def test_demonstrations_are_drawn_and_said(done: Command, reviews: Path) -> None:
+    said = done("templates", "try", reviews, "-t", "{demos:4}\n{text} Sentiment: {mask}", "--rows", 1, "--seed", 3)
+    assert said.out.count("Sentiment:") == 5
+    assert "note: 4 demonstrations from the training rows, by seed 3" in said.err
+
+
+def test_a_long_row_is_shown_by_its_beginning(done: Command, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f"text,label\n{'很好 ' * 5000},a\nbad,b\n" * 4, encoding="utf-8")
+    said = done("templates", "try", tmp_path / "a.csv", "-t", "{text}：{mask}", "--rows", 1)
+    assert len(said.out) < 1_000
+    assert "characters of its texts are not shown" in said.out
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("show", "sentiment-clozeen"), "unknown template 'sentiment-clozeen'; did you mean 'sentiment-cloze-en'?"),
+        (("list", "--style", "clozee"), "unknown style of templates 'clozee'; did you mean 'cloze'?"),
+        (("try", "{}", "-t", "{txt} {mask}"), "'{txt}' is no slot of a template; did you mean 'text'?"),
+        (("try", "{}", "-t", "{text}"), "the template has no place of the answer; write {mask}"),
+        (("try", "{}", "-t", "{text} {mask} {mask}"), "two places of the answer in the template; keep one"),
+        (("try", "{}", "-t", "inference-cloze-en"), "home_reviews has single texts: no {text_a} for the template"),
+        (("try", "{}", "-t", "It was great"), "the template 'It was great' has no slot"),
+        (
+            ("try", "{}", "-t", "{text} It was surely a most wonderful thing {mask}", "-m", "MODEL", "--max-length", 8),
+            "the template alone has 8 tokens, and there is room for 6; shorten it, or show fewer demonstrations",
+        ),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    words: tuple[object, ...], line: str, pg: Command, reviews: Path, splade_tiny: Path
+) -> None:
+    places = {"{}": reviews, "MODEL": splade_tiny}
+    said = pg("templates", *(places.get(str(word), word) for word in words), "--quiet")
+    assert said.err.startswith(f"promptgraft: {line}")
+    assert said.err.count("\n") == 1
+    assert (said.status, said.out) == (2, "")
