@@ -13,6 +13,7 @@ PromptgraftError
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -21,23 +22,49 @@ SHOWN = 12
 QUOTED = 80
 """The most characters of a value that a line quotes."""
 
+OPTION = re.compile(r"(?<![\w'\"-])--([a-z][a-z-]*)")
+ARGUMENTS = {
+    "text-column": "text",
+    "pair-column": "pair",
+    "label-column": "label",
+    "label": "labels",
+    "no-header": "header=False",
+    "replace": "replace=True",
+}
+"""What options are called in Python, where that is not the same name with underscores."""
+
 SPACES = "\u00a0\u3000"
 """Spaces that stay as they are in a line, though Python does not call them printable."""
 
 
 class PromptgraftError(Exception):
-    """Base of all errors a user can cause; `str()` is the one line to print.
+    """Base of all errors a user can cause; `str()` is the one line to print in Python.
 
     Args:
-        what: what is wrong, naming the offending value.
+        what: what is wrong, naming the offending value. Options are named as on the command line, here and in `do`.
         where: file, `file:line`, or the object's name; leads the line.
         do: what to do about it; ends the line.
+
+    Attributes:
+        line: the line to print on the command line.
     """
 
     def __init__(self, what: str, *, where: str | Path | None = None, do: str | None = None) -> None:
         self.what, self.where, self.do = what, where, do
-        line = f"{where}: {what}" if where is not None else what
-        super().__init__(f"{line}; {do}" if do else line)
+        beginning, ending = "" if where is None else f"{where}: ", f"{what}; {do}" if do else what
+        self.line = beginning + ending
+        super().__init__(beginning + in_python(ending))
+
+
+def in_python(text: str) -> str:
+    """A text with options of the command line as the arguments of Python; commands in backticks stay commands."""
+    parts = text.split("`")
+    parts[::2] = [OPTION.sub(lambda found: _argument(found[1]), part) for part in parts[::2]]
+    return "`".join(parts)
+
+
+def _argument(option: str) -> str:
+    return ARGUMENTS.get(option, option.replace("-", "_"))
 
 
 class UsageError(PromptgraftError):

@@ -62,7 +62,7 @@ def test_adding_the_same_again_changes_nothing_and_another_needs_to_be_asked_for
     with pytest.raises(BankError) as caught:
         bank.add(small_artefact(9), "mood")
     assert str(caught.value) == (
-        f"{bank.folder}: already has an artefact 'mood'; choose another name, or replace it (--replace)"
+        f"{bank.folder}: already has an artefact 'mood'; choose another name, or replace it (replace=True)"
     )
     bank.add(small_artefact(9), "mood", replace=True)
     assert bank.load("mood").hash == small_artefact(9).hash

@@ -408,7 +408,7 @@ def test_a_row_that_does_not_fit_beside_its_prompt_is_refused_before_training(ba
     task = task.replace(splits={**task.splits, "test": (*task.test, Example(text=long, label="positive"))})
     for changes in ({"depth": "shallow"}, {"placement": "peft"}):
         job = make_job(backbone, task=task, recipe=RECIPE.changed(max_length=backbone.max_length, **changes))
-        with pytest.raises(RunError, match=rf"use --max-length {backbone.max_length - RECIPE.length}"):
+        with pytest.raises(RunError, match=rf"use max_length {backbone.max_length - RECIPE.length}"):
             list(LocalEngine(backbone).run([job]))
     deep = make_job(backbone, task=task, recipe=RECIPE.changed(max_length=backbone.max_length))
     assert list(LocalEngine(backbone).run([deep]))

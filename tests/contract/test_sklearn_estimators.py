@@ -67,7 +67,7 @@ def test_answers_that_are_not_sure_enough_are_held_back(classes: list[Any], quic
         fitted.predict(X, risk=3)
     with pytest.raises(UsageError, match="is one of the classes"):
         fitted.predict(X, risk=0.3, abstain_as=classes[0])
-    with pytest.raises(UsageError, match="add --risk"):
+    with pytest.raises(UsageError, match="add risk, such as"):
         fitted.predict(X, abstain_as="?")
 
 

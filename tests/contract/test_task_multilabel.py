@@ -139,7 +139,7 @@ def test_a_label_column_beside_others_of_0_and_1_is_one_label_unless_asked(tmp_p
     ("name", "content", "kind", "message"),
     [
         ("a.jsonl", '{"review": "a", "label": ["x", "y"]}', "classification",
-         "{}:1: the label is a list, not a name; give every row one label, or --kind multilabel"),
+         "{}:1: the label is a list, not a name; give every row one label, or kind multilabel"),
         ("a.jsonl", '{"text": "a", "labels": {"x": 1}}', "multilabel",
          '{}:1: the labels are no list of names; write ["a", "b"], or [] where no label fits'),
         ("a.csv", "text,labels\na,\nb,\n", "multilabel", "{}: no row of train has a label; label some rows"),

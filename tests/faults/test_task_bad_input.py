@@ -62,7 +62,7 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
     ),
     "column twice": (
         {"a.csv": "text,text\nx,a\n"},
-        "{}/a.csv:1: column 'text' stands twice; rename one of them, or give --no-header if this is a row",
+        "{}/a.csv:1: column 'text' stands twice; rename one of them, or give header=False if this is a row",
     ),
     "cut gzip": (
         {"a.csv.gz": gzip.compress(TWO.encode())[:-12]},
@@ -102,7 +102,7 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
         {"a.csv": "body,one,two\nx,a,c\ny,b,d\nz,a,c\nw,b,d\n"},
         "{}/a.csv: cannot tell which column holds the label (none, or more than one, has few values that come back;"
         " its columns: 'body', 'one', 'two'); name it with"
-        " --text-column, --pair-column or --label-column, or in task.toml",
+        " text, pair or label, or in task.toml",
     ),
     "unseen label": (
         {"t/train.jsonl": GOOD, "t/test.jsonl": row('{"text": "x", "label": "ugly"}')},
@@ -111,7 +111,7 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
     ),
     "undeclared label": (
         {"t/task.toml": TOML, "t/train.jsonl": row('{"text": "x", "label": "god"}')},
-        "{}/t/train.jsonl:3: the label 'god' is not declared (--label, or task.toml); did you mean 'good'?",
+        "{}/t/train.jsonl:3: the label 'god' is not declared (labels, or task.toml); did you mean 'good'?",
     ),
     "two trains": (
         {"t/train.jsonl": GOOD, "t/train.csv": TWO},
@@ -160,7 +160,7 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
     ),
     "word for a number": (
         {"t/task.toml": 'kind = "regression"', "t/train.jsonl": '{"text": "x", "label": 1.5}\n' + GOOD},
-        "{}/t/train.jsonl:2: the label 'good' is not a number; regression needs numbers; else give --kind",
+        "{}/t/train.jsonl:2: the label 'good' is not a number; regression needs numbers; else give kind",
     ),
     "choice that is none": (
         {"a.jsonl": '{"text": "x", "choices": ["a", "b"], "label": "c"}'},
@@ -386,6 +386,6 @@ def test_a_plain_name_is_kept_without_a_word(tmp_path: Path) -> None:
 def test_no_header_is_refused_where_there_is_none(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(GOOD)
     with pytest.raises(
-        TaskError, match=r"a\.jsonl: only csv and tsv have a header to do without; leave out --no-header"
+        TaskError, match=r"a\.jsonl: only csv and tsv have a header to do without; leave out header=False"
     ):
         load_task(tmp_path / "a.jsonl", header=False)

@@ -213,7 +213,7 @@ def line_of(error: BaseException) -> str:
     """An error as one line: what is wrong, where, what to do."""
     match error:
         case PromptgraftError():
-            return " ".join(str(error).split())
+            return " ".join(error.line.split())
         case MemoryError():
             return "out of memory; use a smaller --batch or --max-length, or fewer --test-rows"
         case RuntimeError() if NO_MEMORY.search(str(error)):  # torch's, on a processor and on a GPU

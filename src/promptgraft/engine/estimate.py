@@ -87,7 +87,7 @@ def estimate(engine: LocalEngine, jobs: Sequence[Job], *, rankings: Sequence[tup
                 try:
                     check(job)
                 except RunError as error:
-                    skipped[job.label] = str(error)
+                    skipped[job.label] = error.line
                     continue
                 open_jobs.append(job)
             for job, cost in _pack(engine, calibration, open_jobs, peak):

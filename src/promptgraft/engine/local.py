@@ -98,7 +98,7 @@ class LocalEngine:
         """Label -> why it could not be run; with the seeds, where they failed for different reasons."""
         seeds_by_reason: dict[str, dict[str, list[int]]] = {}
         for job, problem in self.problems.values():
-            seeds_by_reason.setdefault(job.label, {}).setdefault(str(problem), []).append(job.seed)
+            seeds_by_reason.setdefault(job.label, {}).setdefault(problem.line, []).append(job.seed)
         return {
             label: next(iter(reasons))
             if len(reasons) == 1
@@ -112,7 +112,7 @@ class LocalEngine:
             return problem
         ending = "" if self.store is None else f", and what they gave is kept in {self.store.folder}"
         failed = len(self.problems)
-        message = f"{job.label}, seed {job.seed}: {problem}"
+        message = f"{job.label}, seed {job.seed}: {problem.line}"
         return type(problem)(message, do=f"{count - failed} of {count} jobs were run{ending}")
 
     def _cost(self, job: Job) -> float:
@@ -231,7 +231,7 @@ class LocalEngine:
         problem = RunError(failed.problem.what, where=f"{job.task.name}, {job.label}", do=failed.problem.do)
         if self.store is not None:
             version = version_of_results()
-            failure = Failure(id=job.id, label=job.label, seed=job.seed, problem=str(problem), version=version)
+            failure = Failure(id=job.id, label=job.label, seed=job.seed, problem=problem.line, version=version)
             self.store.save_failure(job, failure)
         self._leave_out(job, problem)
 

@@ -197,7 +197,7 @@ def rank_sources(
                 scores[name].append(score)
                 engine.teller.finish(source.name)
         except RunError as error:
-            skipped[name] = str(error)
+            skipped[name] = error.line
             scores.pop(name, None)
             if measure.name == "probe" and STAND_IN not in names:
                 names.append(STAND_IN)
