@@ -265,12 +265,20 @@ def _normalizer(normal: Mapping[str, str]) -> Any:
     return normalizers.Sequence([*rules, normalizers.NFKC()])
 
 
+def from_gguf(raw: Path, built: Path) -> None:
+    """Convert a Llama in llama.cpp's format."""
+    from promptgraft.model.gguf import convert_llama
+
+    convert_llama(raw, built)
+
+
 CONVERTERS: dict[str, Callable[[Path, Path], None]] = {
     "copy": copy,
     "pickle": from_pickle,
     "onnx": from_onnx,
     "onnx-pair": from_onnx_pair,
     "packed4": from_packed4,
+    "gguf": from_gguf,
 }
 
 
