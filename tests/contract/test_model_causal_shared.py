@@ -13,7 +13,7 @@ from torch import Tensor
 from causal_models import FAMILIES, Pair, batch_of, causal_folder, causal_pair, drawn, rows_of
 from promptgraft.errors import ModelError, RunError
 from promptgraft.model import decoder
-from promptgraft.model.backbone import Backbone
+from promptgraft.model.backbone import Backbone, Speaks
 from promptgraft.model.load import load_backbone
 from promptgraft.model.tokens import SOFT
 from promptgraft.prompt.prompt import Prompt, stack
@@ -46,8 +46,9 @@ def alone(pair: Pair, sequences: list[list[int]], prompts: list[Prompt] | None =
     return torch.cat(states)
 
 
-def test_it_keeps_the_contract(pair: Pair) -> None:
+def test_it_keeps_both_contracts(pair: Pair) -> None:
     assert isinstance(pair.ours, Backbone)
+    assert isinstance(pair.ours, Speaks)
     assert pair.ours.reads == {"mark", "answer", "mean", "tokens"}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,40 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 def activation(x: Float[Tensor, "..."], name: str) -> Float[Tensor, "..."]:
     """Apply the non-linearity that a config.json calls `name` (one of ACTIVATIONS)."""
     return ACTIVATIONS[name](x)
+
+
+def gated(x: Float[Tensor, "T two_W"], name: str) -> Float[Tensor, "T W"]:
+    """The non-linearity of the first half of every row, times the second half."""
+    if torch.is_grad_enabled() and x.requires_grad:
+        out: Tensor = _Gated.apply(x, name)  # type: ignore[no-untyped-call]
+        return out
+    gate, value = x.chunk(2, -1)
+    return activation(gate, name).mul_(value)
+
+
+class _Gated(torch.autograd.Function):
+    """Keeps the rows alone: what the gate lets through is computed again."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, name: str) -> Tensor:
+        ctx.name = name
+        ctx.save_for_backward(x)
+        gate, value = x.chunk(2, -1)
+        return activation(gate, name).mul_(value)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        gate, value = x.chunk(2, -1)
+        d_x = torch.empty_like(x)
+        d_gate, d_value = d_x.chunk(2, -1)
+        with torch.enable_grad():
+            gate = gate.detach().requires_grad_()
+            opened = activation(gate, ctx.name)
+        torch.mul(grads[0], opened.detach(), out=d_value)
+        (d_opened,) = torch.autograd.grad(opened, gate, grads[0] * value)
+        d_gate.copy_(d_opened)
+        return d_x, None
 
 
 def add_norm(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,28 +17,33 @@ from promptgraft import kernels
 from promptgraft.errors import ModelError, RunError
 from promptgraft.kernels.causal import Pattern, Scoring, causal_attention, turned_keys
 from promptgraft.kernels.dropout import Dropout
-from promptgraft.kernels.logits import log_probabilities
+from promptgraft.kernels.logits import log_probabilities, logits
 from promptgraft.kernels.rotary import Turns
 from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Read
 from promptgraft.model.beginnings import LEAST_KEPT, Beginning, Beginnings, joined
 from promptgraft.model.config import read_optional
+from promptgraft.model.continuing import Continued, KeptRows
 from promptgraft.model.decoder import (
     HEAD,
     Decoder,
     DecoderLayer,
     DecoderShape,
     TakeParts,
-    added,
+    after_attention,
     assemble,
+    key_value_heads,
+    query_heads,
     read_decoder_shape,
 )
 from promptgraft.model.device import CPU
 from promptgraft.model.fingerprint import fingerprint
+from promptgraft.model.plain_text import PlainReader
 from promptgraft.model.resolved import Resolved
 from promptgraft.model.tokenize import Tokenizer, load_tokenizer
 from promptgraft.model.tokens import Tokens
 from promptgraft.model.tree import Elements, Tree, common, first_wanted, grow, lay_out_elements
 from promptgraft.model.weights import check_weights, read_encoder, read_head
+from promptgraft.model.writing import Rules, Writing
 from promptgraft.prompt.prompt import PromptStack
 from promptgraft.prompt.reading import Pooling, Reading
 from promptgraft.task.task import Example, Kind
@@ -222,6 +228,71 @@ class CausalBackbone:
         head = self._decoder.head[ids.to(self.device)].float().cpu()
         return head, torch.zeros(len(ids))
 
+    def generate(
+        self,
+        batch: Batch,
+        prompts: PromptStack | None,
+        *,
+        most: int,
+        stop: Sequence[str] = (),
+        generator: torch.Generator | None = None,
+        temperature: float = 0.0,
+        among: Sequence[Sequence[str]] | None = None,
+    ) -> list[str]:
+        self._check(prompts, "mark", None)
+        rules = Rules(most, self._ends, None, stop, temperature, generator)
+        answers = self._answer_ids({text for texts in among or () for text in texts})
+        writing = Writing(batch.tokens.sequences, rules, self._decode, among, answers.__getitem__)
+        longest = most if among is None else max(map(len, answers.values()), default=1)
+        if not writing.done:
+            with torch.no_grad():
+                self._write(batch, prompts, writing, longest)
+        return [text or "" for text in writing.texts]
+
+    def _write(self, batch: Batch, prompts: PromptStack | None, writing: Writing, longest: int) -> None:
+        """Read the rows, then write an answer to each, token by token."""
+        elements, decoder = self._elements(batch, prompts), self._decoder
+        needed = int((elements.starts.diff() + elements.shift).max()) + longest - 1
+        if needed > self.max_length:
+            message = f"a sequence and its answer take {needed} positions, the backbone has {self.max_length}"
+            raise RunError(message, do="cut the text (max_length), or ask for fewer tokens")
+        run, row_of = self._pass(batch, elements, prompts, _wanted(batch.tokens, elements, "mark"), keeps=True)
+        every = replace(run, keeps=torch.arange(len(run.tree.codes), device=self.device))
+        x, kept = self._through_layers(decoder, self._embedded(decoder, run.tree, prompts), every)
+        self._keep(run, [layer.index_select(1, run.keeps) for layer in kept])
+        none = torch.zeros(1, dtype=torch.long)
+        starts = prompts.starts if prompts is not None and prompts.depth == "deep" else none
+        rows = KeptRows.of(elements, run.tree, starts, run.found.rows)
+        before = [part for part in (run.prompts, run.found.keys_values) if part is not None]
+        kept = [
+            torch.cat([*(part[number].to(layer.dtype) for part in before), layer], 1)
+            for number, layer in enumerate(kept)
+        ]
+        continued = Continued(self._shape, decoder, self._frequencies, self._scoring, rows, kept, longest)
+        states = x.index_select(0, row_of.index_select(0, rows.order.to(self.device)))
+        while True:
+            scores = logits(decoder.norm(states), decoder.head, self._shape.logit_cap)
+            chosen = writing.add(continued.of_all(scores, batch.tokens.sequences))
+            if writing.done:
+                return
+            states = continued.step(chosen, [text is None for text in writing.texts])
+
+    @cached_property
+    def _plain(self) -> PlainReader:
+        return PlainReader(self._tokenizer)
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        """The text of tokens that go on behind others."""
+        before = self._plain.anchors[0][1]
+        text: str = self._tokenizer.engine.decode([*before, *tokens])
+        return text[len(self._tokenizer.engine.decode(before)) :]
+
+    def _answer_ids(self, texts: Collection[str]) -> dict[str, list[int]]:
+        """The tokens of each text, and the one that ends it where the model has one."""
+        read = self._plain.read(list(texts), goes_on=True)
+        end = sorted(self._ends)[:1]
+        return {text: [*tokens.ids, *end] for text, tokens in zip(texts, read, strict=True)}
+
     @property
     def _decoder(self) -> Decoder:
         """The assembled weights; those that learn are assembled anew for every pass, each with its own graph."""
@@ -353,12 +424,10 @@ class CausalBackbone:
         kept: list[Tensor],
     ) -> Float[Tensor, "Q H"]:
         normed = layer.norm(x)
-        keys_values = self._heads(layer.keys_values(normed), layer)
+        keys_values = key_value_heads(layer, normed, self._shape)
         if read is not None:
             x, normed = x.index_select(0, read), normed.index_select(0, read)
-        queries = layer.queries(normed).view(len(normed), self.heads, -1)
-        if layer.query_norm is not None:
-            queries = layer.query_norm(queries)
+        queries = query_heads(layer, normed, self._shape)
         turns = None
         if run.turns:
             of_all, of_read = run.turns[self._shape.rotary_of[number]]
@@ -376,32 +445,7 @@ class CausalBackbone:
             prompts=None if run.prompts is None else run.prompts[number],
             past=None if run.found.keys_values is None else run.found.keys_values[number],
         )
-        return self._after_attention(layer, mixed.flatten(1), x)
-
-    def _heads(self, keys_values: Float[Tensor, "R K2"], layer: DecoderLayer) -> Float[Tensor, "R heads2 width"]:
-        """Keys and values as heads, the keys normalised where the family does that."""
-        heads = keys_values.view(len(keys_values), 2 * self._shape.key_heads, -1)
-        if layer.key_norm is None:
-            return heads
-        keys, values = heads.chunk(2, 1)
-        return torch.cat([layer.key_norm(keys), values], 1)
-
-    def _after_attention(
-        self, layer: DecoderLayer, mixed: Float[Tensor, "Q K"], x: Float[Tensor, "Q H"]
-    ) -> Float[Tensor, "Q H"]:
-        if layer.attended_norm is None:
-            x = added(layer.attended, mixed, x)
-        else:
-            x = x + layer.attended_norm(layer.attended(mixed))
-        wide = layer.wide(layer.wide_norm(x))
-        if self._shape.gated:
-            gate, gated = wide.chunk(2, -1)
-            wide = kernels.activation(gate, self._shape.activation) * gated
-        else:
-            wide = kernels.activation(wide, self._shape.activation)
-        if layer.narrow_norm is None:
-            return added(layer.narrow, wide, x)
-        return x + layer.narrow_norm(layer.narrow(wide))
+        return after_attention(layer, mixed.flatten(1), x, self._shape)
 
     def _check(self, prompts: PromptStack | None, read: str, dropout: Dropout | None) -> None:
         if read not in self.reads:

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from promptgraft import kernels
 from promptgraft.errors import ModelError
 from promptgraft.kernels.plain import ACTIVATIONS
 from promptgraft.model.config import MOST_LAYERS, positive, whole
@@ -366,3 +367,37 @@ def _gpt2_layer(name: str, shape: DecoderShape, take: TakeParts) -> DecoderLayer
         narrow=product("mlp.c_proj", hidden, shape.wide),
         narrow_norm=None,
     )
+
+
+def query_heads(
+    layer: DecoderLayer, normed: Float[Tensor, "Q H"], shape: DecoderShape
+) -> Float[Tensor, "Q heads width"]:
+    """The queries of normalised rows, by heads, normalised where the family does that."""
+    heads = layer.queries(normed).view(len(normed), shape.heads, shape.head_width)
+    return heads if layer.query_norm is None else layer.query_norm(heads)
+
+
+def key_value_heads(
+    layer: DecoderLayer, normed: Float[Tensor, "R H"], shape: DecoderShape
+) -> Float[Tensor, "R two_heads width"]:
+    """The keys and then the values of normalised rows, by heads, keys normalised where the family does that."""
+    heads = layer.keys_values(normed).view(len(normed), 2 * shape.key_heads, shape.head_width)
+    if layer.key_norm is None:
+        return heads
+    keys, values = heads.chunk(2, 1)
+    return torch.cat([layer.key_norm(keys), values], 1)
+
+
+def after_attention(
+    layer: DecoderLayer, mixed: Float[Tensor, "Q K"], x: Float[Tensor, "Q H"], shape: DecoderShape
+) -> Float[Tensor, "Q H"]:
+    """What a layer does with attended values, added to what came in."""
+    if layer.attended_norm is None:
+        x = added(layer.attended, mixed, x)
+    else:
+        x = x + layer.attended_norm(layer.attended(mixed))
+    wide = layer.wide(layer.wide_norm(x))
+    wide = kernels.gated(wide, shape.activation) if shape.gated else kernels.activation(wide, shape.activation)
+    if layer.narrow_norm is None:
+        return added(layer.narrow, wide, x)
+    return x + layer.narrow_norm(layer.narrow(wide))

@@ -119,7 +119,9 @@ class Reader:
         if kind != LIST:
             return self._take(NUMBERS[kind])[0]
         inner, count = self._take("IQ")
-        return [self._value(inner) for _ in range(count)] if inner == TEXT else [*self._take(f"{count}{NUMBERS[inner]}")]
+        return (
+            [self._value(inner) for _ in range(count)] if inner == TEXT else [*self._take(f"{count}{NUMBERS[inner]}")]
+        )
 
     def _place(self) -> tuple[tuple[int, ...], int, int]:
         """The shape, packing and offset of a tensor; its lengths are stored from the last."""

@@ -117,6 +117,7 @@ class Tree:
         places: of every row its index in its sequence.
         row_of: of every element the row that computes it; -1 where it is kept.
         levels: what sees what, queries being all rows.
+        beginning: of every sequence how many elements all of its prompt share, those kept from earlier counted.
     """
 
     codes: Int[Tensor, "R"]
@@ -124,6 +125,7 @@ class Tree:
     places: Int[Tensor, "R"]
     row_of: Int[Tensor, "N"]
     levels: tuple[Level, ...]
+    beginning: Int[Tensor, "S"]
 
     def asking(self, rows: Int[Tensor, "Q"]) -> tuple[Level, ...]:
         """The levels for some rows alone, in their order."""
@@ -196,6 +198,7 @@ def grow(
         past: of each prompt with a kept beginning its rows among those kept, first and one past the last.
     """
     beginning = torch.where(beginning - kept >= LEAST_SHARED, beginning, kept)
+    shared = beginning
     of_row = of_rows(elements, rows, beginning)
     order = elements.prompt_of.argsort(stable=True)
     beginning, kept, of_row = beginning[order], kept[order], of_row[order]
@@ -217,7 +220,7 @@ def grow(
     levels = _levels(chains, before[-1:], leads_prompt, leads_row, elements.prompt_of[order], prompt_starts, past)
     chosen = elements_of[keep]
     shift = elements.shift[order][sequence[keep]]
-    return Tree(elements.codes[chosen], place[keep] + shift, place[keep], row_of, levels)
+    return Tree(elements.codes[chosen], place[keep] + shift, place[keep], row_of, levels, shared)
 
 
 @dataclass(frozen=True)
