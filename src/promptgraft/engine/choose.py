@@ -27,9 +27,12 @@ def choose_pooling(view: JobView) -> Pooling:
         return view.backbone.pooling
     if view.task.facts.scored != "row" or not view.task.train:
         return "mean"
+    readable = [pooling for pooling in POOLINGS if pooling in view.backbone.reads]
+    if len(readable) == 1:
+        return readable[0]
     tokens = view.tokens("train", Reading("mean"))
     options: dict[str, tuple[Tensor, Tokens]] = {
-        pooling: (view.states("train", None, Reading(pooling)), tokens) for pooling in POOLINGS
+        pooling: (view.states("train", None, Reading(pooling)), tokens) for pooling in readable
     }
     return cast("Pooling", _probe(view, "pooling", "", options))
 
