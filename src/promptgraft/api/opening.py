@@ -15,6 +15,7 @@ from promptgraft.bank.bank import Bank, open_bank
 from promptgraft.engine.local import LocalEngine
 from promptgraft.engine.progress import Progress
 from promptgraft.engine.store import Store
+from promptgraft.engine.worded import wording
 from promptgraft.errors import UsageError, unknown
 from promptgraft.method.job import Job, Source, ValidationFrom
 from promptgraft.model.backbone import Backbone
@@ -171,6 +172,8 @@ def recipe_for(backbone: Backbone, task: Task, shots: int | None, given: Mapping
         if name not in Recipe.model_fields:
             raise unknown("argument", name, [*Recipe.model_fields, *ARGUMENTS])
     rows = len(task.train) if shots is None else rows_of(task, shots)
+    if given.get("template") and "init" not in given:  # vectors that start as real words tune far better there
+        given = {**given, "init": "text", "init_text": wording(str(given["template"]))}
     try:
         return default_recipe(backbone, rows, task.kind).changed(**{**given, "arithmetic": backbone.arithmetic})
     except ValidationError as error:

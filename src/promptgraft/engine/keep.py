@@ -19,12 +19,16 @@ from promptgraft.prompt.artefact import Artefact, Member
 from promptgraft.prompt.card import BackboneCard, Card, Origin, PromptCard, SplitScore, TaskCard, card_of
 from promptgraft.prompt.memory import Memory
 from promptgraft.prompt.prompt import Prompt
+from promptgraft.prompt.reading import Pooling
 from promptgraft.readout.classes import class_indices
 from promptgraft.readout.direction import Directional
 from promptgraft.readout.evidence import balanced
 from promptgraft.readout.extend import A_CLASS, REMEMBERED, LabelledRows, as_read, remembered
 from promptgraft.readout.features import features
 from promptgraft.train.run import Tuned
+
+EMBEDDED: tuple[Pooling, ...] = ("cls", "mean")
+"""The poolings of task embeddings."""
 
 
 def make_artefact(finished: Finished, view: JobView) -> Artefact:
@@ -44,7 +48,7 @@ def make_artefact(finished: Finished, view: JobView) -> Artefact:
         readout=type(tuned.readout).name,
         method=job.method,
         options=dict(job.options),
-        recipe=job.recipe.model_dump(),
+        recipe=job.recipe.plain(),
         seed=job.seed,
         shots=job.shots,
         lineage=tuple(_origin(source) for source in sources_of(job, tuned)),
@@ -61,9 +65,11 @@ def make_artefact(finished: Finished, view: JobView) -> Artefact:
         seconds=result.seconds,
     )
     others = tuple(Member(model.prompt, model.readout.state(), model.reading) for model in tuned.others)
-    embeddings = {}
+    embeddings: dict[str, Tensor] = {}
     if tuned.prompt is not None and view.task.train:
-        embeddings = {pooling: view.embedding(tuned.prompt, pooling) for pooling in ("cls", "mean")}
+        template = tuned.reading.template
+        poolings = [pooling for pooling in EMBEDDED if pooling in view.backbone.reads]
+        embeddings = {pooling: view.embedding(tuned.prompt, pooling, template) for pooling in poolings}
     memory = _memory(view, tuned)
     labelled = of_held_out(tuned.held_out) | ({} if memory is not None else _features(tuned, view))
     return Artefact(

@@ -298,7 +298,7 @@ class LocalEngine:
         """Score a split; `shared` keeps the hidden states for other jobs (frozen prompts)."""
         tokens, examples = view.tokens(split, tuned.reading), view.task.splits[split]
         if shared and tuned.weights is None:
-            answers = view.scores(tuned, split)
+            answers = view.scores(tuned, examples)
         else:
             answers = answer_one(self.backbone, tuned, tokens)
         return judged(view.task, answers, tuned.readout.predict(answers, tokens, examples, view.task), examples)

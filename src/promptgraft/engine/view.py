@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import groupby
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from promptgraft.engine.choose import choose_encoding, choose_pooling
 from promptgraft.engine.share import Shared
+from promptgraft.engine.worded import Worded, in_words
 from promptgraft.errors import RunError
 from promptgraft.measure.measure import Target
 from promptgraft.measure.task_embedding import cosine, embed_task
@@ -60,6 +62,21 @@ class JobView:
             self._parts[key] = tokens.select(torch.tensor(rows))
         return self._parts[key]
 
+    @cached_property
+    def worded(self) -> Worded:
+        """The job's template and the words of its labels."""
+        worded = in_words(self.job.recipe, self.task, self.job.seed)
+        self.notes += worded.notes
+        return worded
+
+    @property
+    def words(self) -> Mapping[str, tuple[str, ...]]:
+        return self.worded.words
+
+    def in_words(self, pooling: Literal["mark", "answer"]) -> Reading:
+        answers = self.worded.answers if pooling == "answer" else ()
+        return Reading(pooling, template=self.worded.template, answers=answers)
+
     def describe(self, texts: Sequence[str], pooling: Pooling) -> Float[Tensor, "C H"]:
         return self.shared.describe(texts, pooling)
 
@@ -94,13 +111,13 @@ class JobView:
     def answers(self, tuned: Tuned, split: Split) -> Tensor:
         if tuned.weights is not None:
             raise RunError("a model with its own weights cannot be a teacher", where=self.task.name)
-        return self.scores(tuned, split)
+        return self.scores(tuned, self.task.splits.get(split, ()))
 
-    def scores(self, tuned: Tuned, split: Split) -> Tensor:
-        """The scores of a model whose backbone is frozen, by states that other jobs share."""
+    def scores(self, tuned: Tuned, examples: tuple[Example, ...]) -> Tensor:
         scores = []
         for model in tuned.members:
-            tokens = self.tokens(split, model.reading)
+            length = self.job.recipe.max_length
+            tokens = self.shared.tokens(examples, self.task.kind, model.reading, length, self.task.name)
             with torch.no_grad():
                 scores.append(score(model, self.shared.states(tokens, model.prompt, model.read), tokens))
         return add_scores(scores)
@@ -114,14 +131,16 @@ class JobView:
         read: Pooling = "cls" if pooling == "cls" else "mean"
         if target.prompt is None or source.artefact.prompt is None:
             raise RunError("a task embedding needs a prompt on both sides", where=source.name)
-        target_embedding = self.embedding(target.prompt, read)
+        target_embedding = self.embedding(target.prompt, read, target.reading.template)
         stored = source.artefact.embeddings.get(read) if data == "own" else None
-        source_embedding = self.embedding(source.artefact.prompt, read) if stored is None else stored
+        source_embedding = (
+            self.embedding(source.artefact.prompt, read, source.artefact.card.template) if stored is None else stored
+        )
         return cosine(source_embedding, target_embedding)
 
-    def embedding(self, prompt: Prompt, pooling: Pooling) -> Float[Tensor, "H"]:
+    def embedding(self, prompt: Prompt, pooling: Pooling, template: str | None = None) -> Float[Tensor, "H"]:
         """The task embedding under a prompt: mean state of up to 100 training examples."""
-        return embed_task(prompt, Target(self.task), self, pooling)
+        return embed_task(prompt, Target(self.task, Reading("mean", template=template)), self, pooling)
 
     def hidden(
         self, prompt: Prompt | None, examples: Sequence[Example], target: Target, read: Read

@@ -12,9 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptgraft.errors import RunError
-from promptgraft.measure.measure import PLAIN, Measure, MeasureNeed, MeasureView, Score, SeenSource, Target, register
+from promptgraft.measure.measure import Measure, MeasureNeed, MeasureView, Score, SeenSource, Target, register
 from promptgraft.prompt.prompt import Prompt
-from promptgraft.prompt.reading import Pooling
+from promptgraft.prompt.reading import Pooling, Reading
 from promptgraft.task.task import Example, Task
 
 EXAMPLES = 100
@@ -88,7 +88,8 @@ def states(
     prompt: Prompt, examples: Sequence[Example], target: Target, view: MeasureView, pooling: Pooling
 ) -> Float[Tensor, "S H"]:
     """Pooled states of examples, with pairs as one sequence always, so that any two tasks can be compared."""
-    return view.hidden(prompt, examples, replace(target, reading=PLAIN), pooling)[0].float()
+    joined = replace(target, reading=Reading("mean", template=target.reading.template))
+    return view.hidden(prompt, examples, joined, pooling)[0].float()
 
 
 def sample_examples(task: Task, count: int, seed: int) -> tuple[Example, ...]:

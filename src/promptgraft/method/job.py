@@ -91,7 +91,7 @@ class Job:
             "shots": self.shots,
             "source": self.source.artefact.hash if self.source else None,
             "options": dict(sorted(self.options.items())),
-            "recipe": self.recipe.model_dump(),
+            "recipe": self.recipe.plain(),
             "unlabelled": content_hash(map(str, self.unlabelled)) if self.unlabelled else None,
             **({"bank": sorted(source.artefact.hash for source in self.bank)} if self.bank else {}),
             **({"validation_from": self.validation_from} if self.validation_from != "extra" else {}),

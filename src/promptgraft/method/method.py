@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
@@ -15,7 +15,7 @@ from promptgraft.model.backbone import Backbone
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import Prompt
 from promptgraft.prompt.reading import Encoding, Pooling, Reading
-from promptgraft.task.task import Task
+from promptgraft.task.task import Example, Task
 from promptgraft.train.run import Fit, Run, Tuned
 
 Need = Literal["source", "bank", "labels", "gradients", "unlabelled", "validation"]
@@ -67,6 +67,19 @@ class View(Protocol):
         """The encoding of pairs that a cross-validated probe on frozen features chooses; `cross` for other kinds."""
         ...
 
+    def in_words(self, pooling: Literal["mark", "answer"]) -> Reading:
+        """How rows are read in the words of the job's template.
+
+        Raises:
+            RunError: the job has no template, or one that does not fit the task.
+        """
+        ...
+
+    @property
+    def words(self) -> Mapping[str, tuple[str, ...]]:
+        """Of each label the words that stand for it."""
+        ...
+
     def tokens(self, split: Split, reading: Reading, rows: tuple[int, ...] | None = None) -> Tokens:
         """The split's rows, or only these of them, tokenised once."""
         ...
@@ -100,6 +113,10 @@ class View(Protocol):
 
     def answers(self, tuned: Tuned, split: Split) -> Tensor:
         """Scores of a frozen model on a split, in evaluation mode."""
+        ...
+
+    def scores(self, tuned: Tuned, examples: tuple[Example, ...]) -> Tensor:
+        """Scores of a frozen model on any rows of the task's kind."""
         ...
 
     def similarity(self, source: Source, target: Tuned, pooling: str, data: str) -> float:

@@ -75,6 +75,6 @@ def pot_start(job: Job, view: View, options: PoTOptions) -> Tuned:
     if options.readout == "label-text":
         return label_text_on(job, view, options.label_map)
     source = source_tuned(job.source)
-    name = readout_name(view.task, options.readout, view.task.facts.readout)
+    name = readout_name(job, view, options.readout, view.task.facts.readout)
     reading = replace(source.reading, encoding=encoding_for(view, name))
     return Tuned(source.prompt, new_readout(job, view, name, reading), reading)

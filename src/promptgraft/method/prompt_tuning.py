@@ -34,5 +34,5 @@ class PromptTuning(Method):
 
     def setup(self, job: Job, view: View) -> Run:
         options = self.options.read(self.name, job.options)
-        name = readout_name(view.task, options.readout, carried_by_default(view.task))
+        name = readout_name(job, view, options.readout, carried_by_default(view.task))
         return make_run(job, view, scratch(job, view, name))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from promptgraft.errors import RunError, unknown
 from promptgraft.method.job import Job, Source
 from promptgraft.method.method import Split, View
+from promptgraft.model.backbone import Speaks
 from promptgraft.model.tokens import concatenate
 from promptgraft.prompt.init import Init, initial
 from promptgraft.prompt.prompt import Prompt
@@ -18,7 +21,7 @@ from promptgraft.prompt.reading import Encoding, Reading
 from promptgraft.prompt.reparam import parameterise
 from promptgraft.readout.all import find as find_readout
 from promptgraft.readout.all import readouts
-from promptgraft.readout.features import feature_width
+from promptgraft.readout.features import width_of
 from promptgraft.readout.readout import Given, Readout, on_device
 from promptgraft.readout.restore import restore
 from promptgraft.task.task import Task
@@ -50,16 +53,29 @@ def known_readout(name: str, *words: str) -> str:
     return name
 
 
-def readout_name(task: Task, wanted: str, default: str) -> str:
-    """The name of the readout to use, checked to read the task's kind.
+def readout_name(job: Job, view: View, wanted: str, default: str) -> str:
+    """The name of the readout to use, checked to read the task's kind; with a template, by default one of words.
 
     Raises:
         RunError: it cannot.
     """
+    task = view.task
+    if job.recipe.template and wanted == "auto":
+        return in_words(view)
     name = default if wanted == "auto" else task.facts.readout if wanted in ("linear", "new") else wanted
     name = task.facts.in_words or name if name == "label-text" else name
     if task.kind not in find_readout(name).kinds:
         raise RunError(f"readout {name!r} cannot read a {task.kind} task", where=task.name, do="use --readout auto")
+    return name
+
+
+def in_words(view: View) -> str:
+    """The default readout of a template: the model's words at the answer's place, or whole answers of options."""
+    name = "completion" if view.task.kind == "choice" else "verbalizer"
+    if view.task.kind not in find_readout(name).kinds:
+        raise RunError(
+            f"no readout reads a {view.task.kind} task in words", where=view.task.name, do="leave out --template"
+        )
     return name
 
 
@@ -71,20 +87,45 @@ def encoding_for(view: View, readout: str) -> Encoding:
 
 
 def reading_for(view: View, readout: str) -> Reading:
-    """How a readout of that name reads the job's rows."""
+    """How a readout of that name reads the job's rows: those that read words in the job's template."""
+    reads = find_readout(readout).reads
+    if reads == "mark" or reads == "answer":
+        return view.in_words(reads)
     return Reading(view.pooling, encoding_for(view, readout))
 
 
 def new_readout(job: Job, view: View, name: str, reading: Reading) -> Readout:
     """A fresh readout for the job's task."""
     kind = find_readout(name)
-    width = feature_width(view.backbone.hidden, reading.encoding) if kind.reads == "pooled" else view.backbone.hidden
+    width = width_of(view.backbone, kind.reads, reading.encoding)
     return kind.create(view.task, width, generator(job, 1), given_for(view, reading))
 
 
 def given_for(view: View, reading: Reading) -> Given:
     """What a readout may ask of the backbone that it reads so."""
-    return Given(partial(view.describe, pooling=reading.pooling))
+    if reading.template is None:
+        return Given(partial(view.describe, pooling=reading.pooling))
+    backbone = view.backbone
+    columns = partial(columns_of, backbone) if isinstance(backbone, Speaks) else None
+    return Given(partial(view.describe, pooling=view.pooling), view.words, columns)
+
+
+def columns_of(backbone: Speaks, words: Sequence[str]) -> tuple[Float[Tensor, "M E"], Float[Tensor, "M"]]:
+    """The head's weights and biases of words.
+
+    Of a word of several tokens a masked model is asked for their mean, since it fills one mask; others for the first,
+    which is what they say next.
+    """
+    ids = backbone.word_ids(words)
+    for word, tokens in zip(words, ids, strict=True):
+        if not tokens:
+            raise RunError(f"the model has no token for the word {word!r}", do="give the label another word")
+    groups = [tokens if backbone.mask is not None else tokens[:1] for tokens in ids]
+    weights, biases = backbone.columns(torch.tensor([token for group in groups for token in group]))
+    owner = torch.arange(len(groups)).repeat_interleave(torch.tensor([len(group) for group in groups]))
+    share = torch.nn.functional.one_hot(owner, len(groups)).float().T
+    share /= share.sum(1, keepdim=True)
+    return share @ weights, share @ biases
 
 
 def source_tuned(source: Source) -> Tuned:
@@ -132,9 +173,12 @@ def label_text_on(job: Job, view: View, label_map: Mapping[str, str]) -> Tuned:
     return Tuned(tuned.prompt, readout, reading)
 
 
-def fresh_prompt(job: Job, view: View) -> Prompt:
-    """A prompt from scratch, as the recipe says."""
+def fresh_prompt(job: Job, view: View, reading: Reading) -> Prompt:
+    """A prompt from scratch, as the recipe says, or as the template does that leaves room for its vectors."""
     recipe = job.recipe
+    starts = () if reading.template is None else view.backbone.slots(reading.template)
+    if starts:
+        return _in_slots(job, view, starts)
     return initial(
         Init(recipe.init, text=recipe.init_text),
         view.backbone,
@@ -144,6 +188,18 @@ def fresh_prompt(job: Job, view: View) -> Prompt:
         generator(job, 2),
         task=view.task,
     )
+
+
+def _in_slots(job: Job, view: View, starts: Sequence[int | None]) -> Prompt:
+    """A prompt for a template's vectors: embeddings of the words they start from, else as the recipe says."""
+    given = Init("normal" if job.recipe.init == "text" else job.recipe.init)
+    prompt = initial(given, view.backbone, len(starts), "shallow", "template", generator(job, 2), task=view.task)
+    places = [place for place, token in enumerate(starts) if token is not None]
+    values = prompt.values.clone()
+    values[places] = view.backbone.embed(
+        torch.tensor([token for token in starts if token is not None], dtype=torch.long)
+    )
+    return Prompt(values, "template")
 
 
 def training_rows(view: View, readout: Readout, reading: Reading) -> tuple[Data, Data]:
@@ -221,7 +277,7 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test", "unlabelled")
 def scratch(job: Job, view: View, readout: str) -> Tuned:
     """A fresh prompt and readout from scratch."""
     reading = reading_for(view, readout)
-    return Tuned(fresh_prompt(job, view), new_readout(job, view, readout, reading), reading)
+    return Tuned(fresh_prompt(job, view, reading), new_readout(job, view, readout, reading), reading)
 
 
 # Carried parts start near where they should end: measured on minilm, a carried prompt at the full rate loses what

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -10,14 +11,21 @@ from promptgraft.errors import RunError
 from promptgraft.method.job import Job
 from promptgraft.method.method import Method, Need, View, register
 from promptgraft.method.options import LabelMap, Options
-from promptgraft.method.setup import carried_readout, label_text_on, new_readout
-from promptgraft.prompt.reading import Reading
+from promptgraft.method.setup import carried_readout, in_words, label_text_on, new_readout, reading_for, readout_name
+from promptgraft.readout.completion import Completion
+from promptgraft.readout.verbalizer import Verbalizer
+from promptgraft.task.task import Example
 from promptgraft.train.run import Fit, Tuned
 
 
 class ZeroShotOptions(Options):
     prompt: Literal["none", "source"] = Field("none", description="Of zero-shot: no prompt, or the source's.")
-    readout: Literal["label-text", "keep"] = Field("label-text", description="What turns hidden states into labels.")
+    readout: Literal["auto", "label-text", "verbalizer", "completion", "keep"] = Field(
+        "auto", description="What turns hidden states into labels; auto: words where there is a template."
+    )
+    calibration: Literal["none", "empty", "unlabelled"] = Field(
+        "none", description="Of words: takes off what an empty row, or rows without labels, get."
+    )
     label_map: LabelMap = Field(default_factory=dict)
 
 
@@ -38,9 +46,26 @@ class ZeroShot(Method):
         if options.prompt == "source":
             if job.source is None:
                 raise RunError("zero-shot with prompt=source needs a source prompt", do="pass --source NAME")
-            carried = carried_readout if options.readout == "keep" else label_text_on
+            carried = label_text_on if options.readout in ("auto", "label-text") else carried_readout
             return Fit(job.id, carried(job, view, options.label_map))
-        if view.task.facts.in_words is None:
+        name: str = options.readout
+        if name == "auto":
+            name = in_words(view) if job.recipe.template else "label-text"
+        if name == "label-text" and view.task.facts.in_words is None:
             raise RunError(f"zero-shot cannot read a {view.task.kind} task without a source", where=view.task.name)
-        reading = Reading(view.pooling)
-        return Fit(job.id, Tuned(None, new_readout(job, view, view.task.facts.in_words, reading), reading))
+        name = readout_name(job, view, name, name)
+        reading = reading_for(view, name)
+        tuned = Tuned(None, new_readout(job, view, name, reading), reading)
+        return Fit(job.id, _calibrated(tuned, view, options.calibration))
+
+
+def _calibrated(tuned: Tuned, view: View, calibration: str) -> Tuned:
+    """The model without the preference for some classes that rows without labels, or an empty row, show."""
+    if calibration == "none":
+        return tuned
+    if not isinstance(tuned.readout, Verbalizer | Completion) or not view.task.classes:
+        raise RunError("only words of classes are calibrated", where=view.task.name, do="pass a template")
+    rows = (Example(),) if calibration == "empty" else view.task.splits.get("unlabelled", ())
+    if not rows:
+        raise RunError("there are no rows without labels", where=view.task.name, do="pass --unlabelled FILE")
+    return replace(tuned, readout=tuned.readout.calibrated(view.scores(tuned, rows)))

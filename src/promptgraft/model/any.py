@@ -22,6 +22,7 @@ from promptgraft.model.device import CPU, place
 from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.layout import Layout, lay_out
 from promptgraft.model.resolved import Resolved
+from promptgraft.model.shown import shown, slots
 from promptgraft.model.tokenize import Tokenizer, load_tokenizer
 from promptgraft.model.tokens import Tokens
 from promptgraft.model.weights import check_types, check_weights, files
@@ -78,7 +79,11 @@ class AnyBackbone:
     def tokenize(
         self, examples: Sequence[Example], kind: Kind, reading: Reading, *, max_length: int | None = None
     ) -> Tokens:
-        return self._tokenizer.examples(examples, kind, reading, min(max_length or self.max_length, self.max_length))
+        limit = min(max_length or self.max_length, self.max_length)
+        return shown(self._tokenizer, "masked", examples, kind, reading, limit)
+
+    def slots(self, template: str) -> tuple[int | None, ...]:
+        return slots(self._tokenizer, "masked", template)
 
     def tokenize_texts(self, texts: Sequence[str]) -> Tokens:
         return self._tokenizer.texts(texts, self.max_length)

@@ -100,6 +100,10 @@ class Backbone(Protocol):
         """
         ...
 
+    def slots(self, template: str) -> tuple[int | None, ...]:
+        """Of every vector that a template leaves room for, the token that it starts from; None where it has none."""
+        ...
+
     def tokenize_texts(self, texts: Sequence[str]) -> Tokens:
         """Tokenise single texts (label descriptions, initial prompts) like any classification row."""
         ...
@@ -154,6 +158,11 @@ class Speaks(Protocol):
         States that `mark` gives, times the weights plus the biases, are the model's logits.
         """
         ...
+
+
+@runtime_checkable
+class Writes(Protocol):
+    """What a backbone that gives text has beyond `Speaks`."""
 
     def generate(
         self,

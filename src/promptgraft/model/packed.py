@@ -22,6 +22,7 @@ from promptgraft.model.graphs import Graphs, fits
 from promptgraft.model.head import Head
 from promptgraft.model.layout import Layout, lay_out, marked_first
 from promptgraft.model.native import NativeEncoder, NativeRows
+from promptgraft.model.shown import shown, slots
 from promptgraft.model.tokenize import Tokenizer
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import PromptStack
@@ -98,7 +99,11 @@ class PackedBackbone:
     def tokenize(
         self, examples: Sequence[Example], kind: Kind, reading: Reading, *, max_length: int | None = None
     ) -> Tokens:
-        return self._tokenizer.examples(examples, kind, reading, min(max_length or self.max_length, self.max_length))
+        limit = min(max_length or self.max_length, self.max_length)
+        return shown(self._tokenizer, "masked", examples, kind, reading, limit)
+
+    def slots(self, template: str) -> tuple[int | None, ...]:
+        return slots(self._tokenizer, "masked", template)
 
     def tokenize_texts(self, texts: Sequence[str]) -> Tokens:
         return self._tokenizer.texts(texts, self.max_length)

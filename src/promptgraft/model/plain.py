@@ -24,6 +24,7 @@ from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.head import Head, assemble_head
 from promptgraft.model.layout import Layout, lay_out
 from promptgraft.model.resolved import Resolved
+from promptgraft.model.shown import shown, slots
 from promptgraft.model.tokenize import Tokenizer, load_tokenizer
 from promptgraft.model.tokens import Tokens
 from promptgraft.model.weights import check_weights, read_encoder, read_head
@@ -212,7 +213,11 @@ class PlainBackbone:
     def tokenize(
         self, examples: Sequence[Example], kind: Kind, reading: Reading, *, max_length: int | None = None
     ) -> Tokens:
-        return self._tokenizer.examples(examples, kind, reading, min(max_length or self.max_length, self.max_length))
+        limit = min(max_length or self.max_length, self.max_length)
+        return shown(self._tokenizer, "masked", examples, kind, reading, limit)
+
+    def slots(self, template: str) -> tuple[int | None, ...]:
+        return slots(self._tokenizer, "masked", template)
 
     def tokenize_texts(self, texts: Sequence[str]) -> Tokens:
         return self._tokenizer.texts(texts, self.max_length)

@@ -22,6 +22,7 @@ from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.layout import lay_out
 from promptgraft.model.prefixed import Prefix, Taken, prefix_rows
 from promptgraft.model.seq2seq_form import Form, Tower
+from promptgraft.model.shown import shown, slots
 from promptgraft.model.sides import Sides, part
 from promptgraft.model.tokenize import Tokenizer
 from promptgraft.model.tokens import Tokens
@@ -109,7 +110,11 @@ class SequenceBackbone:
     def tokenize(
         self, examples: Sequence[Example], kind: Kind, reading: Reading, *, max_length: int | None = None
     ) -> Tokens:
-        return self._tokenizer.examples(examples, kind, reading, min(max_length or self.max_length, self.max_length))
+        limit = min(max_length or self.max_length, self.max_length)
+        return shown(self._tokenizer, "seq2seq", examples, kind, reading, limit)
+
+    def slots(self, template: str) -> tuple[int | None, ...]:
+        return slots(self._tokenizer, "seq2seq", template)
 
     def tokenize_texts(self, texts: Sequence[str]) -> Tokens:
         return self._tokenizer.texts(texts, self.max_length)

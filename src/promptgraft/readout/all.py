@@ -6,11 +6,23 @@ from collections.abc import Mapping
 
 from promptgraft.errors import unknown
 from promptgraft.plugins import load
-from promptgraft.readout import choice, direction, label_text, linear, multilabel, regression, span, tagging
+from promptgraft.readout import (
+    choice,
+    completion,
+    direction,
+    label_text,
+    linear,
+    multilabel,
+    regression,
+    span,
+    tagging,
+    verbalizer,
+)
 from promptgraft.readout.readout import READOUTS, Readout
 
 __all__ = [
     "choice",
+    "completion",
     "direction",
     "find",
     "label_text",
@@ -20,6 +32,7 @@ __all__ = [
     "regression",
     "span",
     "tagging",
+    "verbalizer",
 ]
 
 

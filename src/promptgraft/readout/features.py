@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptgraft.errors import RunError
+from promptgraft.model.backbone import Backbone, Speaks
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.reading import Encoding
 
@@ -30,6 +31,22 @@ def features(hidden: Float[Tensor, "N H"], tokens: Tokens, encoding: Encoding) -
     if encoding == "separate":
         return torch.cat([(first - second).abs(), first * second], dim=-1)
     return torch.nn.functional.cosine_similarity(first, second, dim=-1)[:, None]
+
+
+def width_of(backbone: Backbone, reads: str, encoding: Encoding) -> int:
+    """The width of what a readout reads of a backbone.
+
+    Raises:
+        RunError: it reads words, and the backbone has no head over words.
+    """
+    if reads == "answer":
+        return 1
+    if reads == "mark":
+        if not isinstance(backbone, Speaks) or "mark" not in backbone.reads:
+            what = f"{backbone.name} has no head over words, so that no template's answer can be read"
+            raise RunError(what, do="take a masked, causal or sequence-to-sequence model (promptgraft models list)")
+        return backbone.columns(torch.zeros(1, dtype=torch.long))[0].shape[1]
+    return feature_width(backbone.hidden, encoding) if reads == "pooled" else backbone.hidden
 
 
 def feature_width(hidden: int, encoding: Encoding) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, Protocol, Self
 from weakref import WeakKeyDictionary
 
@@ -17,6 +17,8 @@ from promptgraft.task.task import Example, Kind, Label, Task
 
 Describe = Callable[[Sequence[str]], Float[Tensor, "C H"]]
 
+Columns = Callable[[Sequence[str]], tuple[Float[Tensor, "M E"], Float[Tensor, "M"]]]
+
 
 @dataclass(frozen=True)
 class Given:
@@ -24,9 +26,13 @@ class Given:
 
     Attributes:
         describe: embeds label descriptions with the same frozen backbone and pooling, no prompt.
+        words: of each label the words that stand for it; empty without a template.
+        columns: the head's weights and biases of words; None where the backbone has no head over words.
     """
 
     describe: Describe
+    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    columns: Columns | None = None
 
 
 class Readout(Protocol):
@@ -39,7 +45,8 @@ class Readout(Protocol):
     Attributes:
         name: registry name.
         kinds: task kinds it can read.
-        reads: `pooled` (one vector a sequence) or `tokens` (one a token).
+        reads: `pooled` (one vector a sequence), `tokens` (one a token), `mark` (that at the answer's place, as the head
+            over words takes it) or `answer` (the log-probability of each of an answer's tokens).
         unit: what scores and gold labels are counted in.
         pairs: whether it can read separately encoded pairs (features |u-v|, u*v).
         form: shape of every tensor of `state()`, on which `load` relies: numbers, and the names of sizes: `classes`,
@@ -52,7 +59,7 @@ class Readout(Protocol):
 
     name: ClassVar[str]
     kinds: ClassVar[frozenset[Kind]]
-    reads: ClassVar[Literal["pooled", "tokens"]] = "pooled"
+    reads: ClassVar[Literal["pooled", "tokens", "mark", "answer"]] = "pooled"
     unit: ClassVar[Literal["row", "word"]] = "row"
     pairs: ClassVar[bool] = False
     form: ClassVar[Mapping[str, tuple[int | str, ...]]]
@@ -133,6 +140,11 @@ def register(readout: type[Readout]) -> type[Readout]:
     """Class decorator: make a readout known by its name."""
     READOUTS[readout.name] = readout
     return readout
+
+
+def device_of(readout: Readout) -> torch.device:
+    """Where a readout's tensors lie."""
+    return next((value.device for value in _tensors(readout).values()), torch.device("cpu"))
 
 
 def on_device(readout: Readout, device: torch.device) -> Readout:

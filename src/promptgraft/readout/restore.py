@@ -13,7 +13,7 @@ from promptgraft.prompt.card import NO_READOUT, Card
 from promptgraft.prompt.tensors import check_numbers
 from promptgraft.readout.all import find, readouts
 from promptgraft.readout.classes import decode_names
-from promptgraft.readout.features import feature_width
+from promptgraft.readout.features import feature_width, width_of
 from promptgraft.readout.readout import Readout
 from promptgraft.untrusted import visible
 
@@ -40,7 +40,7 @@ def restore_state(state: Mapping[str, Tensor], card: Card, backbone: Backbone | 
     kind = _kind(card, where)
     sizes = {"classes": len(card.task.labels)}
     if backbone is not None:
-        sizes["width"] = feature_width(backbone.hidden, card.encoding) if kind.reads == "pooled" else backbone.hidden
+        sizes["width"] = width_of(backbone, kind.reads, card.encoding)
     _check_shapes(state, kind, sizes, where)
     if "labels" in kind.form and _names(state, where) != tuple(card.task.labels):
         raise ArtefactError("its labels are not those of its card", where=where, do=DO)

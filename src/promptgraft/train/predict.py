@@ -14,6 +14,7 @@ from promptgraft.model.device import tokens_at_once
 from promptgraft.model.tokens import Tokens, concatenate, gather
 from promptgraft.prompt.prompt import Prompt, PromptStack, stack
 from promptgraft.readout.features import features
+from promptgraft.readout.readout import device_of
 from promptgraft.train.run import Tuned
 from promptgraft.train.together import Readers, readers, score_together
 
@@ -163,7 +164,7 @@ def answer_one(backbone: Backbone, tuned: Tuned, tokens: Tokens) -> Tensor:
 
 def score(tuned: Tuned, states: Float[Tensor, "N H"], tokens: Tokens) -> Tensor:
     """Compute scores from hidden states, on the readout's device."""
-    states = states.to(next(iter(tuned.readout.parameters().values())).device)
+    states = states.to(device_of(tuned.readout))
     if tuned.readout.reads == "tokens":
         return tuned.readout.scores(states, tokens)
     return tuned.readout.scores(features(states, tokens, tuned.reading.encoding), tokens)

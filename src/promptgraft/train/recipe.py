@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -50,11 +50,24 @@ class Recipe(BaseModel):
     encoding: Literal["auto"] | Encoding = Field(
         default="auto", description="Pairs as one sequence or two; auto: by a cross-validated probe."
     )
+    template: str = Field(
+        default="",
+        description="The words that a row stands in: a name of `promptgraft templates list`, or words with {text} and "
+        "{mask}.",
+    )
+    verbalizer: str = Field(
+        default="", description="The words of each label: good=great|fine,bad=terrible; default: the template's."
+    )
     arithmetic: Arithmetic = Field(
         default="fp32",
         description="Of the backbone's products; fp32 and bf16 differ in the last places, int8 is for what needs no "
         "gradient.",
     )
+
+    def plain(self) -> dict[str, Any]:
+        """Its values, for a job's id; what was not there before keeps the ids of before where it is not used."""
+        values = self.model_dump()
+        return {name: value for name, value in values.items() if value or name not in ("template", "verbalizer")}
 
     def changed(self, **values: object) -> Self:
         """A copy with other values, validated again; None leaves a value as it is."""

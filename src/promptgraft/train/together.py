@@ -6,12 +6,14 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from promptgraft.model.backbone import Read
 from promptgraft.model.tokens import Tokens
 from promptgraft.readout.features import features
-from promptgraft.readout.readout import Readout, kind_of, stack_readouts
+from promptgraft.readout.readout import Readout, device_of, kind_of, stack_readouts
 from promptgraft.train.run import Tuned
 
 
@@ -69,6 +71,17 @@ def readers(models: Sequence[Tuned], rows: Sequence[int]) -> list[Readers]:
     return groups
 
 
+def _ends(tokens: Tokens, sequences: Int[Tensor, "M"], read: Read) -> list[int]:
+    """Where states of sequences begin, among those that a backbone gives of a batch."""
+    if read not in ("tokens", "answer"):
+        return sequences.tolist()
+    starts = tokens.starts[sequences]
+    if read == "tokens" or tokens.answers is None:
+        return starts.tolist()
+    before: list[int] = torch.nn.functional.pad(tokens.answers.long().cumsum(0), (1, 0))[starts].tolist()
+    return before
+
+
 def score_together(
     models: Sequence[Tuned],
     rows: Sequence[int],
@@ -84,14 +97,13 @@ def score_together(
         known: the models' `readers`, if they were grouped before.
     """
     bounds = [0, *accumulate(rows)]
-    sequences = tokens.rows[bounds]
-    ends = (tokens.starts[sequences] if models[0].read == "tokens" else sequences).tolist()
+    ends = _ends(tokens, tokens.rows[bounds], models[0].read)
     usable = known and all(group.fits(rows) for group in known)
     for group in known if usable else readers(models, rows):
         first, last, readout = group.members.start, group.members.stop, group.readout
         states, part = hidden[ends[first] : ends[last]], tokens.part(bounds[first], bounds[last])
         inputs = states if readout.reads == "tokens" else features(states, part, models[first].reading.encoding)
-        inputs = inputs.to(next(iter(readout.parameters().values())).device)
+        inputs = inputs.to(device_of(readout))
         if len(group.members) > 1:
             inputs = inputs.view(len(group.members), rows[first], -1)
         yield Scored(group, readout.scores(inputs, part))

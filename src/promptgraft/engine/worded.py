@@ -1,0 +1,98 @@
+"""A job's template and the words of its labels, made of what its recipe says and of the rows it trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from promptgraft.errors import RunError, UsageError, quoted, unknown
+from promptgraft.task.task import Task
+from promptgraft.template.demonstrations import demonstrations
+from promptgraft.template.known import open_template
+from promptgraft.template.parts import Wording
+from promptgraft.template.words import words_for
+from promptgraft.train.recipe import Recipe
+
+BETWEEN_WORDS = "|"
+"""What stands between the words of one label."""
+
+
+@dataclass(frozen=True)
+class Worded:
+    """A template for the rows of a job.
+
+    Attributes:
+        template: in its canonical spelling, demonstrations written out.
+        words: of each label the words that stand for it.
+        notes: which words were used, and which rows demonstrate.
+    """
+
+    template: str
+    words: Mapping[str, tuple[str, ...]]
+    notes: tuple[str, ...]
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """What each class says: its most usual word."""
+        return tuple(words[0] for words in self.words.values())
+
+
+def in_words(recipe: Recipe, task: Task, seed: int) -> Worded:
+    """The template and the labels' words that a recipe asks for.
+
+    Args:
+        seed: draws the demonstrations from the training rows.
+    Raises:
+        RunError: the recipe has no template, or one that does not fit the task.
+    """
+    if not recipe.template:
+        raise RunError(
+            "words are read in a template", where=task.name, do="pass --template NAME or '{text} ... {mask}'"
+        )
+    try:
+        known = open_template(recipe.template)
+        known = known if known.language else replace(known, language=task.language or "")
+        known.template.check(task)
+        words, notes = labels_words(recipe.verbalizer, task)
+        if not words and task.labels:
+            usual = words_for(known, task)
+            words, notes = dict(usual.words), usual.notes
+        template = known.template
+        if template.demos is not None:
+            shown, more = demonstrations(task, template.demos.count, seed)
+            template = template.written_out(shown, task, {label: own[0] for label, own in words.items()})
+            notes += more
+    except UsageError as error:
+        raise RunError(str(error), where=task.name) from None
+    return Worded(str(template), words, notes)
+
+
+def wording(template: str) -> str:
+    """The words of a template without its slots; those of a name in the library.
+
+    Raises:
+        UsageError: it is neither a template nor a name of one.
+    """
+    parts = open_template(template).template.parts
+    return " ".join(part.text.strip() for part in parts if isinstance(part, Wording)).strip()
+
+
+def labels_words(given: str, task: Task) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
+    """The words of each label as a user gives them: `good=great|fine,bad=terrible`; nothing where none are given.
+
+    Raises:
+        UsageError: an entry without a word, a label that the task does not have, or one without words.
+    """
+    words: dict[str, tuple[str, ...]] = {}
+    for entry in filter(str.strip, given.split(",")):
+        label, _, text = (part.strip() for part in entry.partition("="))
+        own = tuple(word.strip() for word in text.split(BETWEEN_WORDS) if word.strip())
+        if not own:
+            raise UsageError(f"the verbalizer gives {quoted(label)} no word", do="write label=word|word,label=word")
+        if label not in task.labels:
+            raise unknown(f"label of {task.name} in the verbalizer", label, task.classes)
+        words[label] = own
+    missing = [label for label in task.classes if words and label not in words]
+    if missing:
+        raise UsageError(f"the verbalizer has no words for {quoted(missing[0])}", do="give every label its words")
+    return {label: words[label] for label in task.classes if label in words}, ()

@@ -1,0 +1,45 @@
+"""Examples become tokens as a reading shows them: alone with special tokens around, or in the words of a template."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from promptgraft.errors import RunError
+from promptgraft.model.filled import FilledReader, Speech
+from promptgraft.model.tokenize import Tokenizer
+from promptgraft.model.tokens import Tokens
+from promptgraft.prompt.reading import Reading
+from promptgraft.task.task import Example, Kind
+from promptgraft.template.template import Template
+
+
+def shown(
+    tokenizer: Tokenizer, speech: Speech, examples: Sequence[Example], kind: Kind, reading: Reading, limit: int
+) -> Tokens:
+    """Tokenise examples as a reading shows them.
+
+    Args:
+        speech: how the model gives words.
+        limit: tokens of a sequence at most.
+    Raises:
+        RunError: the reading asks for an answer's tokens, and no row has an answer.
+    """
+    if reading.template is None:
+        return tokenizer.examples(examples, kind, reading, limit)
+    template = Template.parse(reading.template)
+    rows = [template.filled(example) for example in examples]
+    answers = None if reading.pooling != "answer" else [answers_of(example, kind, reading) for example in examples]
+    return FilledReader(tokenizer, speech, tokenizer.mask).tokens(rows, limit, answers)
+
+
+def slots(tokenizer: Tokenizer, speech: Speech, template: str) -> tuple[int | None, ...]:
+    """Of every vector that a template leaves room for, the token that it starts from; None where it is no word's."""
+    return FilledReader(tokenizer, speech, tokenizer.mask).vectors(Template.parse(template))
+
+
+def answers_of(example: Example, kind: Kind, reading: Reading) -> Sequence[str]:
+    """The possible answers of a row: its own options, or what each class says."""
+    options = example.choices if kind == "choice" else reading.answers
+    if not options:
+        raise RunError(f"a {kind} row has no answers to compare", do="read it at the answer's place (verbalizer)")
+    return options
