@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -85,26 +85,56 @@ def make_row(kind: Kind, generator: torch.Generator) -> tuple[Example, Tokens, T
     return Example("a text", "another", label=label), Tokens(ids, types, starts, rows), torch.full((length,), value)
 
 
-def make_world(kind: Kind, rows: int = 24, seed: int = 0) -> World:
+def with_answers(row: tuple[Example, Tokens, Tensor]) -> tuple[Example, Tokens, Tensor]:
+    """The row with a sequence for each of its answers, whose tokens all but the first are."""
+    example, tokens, signal = row
+    if not example.choices:
+        lengths = [3, 4, 5]
+        ids = torch.arange(sum(lengths))
+        right = torch.tensor([label == example.label for label in LABELS])
+        signal = right.repeat_interleave(torch.tensor(lengths)).float()
+        tokens = Tokens(ids, ids * 0, offsets(lengths), torch.tensor([0, len(lengths)]))
+    answers = torch.ones(len(tokens.ids), dtype=torch.bool).index_fill_(0, tokens.starts[:-1], False)
+    return example, replace(tokens, answers=answers), signal
+
+
+def make_world(name: str, kind: Kind, rows: int = 24, seed: int = 0) -> World:
     generator = torch.Generator().manual_seed(seed)
-    examples, tokens, signals = zip(*(make_row(kind, generator) for _ in range(rows)), strict=True)
+    made = [make_row(kind, generator) for _ in range(rows)]
+    if readouts()[name].reads == "answer" and kind in readouts()[name].kinds:
+        made = [with_answers(row) for row in made]
+    examples, tokens, signals = zip(*made, strict=True)
     labels = LABELS if kind in ("classification", "multilabel", "pair", "tagging") else {}
     task = Task("toy", kind, "accuracy", labels, {"train": tuple(examples)})
     codes = torch.randn(3, WIDTH, generator=torch.Generator().manual_seed(99))
     signal = torch.cat(signals).long()
     noise = 0.1 * torch.randn(len(signal), WIDTH, generator=generator)
-    return World(task, concatenate(tokens), codes[signal] + noise)
+    hidden = codes[signal] + noise
+    if any(part.answers is not None for part in tokens):  # log-probabilities, higher of the right answer
+        hidden[:, 0] = signal - 1 + noise[:, 0]
+    return World(task, concatenate(tokens), hidden)
 
 
 def describe(texts: Sequence[str]) -> Tensor:
     return torch.stack([torch.randn(WIDTH, generator=torch.Generator().manual_seed(len(text))) for text in texts])
 
 
+def columns(words: Sequence[str]) -> tuple[Tensor, Tensor]:
+    streams = [torch.Generator().manual_seed(sum(word.encode())) for word in words]
+    return torch.stack([torch.randn(WIDTH, generator=stream) for stream in streams]), torch.arange(len(words)).float()
+
+
+GIVEN = Given(describe, {name: (name, f"very {name}") for name in LABELS}, columns)
+
+
 def create(name: str, world: World, seed: int = 0) -> Readout:
-    return readouts()[name].create(world.task, WIDTH, torch.Generator().manual_seed(seed), Given(describe))
+    return readouts()[name].create(world.task, WIDTH, torch.Generator().manual_seed(seed), GIVEN)
 
 
 def features(readout: Readout, world: World) -> Tensor:
+    if readout.reads == "answer":
+        assert world.tokens.answers is not None
+        return -world.hidden[world.tokens.answers][:, :1].abs()
     return world.hidden if readout.reads == "tokens" else world.hidden[world.tokens.starts[:-1]]
 
 
@@ -125,7 +155,7 @@ def test_every_kind_of_task_has_a_readout() -> None:
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_state_holds_all_that_load_needs(name: str, kind: Kind) -> None:
-    world = make_world(kind)
+    world = make_world(name, kind)
     readout = create(name, world)
     with torch.no_grad():
         for tensor in readout.parameters().values():
@@ -141,7 +171,7 @@ def test_state_holds_all_that_load_needs(name: str, kind: Kind) -> None:
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_a_loaded_readout_shares_no_memory_with_its_state(name: str, kind: Kind) -> None:
-    world = make_world(kind)
+    world = make_world(name, kind)
     readout = create(name, world)
     before = scores(readout, world).detach().clone()
     again = readouts()[name].load(readout.state())
@@ -153,7 +183,7 @@ def test_a_loaded_readout_shares_no_memory_with_its_state(name: str, kind: Kind)
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_parameters_are_leaves_and_gradients_reach_them_and_the_hidden_states(name: str, kind: Kind) -> None:
-    world = make_world(kind)
+    world = make_world(name, kind)
     readout = create(name, world)
     world.hidden.requires_grad_()
     readout.loss(scores(readout, world), readout.gold(world.examples, world.tokens, world.task)).sum().backward()
@@ -168,14 +198,14 @@ def test_parameters_are_leaves_and_gradients_reach_them_and_the_hidden_states(na
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_the_same_seed_gives_the_same_bits(name: str, kind: Kind) -> None:
-    world = make_world(kind)
+    world = make_world(name, kind)
     one, two = create(name, world, 3).state(), create(name, world, 3).state()
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_training_learns_what_is_there(name: str, kind: Kind) -> None:
-    world = make_world(kind)
+    world = make_world(name, kind)
     readout = create(name, world)
     gold = readout.gold(world.examples, world.tokens, world.task)
     optimiser = torch.optim.Adam(readout.parameters().values(), lr=0.05)
@@ -200,7 +230,7 @@ def test_training_learns_what_is_there(name: str, kind: Kind) -> None:
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_rows_do_not_see_each_other(name: str, kind: Kind) -> None:
-    world = make_world(kind)
+    world = make_world(name, kind)
     readout = create(name, world)
     gold = readout.gold(world.examples, world.tokens, world.task)
     losses = readout.loss(scores(readout, world), gold)
@@ -216,7 +246,7 @@ def test_rows_do_not_see_each_other(name: str, kind: Kind) -> None:
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_the_order_of_rows_does_not_matter(name: str, kind: Kind) -> None:
-    world = make_world(kind)
+    world = make_world(name, kind)
     readout = create(name, world)
     index = torch.randperm(world.tokens.count, generator=torch.Generator().manual_seed(5))[:9]
     mixed = part(world, index)
@@ -228,7 +258,7 @@ def test_the_order_of_rows_does_not_matter(name: str, kind: Kind) -> None:
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_a_row_without_a_label_costs_nothing(name: str, kind: Kind) -> None:
-    world = make_world(kind, rows=4)
+    world = make_world(name, kind, rows=4)
     readout = create(name, world)
     examples = [Example(e.text, e.pair, e.choices, e.tokens) for e in world.examples]
     world.hidden.requires_grad_()
@@ -243,7 +273,7 @@ def test_a_row_without_a_label_costs_nothing(name: str, kind: Kind) -> None:
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_loss_has_one_value_a_unit_and_scores_the_common_layout(name: str, kind: Kind) -> None:
-    world = make_world(kind)
+    world = make_world(name, kind)
     readout = create(name, world)
     result = scores(readout, world)
     gold = readout.gold(world.examples, world.tokens, world.task)
@@ -257,7 +287,7 @@ def test_loss_has_one_value_a_unit_and_scores_the_common_layout(name: str, kind:
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_half_precision_states_are_read_in_full_precision(name: str, kind: Kind) -> None:
-    world = make_world(kind)
+    world = make_world(name, kind)
     readout = create(name, world)
     half = World(world.task, world.tokens, world.hidden.bfloat16())
     assert scores(readout, half).dtype == torch.float32
@@ -266,12 +296,12 @@ def test_half_precision_states_are_read_in_full_precision(name: str, kind: Kind)
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_carried_to_its_own_task_it_is_the_same(name: str, kind: Kind) -> None:
-    world = make_world(kind)
+    world = make_world(name, kind)
     readout = create(name, world)
     with torch.no_grad():
         for tensor in readout.parameters().values():
             tensor += 0.1 * torch.randn(tensor.shape, generator=torch.Generator().manual_seed(1))
-    carried = readout.carry(world.task, Given(describe), {})
+    carried = readout.carry(world.task, GIVEN, {})
     torch.testing.assert_close(scores(carried, world), scores(readout, world))
     with torch.no_grad():
         for tensor in carried.parameters().values():
@@ -284,17 +314,17 @@ def test_carried_to_its_own_task_it_is_the_same(name: str, kind: Kind) -> None:
 @pytest.mark.parametrize("name", readouts())
 def test_a_task_of_another_kind_is_refused_in_one_line(name: str) -> None:
     readout = readouts()[name]
-    mine, other = make_world(next(iter(readout.kinds))), next(kind for kind in KINDS if kind not in readout.kinds)
+    mine, other = make_world(name, next(iter(readout.kinds))), next(kind for kind in KINDS if kind not in readout.kinds)
     with pytest.raises(RunError, match=f"not {other}") as caught:
-        readout.create(make_world(other).task, WIDTH, torch.Generator(), Given(describe))
+        readout.create(make_world(name, other).task, WIDTH, torch.Generator(), GIVEN)
     assert "\n" not in str(caught.value)
     with pytest.raises(RunError, match=f"not {other}"):
-        create(name, mine).carry(make_world(other).task, Given(describe), {})
+        create(name, mine).carry(make_world(name, other).task, GIVEN, {})
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_a_label_that_does_not_fit_is_named(name: str, kind: Kind) -> None:
-    world = make_world(kind, rows=1)
+    world = make_world(name, kind, rows=1)
     wrong = "nonsense" if kind != "tagging" else tuple("nonsense" for _ in world.examples[0].tokens)
     old = world.examples[0]
     example = Example(old.text, old.pair, old.choices, old.tokens, wrong)
@@ -306,9 +336,12 @@ def test_a_label_that_does_not_fit_is_named(name: str, kind: Kind) -> None:
 def test_models_that_are_scored_together_score_as_each_alone(name: str, kind: Kind) -> None:
     """Values, losses and gradients; so does one that stands for itself among them."""
     counts = [5, 5, 5, 2]
-    worlds = [make_world(kind, rows=count, seed=seed) for seed, count in enumerate(counts)]
+    worlds = [make_world(name, kind, rows=count, seed=seed) for seed, count in enumerate(counts)]
     readouts = [create(name, world, seed) for seed, world in enumerate(worlds)]
-    models = [Tuned(None, readout, Reading("mean")) for readout in readouts]
+    models = [
+        Tuned(None, readout, Reading(readout.reads if readout.reads in ("mark", "answer") else "mean"))
+        for readout in readouts
+    ]
     tokens, hidden = concatenate([world.tokens for world in worlds]), torch.cat(list(map(features, readouts, worlds)))
     groups = list(score_together(models, counts, tokens, hidden))
     assert [member for group in groups for member in group.members] == [0, 1, 2, 3]
@@ -344,7 +377,7 @@ def test_a_misspelt_name_is_met_with_the_nearest() -> None:
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_its_form_is_that_of_its_tensors(name: str, kind: Kind) -> None:
     """What is restored is checked against the form, so that a form that is not true would refuse what was kept."""
-    world = make_world(kind)
+    world = make_world(name, kind)
     readout = create(name, world)
     state, form = readout.state(), type(readout).form
     sizes = {"classes": len(world.task.labels), "width": WIDTH}

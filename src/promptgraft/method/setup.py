@@ -71,7 +71,7 @@ def readout_name(job: Job, view: View, wanted: str, default: str) -> str:
 
 def in_words(view: View) -> str:
     """The default readout of a template: the model's words at the answer's place, or whole answers of options."""
-    name = "completion" if view.task.kind == "choice" else "verbalizer"
+    name = "option-completion" if view.task.kind == "choice" else "verbalizer"
     if view.task.kind not in find_readout(name).kinds:
         raise RunError(
             f"no readout reads a {view.task.kind} task in words", where=view.task.name, do="leave out --template"

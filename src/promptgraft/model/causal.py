@@ -40,6 +40,7 @@ from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.plain_text import PlainReader
 from promptgraft.model.resolved import Resolved
 from promptgraft.model.tokenize import Tokenizer, load_tokenizer
+from promptgraft.model.tokenized import slots, tokenized
 from promptgraft.model.tokens import Tokens
 from promptgraft.model.tree import Elements, Tree, common, first_wanted, grow, lay_out_elements
 from promptgraft.model.weights import check_weights, read_encoder, read_head
@@ -168,7 +169,11 @@ class CausalBackbone:
     def tokenize(
         self, examples: Sequence[Example], kind: Kind, reading: Reading, *, max_length: int | None = None
     ) -> Tokens:
-        return self._tokenizer.examples(examples, kind, reading, min(max_length or self.max_length, self.max_length))
+        limit = min(max_length or self.max_length, self.max_length)
+        return tokenized(self._tokenizer, "causal", examples, kind, reading, limit)
+
+    def slots(self, template: str) -> tuple[int | None, ...]:
+        return slots(self._tokenizer, "causal", template)
 
     def tokenize_texts(self, texts: Sequence[str]) -> Tokens:
         return self._tokenizer.texts(texts, self.max_length)

@@ -22,8 +22,8 @@ from promptgraft.model.graphs import Graphs, fits
 from promptgraft.model.head import Head
 from promptgraft.model.layout import Layout, lay_out, marked_first
 from promptgraft.model.native import NativeEncoder, NativeRows
-from promptgraft.model.shown import shown, slots
 from promptgraft.model.tokenize import Tokenizer
+from promptgraft.model.tokenized import slots, tokenized
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import PromptStack
 from promptgraft.prompt.reading import Pooling, Reading
@@ -100,7 +100,7 @@ class PackedBackbone:
         self, examples: Sequence[Example], kind: Kind, reading: Reading, *, max_length: int | None = None
     ) -> Tokens:
         limit = min(max_length or self.max_length, self.max_length)
-        return shown(self._tokenizer, "masked", examples, kind, reading, limit)
+        return tokenized(self._tokenizer, "masked", examples, kind, reading, limit)
 
     def slots(self, template: str) -> tuple[int | None, ...]:
         return slots(self._tokenizer, "masked", template)

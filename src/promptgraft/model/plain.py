@@ -24,8 +24,8 @@ from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.head import Head, assemble_head
 from promptgraft.model.layout import Layout, lay_out
 from promptgraft.model.resolved import Resolved
-from promptgraft.model.shown import shown, slots
 from promptgraft.model.tokenize import Tokenizer, load_tokenizer
+from promptgraft.model.tokenized import slots, tokenized
 from promptgraft.model.tokens import Tokens
 from promptgraft.model.weights import check_weights, read_encoder, read_head
 from promptgraft.prompt.prompt import PromptStack
@@ -214,7 +214,7 @@ class PlainBackbone:
         self, examples: Sequence[Example], kind: Kind, reading: Reading, *, max_length: int | None = None
     ) -> Tokens:
         limit = min(max_length or self.max_length, self.max_length)
-        return shown(self._tokenizer, "masked", examples, kind, reading, limit)
+        return tokenized(self._tokenizer, "masked", examples, kind, reading, limit)
 
     def slots(self, template: str) -> tuple[int | None, ...]:
         return slots(self._tokenizer, "masked", template)

@@ -22,9 +22,9 @@ from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.layout import lay_out
 from promptgraft.model.prefixed import Prefix, Taken, prefix_rows
 from promptgraft.model.seq2seq_form import Form, Tower
-from promptgraft.model.shown import shown, slots
 from promptgraft.model.sides import Sides, part
 from promptgraft.model.tokenize import Tokenizer
+from promptgraft.model.tokenized import slots, tokenized
 from promptgraft.model.tokens import Tokens
 from promptgraft.model.writing import Rules, Writing
 from promptgraft.prompt.prompt import PromptStack
@@ -111,7 +111,7 @@ class SequenceBackbone:
         self, examples: Sequence[Example], kind: Kind, reading: Reading, *, max_length: int | None = None
     ) -> Tokens:
         limit = min(max_length or self.max_length, self.max_length)
-        return shown(self._tokenizer, "seq2seq", examples, kind, reading, limit)
+        return tokenized(self._tokenizer, "seq2seq", examples, kind, reading, limit)
 
     def slots(self, template: str) -> tuple[int | None, ...]:
         return slots(self._tokenizer, "seq2seq", template)

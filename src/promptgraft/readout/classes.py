@@ -101,6 +101,16 @@ def match_labels(source: Sequence[str], task: Task, label_map: Mapping[str, str]
     return {target: source.index(name) for target, name in names.items() if name in source}
 
 
+def all_matched(source: Sequence[str], task: Task, label_map: Mapping[str, str]) -> dict[str, int]:
+    """Match labels by the map, or by equal names where every label has its equal and all of them are words.
+
+    Some labels with what was learned of them and some without are worse than none.
+    """
+    match = match_labels(source, task, label_map)
+    is_complete = len(match) == len(task.classes) and all(map(is_word, match))
+    return match if label_map or is_complete else {}
+
+
 def source_rows(readout: str, source: Sequence[str], task: Task, label_map: Mapping[str, str]) -> Int[Tensor, "C"]:
     """The source class that each class of a task stands for: by the map, else by equal name.
 

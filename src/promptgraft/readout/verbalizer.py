@@ -87,11 +87,9 @@ class Verbalizer(ByRow):
         classes.check_kind(self.name, self.kinds, task)
         columns, offset = (tensor.to(self.columns) for tensor in label_columns(task, given))
         delta, bias = torch.zeros_like(columns), torch.zeros_like(offset)
-        match = classes.match_labels(self.labels, task, label_map)
-        if label_map or (len(match) == len(task.classes) and all(map(classes.is_word, match))):
-            for target, source in match.items():
-                place = task.classes.index(target)
-                delta[place], bias[place] = self.delta[source].detach(), self.bias[source].detach()
+        for target, source in classes.all_matched(self.labels, task, label_map).items():
+            place = task.classes.index(target)
+            delta[place], bias[place] = self.delta[source].detach(), self.bias[source].detach()
         scale = classes.leaf(self.raw_scale)
         return replace(
             self,

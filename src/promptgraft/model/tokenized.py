@@ -13,7 +13,7 @@ from promptgraft.task.task import Example, Kind
 from promptgraft.template.template import Template
 
 
-def shown(
+def tokenized(
     tokenizer: Tokenizer, speech: Speech, examples: Sequence[Example], kind: Kind, reading: Reading, limit: int
 ) -> Tokens:
     """Tokenise examples as a reading shows them.
