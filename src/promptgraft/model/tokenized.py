@@ -29,12 +29,12 @@ def tokenized(
     template = Template.parse(reading.template)
     rows = [template.filled(example) for example in examples]
     answers = None if reading.pooling != "answer" else [answers_of(example, kind, reading) for example in examples]
-    return FilledReader(tokenizer, speech, tokenizer.mask).tokens(rows, limit, answers)
+    return FilledReader(tokenizer, speech).tokens(rows, limit, answers)
 
 
 def slots(tokenizer: Tokenizer, speech: Speech, template: str) -> tuple[int | None, ...]:
     """Of every vector that a template leaves room for, the token that it starts from; None where it is no word's."""
-    return FilledReader(tokenizer, speech, tokenizer.mask).vectors(Template.parse(template))
+    return FilledReader(tokenizer, speech).vectors(Template.parse(template))
 
 
 def answers_of(example: Example, kind: Kind, reading: Reading) -> Sequence[str]:

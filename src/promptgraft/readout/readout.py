@@ -17,7 +17,7 @@ from promptgraft.task.task import Example, Kind, Label, Task
 
 Describe = Callable[[Sequence[str]], Float[Tensor, "C H"]]
 
-Columns = Callable[[Sequence[str]], tuple[Float[Tensor, "M E"], Float[Tensor, "M"]]]
+WordColumns = Callable[[Sequence[str]], tuple[Float[Tensor, "M E"], Float[Tensor, "M"]]]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Given:
 
     describe: Describe
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    columns: Columns | None = None
+    columns: WordColumns | None = None
 
 
 class Readout(Protocol):
