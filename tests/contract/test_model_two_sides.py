@@ -10,14 +10,19 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import promptgraft
+from promptgraft.api.artefacts import artefact_folder
+from promptgraft.engine.predictor import Predictor
 from promptgraft.errors import ModelError, PromptgraftError, RunError
 from promptgraft.kernels.dropout import Dropout
 from promptgraft.model.backbone import Backbone, Batch
 from promptgraft.model.load import load_backbone
 from promptgraft.model.seq2seq import SequenceBackbone
 from promptgraft.model.tokens import concatenate
+from promptgraft.prompt.artefact import load
 from promptgraft.prompt.prompt import Prompt, stack
 from seq2seq import rows_of, write_small
+from toys import toy_task
 
 
 @pytest.fixture(scope="module", params=["t5", "bart"])
@@ -199,3 +204,13 @@ def test_a_damaged_model_is_refused_in_one_line(folder: Path, tmp_path: Path) ->
             load_backbone(tmp_path)
     with pytest.raises(ModelError, match="int8"):
         load_backbone(folder, dtype="int8")
+
+
+def test_a_prompt_of_both_sides_is_tuned_and_predicts(folder: Path, tmp_path: Path) -> None:
+    """From a task to predictions, through the loop, the artefact and the card."""
+    task = toy_task(train=8, validation=4, test=4)
+    promptgraft.tune(task, model=str(folder), method="prompt-tuning", length=3, steps=3, out=tmp_path / "run")
+    artefact, backbone = load(artefact_folder(tmp_path / "run")), load_backbone(folder)
+    assert artefact.prompt is not None
+    assert artefact.prompt.values.shape == (backbone.prompt_layers, 2, 3, backbone.key_width)
+    assert len(list(Predictor(artefact, backbone).predict(task.splits["test"]))) == 4

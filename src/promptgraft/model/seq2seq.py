@@ -120,8 +120,7 @@ class SequenceBackbone:
         return self._tokenizer.texts(texts, self.max_length)
 
     def word_ids(self, words: Sequence[str]) -> list[list[int]]:
-        changed = [f" {word}" if self._tokenizer.joint else word for word in words]
-        return [encoded.ids for encoded in self._tokenizer.engine.encode_batch(changed, add_special_tokens=False)]
+        return self._tokenizer.word_ids(words)
 
     def columns(self, ids: Int[Tensor, "M"]) -> tuple[Float[Tensor, "M H"], Float[Tensor, "M"]]:
         ids = ids.to(self.device)
