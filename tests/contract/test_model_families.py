@@ -27,6 +27,7 @@ from promptgraft.prompt.prompt import Prompt, PromptStack, stack
 
 SMALL = {"vocab_size": 60, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 40}
 MORE = {"max_position_embeddings": 40, "type_vocab_size": 2, "initializer_range": 0.2}
+MPNET = {"max_position_embeddings": 40, "initializer_range": 0.2}
 DISTIL = {"vocab_size": 60, "dim": 24, "n_layers": 3, "n_heads": 3, "hidden_dim": 40, "max_position_embeddings": 40}
 FAMILIES: dict[str, Callable[[], Any]] = {
     "bert": lambda: transformers.BertModel(transformers.BertConfig(**SMALL, **MORE)),
@@ -43,6 +44,7 @@ FAMILIES: dict[str, Callable[[], Any]] = {
         transformers.AlbertConfig(**SMALL, **MORE, embedding_size=16, num_hidden_groups=2, inner_group_num=2)
     ),
     "distilbert": lambda: transformers.DistilBertForMaskedLM(transformers.DistilBertConfig(**DISTIL)),
+    "mpnet": lambda: transformers.MPNetForMaskedLM(transformers.MPNetConfig(**SMALL, **MPNET)),
     "modernbert": lambda: transformers.ModernBertForMaskedLM(modernbert_config()),
     "modernbert-biased": lambda: transformers.ModernBertForMaskedLM(
         modernbert_config(
@@ -73,7 +75,7 @@ class Pair:
         self.albert = name.startswith("albert")
         self.plain = next((forward for family, forward in PLAIN.items() if name.startswith(family)), None)
         self.has_types = bool(getattr(self.theirs.config, "type_vocab_size", 0))
-        self.first = self.theirs.config.pad_token_id + 1 if "roberta" in name else 0
+        self.first = self.theirs.config.pad_token_id + 1 if "roberta" in name or name == "mpnet" else 0
 
 
 def random_pair(name: str, folder: Path) -> Pair:

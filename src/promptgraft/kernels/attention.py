@@ -20,6 +20,8 @@ from promptgraft.kernels.rows import Bucket, Rows, Slots, padded
 
 Dropped = tuple[RowDropout, int]
 SavedForBackward = list[tuple[Tensor, Tensor | None]]
+INPUTS = 5
+"""Queries, keys, values, prompts' keys and values."""
 
 
 def attention(
@@ -30,6 +32,7 @@ def attention(
     prompt_keys: Float[Tensor, "N H"] | None = None,
     prompt_values: Float[Tensor, "N H"] | None = None,
     dropped: Dropped | None = None,
+    biases: Sequence[Float[Tensor, "bh m n"]] | None = None,
 ) -> Float[Tensor, "Q H"]:
     """Attend from every query to its sequence's prompt and tokens.
 
@@ -37,19 +40,20 @@ def attention(
         rows: which rows belong together.
         prompt_keys, prompt_values: all prompts of the batch end to end; None where `rows` has no prompts.
         dropped: dropout on the attention probabilities, that of the queries' rows, and its site.
+        biases: what is added to the scores of each bucket, in place of those of `rows`; they may learn.
     """
     if len(rows.starts) < 2:
         return torch.zeros_like(q)
-    if dropped is None and rows.sees_all and on_gpu(q):
+    if dropped is None and biases is None and rows.sees_all and on_gpu(q):
         from promptgraft.kernels import gpu
 
         return gpu.attention(q, k, v, rows, prompt_keys, prompt_values)
-    inputs = (q, k, v, prompt_keys, prompt_values)
-    if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in inputs):
-        out: Tensor = _Attention.apply(*inputs, rows, dropped)  # type: ignore[no-untyped-call]
+    inputs, added = (q, k, v, prompt_keys, prompt_values), () if biases is None else tuple(biases)
+    if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in (*inputs, *added)):
+        out: Tensor = _Attention.apply(*inputs, rows, dropped, *added)  # type: ignore[no-untyped-call]
         return out
     queries, keys, values = _arranged(q, k, v, prompt_keys, prompt_values, rows)
-    return _rows(_attend(queries, keys, values, rows, dropped, None), rows.query_slots.back, rows)
+    return _rows(_attend(queries, keys, values, rows, dropped, added, None), rows.query_slots.back, rows)
 
 
 class _Attention(torch.autograd.Function):
@@ -57,10 +61,10 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
-        *tensors, rows, dropped = inputs
+        tensors, (rows, dropped), added = inputs[:INPUTS], inputs[INPUTS : INPUTS + 2], inputs[INPUTS + 2 :]
         queries, keys, values = _arranged(tensors[0], tensors[1], tensors[2], tensors[3], tensors[4], rows)
         saved: SavedForBackward = []
-        outputs = _attend(queries, keys, values, rows, dropped, saved)
+        outputs = _attend(queries, keys, values, rows, dropped, added, saved)
         ctx.rows, ctx.table_type = rows, None if tensors[3] is None else tensors[3].dtype
         ctx.save_for_backward(queries, keys, values, outputs, *(tensor for pair in saved for tensor in pair))
         return _rows(outputs, rows.query_slots.back, rows)
@@ -69,18 +73,19 @@ class _Attention(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         rows: Rows = ctx.rows
         queries, keys, values, outputs, *saved = ctx.saved_tensors
-        want_q, want_k, want_v, want_pk, want_pv = ctx.needs_input_grad[:5]
+        want_q, want_k, want_v, want_pk, want_pv = ctx.needs_input_grad[:INPUTS]
+        want_biases = ctx.needs_input_grad[INPUTS + 2 :]
         scale = queries.shape[1] ** -0.5
         d_out = _slots(grads[0], rows.query_slots, queries.shape[1])
         d_out.index_fill_(0, rows.query_slots.empty, 0)
         # Of each query the mean of its probabilities' gradients, which the softmax takes from all of them.
         means = (d_out * outputs).sum(1, keepdim=True).mul_(-scale)
-        of_tokens = want_q or want_k or want_v
+        of_tokens = want_q or want_k or want_v or any(want_biases)
         d_queries, d_keys, d_values = (torch.empty_like(tensor) for tensor in (queries, keys, values))
         query_side = [_split(tensor, rows.query_slots, rows) for tensor in (queries, d_out, means, d_queries)]
         key_side = [_split(tensor, rows.keys.slots, rows) for tensor in (keys, values, d_keys, d_values)]
         parts = zip(*query_side, *key_side, saved[::2], saved[1::2], strict=True)
-        key_grids, value_grids = [], []
+        key_grids, value_grids, d_biases = [], [], []
         for query, d_part, mean, d_query, key, value, d_key, d_value, weights, mask in parts:
             if not of_tokens:  # below the first layer only prompts learn
                 keep = rows.keys.longest_prompt
@@ -95,6 +100,7 @@ class _Attention(torch.autograd.Function):
             torch.bmm(d_scores.mT, query, out=d_key)
             if want_q:
                 torch.bmm(d_scores, key, out=d_query)
+            d_biases.append(d_scores / scale if any(want_biases) else None)
             key_grids.append(d_key)
             value_grids.append(d_value)
         return (
@@ -105,6 +111,7 @@ class _Attention(torch.autograd.Function):
             _prompt_gradient(value_grids, rows).to(ctx.table_type) if want_pv else None,
             None,
             None,
+            *(d_biases if want_biases else ()),
         )
 
 
@@ -120,14 +127,24 @@ def _arranged(
 
 
 def _attend(
-    queries: Tensor, keys: Tensor, values: Tensor, rows: Rows, dropped: Dropped | None, saved: SavedForBackward | None
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    rows: Rows,
+    dropped: Dropped | None,
+    biases: Sequence[Tensor],
+    saved: SavedForBackward | None,
 ) -> Tensor:
-    """Compute the forward over slots; append every bucket's probabilities and dropout mask to `saved`."""
+    """Compute the forward over slots; append every bucket's probabilities and dropout mask to `saved`.
+
+    Args:
+        biases: what is added to scores; none: what `rows` say.
+    """
     scale, nothing = queries.shape[1] ** -0.5, queries.new_zeros(1, 1, 1)
     outputs = torch.empty_like(queries)
     query_side = [_split(tensor, rows.query_slots, rows) for tensor in (queries, outputs)]
     key_side = [_split(tensor, rows.keys.slots, rows) for tensor in (keys, values)]
-    parts = zip(rows.keys.buckets, rows.biases, *query_side, *key_side, strict=True)
+    parts = zip(rows.keys.buckets, biases or rows.biases, *query_side, *key_side, strict=True)
     for bucket, hidden, query, output, key, value in parts:
         bias = nothing if hidden is None else hidden.to(query.dtype)
         weights = torch.softmax(torch.baddbmm(bias, query, key.mT, alpha=scale), -1)

@@ -43,6 +43,9 @@ class HeadNames:
         return (*(f"{module}." for module in modules), *self.biases)
 
 
+LM_HEAD = HeadNames(
+    "lm_head.dense", "lm_head.layer_norm", "lm_head.decoder", ("lm_head.decoder.bias", "lm_head.bias"), "gelu"
+)
 HEADS: Mapping[str, tuple[HeadNames, ...]] = {
     "bert": (
         HeadNames(
@@ -52,11 +55,8 @@ HEADS: Mapping[str, tuple[HeadNames, ...]] = {
             ("cls.predictions.decoder.bias", "cls.predictions.bias"),
         ),
     ),
-    "roberta": (
-        HeadNames(
-            "lm_head.dense", "lm_head.layer_norm", "lm_head.decoder", ("lm_head.decoder.bias", "lm_head.bias"), "gelu"
-        ),
-    ),
+    "roberta": (LM_HEAD,),
+    "mpnet": (LM_HEAD,),
     "albert": (
         HeadNames(
             "predictions.dense",

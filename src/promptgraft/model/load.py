@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from promptgraft.errors import ModelError
-from promptgraft.model import albert, bert, deberta, distilbert, forked, modernbert, paths
+from promptgraft.model import albert, bert, deberta, distilbert, forked, modernbert, mpnet, paths
 from promptgraft.model.backbone import Arithmetic, Backbone
 from promptgraft.model.catalog import entries, resolve
 from promptgraft.model.causal import load_causal
@@ -42,6 +42,7 @@ ASSEMBLE: Mapping[str, Assemble] = {"albert": albert.assemble, "distilbert": dis
 PLAIN: dict[str, Callable[[Mapping[str, Any], str], Plan]] = {
     "modernbert": modernbert.read_plan,
     "deberta-v2": deberta.read_plan,
+    "mpnet": mpnet.read_plan,
 }
 """Families whose forward is plain torch, with what reads their config.json."""
 SEQ2SEQ = ("t5", "mt5", "bart")

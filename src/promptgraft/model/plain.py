@@ -19,7 +19,7 @@ from promptgraft.kernels.attention import Dropped
 from promptgraft.kernels.dropout import EMBEDDED, Dropout, RowDropout, attention_site
 from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Read, shown
 from promptgraft.model.device import place
-from promptgraft.model.encoder import Take
+from promptgraft.model.encoder import Dense, Take
 from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.head import Head, assemble_head
 from promptgraft.model.layout import Layout, lay_out
@@ -79,9 +79,11 @@ class Stack(ABC, Generic[G]):
 
     Attributes:
         words: the table of word embeddings.
+        pooler: a dense layer over a sequence's first state; None where there is none.
     """
 
     words: Float[Tensor, "V E"]
+    pooler: Dense | None = None
 
     @abstractmethod
     def embedded(self, words: Float[Tensor, "R E"], layout: Layout) -> Float[Tensor, "R H"]:
@@ -203,8 +205,9 @@ class PlainBackbone:
 
     @property
     def reads(self) -> frozenset[Read]:
+        pooler: tuple[Read, ...] = () if self._stack.pooler is None else ("pooler",)
         mark: tuple[Read, ...] = () if self.head is None else ("mark",)
-        return frozenset({"cls", "mean", "tokens", *mark})
+        return frozenset({"cls", "mean", "tokens", *pooler, *mark})
 
     @property
     def reading(self) -> str:
@@ -232,7 +235,10 @@ class PlainBackbone:
         dropped = None if dropout is None else dropout.over(layout.starts)
         x = self._embedded(stack, batch.tokens.ids, layout, prompts)
         x = x if dropped is None else dropped(x, EMBEDDED)
-        x = self._through_layers(stack, x, layout, batch, prompts, dropped).float()
+        x = self._through_layers(stack, x, layout, batch, prompts, dropped)
+        if read == "pooler" and stack.pooler is not None:
+            return torch.tanh(stack.pooler(x)).float()
+        x = x.float()
         if read == "mark" and self.head is not None:
             return self.head(x)
         return kernels.segment_mean(x, layout.read_starts) if read == "mean" else x
