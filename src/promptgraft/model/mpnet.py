@@ -108,7 +108,7 @@ class Geometry:
     """What the layers of a pass share: which rows attend to which, and what distances add to the scores."""
 
     rows: kernels.Rows
-    biases: Sequence[Float[Tensor, "bh m n"]]
+    biases: Sequence[Float[Tensor, "_ _ _"]]
 
 
 @dataclass(frozen=True)

