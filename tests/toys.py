@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from promptgraft.task.task import Answers, Example, Kind, Task
+from promptgraft.task.task import Answers, Example, Kind, References, Task
 
 GOOD, BAD = ("good", "great", "fine"), ("bad", "awful", "poor")
 FILLER = ("the", "film", "was", "a", "plot", "actor", "scene", "with", "and", "music")
@@ -60,6 +60,11 @@ def span(random_: random.Random) -> Example:
     return Example(text="was a film", pair=context, label=Answers((answer,), (context.index(answer),)))
 
 
+def text(random_: random.Random) -> Example:
+    words = random_.sample(FILLER, 4)
+    return Example(text=" ".join(words), label=References((" ".join(words[:2]), " ".join(words[:3]))))
+
+
 MAKE: dict[Kind, Callable[[random.Random], Example]] = {
     "classification": classification,
     "multilabel": multilabel,
@@ -68,6 +73,7 @@ MAKE: dict[Kind, Callable[[random.Random], Example]] = {
     "choice": choice,
     "tagging": tagging,
     "span": span,
+    "text": text,
 }
 METRIC: dict[Kind, str] = {
     "classification": "accuracy",
@@ -77,6 +83,7 @@ METRIC: dict[Kind, str] = {
     "choice": "accuracy",
     "tagging": "span_f1",
     "span": "em_f1",
+    "text": "rougeL",
 }
 LABELS: dict[Kind, dict[str, str]] = {
     "classification": {"negative": "a bad film", "positive": "a good film"},

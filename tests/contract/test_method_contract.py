@@ -29,7 +29,7 @@ from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.load import PACKED, load_backbone
 from promptgraft.prompt import artefact as artefacts
 from promptgraft.readout.all import readouts
-from promptgraft.task.kinds import OF_ONE_CLASS
+from promptgraft.task.kinds import KINDS, OF_ONE_CLASS
 from promptgraft.task.task import Example, Kind
 from promptgraft.train.predict import answer_one
 from promptgraft.train.recipe import Recipe
@@ -49,8 +49,10 @@ SOURCE_READOUTS = {"classification": "label-text", "multilabel": "label-text"}
 TEXT_ONLY = frozenset(("classification",))
 CLASSES = frozenset(("classification", "multilabel", "pair"))
 ONE_GOLD = frozenset(("classification", "pair", "choice"))
-NO_SPAN = frozenset(MAKE) - {"span"}
-UNITS_ARE_ROWS = frozenset(MAKE) - {"tagging"}
+ANSWERED = frozenset(kind for kind in MAKE if KINDS[kind].readout)
+"""Kinds that a readout of states answers."""
+NO_SPAN = ANSWERED - {"span"}
+UNITS_ARE_ROWS = ANSWERED - {"tagging"}
 SERVES: dict[tuple[str, str, str], frozenset[Kind]] = {
     ("linear-probe", "", ""): NO_SPAN,
     ("frozen-source", "", ""): NO_SPAN,
@@ -67,7 +69,7 @@ SERVES: dict[tuple[str, str, str], frozenset[Kind]] = {
     ("panda", "mode", "gated"): NO_SPAN,
     ("panda", "teacher", "source"): NO_SPAN,
     ("panda", "teacher", "shuffled"): NO_SPAN,
-    ("panda", "teacher", "shuffled-in-class"): frozenset(MAKE) - {"span", "regression", "multilabel"},
+    ("panda", "teacher", "shuffled-in-class"): ANSWERED - {"span", "regression", "multilabel"},
 }
 """(method, option, value) -> the kinds it serves, where these are not all."""
 
@@ -94,7 +96,7 @@ def values_of(method: Method, option: str) -> tuple[str, ...]:
 
 
 def served(case: Case) -> frozenset[Kind]:
-    return SERVES.get(case, frozenset(MAKE))
+    return SERVES.get(case, ANSWERED)
 
 
 def name(value: object) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import get_args
 
 import pytest
-from tests.toys import toy_task
 
 from promptgraft.readout.all import find as find_readout
 from promptgraft.task.examples import MAKERS
 from promptgraft.task.infer import FINDERS
 from promptgraft.task.kinds import KINDS, OF_ONE_CLASS, Kind
 from promptgraft.task.metrics import METRICS
+from promptgraft.task.task import References
+from toys import toy_task
 
 
 def test_every_kind_has_facts_a_reader_and_a_finder_of_columns() -> None:
@@ -38,3 +39,4 @@ def test_facts_tell_what_the_rows_of_a_task_hold(kind: Kind) -> None:
         assert (task.facts.scored == "word") is bool(example.tokens)
         assert (task.facts.label == "number") is isinstance(example.label, float)
         assert "pair" not in task.facts.needs or example.pair is not None
+        assert task.facts.written is isinstance(example.label, References)

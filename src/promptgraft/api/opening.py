@@ -16,9 +16,9 @@ from promptgraft.engine.local import LocalEngine
 from promptgraft.engine.progress import Progress
 from promptgraft.engine.store import Store
 from promptgraft.engine.worded import wording
-from promptgraft.errors import UsageError, unknown
+from promptgraft.errors import RunError, UsageError, unknown
 from promptgraft.method.job import Job, Source, ValidationFrom
-from promptgraft.model.backbone import Backbone
+from promptgraft.model.backbone import Backbone, Speaks
 from promptgraft.model.device import DeviceName
 from promptgraft.model.load import DType
 from promptgraft.model.load import load_backbone as load_model
@@ -90,6 +90,7 @@ def opened(
         raise unknown("place for validation rows", str(validation_from), get_args(ValidationFrom))
     backbone = open_model(model, recipe.get("arithmetic", "auto"), device)
     loaded = open_task(task, test_rows=test_rows)
+    check_writes(backbone, loaded)
     store = None if out is None else Store(Path(out), keep_weights=keep_weights)
     engine = LocalEngine(backbone, store=store, progress=progress or notebook_progress())
     return Opened(engine, loaded, recipe_for(backbone, loaded, shots, recipe), shots, validation_from)
@@ -106,6 +107,17 @@ def with_columns(task: Task, columns: Mapping[str, str] | None) -> Task:
         if role not in roles:
             raise unknown("role of a column", role, roles)
     return task.replace(columns={**task.columns, **(columns or {})})
+
+
+def check_writes(backbone: Backbone, task: Task) -> None:
+    """Check that a backbone can write texts where the task's answers are texts.
+
+    Raises:
+        RunError: it cannot.
+    """
+    if task.facts.written and not (isinstance(backbone, Speaks) and backbone.mask is None):
+        what = f"a {task.kind} task needs a model that generates, and {backbone.name} does not"
+        raise RunError(what, where=task.name, do="use a causal or a sequence-to-sequence model")
 
 
 def log_notes(notes: Iterable[str]) -> None:

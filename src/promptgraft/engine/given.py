@@ -154,9 +154,9 @@ def _from_values(value: object, kind: Kind, *, paired: bool) -> Example | None:
             return Example(tokens=tuple(parts))
         case "choice" if len(parts) == 2 and isinstance(parts[0], str) and isinstance(parts[1], list | tuple):
             return Example(text=parts[0], choices=tuple(parts[1]))
-        case "classification" | "multilabel" | "regression" if len(parts) == 1 and texts:
+        case "classification" | "multilabel" | "regression" | "text" if len(parts) == 1 and texts:
             return Example(text=parts[0])
-        case "pair" | "span" | "multilabel" | "regression" if len(parts) == 2 and texts:
+        case "pair" | "span" | "multilabel" | "regression" | "text" if len(parts) == 2 and texts:
             return Example(text=parts[0], pair=parts[1])
         case "classification" if paired and len(parts) == 2 and texts:
             return Example(text=parts[0], pair=parts[1])

@@ -30,6 +30,7 @@ from promptgraft.method.options import LabelMap, Options
 from promptgraft.method.probe import probe
 from promptgraft.method.setup import (
     carried_recipe,
+    default_readout,
     generator,
     label_text_on,
     make_run,
@@ -119,7 +120,8 @@ class Panda(Method):
 
     def setup(self, job: Job, view: View) -> Run:
         options, carries = options_of(job), _carries(job, view)
-        start = label_text_on(job, view, options.label_map) if carries else scratch(job, view, view.task.facts.readout)
+        readout = default_readout(view.task)
+        start = label_text_on(job, view, options.label_map) if carries else scratch(job, view, readout)
         rows = training_rows(view, start.readout, start.reading)
         lesson = _Lesson(self._teacher(job, view, start), rows, generator(job, 6))
         term = None if options.weighed == 0 else self._term(job, view, lesson)

@@ -14,6 +14,7 @@ from promptgraft.method.setup import (
     carried_by_default,
     carried_readout,
     carried_recipe,
+    default_readout,
     encoding_for,
     known_readout,
     label_text_on,

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from promptgraft.method.job import Job
 from promptgraft.method.method import Method, Need, View, register
 from promptgraft.method.options import Options
-from promptgraft.method.setup import carried_by_default, known_readout, make_run, readout_name, scratch
+from promptgraft.method.setup import known_readout, make_run, readout_name, scratch
 from promptgraft.train.run import Run
 
 
@@ -34,5 +34,5 @@ class PromptTuning(Method):
 
     def setup(self, job: Job, view: View) -> Run:
         options = self.options.read(self.name, job.options)
-        name = readout_name(job, view, options.readout, carried_by_default(view.task))
+        name = readout_name(job, view, options.readout, view.task.facts.carried)
         return make_run(job, view, scratch(job, view, name))

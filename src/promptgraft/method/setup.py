@@ -37,9 +37,20 @@ def generator(job: Job, salt: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(job.seed * 1_000_003 + salt)
 
 
+def default_readout(task: Task) -> str:
+    """The readout of the task's kind that knows nothing of its labels but their indices.
+
+    Raises:
+        RunError: the kind has none.
+    """
+    if task.facts.readout is None:
+        raise RunError(f"no readout of states answers a {task.kind} task", where=task.name)
+    return task.facts.readout
+
+
 def carried_by_default(task: Task) -> str:
     """The default readout of transfers: label text for single texts, which carries over to other labels."""
-    return task.facts.carried
+    return task.facts.carried or default_readout(task)
 
 
 def known_readout(name: str, *words: str) -> str:
@@ -53,7 +64,7 @@ def known_readout(name: str, *words: str) -> str:
     return name
 
 
-def readout_name(job: Job, view: View, wanted: str, default: str) -> str:
+def readout_name(job: Job, view: View, wanted: str, default: str | None) -> str:
     """The name of the readout to use, checked to read the task's kind; with a template, by default one of words.
 
     Raises:
@@ -62,7 +73,9 @@ def readout_name(job: Job, view: View, wanted: str, default: str) -> str:
     task = view.task
     if job.recipe.template and wanted == "auto":
         return in_words(view)
-    name = default if wanted == "auto" else task.facts.readout if wanted in ("linear", "new") else wanted
+    name = default if wanted == "auto" else wanted
+    if name in (None, "linear", "new"):
+        name = default_readout(task)
     name = task.facts.in_words or name if name == "label-text" else name
     if task.kind not in find_readout(name).kinds:
         raise RunError(f"readout {name!r} cannot read a {task.kind} task", where=task.name, do="use --readout auto")

@@ -7,7 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from promptgraft.task.task import SPLITS, Example, Task
+from promptgraft.task.task import SPLITS, Example, References, Task
 
 NOT_A_LETTER = re.compile(r"[\W_]+")
 IDEOGRAPH = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
@@ -60,6 +60,8 @@ def repeats_within(split: str, inputs: Sequence[str], examples: Sequence[Example
     repeated = len(inputs) - len(set(inputs))
     if not repeated:
         return ""
+    if any(isinstance(example.label, References) for example in examples):
+        return f"{split}: {count_rows(repeated)} with the input of an earlier row"
     labels = Counter(text for text, _ in {(text, str(e.label)) for text, e in zip(inputs, examples, strict=True)})
     contradicting = sum(count > 1 for count in labels.values())
     note = f"{split}: {count_rows(repeated)} with the input of an earlier row"

@@ -8,8 +8,9 @@ from typing import Any
 
 from promptgraft.errors import TaskError, listed_quoted, quoted
 from promptgraft.task.infer import missing, no_column
+from promptgraft.task.names import REFERENCES, pick
 from promptgraft.task.table import TableRow
-from promptgraft.task.task import Answers, Example, Kind
+from promptgraft.task.task import Answers, Example, Kind, References
 from promptgraft.untrusted import read_json
 
 LARGEST = 1e18
@@ -206,6 +207,36 @@ def answers(value: Any, context: str, cells: Cells) -> Answers | None:
     return Answers(tuple(text for text, _ in pairs), tuple(start for _, start in pairs)) if pairs else None
 
 
+def written(cells: Cells) -> Example:
+    """An example of one text, or two, with the texts that may be written for it."""
+    value = cells.label()
+    pair = cells.text("pair") if "pair" in cells.columns else None
+    label = None if value is None else references(value, cells)
+    return Example(text=cells.text("text"), pair=pair, label=label)
+
+
+def references(value: Any, cells: Cells) -> References:
+    """The texts that may be written: the cell's own, then those of a column `references` of the row, each once."""
+    listed = pick(REFERENCES, cells.row)
+    beside = None if listed in (None, cells.columns["label"]) else cells.row[listed]
+    texts = [*as_texts(value, cells.columns["label"] == listed, cells)]
+    texts += [] if missing(beside) else as_texts(beside, True, cells)
+    known = tuple(dict.fromkeys(text for text in texts if text.strip()))
+    if not known:
+        raise cells.error("there is no text to be written", "give one, or take the row out")
+    return References(known)
+
+
+def as_texts(value: Any, is_listed: bool, cells: Cells) -> list[str]:
+    """The texts of a cell: a list's, and where it is the column of lists those of a JSON list, else the cell itself."""
+    if is_listed and isinstance(value, str) and value.lstrip().startswith("["):
+        value = cells.json_list(value) or value
+    texts = value if isinstance(value, list) else [value]
+    if any(isinstance(text, bool) or not isinstance(text, str | int | float) for text in texts):
+        raise cells.error("the text to be written is not a text, nor a list of texts", 'write "a" or ["a", "b"]')
+    return [str(text) for text in texts]
+
+
 MAKERS: dict[Kind, Callable[[Cells], Example]] = {
     "classification": classified,
     "multilabel": labelled,
@@ -214,4 +245,5 @@ MAKERS: dict[Kind, Callable[[Cells], Example]] = {
     "choice": chosen,
     "tagging": tagged,
     "span": spanned,
+    "text": written,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,19 @@ from promptgraft.task.draws import (
     macro_recall_of,
     matthews_of,
 )
+from promptgraft.task.generated import (
+    Script,
+    bleu_counts,
+    bleu_of,
+    bleu_scorer,
+    chrf_counts,
+    chrf_of,
+    each_row,
+    rouge_of,
+    script_of,
+)
 from promptgraft.task.spans import count_spans, span_figures
-from promptgraft.task.task import Answers, Task
+from promptgraft.task.task import Answers, References, Task
 
 Draws = Int[Array, "D N"]
 """Rows by number, D times N of them: what a bootstrap draws."""
@@ -144,12 +156,39 @@ def span_f1(task: Task, labels: Sequence[Sequence[str]], predictions: Sequence[S
     return span_figures(counts[draws].sum(1))
 
 
-def em_f1(task: Task, labels: Sequence[Answers], predictions: Sequence[str], draws: Draws) -> Figures:
+def em_f1(task: Task, labels: Sequence[Answers | References], predictions: Sequence[str], draws: Draws) -> Figures:
     """F1 of answer strings, with exact match beside it."""
     rows = zip(labels, predictions, strict=True)
     scores = np.array([score_answers(label.texts, guess, task.language) for label, guess in rows])
     best, exact = 100 * scores[draws].sum(1).T / draws.shape[1]
     return {"em_f1": best, "exact_match": exact}
+
+
+def rouge(task: Task, labels: Sequence[References], predictions: Sequence[str], draws: Draws) -> Figures:
+    """Mean F1 of the longest common subsequence, of words, and of pairs of words (of ideographs in Chinese)."""
+    rows = each_row(partial(rouge_of, script=_script(task, labels)), _texts(labels), predictions)
+    longest, words, pairs = 100 * rows[draws].sum(1).T / draws.shape[1]
+    return {"rougeL": longest, "rouge1": words, "rouge2": pairs}
+
+
+def bleu(task: Task, labels: Sequence[References], predictions: Sequence[str], draws: Draws) -> Figures:
+    """BLEU over all rows, as sacrebleu counts it."""
+    rows = each_row(partial(bleu_counts, scorer=bleu_scorer(_script(task, labels))), _texts(labels), predictions)
+    return {"bleu": np.array([bleu_of(rows[draw].sum(0).astype(int)) for draw in draws])}
+
+
+def chrf(task: Task, labels: Sequence[References], predictions: Sequence[str], draws: Draws) -> Figures:
+    """chrF over all rows, as sacrebleu counts it."""
+    rows = each_row(chrf_counts, _texts(labels), predictions)
+    return {"chrf": chrf_of(np.array([rows[draw].sum(0) for draw in draws]))}
+
+
+def _script(task: Task, labels: Sequence[References]) -> Script:
+    return script_of(task.language, [text for label in labels for text in label.texts])
+
+
+def _texts(labels: Sequence[References]) -> list[tuple[str, ...]]:
+    return [label.texts for label in labels]
 
 
 FIGURES: dict[str, Callable[[Task, Sequence[Any], Sequence[Any], Draws], Figures]] = {
@@ -162,5 +201,10 @@ FIGURES: dict[str, Callable[[Task, Sequence[Any], Sequence[Any], Draws], Figures
     "pearson_spearman": pearson_spearman,
     "span_f1": span_f1,
     "em_f1": em_f1,
+    "rougeL": rouge,
+    "rouge1": rouge,
+    "rouge2": rouge,
+    "bleu": bleu,
+    "chrf": chrf,
 }
-"""The function of each metric of `metrics.METRICS`; a metric's own figure comes first in its result."""
+"""The function of each metric of `metrics.METRICS`; a metric's own figure is among its result."""

@@ -11,8 +11,25 @@ from decimal import Decimal
 from typing import Any
 
 from promptgraft.errors import TaskError, listed, listed_quoted, quoted
+from promptgraft.task.answers import IDEOGRAPH
 from promptgraft.task.multilabel import as_list, many_hot, several
-from promptgraft.task.names import ANSWERS, CHOICES, CLASSES, CONTEXTS, IDS, LABELS, PAIRS, TAGS, TEXTS, WORDS, pick
+from promptgraft.task.names import (
+    ANSWERS,
+    CHOICES,
+    CLASSES,
+    CONTEXTS,
+    IDS,
+    LABELS,
+    PAIRS,
+    REFERENCES,
+    SOURCES,
+    SURE_TARGETS,
+    TAGS,
+    TARGETS,
+    TEXTS,
+    WORDS,
+    pick,
+)
 from promptgraft.task.table import Columns, TableRow
 from promptgraft.task.task import Kind
 
@@ -96,7 +113,25 @@ def structure(given: Columns, rows: Sequence[TableRow]) -> Kind:
         return "span"
     if given.pair or (given.text is None and any(a in first and b in first for a, b in PAIRS)):
         return "pair"
-    return "classification"
+    return "text" if is_written(given, rows) else "classification"
+
+
+def is_written(given: Columns, rows: Sequence[TableRow]) -> bool:
+    """Whether a column of a usual name holds texts to be written: most differ and have several words, and no labels."""
+    first = rows[0][0]
+    target = pick(SURE_TARGETS, first)
+    if (
+        target is None
+        or given.label not in (None, target)
+        or pick(LABELS, {name: "" for name in first if name != target})
+    ):
+        return False
+    values = [row.get(target) for row, _ in rows]
+    if any(isinstance(value, list) for value in values):
+        return all(isinstance(value, list) for value in values) and target.strip().lower() in REFERENCES
+    texts = [value for value in values if isinstance(value, str) and value.strip()]
+    long = sum(len(text.split()) > 2 or len(IDEOGRAPH.findall(text)) > 4 for text in texts)
+    return 2 * long > len(values) and 2 * len(set(texts)) > len(values)
 
 
 def nested(value: Any) -> bool:
@@ -202,6 +237,18 @@ def find_span(given: Columns, rows: Sequence[TableRow], where: str) -> Columns:
     return Columns(text=text, pair=pair, label=given.label or needed(ANSWERS, first, "the answers", where))
 
 
+def find_written(given: Columns, rows: Sequence[TableRow], where: str) -> Columns:
+    """The columns of a text, or two, and of the text that is to be written for it."""
+    first = rows[0][0]
+    text_names = {name: "" for name in first if name not in (given.label, given.pair)}
+    text = given.text or pick(SOURCES, text_names)
+    label = given.label or needed(
+        TARGETS, {name: "" for name in first if name not in (text, given.pair)}, "the text to be written", where
+    )
+    text = text or find_text(rows, taken=(label, given.pair), where=where)
+    return Columns(text=text, pair=given.pair, label=label)
+
+
 FINDERS: dict[Kind, Callable[[Columns, Sequence[TableRow], str], Columns]] = {
     "classification": find_single,
     "multilabel": find_single,
@@ -210,6 +257,7 @@ FINDERS: dict[Kind, Callable[[Columns, Sequence[TableRow], str], Columns]] = {
     "choice": find_choice,
     "tagging": find_tagging,
     "span": find_span,
+    "text": find_written,
 }
 
 

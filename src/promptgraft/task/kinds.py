@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["classification", "multilabel", "pair", "regression", "choice", "tagging", "span"]
-LabelForm = Literal["class", "classes", "number", "option", "tags", "answers"]
-"""What the label of a row is: one class, any number of classes, a number, an option's text, a tag a word, answers."""
+Kind = Literal["classification", "multilabel", "pair", "regression", "choice", "tagging", "span", "text"]
+LabelForm = Literal["class", "classes", "number", "option", "tags", "answers", "references"]
+"""What the label of a row is: one class, any number of them, a number, an option, a tag a word, answers, texts."""
 Scored = Literal["row", "option", "word", "position"]
-"""What gets a score: the row, each of its options, each word, or each position of the input."""
+"""What gets a score: the row, each of its options, each word, or each position."""
 Role = Literal["text", "pair", "choices"]
 
 
@@ -25,9 +25,10 @@ class KindFacts:
         scored: what gets a score.
         reads: whether a readout sees one state a sequence or every token's.
         metrics: what can judge it, the usual metric first.
-        readout: the default readout, which knows nothing of the labels but their indices.
+        readout: the default readout, which knows nothing of the labels but their indices;
+            None where a readout of states gives no answer.
         in_words: the readout that reads labels by their descriptions; None where labels have none.
-        carried: the default readout of transfers.
+        carried: the default readout of transfers; None as for `readout`.
         probe: whether a linear probe can be fitted without training.
         pairs_apart: whether two texts of a row can be encoded as two sequences.
         windows: whether long single texts can be read in parts, whose scores are averaged.
@@ -39,8 +40,8 @@ class KindFacts:
     label: LabelForm
     scored: Scored
     metrics: tuple[str, ...]
-    readout: str
-    carried: str
+    readout: str | None
+    carried: str | None
     in_words: str | None = None
     needs: tuple[Role, ...] = ("text",)
     reads: Literal["pooled", "tokens"] = "pooled"
@@ -71,9 +72,14 @@ class KindFacts:
         return self.has_classes or self.label == "tags"
 
     @property
+    def written(self) -> bool:
+        """Whether the answer is a text that a model writes."""
+        return self.label == "references"
+
+    @property
     def single(self) -> bool:
-        """Whether a row may be a text alone, which gets classes or a number."""
-        return self.scored == "row" and self.needs == ("text",)
+        """Whether a row may be a text alone."""
+        return self.needs == ("text",) and self.label != "tags"
 
 
 KINDS: Mapping[Kind, KindFacts] = {
@@ -149,6 +155,18 @@ KINDS: Mapping[Kind, KindFacts] = {
         readout="span",
         carried="span",
         probe=False,
+        max_length=384,
+    ),
+    "text": KindFacts(
+        row="a text, or a pair of texts",
+        label="references",
+        scored="position",
+        reads="tokens",
+        metrics=("rougeL", "rouge1", "rouge2", "bleu", "chrf", "em_f1"),
+        readout=None,
+        carried=None,
+        probe=False,
+        rows_a_shot=1,
         max_length=384,
     ),
 }

@@ -24,9 +24,13 @@ from promptgraft.task.readers import file_format, read_lines, read_table
 from promptgraft.task.sampling import cut
 from promptgraft.task.table import Columns, Table
 from promptgraft.task.tables import read_tables
-from promptgraft.task.task import Example, Kind, Task
+from promptgraft.task.task import Example, Kind, References, Task
 from promptgraft.task.taskfile import FILE_NAME, TaskFile, read_task_file, unknown_at
 
+OTHER_NAMES = {"text2text": "text", "rouge": "rougeL"}
+"""What files also call a kind or a metric."""
+UNCOUNTED = ("sari", "gleu", "meteor", "bertscore")
+"""Published metrics of written texts that are not computed here."""
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.125
 
@@ -86,7 +90,7 @@ def load_task(
             if texts is not None:
                 return texts
     declared = given_columns(file, text, pair, label)
-    declared_kind = settle_kind(kind or file.kind, "text2text" if file.source_column else None, address)
+    declared_kind = settle_kind(kind or file.kind, "text" if file.target_column else None, address)
     tables, notes = read_tables(path, header=header, kind=declared_kind, named=declared.named().values())
     tables, flags, flag_notes = gather_flags(tables, declared, declared_kind)
     notes += flag_notes
@@ -112,7 +116,9 @@ def load_task(
         task_kind, splits, {s: (t.where, t.rows) for s, t in labelled.items()}, declared_labels
     )
     label_notes += multilabel_notes(task_kind, columns, train, described, splits)
-    task_metric, metric_notes = settle_metric(metric or file.metric, task_kind, list(described), address)
+    task_metric, metric_notes = settle_metric(
+        metric or file.metric, task_kind, list(described), address, language=file.language, of_file=metric is None
+    )
     splits, split_notes = complete(splits, seed)
     task_name, name_notes = settle_name(name or file.name, path)
     return Task(
@@ -128,7 +134,7 @@ def load_task(
         source=file.source.repo or file.source.url or (address if address.startswith(PREFIX) else None),
         notes=(*name_notes, *notes, *column_notes, *label_notes, *metric_notes, *dropped, *unanswered,
                *count_notes(file, tables), *split_notes, *empty_notes(labelled, columns),
-               *repeat_notes(splits)),
+               *repeat_notes(splits), *reference_notes(splits)),
         columns=columns.named(),
         separator=separator,
     )  # fmt: skip
@@ -264,28 +270,50 @@ def given_columns(file: TaskFile, text: str | None, pair: str | None, label: str
 def settle_kind(kind: str | None, other: str | None, where: str) -> Kind | None:
     """The kind, if it is a known one; None where it is still to be inferred."""
     kind = kind or other
-    if kind == "text2text":
-        raise TaskError("kind 'text2text' is not supported yet", where=where, do=f"use one of: {', '.join(KINDS)}")
     if kind is None:
         return None
-    known = next((name for name in KINDS if name == kind), None)
+    known = next((name for name in KINDS if name == OTHER_NAMES.get(kind, kind)), None)
     if known is None:
         raise unknown_at("kind", kind, KINDS, where)
     return known
 
 
-def settle_metric(metric: str | None, kind: Kind, labels: Sequence[str], where: str) -> tuple[str, list[str]]:
-    """The metric, checked against the kind; the kind's usual one, with a note, where none is named."""
+def settle_metric(
+    metric: str | None,
+    kind: Kind,
+    labels: Sequence[str],
+    where: str,
+    *,
+    language: str | None = None,
+    of_file: bool = False,
+) -> tuple[str, list[str]]:
+    """The metric, checked against the kind; the kind's usual one, with a note, where none is named.
+
+    Args:
+        of_file: whether task.toml names it, which may be one that is not computed here.
+    """
+    metric = OTHER_NAMES.get(metric or "", metric)
+    usual, why = usual_metric(kind, labels, language)
     if metric is None:
-        plain_tags = kind == "tagging" and not any(tag.startswith("B-") for tag in labels)
-        usual = "accuracy" if plain_tags else KINDS[kind].metrics[0]
-        return usual, [f"metric: {usual} (usual for {kind})"]
+        return usual, [f"metric: {usual} ({why})"]
+    if of_file and KINDS[kind].written and metric in UNCOUNTED:
+        return usual, [f"metric: {usual}, since {metric}, which {FILE_NAME} names, is not computed here"]
     fitting = [name for name in METRICS if name in KINDS[kind].metrics]
     if metric not in METRICS:
         raise unknown_at("metric", metric, fitting, where)
     if metric not in fitting:
         raise TaskError(f"metric {metric!r} is not for kind {kind!r}", where=where, do=f"use {' or '.join(fitting)}")
     return metric, []
+
+
+def usual_metric(kind: Kind, labels: Sequence[str], language: str | None) -> tuple[str, str]:
+    """The metric of a task for which none is named, and why."""
+    facts = KINDS[kind]
+    if facts.label == "tags" and not any(tag.startswith("B-") for tag in labels):
+        return "accuracy", f"usual for {kind}"
+    if facts.written and language is not None and language[:2] not in ("en", "zh"):
+        return "chrf", f"usual for {kind} in other languages than English and Chinese"
+    return facts.metrics[0], f"usual for {kind}"
 
 
 def settle_positive(positive: str | None, labels: Mapping[str, str], where: str) -> str | None:
@@ -341,6 +369,19 @@ def empty_notes(tables: Mapping[str, Table], columns: Columns) -> list[str]:
         if lines:
             notes.append(f"{split}: {count_rows(len(lines))} with an empty text (first: {table.where}:{lines[0]})")
     return notes
+
+
+def reference_notes(splits: Mapping[str, Sequence[Example]]) -> list[str]:
+    """A note on each split whose rows have several texts that may be written."""
+    counts = {
+        split: [len(example.label.texts) for example in examples if isinstance(example.label, References)]
+        for split, examples in splits.items()
+    }
+    return [
+        f"{split}: up to {max(sizes)} references a row ({sum(sizes) / len(sizes):.1f} on average)"
+        for split, sizes in counts.items()
+        if max(sizes, default=1) > 1
+    ]
 
 
 def is_empty(value: object) -> bool:

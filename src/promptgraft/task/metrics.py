@@ -23,7 +23,7 @@ class Metric:
     bounds: tuple[float, float] = (0.0, 100.0)
 
     def compute(self, task: Task, labels: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
-        """Figures by name, in percent (-100..100 for correlations); its own name first, then its parts."""
+        """Figures by name, in percent (-100..100 for correlations): its own, and what is computed with it."""
         from promptgraft.task.figures import FIGURES, all_rows  # numpy is not for those who only read a task
 
         figures = FIGURES[self.name](task, labels, predictions, all_rows(len(labels)))
@@ -37,7 +37,8 @@ def score(
 
     Args:
         predictions: label names (classification, pair), a tuple of names a row (multilabel), the option's text
-            (choice), floats (regression), a tuple of tags a row (tagging), answer strings (span); in the order of
+            (choice), floats (regression), a tuple of tags a row (tagging), answer strings (span),
+            texts (text); in the order of
             `examples`, which must be labelled.
         probabilities: of each label, `[rows, labels]`; where a row has several, their ranking is judged as well.
     Raises: ValueError where the lengths differ, there is nothing to score, or a label is missing.
@@ -49,7 +50,7 @@ def score(
         raise ValueError("an example without a label cannot be scored")
     figures: dict[str, float] = {}
     for metric in METRICS.values():
-        if metric.name in task.facts.metrics:
+        if metric.name in task.facts.metrics and metric.name not in figures:
             figures |= metric.compute(task, labels, predictions)
     if task.facts.several and probabilities is not None:
         from promptgraft.task.figures import label_ranking
@@ -89,5 +90,10 @@ METRICS: dict[str, Metric] = {
         Metric("pearson_spearman", (-100.0, 100.0)),
         Metric("span_f1"),
         Metric("em_f1"),
+        Metric("rougeL"),
+        Metric("rouge1"),
+        Metric("rouge2"),
+        Metric("bleu"),
+        Metric("chrf"),
     )
 }

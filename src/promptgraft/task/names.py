@@ -27,6 +27,15 @@ TAGS = ("tags", "ner_tags", "pos_tags", "labels")
 CHOICES = ("choices", "options", "endings", "candidates")
 ANSWERS = ("answers", "answer")
 CONTEXTS = ("context", "passage", "paragraph", "document")
+SOURCES = ("source", "input", "src", "document", "article", "dialogue", "原文", "输入")
+"""Names of texts that another text is written for, before those of `TEXTS`."""
+TARGETS = ("target", "summary", "output", "tgt", "highlights", "headline", "title", "translation", "reference",
+           "references", "response", "completion", "译文", "输出", "摘要", "标题", "標題")  # fmt: skip
+"""Names of texts that are to be written."""
+SURE_TARGETS = ("target", "summary", "highlights", "headline", "references", "摘要")
+"""Those of `TARGETS` that show a task of writing where nothing says the kind."""
+REFERENCES = ("references",)
+"""Names of lists of all texts that may be written for a row."""
 CLASSES = ("label", "labels", "class", "category", "intent", "emotion", "topic", "标签", "標籤", "類別", "类别", "分类")
 """Names of labels that are classes even where they are whole numbers."""
 IDS = ("", "id", "idx", "index", "guid", "uid", "qid", "编号", "序号")
@@ -39,6 +48,8 @@ USUAL = {
     *CHOICES,
     *ANSWERS,
     *CONTEXTS,
+    *SOURCES,
+    *TARGETS,
     *IDS,
 }
 """Names that show that a line is a header and not a row."""

@@ -21,6 +21,7 @@ class Columns:
     | choice                           | text     |             | question | choices | label   |
     | tagging                          | tokens   |             |          |         | tags    |
     | span                             | question | context     |          |         | answers |
+    | text                             | text     | second text |          |         | target  |
     """
 
     text: str | None = None

@@ -15,7 +15,7 @@ from promptgraft.task.kinds import Kind as Kind
 SPLITS = ("train", "validation", "test")
 SHOWN = 3
 """How many examples, and parts of an example, a task's representation shows."""
-BY_LANGUAGE = frozenset({"em_f1"})
+BY_LANGUAGE = frozenset({"em_f1", "rougeL", "rouge1", "rouge2", "bleu"})
 """Metrics that read an answer by the rules of its language."""
 
 
@@ -27,7 +27,14 @@ class Answers:
     starts: tuple[int, ...]
 
 
-Label = str | float | tuple[str, ...] | Answers
+@dataclass(frozen=True, slots=True)
+class References:
+    """What may be written for an example: one text or several, the first of which is learned from."""
+
+    texts: tuple[str, ...]
+
+
+Label = str | float | tuple[str, ...] | Answers | References
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,7 @@ class Example:
     | choice         | text + question |                   | options |        | the right option's text   |
     | tagging        |                 |                   |         | words  | a tag a word              |
     | span           | question        | context           |         |        | Answers                   |
+    | text           | (first) text    | second or None    |         |        | References                |
 
     `label` is None on rows that are to be predicted.
     """
@@ -59,7 +67,7 @@ class Task:
 
     Attributes:
         labels: label (or tag) name -> description, in the order of class indices;
-            empty for regression, choice and span. The description is the name where none was given.
+            empty for regression, choice, span and text. The description is the name where none was given.
         positive: the class whose F1 is the metric, for `metric = "f1"` of one class.
         splits: split name -> examples; a split without rows is absent.
         notes: what was inferred, cut, split off or dropped; printed once by the caller.
@@ -154,7 +162,7 @@ class Task:
 
 def _plain(label: Label | None) -> str:
     """A label as the text of one table cell."""
-    if isinstance(label, Answers):
+    if isinstance(label, Answers | References):
         return first_few(label.texts, SHOWN)
     return first_few(label, SHOWN) if isinstance(label, tuple) else "" if label is None else str(label)
 

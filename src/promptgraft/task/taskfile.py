@@ -29,8 +29,9 @@ class TaskFile(BaseModel):
     """The keys of task.toml. All may be left out; what is left out is inferred.
 
     kind, metric, positive (the class whose F1 counts), language, family and name describe the task; text, text_a,
-    text_b, label, choices, question, context, answers, tokens and tags name columns; [labels] maps a label (or a tag,
-    or an entity type) to its description; [source] has repo, url and licence; [rows] has the rows of each split.
+    text_b, label, choices, question, context, answers, tokens, tags, source_column and target_column name columns;
+    [labels] maps a label (or a tag, or an entity type) to its description; [source] has repo, url and licence; [rows]
+    has the rows of each split.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -63,11 +64,11 @@ class TaskFile(BaseModel):
         if self.context is not None or self.answers is not None:
             return Columns(text=self.question or self.text, pair=self.context, label=self.answers)
         return Columns(
-            text=self.text or self.text_a or self.tokens,
+            text=self.text or self.text_a or self.tokens or self.source_column,
             pair=self.text_b,
             question=self.question,
             choices=self.choices,
-            label=self.label or self.tags,
+            label=self.label or self.tags or self.target_column,
         )
 
 
