@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 
 from promptgraft.prompt.card import Card
+from promptgraft.task.kinds import KINDS
 from promptgraft.untrusted import visible
 
 # Licence names the hub knows; any other becomes `other` with its name beside it.
@@ -45,17 +46,12 @@ def front_matter(card: Card) -> dict[str, object]:
 def _results(card: Card) -> list[dict[str, object]]:
     return [
         {
-            "task": {"type": _hub_task(card.task.kind)},
+            "task": {"type": KINDS[card.task.kind].hub_task},
             "dataset": {"name": card.task.name, "type": card.task.source or card.task.name, "split": split},
             "metrics": [{"type": card.task.metric, "value": round(score.value, 4)}],
         }
         for split, score in card.scores.items()
     ]
-
-
-def _hub_task(kind: str) -> str:
-    names = {"tagging": "token-classification", "span": "question-answering", "choice": "multiple-choice"}
-    return names.get(kind, "text-classification")
 
 
 def _page(card: Card) -> str:

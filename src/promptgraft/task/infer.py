@@ -120,11 +120,8 @@ def is_written(given: Columns, rows: Sequence[TableRow]) -> bool:
     """Whether a column of a usual name holds texts to be written: most differ and have several words, and no labels."""
     first = rows[0][0]
     target = pick(SURE_TARGETS, first)
-    if (
-        target is None
-        or given.label not in (None, target)
-        or pick(LABELS, {name: "" for name in first if name != target})
-    ):
+    others = {name: "" for name in first if name != target}
+    if target is None or given.label not in (None, target) or pick(LABELS, others):
         return False
     values = [row.get(target) for row, _ in rows]
     if any(isinstance(value, list) for value in values):

@@ -32,6 +32,7 @@ class KindFacts:
         probe: whether a linear probe can be fitted without training.
         pairs_apart: whether two texts of a row can be encoded as two sequences.
         windows: whether long single texts can be read in parts, whose scores are averaged.
+        hub_task: what Hugging Face's hub calls the kind.
         rows_a_shot: rows that a shot stands for, of each class where there are classes.
         max_length: tokens of a sequence that are read unless the recipe says otherwise.
     """
@@ -48,6 +49,7 @@ class KindFacts:
     probe: bool = True
     pairs_apart: bool = False
     windows: bool = False
+    hub_task: str = "text-classification"
     rows_a_shot: int = 8
     max_length: int = 128
 
@@ -135,6 +137,7 @@ KINDS: Mapping[Kind, KindFacts] = {
         metrics=("accuracy",),
         readout="choice",
         carried="choice",
+        hub_task="multiple-choice",
     ),
     "tagging": KindFacts(
         row="a list of words",
@@ -144,6 +147,7 @@ KINDS: Mapping[Kind, KindFacts] = {
         metrics=("span_f1", "accuracy"),
         readout="tagging",
         carried="tagging",
+        hub_task="token-classification",
     ),
     "span": KindFacts(
         row="a question and its context",
@@ -156,6 +160,7 @@ KINDS: Mapping[Kind, KindFacts] = {
         carried="span",
         probe=False,
         max_length=384,
+        hub_task="question-answering",
     ),
     "text": KindFacts(
         row="a text, or a pair of texts",
@@ -168,6 +173,7 @@ KINDS: Mapping[Kind, KindFacts] = {
         probe=False,
         rows_a_shot=1,
         max_length=384,
+        hub_task="text2text-generation",
     ),
 }
 OF_ONE_CLASS: tuple[Kind, ...] = tuple(kind for kind, facts in KINDS.items() if facts.one_class)

@@ -21,10 +21,10 @@ def few_shot(task: Task, shots: int, seed: int) -> Task:
 
     The validation rows come from the task's validation split, else from the rest of train: the labels used are
     2 x shots a class (the rule of Gao et al. 2021, LM-BFF), and a note says so. Kinds without classes (regression,
-    choice, tagging, span) get 8 x shots rows at random. Of several labels a row, at least `shots` rows with each are
-    drawn, the rarest first, and as many without any; a row counts for all its labels. A class with fewer rows gives
-    all it has, with a note. shots = 0 leaves train and validation empty. By one seed, the train rows of fewer shots
-    are among those of more.
+    choice, tagging, span) get 8 x shots rows at random, text as many as there are shots. Of several labels a row, at
+    least `shots` rows with each are drawn, the rarest first, and as many without any; a row counts for all its labels.
+    A class with fewer rows gives all it has, with a note. shots = 0 leaves train and validation empty. By one seed, the
+    train rows of fewer shots are among those of more.
 
     Raises: UsageError for negative shots.
     """
