@@ -115,7 +115,8 @@ def check_writes(backbone: Backbone, task: Task) -> None:
     Raises:
         RunError: it cannot.
     """
-    if task.facts.written and not (isinstance(backbone, Speaks) and backbone.mask is None):
+    generates = "mark" in backbone.reads and isinstance(backbone, Speaks) and backbone.mask is None
+    if task.facts.written and not generates:
         what = f"a {task.kind} task needs a model that generates, and {backbone.name} does not"
         raise RunError(what, where=task.name, do="use a causal or a sequence-to-sequence model")
 

@@ -14,7 +14,6 @@ from promptgraft.method.setup import (
     carried_by_default,
     carried_readout,
     carried_recipe,
-    default_readout,
     encoding_for,
     known_readout,
     label_text_on,
