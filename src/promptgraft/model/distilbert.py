@@ -1,4 +1,7 @@
-"""DistilBERT is BERT without segments and without a pooler, under names of its own."""
+"""DistilBERT is BERT without segments and without a pooler, under names of its own.
+
+Where dropout is asked for, it drops what BERT drops: after attention too, where its makers did not.
+"""
 
 from __future__ import annotations
 
