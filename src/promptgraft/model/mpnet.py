@@ -33,7 +33,7 @@ FARTHEST = 128
 
 
 @dataclass(frozen=True)
-class Layer:
+class MpnetLayer:
     """The weights of one layer; `qkv` is query, key and value in one product."""
 
     qkv: Dense
@@ -88,9 +88,9 @@ class MpnetPlan(Plan):
             pooler=take.pooler("pooler.dense", hidden),
         )
 
-    def _layer(self, take: Take, name: str) -> Layer:
+    def _layer(self, take: Take, name: str) -> MpnetLayer:
         hidden = self.hidden
-        return Layer(
+        return MpnetLayer(
             qkv=take.fused(tuple(f"{name}.attention.attn.{part}" for part in "qkv"), hidden, hidden),
             attended=take.linear(f"{name}.attention.attn.o", hidden, hidden),
             attended_norm=self._norm(take, f"{name}.attention.LayerNorm"),
@@ -123,7 +123,7 @@ class MpnetStack(Stack[Geometry]):
     words: Float[Tensor, "V H"]
     positions: Float[Tensor, "M H"]
     embedded_norm: LayerNorm
-    layers: tuple[Layer, ...]
+    layers: tuple[MpnetLayer, ...]
     biases: Float[Tensor, "buckets heads"]
     pooler: Dense | None
 
