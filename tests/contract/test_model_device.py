@@ -14,7 +14,7 @@ from promptgraft.errors import ModelError, UsageError
 from promptgraft.model.backbone import Batch
 from promptgraft.model.device import place, resolve_device
 from promptgraft.model.graphs import padded, rounded, size_of, unpacked
-from promptgraft.model.layout import lay_out
+from promptgraft.model.layout import lay_out, marked_first
 from promptgraft.model.load import PACKED, load_backbone
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import Prompt, stack
@@ -66,12 +66,14 @@ def test_rounding_up_wastes_an_eighth_at_most(count: int) -> None:
     assert rounded(rounded(count)) == rounded(count)
 
 
-@given(st.lists(st.integers(1, 30), min_size=1, max_size=20), st.sampled_from(["cls", "mean", "tokens"]))
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=20), st.sampled_from(["cls", "mean", "tokens", "mark"]))
 @settings(max_examples=30)
 def test_a_padded_batch_holds_the_batch(lengths: list[int], read: str) -> None:
     batch = batch_of(lengths, [index % 2 for index in range(len(lengths))])
     prompts = stack([Prompt(torch.zeros(2, 2, length, 4)) for length in (3, 5)])
     layout = lay_out(batch, prompts, read, 40)  # type: ignore[arg-type]
+    if read == "mark":
+        batch, layout = marked_first(batch, layout)
     size = size_of(batch, layout, prompts, read)  # type: ignore[arg-type]
     wide, there, table = unpacked(padded(batch, layout, prompts, size), prompts.table, size)
     count, sequences = sum(lengths), len(lengths)
@@ -83,6 +85,9 @@ def test_a_padded_batch_holds_the_batch(lengths: list[int], read: str) -> None:
     assert wide.prompt_of is not None
     assert wide.prompt_of[sequences:].eq(-1).all()
     assert torch.equal(table.starts, prompts.starts)
+    assert (there.read is None) == (layout.read is None)
+    if there.read is not None and layout.read is not None:
+        assert torch.equal(there.read[:sequences], layout.read)
     assert there.limits is not None
     assert there.limits.tokens >= max(lengths)
     assert there.limits.prompt == (5 if sequences > 1 else 3)
@@ -91,4 +96,5 @@ def test_a_padded_batch_holds_the_batch(lengths: list[int], read: str) -> None:
 def batch_of(lengths: list[int], whose: list[int]) -> Batch:
     starts = torch.tensor([0, *lengths]).cumsum(0)
     ids = torch.arange(int(starts[-1])) + 1
-    return Batch(Tokens(ids, torch.zeros_like(ids), starts, torch.arange(len(starts))), torch.tensor(whose))
+    tokens = Tokens(ids, torch.zeros_like(ids), starts, torch.arange(len(starts)), marks=torch.tensor(lengths) - 1)
+    return Batch(tokens, torch.tensor(whose))

@@ -230,7 +230,7 @@ def unpacked(
     parts: Sequence[Tensor] = numbers.split(size.sizes)
     ids, types, positions, starts, prompt_of, prompt_starts = parts
     read, read_starts = None, starts
-    if size.read in ("cls", "pooler"):
+    if size.read in ("cls", "pooler", "mark"):  # the marked row stands first
         read, read_starts = starts[:-1], torch.arange(len(starts), device=starts.device)
     layout = Layout(starts, positions, types, None, read, read_starts, size.limits)
     tokens = Tokens(ids, types, starts, starts)
