@@ -64,7 +64,7 @@ def make_artefact(finished: Finished, view: JobView) -> Artefact:
         trainable=result.parameters,
         seconds=result.seconds,
     )
-    others = tuple(Member(model.prompt, model.readout.state(), model.reading) for model in tuned.others)
+    others = tuple(_member(model, tuned) for model in tuned.others)
     embeddings: dict[str, Tensor] = {}
     if tuned.prompt is not None and view.task.train:
         template = tuned.reading.template
@@ -77,6 +77,13 @@ def make_artefact(finished: Finished, view: JobView) -> Artefact:
     )
 
 
+def _member(model: Tuned, first: Tuned) -> Member:
+    """A model beside the artefact's own."""
+    kind = None if type(model.readout) is type(first.readout) else type(model.readout).name
+    backbone = None if model.model is None else BackboneCard.of(model.model)
+    return Member(model.prompt, model.readout.state(), model.reading, kind, backbone)
+
+
 def _memory(view: JobView, tuned: Tuned) -> Memory | None:
     """What graft's artefacts keep of their rows; prompts that were trained have a bank to go to, and keep none."""
     task = view.task
@@ -86,7 +93,7 @@ def _memory(view: JobView, tuned: Tuned) -> Memory | None:
     rows = balanced(y, max(REMEMBERED, A_CLASS * len(task.classes)), 0)
     places = tuple(rows.tolist())
     parts = []
-    for member in tuned.members:
+    for member in (model for model in tuned.members if isinstance(model.readout, Directional)):
         tokens = view.tokens("train", member.reading, places)
         [states] = view.states_each("train", [member.prompt], member.reading, places)
         parts.append(as_read(member.readout, features(states, tokens, member.reading.encoding)).double().numpy())

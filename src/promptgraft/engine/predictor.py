@@ -30,7 +30,7 @@ from promptgraft.sheet import LONG, short
 from promptgraft.task.kinds import KINDS
 from promptgraft.task.metrics import score as metric_score
 from promptgraft.task.task import Example, Kind, Label, Task
-from promptgraft.train.predict import Question, add_scores, answer, answer_one, pooled, score
+from promptgraft.train.predict import Question, add_scores, answer, pooled, score
 from promptgraft.train.run import Tuned
 
 LOG = logging.getLogger("promptgraft")
@@ -208,11 +208,13 @@ class Predictor:
         model = self.backbone if weights is None else self.backbone.with_weights(weights)
         forked.check(self.backbone.device)
         looks = []
-        for member in self.tuned.members:
-            states = pooled(model, member.prompt, tokens, member.read)
-            seen = features(states, tokens, member.reading.encoding)
+        for question in self._questions(examples, tokens):
+            member, shown = question.tuned, question.tokens
+            states = pooled(member.model or model, member.prompt, shown, member.read)
             with torch.no_grad():
-                looks.append(Look(seen, score(member, states, tokens)))
+                scores = score(member, states, shown)
+            is_row = len(states) == shown.sequences == shown.count
+            looks.append(Look(features(states, shown, member.reading.encoding) if is_row else scores, scores))
         return looks
 
     def evaluate(self, examples: Sequence[Example]) -> dict[str, float]:
@@ -226,7 +228,7 @@ class Predictor:
         if not examples:
             return Predictions([], np.zeros((0, len(self.classes))) if classes else None)
         tokens = self._tokens(examples)
-        scores, unlike = self._scores(tokens)
+        scores, unlike = self._scores(examples, tokens)
         predictions = list(self.tuned.readout.predict(scores, tokens, examples, self.task))
         return Predictions(predictions, self._shares(scores) if classes else None, tokens.cut, unlike=unlike)
 
@@ -260,12 +262,23 @@ class Predictor:
             self._cut_was_logged = True
         return answers
 
-    def _tokens(self, examples: Sequence[Example], reading: Reading | None = None) -> Tokens:
+    def _tokens(self, examples: Sequence[Example], member: Tuned | None = None) -> Tokens:
         """The rows as a member of the model is shown them; by default the first."""
-        reading = reading or self.tuned.reading
+        member = member or self.tuned
         length = self.artefact.card.recipe.get("max_length")
         limit = length if isinstance(length, int) else None
-        return self.backbone.tokenize(examples, self.task.kind, reading, max_length=limit)
+        return (member.model or self.backbone).tokenize(examples, self.task.kind, member.reading, max_length=limit)
+
+    def _questions(self, examples: Sequence[Example], first: Tokens) -> list[Question]:
+        """Each member of the model with the rows as it is shown them; those that are shown them alike share tokens."""
+        shown: dict[tuple[Reading, str | None], Tokens] = {(self.tuned.reading.shown, None): first}
+        questions = []
+        for member in self.tuned.members:
+            key = member.reading.shown, None if member.model is None else member.model.fingerprint
+            if key not in shown:
+                shown[key] = self._tokens(examples, member)
+            questions.append(Question(member, shown[key]))
+        return questions
 
     @cached_property
     def familiar(self) -> Familiar | None:
@@ -277,17 +290,18 @@ class Predictor:
         width = feature_width(self.backbone.hidden, self.artefact.card.encoding)  # the first member's part of a memory
         return Familiar.of(rows[:, :width])
 
-    def _scores(self, tokens: Tokens) -> tuple[Tensor, np.ndarray | None]:
+    def _scores(self, examples: Sequence[Example], tokens: Tokens) -> tuple[Tensor, np.ndarray | None]:
         """Scores of all rows, and which of them are unlike the rows that the artefact knows."""
         forked.check(self.backbone.device)
+        questions = self._questions(examples, tokens)
         if self.familiar is None:
-            return answer_one(self.backbone, self.tuned, tokens), None
-        first, *others = self.tuned.members
+            return add_scores(answer(self.backbone, questions)), None
+        first, others = self.tuned.members[0], questions[1:]
         states = pooled(self.backbone, first.prompt, tokens, first.read)
         with torch.no_grad():
             scores = [score(first, states, tokens).cpu()]
             distance = self.familiar.distance(features(states, tokens, first.reading.encoding))
-        scores += answer(self.backbone, [Question(model, tokens) for model in others])
+        scores += answer(self.backbone, others)
         return add_scores(scores), self.familiar.unlike(distance).numpy()
 
 

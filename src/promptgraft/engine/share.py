@@ -64,6 +64,7 @@ class Shared:
         self._tokens: dict[Hashable, Tokens] = {}
         self._states: OrderedDict[Hashable, tuple[object, Tensor, float]] = OrderedDict()
         self._described: dict[Hashable, Tensor] = {}
+        self._beside: dict[str, Shared] = {}
 
     @property
     def saved(self) -> float:
@@ -89,6 +90,12 @@ class Shared:
             if tokens.cut:
                 self.cut[name] = self.cut.get(name, 0) + tokens.cut
         return self._tokens[key]
+
+    def beside(self, backbone: Backbone) -> Shared:
+        """The work of another backbone, which shares this one's cache and reports."""
+        if backbone.fingerprint not in self._beside:
+            self._beside[backbone.fingerprint] = Shared(backbone, self.cache, self.part)
+        return self._beside[backbone.fingerprint]
 
     def states(self, tokens: Tokens, prompt: Prompt | None, read: Read) -> Float[Tensor, "N H"]:
         """Frozen hidden states under a prompt, computed once."""

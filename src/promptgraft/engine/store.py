@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from promptgraft.engine.identity import version_of_results
+from promptgraft.engine.others import backbone_of
 from promptgraft.engine.result import Failure, Finished, Result
 from promptgraft.errors import ArtefactError, RunError
 from promptgraft.method.job import Job
@@ -23,7 +24,7 @@ from promptgraft.model.backbone import Backbone
 from promptgraft.prompt import artefact as artefacts
 from promptgraft.prompt.artefact import Artefact
 from promptgraft.prompt.atomic import NO_ROOM, tidy, write_bytes
-from promptgraft.readout.restore import check_fits, restore, restore_state
+from promptgraft.readout.restore import check_fits, restore, restore_member
 from promptgraft.train.checkpoint import Checkpoints
 from promptgraft.train.run import HeldOut, Tuned
 from promptgraft.untrusted import why
@@ -168,7 +169,12 @@ def tuned_of(artefact: Artefact, backbone: Backbone | None = None) -> Tuned:
     if backbone is not None:
         check_fits(artefact, backbone)
     others = tuple(
-        Tuned(member.prompt, restore_state(member.readout, card, backbone), member.reading)
+        Tuned(
+            member.prompt,
+            restore_member(member, card, backbone),
+            member.reading,
+            model=None if member.backbone is None else backbone_of(member.backbone, card.task.name),
+        )
         for member in artefact.others
     )
     readout, held_out = restore(artefact, backbone), held_out_of(artefact.labelled)

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptgraft.engine.choose import choose_encoding, choose_pooling
+from promptgraft.engine.others import other_backbone
 from promptgraft.engine.share import Shared
 from promptgraft.engine.worded import Worded, in_words
 from promptgraft.errors import RunError
@@ -77,6 +78,9 @@ class JobView:
         answers = self.worded.answers if pooling == "answer" else ()
         return Reading(pooling, template=self.worded.template, answers=answers)
 
+    def other(self, name: str) -> Backbone:
+        return other_backbone(name)
+
     def describe(self, texts: Sequence[str], pooling: Pooling) -> Float[Tensor, "C H"]:
         return self.shared.describe(texts, pooling)
 
@@ -116,10 +120,11 @@ class JobView:
     def scores(self, tuned: Tuned, examples: tuple[Example, ...]) -> Tensor:
         scores = []
         for model in tuned.members:
+            shared = self.shared if model.model is None else self.shared.beside(model.model)
             length = self.job.recipe.max_length
-            tokens = self.shared.tokens(examples, self.task.kind, model.reading, length, self.task.name)
+            tokens = shared.tokens(examples, self.task.kind, model.reading, length, self.task.name)
             with torch.no_grad():
-                scores.append(score(model, self.shared.states(tokens, model.prompt, model.read), tokens))
+                scores.append(score(model, shared.states(tokens, model.prompt, model.read), tokens))
         return add_scores(scores)
 
     def similarity(self, source: Source, target: Tuned, pooling: str, data: str) -> float:

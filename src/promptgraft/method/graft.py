@@ -18,6 +18,7 @@ from promptgraft.method.job import WHOLE, Job, Source
 from promptgraft.method.method import Method, Need, View, Work, register
 from promptgraft.method.options import Options
 from promptgraft.method.setup import encoding_for
+from promptgraft.method.spoken import spoken, words_alone
 from promptgraft.prompt.prompt import Prompt
 from promptgraft.prompt.reading import Encoding, Reading
 from promptgraft.readout.by_class import of_labels
@@ -52,6 +53,7 @@ from promptgraft.train.run import Fit, HeldOut, Tuned
 SourceRead = tuple[str, Prompt | None, Reading]
 """A name, the prompt of that name (None: the backbone alone), and how rows are read under it."""
 BACKBONE = "the backbone alone"
+WORDS = 5.0
 
 
 class GraftOptions(Options):
@@ -61,6 +63,9 @@ class GraftOptions(Options):
     effort: Literal["quick", "full"] = Field(
         default="quick",
         description="full: prompts that are trained on the rows, from scratch and from the best source, join in.",
+    )
+    words_model: str = Field(
+        default="", description="The model that reads the template's words; default: the model itself."
     )
 
 
@@ -93,7 +98,8 @@ class Graft(Method):
             what = "--effort full trains on labelled rows, and there are none"
             raise RunError(what, where=view.task.name, do="leave it out, or label some rows")
         if not view.task.train:
-            return _of_descriptions(job, view, options.members)
+            fit = _of_descriptions(job, view, options.members)
+            return _with_words(fit, job, view, options.words_model) if job.recipe.template else fit
         if view.task.facts.one_class:
             return _of_classes(job, view, options)
         if options.effort == "full":
@@ -178,8 +184,10 @@ def _of_classes(job: Job, view: View, options: GraftOptions) -> Fit:
         for (_, _, reading), seen in zip(sources, _features(view, sources, tuple(rows.tolist())), strict=True)
     ]
     trained = [_trained(view, way, rows, fold) for way in _ways(job, options)]
-    gains = _gains(job, [name for name, _, _ in sources]) + [0.0] * len(trained)
-    mixture = blend([*own, *(prompt.judged for prompt in trained)], y, fold, weight, gains, options.members)
+    words = [spoken(job, view, options.words_model, rows, y, fold, weight)] if job.recipe.template else []
+    judged = [*own, *(prompt.judged for prompt in trained), *(speaker.judged for speaker in words)]
+    gains = _gains(job, [name for name, _, _ in sources]) + [0.0] * len(trained) + [WORDS] * len(words)
+    mixture = blend(judged, y, fold, weight, gains, options.members + len(words))
     more = balanced(everything, FITTED, job.seed)
     kept = [place for place in mixture.prompts if place < len(own)]
     if len(more) > len(rows):
@@ -191,13 +199,17 @@ def _of_classes(job: Job, view: View, options: GraftOptions) -> Fit:
             own[place] = refitted(own[place], features, everything[more], descriptions, fresh, len(task.classes))
     models, names = [], []
     for place, share in zip(mixture.prompts, mixture.shares, strict=True):
-        if place < len(own):
+        if place >= len(own) + len(trained):
+            name, tuned = words[0].name, words[0].mixed(share, mixture.temperature)
+            models.append(tuned)
+        elif place < len(own):
             name, prompt, reading = sources[place]
             models.append(Tuned(prompt, _direction(own[place], share, mixture, task.classes), reading))
         else:
             name, tuned = trained[place - len(own)].name, trained[place - len(own)].tuned
             models.append(replace(tuned, readout=_scaled(tuned.readout, float(share[0]) / mixture.temperature)))
         names.append((name, float(share.sum())))
+    models.sort(key=lambda model: not isinstance(model.readout, Directional))  # the first is the artefact's own
     hits = float((mixture.unseen.argmax(1) == y).mean())
     note = f"{_listed(names)}; {100 * hits:.1f} % of {len(y)} rows right when left out"
     tuned = replace(_joined(models), held_out=_held_out(mixture, y))
@@ -238,6 +250,13 @@ def _of_descriptions(job: Job, view: View, members: int) -> Fit:
     unread = "" if free else "; unlabelled text of the task (--unlabelled) would tell what its texts have in common"
     note = f"no labels: descriptions are read under {helped}{known}{unread}"
     return Fit(job.id, _joined(shared), 0, (note,))
+
+
+def _with_words(fit: Fit, job: Job, view: View, model: str) -> Fit:
+    """Without labels: the words of the template count as much as all descriptions together."""
+    words = words_alone(job, view, model)
+    note = f"the template's words are read by {model or view.backbone.name}"
+    return replace(fit, tuned=replace(fit.tuned, others=(*fit.tuned.others, words)), notes=(*fit.notes, note))
 
 
 def _refuse_equal(described: Float[Array, "K H"], task: Task) -> None:

@@ -67,6 +67,14 @@ class View(Protocol):
         """The encoding of pairs that a cross-validated probe on frozen features chooses; `cross` for other kinds."""
         ...
 
+    def other(self, name: str) -> Backbone:
+        """Another backbone than the job's own.
+
+        Raises:
+            ModelError: it is unknown or not here.
+        """
+        ...
+
     def in_words(self, pooling: Literal["mark", "answer"]) -> Reading:
         """How rows are read in the words of the job's template.
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from promptgraft.errors import ArtefactError
 from promptgraft.prompt import atomic
-from promptgraft.prompt.card import Card, MemberCard, PromptCard, card_of, read_card
+from promptgraft.prompt.card import BackboneCard, Card, MemberCard, PromptCard, card_of, read_card
 from promptgraft.prompt.files import CARD, LIMITS, README, TENSORS, WEIGHTS
 from promptgraft.prompt.memory import Memory
 from promptgraft.prompt.prompt import Prompt
@@ -44,17 +44,24 @@ GROUPS = ("readout", "embedding", "memory", "labelled")
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """A model beside the artefact's own: its prompt, its readout's state, and how it reads rows."""
+    """A model beside the artefact's own: its prompt, its readout's state, and how it reads rows.
+
+    Attributes:
+        kind: of its readout; None: as the artefact's.
+        backbone: another one than the artefact's; None: the same.
+    """
 
     prompt: Prompt | None
     readout: Mapping[str, Tensor]
     reading: Reading
+    kind: str | None = None
+    backbone: BackboneCard | None = None
 
     @property
     def card(self) -> MemberCard:
         """Its part of the card."""
         prompt = None if self.prompt is None else PromptCard.of(self.prompt)
-        return MemberCard(prompt=prompt, **card_of(self.reading))
+        return MemberCard(prompt=prompt, readout=self.kind, backbone=self.backbone, **card_of(self.reading))
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,7 +278,13 @@ def _member(tensors: Mapping[str, Tensor], card: MemberCard, encoding: Encoding,
     if groups["embedding"] or groups["memory"] or groups["labelled"]:
         what = "a model beside its own has embeddings, a memory or labelled rows"
         raise ArtefactError(what, where=where, do="tune it again")
-    return Member(_prompt(groups["prompt"], card.prompt, where), groups["readout"], card.reading(encoding))
+    return Member(
+        _prompt(groups["prompt"], card.prompt, where),
+        groups["readout"],
+        card.reading(encoding),
+        card.readout,
+        card.backbone,
+    )
 
 
 def _grouped(stored: Mapping[str, Tensor], where: str) -> dict[str, dict[str, Tensor]]:

@@ -157,13 +157,19 @@ class Origin(Part):
 
 
 class MemberCard(Part):
-    """A model whose scores are added to the artefact's own: its prompt's form (None: no prompt), and its reading."""
+    """A model whose scores are added to the artefact's own: its prompt's form (None: no prompt), and its reading.
+
+    Attributes:
+        encoding, readout, backbone: None: those of the artefact.
+    """
 
     prompt: PromptCard | None = None
     pooling: Pooling
     encoding: Encoding | None = None
     template: str | None = None
     answers: tuple[str, ...] = ()
+    readout: str | None = None
+    backbone: BackboneCard | None = None
 
     def reading(self, encoding: Encoding) -> Reading:
         """How its rows are shown and read.
@@ -201,7 +207,7 @@ class Card(Part):
     Attributes:
         prompt: None for artefacts without one (linear probe, model tuning).
         pooling, encoding, template, answers, readout: how rows are shown, and how hidden states become predictions.
-        others: models whose scores are added to those; their readouts are of the same kind.
+        others: models whose scores are added to those.
         method, options, recipe, seed, shots: how it was tuned; `shots` is rows a class, None for all.
         lineage: the artefacts it came from, by content hash.
         scores: split -> score; test is never looked at while tuning.
@@ -256,6 +262,9 @@ class Card(Part):
         for member in meaning.get("others", ()):
             if member["encoding"] in (None, self.encoding):
                 del member["encoding"]
+            for name in ("readout", "backbone"):
+                if member[name] is None:
+                    del member[name]
         for origin in meaning["lineage"]:
             if origin["licence"] is None:
                 del origin["licence"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
@@ -100,6 +101,11 @@ class Completion(Answered, ByRow):
 
     def scores(self, features: Float[Tensor, "N 1"], tokens: Tokens) -> Float[Tensor, "B C"]:
         return self.likelihoods(features, tokens) + self.bias
+
+    def moved(self, scale: float, bias: Float[Tensor, "C"]) -> Self:
+        """The readout whose scores are these times a scale, plus biases."""
+        raw_scale = classes.leaf(self.raw_scale + math.log(scale))
+        return replace(self, raw_scale=raw_scale, bias=classes.leaf(scale * self.bias.detach() + bias))
 
     def calibrated(self, scores: Float[Tensor, "N C"]) -> Self:
         """The readout without the preference for some classes that rows without a label, or an empty one, show."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from promptgraft.errors import ArtefactError, unknown
 from promptgraft.model.backbone import Backbone
-from promptgraft.prompt.artefact import Artefact
+from promptgraft.prompt.artefact import Artefact, Member
 from promptgraft.prompt.card import NO_READOUT, Card
 from promptgraft.prompt.tensors import check_numbers
 from promptgraft.readout.all import find, readouts
@@ -34,6 +34,12 @@ def restore(artefact: Artefact, backbone: Backbone | None = None) -> Readout:
     return restore_state(artefact.readout, artefact.card, backbone)
 
 
+def restore_member(member: Member, card: Card, backbone: Backbone | None = None) -> Readout:
+    """The readout of a model beside the artefact's own; of one that another backbone reads widths are not checked."""
+    named = card if member.kind is None else card.replace(readout=member.kind)
+    return restore_state(member.readout, named, None if member.backbone is not None else backbone)
+
+
 def restore_state(state: Mapping[str, Tensor], card: Card, backbone: Backbone | None = None) -> Readout:
     """A readout of the card's kind from its tensors; the arguments and errors are those of `restore`."""
     where = f"the readout of {card.task.name!r}"
@@ -56,8 +62,9 @@ def check_artefact(artefact: Artefact, backbone: Backbone | None = None) -> None
     if backbone is not None:
         check_fits(artefact, backbone)
     if artefact.card.readout != NO_READOUT:
-        for state in (artefact.readout, *(member.readout for member in artefact.others)):
-            restore_state(state, artefact.card, backbone)
+        restore_state(artefact.readout, artefact.card, backbone)
+        for member in artefact.others:
+            restore_member(member, artefact.card, backbone)
 
 
 def check_fits(artefact: Artefact, backbone: Backbone) -> None:

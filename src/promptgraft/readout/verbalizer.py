@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
@@ -68,6 +69,11 @@ class Verbalizer(ByRow):
     def scores(self, features: Float[Tensor, "*K B E"], tokens: Tokens) -> Float[Tensor, "*K B C"]:
         logits = features.to(self.delta.dtype) @ (self.columns + self.delta).mT + self.offset.unsqueeze(-2)
         return self.raw_scale.exp()[..., None, None] * logits + self.bias.unsqueeze(-2)
+
+    def moved(self, scale: float, bias: Float[Tensor, "C"]) -> Self:
+        """The readout whose scores are these times a scale, plus biases."""
+        raw_scale = classes.leaf(self.raw_scale + math.log(scale))
+        return replace(self, raw_scale=raw_scale, bias=classes.leaf(scale * self.bias.detach() + bias))
 
     def calibrated(self, scores: Float[Tensor, "N C"]) -> Self:
         """The readout without the preference that rows without a label (or an empty one) show for some classes.

@@ -25,7 +25,7 @@ FORWARD_TOKENS = 4096
 
 @dataclass(frozen=True)
 class Question:
-    """Rows to be scored by one tuned model."""
+    """Rows to be scored by one tuned model; where it has others beside it, they are shown the rows alike."""
 
     tuned: Tuned
     tokens: Tokens
@@ -106,7 +106,7 @@ def answer(backbone: Backbone, questions: Sequence[Question]) -> list[Tensor]:
         models, rows = [question.tuned for question in company], [question.tokens.count for question in company]
         tokens = concatenate([question.tokens for question in company])
         weights = models[0].weights
-        model = backbone if weights is None else backbone.with_weights(weights)
+        model = models[0].model or (backbone if weights is None else backbone.with_weights(weights))
         scores |= zip(places, answer_packed(model, stacked(models, rows), tokens, rows), strict=True)
     return [scores[place] for place in range(len(questions))]
 

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from promptgraft.errors import RunError
-from promptgraft.model.backbone import Read
+from promptgraft.model.backbone import Backbone, Read
 from promptgraft.prompt.prompt import Placement, Prompt
 from promptgraft.prompt.reading import Reading
 from promptgraft.prompt.reparam import Parameterisation
@@ -47,6 +47,7 @@ class Tuned:
     Attributes:
         weights: the backbone's own weights after model tuning; None where it stayed frozen.
         others: models whose scores are added to its own; empty for most.
+        model: another backbone that it is read by; None: that of the artefact.
         held_out: what all of them together answered on labelled rows they had not seen; None where there are none.
     """
 
@@ -56,6 +57,7 @@ class Tuned:
     weights: Mapping[str, Tensor] | None = None
     others: tuple[Tuned, ...] = ()
     held_out: HeldOut | None = None
+    model: Backbone | None = None
 
     @property
     def members(self) -> tuple[Tuned, ...]:
@@ -71,7 +73,8 @@ class Tuned:
     def company(self) -> Hashable:
         """A key: models with equal keys can share a batch, since they read alike and have prompts of one kind."""
         prompt = None if self.prompt is None else (self.prompt.depth, self.prompt.placement)
-        return self.read, prompt, None if self.weights is None else id(self)
+        other = None if self.model is None else self.model.fingerprint
+        return self.read, prompt, None if self.weights is None else id(self), other
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,80 @@
+"""A template's words as a member of a graft, read by the backbone itself or by another that has a head over words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+
+from promptgraft.errors import RunError
+from promptgraft.method.job import Job
+from promptgraft.method.method import View
+from promptgraft.method.setup import columns_of, generator
+from promptgraft.model.backbone import Speaks
+from promptgraft.readout.all import find
+from promptgraft.readout.completion import Completion
+from promptgraft.readout.evidence import Evidence
+from promptgraft.readout.platt import scaled_evidence
+from promptgraft.readout.readout import Given
+from promptgraft.readout.verbalizer import Verbalizer
+from promptgraft.task.draws import Array
+from promptgraft.train.run import Tuned
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """The words of a template, with what the labelled rows say of them.
+
+    Attributes:
+        scales: of the scores as they are and of scaled ones: the scale, then the biases.
+    """
+
+    name: str
+    tuned: Tuned
+    judged: Evidence
+    scales: Float[Array, "2 _"]
+
+    def mixed(self, share: Float[Array, "2"], temperature: float) -> Tuned:
+        """The model whose scores are a share of both, over the temperature."""
+        total = share @ self.scales / temperature
+        readout = self.tuned.readout
+        assert isinstance(readout, Verbalizer | Completion), "words are read by these"
+        return replace(self.tuned, readout=readout.moved(float(total[0]), torch.from_numpy(total[1:]).float()))
+
+
+def words_alone(job: Job, view: View, model: str) -> Tuned:
+    """The words of the job's template as they are read without training.
+
+    Args:
+        model: another one that reads them; empty for the job's own.
+    Raises:
+        RunError: there is no template, or the model has no head over words.
+    """
+    backbone = view.backbone if not model else view.other(model)
+    if not isinstance(backbone, Speaks) or not {"mark", "answer"} & backbone.reads:
+        what = f"{backbone.name} has no head over words, so that no template's answer can be read"
+        raise RunError(what, where=view.task.name, do="name a model that has one: --words-model smollm2-135m")
+    pooling: Literal["answer", "mark"] = "answer" if "answer" in backbone.reads else "mark"
+    name = "completion" if pooling == "answer" else "verbalizer"
+    reading = view.in_words(pooling)
+    given = Given(partial(view.describe, pooling=view.pooling), view.words, partial(columns_of, backbone))
+    readout = find(name).create(view.task, 1, generator(job, 1), given)
+    return Tuned(None, readout, reading, model=backbone if model else None)
+
+
+def spoken(
+    job: Job, view: View, model: str, rows: Int[Array, "U"], y: Int[Array, "U"], fold: Int[Array, "U"],
+    weight: Float[Array, "U"],
+) -> Spoken:  # fmt: skip
+    """The template's words, judged on labelled rows.
+
+    Args:
+        rows: which training rows.
+    """
+    tuned = words_alone(job, view, model)
+    examples = tuple(view.task.train[row] for row in rows.tolist())
+    judged, scales = scaled_evidence(view.scores(tuned, examples).double().numpy(), y, fold, weight)
+    return Spoken(f"words of {model or view.backbone.name}", tuned, judged, scales)
