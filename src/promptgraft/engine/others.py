@@ -7,6 +7,7 @@ from functools import cache
 from promptgraft.errors import ArtefactError
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.load import load_backbone
+from promptgraft.model.places import place_of
 from promptgraft.prompt.card import BackboneCard
 
 
@@ -27,7 +28,7 @@ def backbone_of(card: BackboneCard, where: str) -> Backbone:
         ModelError: it is unknown or not here.
         ArtefactError: the one of that name has other weights.
     """
-    backbone = other_backbone(card.name)
+    backbone = other_backbone(str(place_of(card.fingerprint) or card.name))
     if backbone.fingerprint != card.fingerprint:
         what = f"a part of it was made with other weights than those of {card.name} here"
         raise ArtefactError(what, where=where, do="put the model back that it was made with, or graft anew")

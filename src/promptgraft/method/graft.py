@@ -53,7 +53,6 @@ from promptgraft.train.run import Fit, HeldOut, Tuned
 SourceRead = tuple[str, Prompt | None, Reading]
 """A name, the prompt of that name (None: the backbone alone), and how rows are read under it."""
 BACKBONE = "the backbone alone"
-WORDS = 5.0
 
 
 class GraftOptions(Options):
@@ -186,7 +185,9 @@ def _of_classes(job: Job, view: View, options: GraftOptions) -> Fit:
     trained = [_trained(view, way, rows, fold) for way in _ways(job, options)]
     words = [spoken(job, view, options.words_model, rows, y, fold, weight)] if job.recipe.template else []
     judged = [*own, *(prompt.judged for prompt in trained), *(speaker.judged for speaker in words)]
-    gains = _gains(job, [name for name, _, _ in sources]) + [0.0] * len(trained) + [WORDS] * len(words)
+    gains = (
+        _gains(job, [name for name, _, _ in sources]) + [0.0] * len(trained) + [speaker.gain(y) for speaker in words]
+    )
     mixture = blend(judged, y, fold, weight, gains, options.members + len(words))
     more = balanced(everything, FITTED, job.seed)
     kept = [place for place in mixture.prompts if place < len(own)]

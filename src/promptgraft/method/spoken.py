@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 
@@ -23,6 +24,8 @@ from promptgraft.readout.verbalizer import Verbalizer
 from promptgraft.task.draws import Array
 from promptgraft.train.run import Tuned
 
+MOST_GAIN, GAIN = 8.0, 2.0
+
 
 @dataclass(frozen=True)
 class Spoken:
@@ -36,6 +39,14 @@ class Spoken:
     tuned: Tuned
     judged: Evidence
     scales: Float[Array, "2 _"]
+
+    def gain(self, y: Int[Array, "U"]) -> float:
+        """What the words count as having gained elsewhere, in points, by how much better than a guess they are here.
+
+        Nothing of them was fitted to the rows, so that few rows say more of them than of what was.
+        """
+        better = self.judged.likelihood(y).sum(1).max() + len(y) * np.log(self.judged.unseen.shape[2])
+        return float(min(MOST_GAIN, GAIN * max(0.0, better)))
 
     def mixed(self, share: Float[Array, "2"], temperature: float) -> Tuned:
         """The model whose scores are a share of both, over the temperature."""

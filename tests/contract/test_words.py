@@ -1,0 +1,167 @@
+"""Templates at work in methods: words read by heads, prompts in a template's slots, words as members of a graft."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import promptgraft as pg
+from promptgraft.api.opening import as_bank
+from promptgraft.engine.predictor import Predictor
+from promptgraft.errors import PromptgraftError
+from promptgraft.model.backbone import Backbone
+from promptgraft.model.load import load_backbone
+from promptgraft.prompt import artefact as artefacts
+from promptgraft.readout.evidence import log_softmax
+from promptgraft.readout.platt import fitted_scale, scaled_evidence
+from promptgraft.task.task import Example
+from toys import tiny_model, toy_task
+
+TEMPLATE = "{text} it was {mask}."
+WORDS = "negative=terrible|bad,positive=great"
+SHORT: dict[str, object] = {"max_length": 48, "template": TEMPLATE, "verbalizer": WORDS}
+STARTED = '{text}{soft:"It was"}{mask}'
+FEW: dict[str, object] = {"steps": 2, "batch": 4, "evaluations": 1, "length": 2}
+
+
+@pytest.fixture(scope="module")
+def masked(splade_tiny: Path) -> Backbone:
+    return load_backbone(splade_tiny)
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    """A model without a head over words."""
+    return load_backbone(tiny_model(tmp_path_factory.mktemp("models") / "bert", "bert"))
+
+
+def test_a_verbalizer_gives_the_models_own_logits(masked: Backbone, splade_tiny: Path) -> None:
+    """The softmax over the mean logits of the labels' words at the mask, as transformers has them."""
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    task = toy_task()
+    kept = pg.tune(task, masked, method="zero-shot", shots=0, **SHORT).artefact
+    texts = [example.text for example in task.test]
+    tokenizer, model = AutoTokenizer.from_pretrained(splade_tiny), AutoModelForMaskedLM.from_pretrained(splade_tiny)
+    ids = tokenizer([f"{text} it was [MASK]." for text in texts], return_tensors="pt", padding=True)
+    with torch.no_grad():
+        logits = model(**ids).logits[ids["input_ids"] == tokenizer.mask_token_id]
+    terrible, bad, great = tokenizer.convert_tokens_to_ids(["terrible", "bad", "great"])
+    wanted = torch.stack([logits[:, [terrible, bad]].mean(1), logits[:, great]], 1).softmax(-1)
+    np.testing.assert_allclose(Predictor(kept, masked).predict_proba(texts), wanted.numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["prompt-tuning", "zero-shot"])
+@pytest.mark.parametrize("template", [TEMPLATE, '{text}{soft:" It was"}{soft:3}{mask}.'])
+def test_what_is_tuned_in_a_template_is_kept_and_answers_the_same(
+    masked: Backbone, tmp_path: Path, method: str, template: str
+) -> None:
+    if method == "zero-shot" and "soft" in template:
+        with pytest.raises(PromptgraftError, match="room for vectors"):
+            pg.tune(toy_task(), masked, method=method, shots=0, **{**SHORT, "template": template})
+        return
+    shots = 0 if method == "zero-shot" else 4
+    kept = pg.tune(toy_task(), masked, method=method, shots=shots, **{**SHORT, **FEW, "template": template}).artefact
+    assert kept.card.readout == "verbalizer"
+    assert kept.card.template is not None
+    artefacts.save(kept, tmp_path / "kept")
+    again = artefacts.load(tmp_path / "kept")
+    assert again.hash == kept.hash
+    texts = ["a good film", "", "[MASK] [SEP] bad", "好" * 2000]
+    before, after = (Predictor(artefact, masked).predict_proba(texts) for artefact in (kept, again))
+    np.testing.assert_array_equal(before, after)
+
+
+def test_vectors_of_a_template_start_as_its_words(masked: Backbone) -> None:
+    kept = pg.tune(
+        toy_task(),
+        masked,
+        shots=4,
+        **{**SHORT, **FEW, "steps": 1, "rate": 0.0, "template": '{text}{soft:"It was"}{mask}'},
+    ).artefact
+    assert kept.prompt is not None
+    ids = [token for token in masked.slots(STARTED) if token is not None]
+    assert kept.prompt.placement == "template"
+    torch.testing.assert_close(kept.prompt.values, masked.embed(torch.tensor(ids)))
+
+
+def test_words_join_a_graft_and_are_kept_with_it(masked: Backbone, tmp_path: Path) -> None:
+    task = toy_task()
+    outcome = pg.transfer(task, masked, bank=as_bank(tmp_path / "bank", create=True), shots=4, method="graft", **SHORT)
+    kept = outcome.artefact
+    [words] = kept.others
+    assert words.kind == "verbalizer"
+    artefacts.save(kept, tmp_path / "kept")
+    again = artefacts.load(tmp_path / "kept")
+    texts = [example.text for example in task.test]
+    before, after = (Predictor(artefact, masked).predict_proba(texts) for artefact in (kept, again))
+    np.testing.assert_array_equal(before, after)
+
+
+def test_another_model_reads_the_words_for_an_encoder_without_a_head(
+    encoder: Backbone, splade_tiny: Path, tmp_path: Path
+) -> None:
+    options = {"words-model": str(splade_tiny)}
+    task = toy_task()
+    empty = as_bank(tmp_path / "bank", create=True)
+    kept = pg.transfer(task, encoder, empty, shots=4, method="graft", options=options, **SHORT).artefact
+    [words] = kept.others
+    assert words.backbone is not None
+    assert words.backbone.fingerprint != kept.card.backbone.fingerprint
+    artefacts.save(kept, tmp_path / "kept")
+    texts = [example.text for example in task.test]
+    before = Predictor(kept, encoder).predict_proba(texts)
+    np.testing.assert_array_equal(before, Predictor(artefacts.load(tmp_path / "kept"), encoder).predict_proba(texts))
+    assert not np.allclose(before, Predictor(kept.replace(others=()), encoder).predict_proba(texts))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"template": "sentiment-clozeen"}, "did you mean 'sentiment-cloze-en'"),
+        ({"template": "{text} was"}, "mask"),
+        ({"template": "{txt} {mask}"}, "did you mean"),
+        ({"template": "{text_a} and {text_b}: {mask}"}, "text_a"),
+        ({"verbalizer": "negative=,positive=great"}, "no word"),
+        ({"verbalizer": "negativ=terrible,positive=great"}, "did you mean 'negative'"),
+        ({"verbalizer": "negative=terrible"}, "no words for .positive"),
+        ({"verbalizer": "negative=great,positive=great"}, "begin alike"),
+        ({"template": "{text} {mask} " + "word " * 80}, "template alone"),
+    ],
+)
+def test_a_wrong_template_or_verbalizer_is_one_line(masked: Backbone, changes: dict[str, str], message: str) -> None:
+    with pytest.raises(PromptgraftError, match=message) as caught:
+        pg.tune(toy_task(), masked, method="zero-shot", shots=0, **{**SHORT, **changes})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_without_a_head_over_words_says_so(encoder: Backbone, tmp_path: Path) -> None:
+    for arguments in ({"method": "zero-shot", "shots": 0}, {"shots": 4}):
+        with pytest.raises(PromptgraftError, match="no head over words"):
+            pg.tune(toy_task(), encoder, **arguments, **{**SHORT, **FEW})
+    with pytest.raises(PromptgraftError, match="no head over words"):
+        pg.transfer(toy_task(), encoder, bank=as_bank(tmp_path / "bank", create=True), shots=4, method="graft", **SHORT)
+
+
+def test_calibration_takes_off_what_an_empty_row_gets(masked: Backbone) -> None:
+    options = {"calibration": "empty"}
+    kept = pg.tune(toy_task(), masked, method="zero-shot", shots=0, options=options, **SHORT).artefact
+    np.testing.assert_allclose(Predictor(kept, masked).predict_proba([Example()]), [[0.5, 0.5]], atol=1e-5)
+
+
+def test_a_scale_is_fitted_to_the_rows_and_stays_near_one_without_any() -> None:
+    generator = np.random.default_rng(0)
+    y = generator.integers(0, 3, 200)
+    scores = 0.2 * (np.eye(3)[y] + 0.3 * generator.standard_normal((200, 3)))
+    every, none = np.ones(200, dtype=bool), np.zeros(200, dtype=bool)
+    scale = fitted_scale(scores, y, every, np.ones(200))
+    assert scale[0] > 3
+    np.testing.assert_allclose(fitted_scale(scores, y, none, np.ones(200)), [1, 0, 0, 0], atol=1e-6)
+    judged, scales = scaled_evidence(scores, y, np.arange(200) % 5, np.ones(200))
+    plain, fitted = judged.likelihood(y).sum(1)
+    assert fitted > plain
+    np.testing.assert_allclose(judged.unseen[0], log_softmax(scores))
+    np.testing.assert_allclose(scales[1], scale, rtol=1e-3)
