@@ -83,11 +83,11 @@ def common_subsequence(first: Sequence[str], second: Sequence[str]) -> int:
     places: dict[str, int] = {}
     for place, word in enumerate(first):
         places[word] = places.get(word, 0) | 1 << place
-    whole = (1 << len(first)) - 1
-    row = whole
+    matched = (1 << len(first)) - 1
+    row = matched
     for word in second:
         match = row & places.get(word, 0)
-        row = ((row + match) | (row - match)) & whole
+        row = ((row + match) | (row - match)) & matched
     return len(first) - row.bit_count()
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 Kind = Literal["classification", "multilabel", "pair", "regression", "choice", "tagging", "span", "text"]
 LabelForm = Literal["class", "classes", "number", "option", "tags", "answers", "references"]
 """What the label of a row is: one class, any number of them, a number, an option, a tag a word, answers, texts."""
-Scored = Literal["row", "option", "word", "position"]
+ScoredUnit = Literal["row", "option", "word", "position"]
 """What gets a score: the row, each of its options, each word, or each position."""
 Role = Literal["text", "pair", "choices"]
 
@@ -39,7 +39,7 @@ class KindFacts:
 
     row: str
     label: LabelForm
-    scored: Scored
+    scored: ScoredUnit
     metrics: tuple[str, ...]
     readout: str | None
     carried: str | None
