@@ -44,10 +44,10 @@ def copy(raw: Path, built: Path) -> None:
 def from_zip_parts(raw: Path, built: Path) -> None:
     """Join a zip archive that was cut into `NAME.zip.001` and so on, and copy the model that it holds."""
     first, *rest = sorted(raw.glob("*.zip.[0-9]*"))
-    with first.open("ab") as whole:
+    with first.open("ab") as joined:
         for part in rest:
             with part.open("rb") as source:
-                shutil.copyfileobj(source, whole)
+                shutil.copyfileobj(source, joined)
             part.unlink()
     with zipfile.ZipFile(first) as bundle:
         root = next(name for name in bundle.namelist() if name.endswith("config.json")).partition("/")[0] + "/"

@@ -1,0 +1,324 @@
+"""What templates, prompts and words of language models are worth: docs/results/language-models.{csv,md}.
+
+    python scripts/language_models.py run --data DATA/tasks [--tasks sst2,trec]
+    python scripts/language_models.py write
+
+The CSV is the record: `run` leaves out what it holds and adds every row as it comes; `write` makes the page of it.
+Which half a task belongs to was drawn for the page over label counts (`labels_tasks.csv`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from statistics import fmean
+
+from labels import sources_for
+from labels_page import read_tasks
+
+import promptgraft.api as pg
+from promptgraft.api.opening import Opened, as_bank, opened, recipe_for
+from promptgraft.engine.result import Result
+from promptgraft.errors import PromptgraftError
+from promptgraft.method.job import Job
+from promptgraft.model.backbone import Backbone
+from promptgraft.study.judge import mean, paired
+from promptgraft.task.load import load_task
+from promptgraft.template.known import find_template
+
+RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
+CSV, PAGE = RESULTS / "language-models.csv", RESULTS / "language-models.md"
+COLUMNS = (
+    "task", "half", "language", "kind", "model", "labels", "seed", "method", "template", "score", "metric", "seconds",
+)  # fmt: skip
+FAMILIES = {
+    "sst2": "sentiment",
+    "trec": "question-type",
+    "emotion": "emotion",
+    "subj": "subjectivity",
+    "cr": "sentiment",
+    "tweet_hate": "toxicity",
+    "tweet_sentiment": "sentiment",
+    "yahoo_answers": "topic",
+    "chnsenticorp": "sentiment",
+    "eprstmt": "sentiment",
+    "reviews_zh_clothes": "sentiment",
+    "ewect_usual": "emotion",
+}
+"""Which family of the library's templates a task is read in."""
+STYLES = ("cloze", "question", "descriptive")
+SPEAKERS = {"en": ("smollm2-135m", "splade-tiny"), "zh": ("albert-tiny-zh",)}
+ENCODERS = {"en": "minilm", "zh": "e5-small"}
+TEST_ROWS, DEMONSTRATIONS = 300, 8
+RECIPE: dict[str, object] = {"max_length": 128}
+SOFT = "{{text}}{{soft:10}}{{mask}}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Seeds of a method on one task, with so many labels a class.
+
+    Attributes:
+        template: its name or words; empty: none.
+        words: the model that reads the template's words beside an encoder; empty: the model itself.
+    """
+
+    task: str
+    model: str
+    method: str
+    labels: int
+    seeds: int
+    template: str = ""
+    words: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str, str, str]:
+        """What one row of the CSV stands for, but for its seed."""
+        return (
+            self.task,
+            self.model + (f" + {self.words}" if self.words else ""),
+            self.method,
+            str(self.labels),
+            self.template,
+        )
+
+
+def cells(task: str, language: str) -> Iterator[Cell]:
+    """All cells of a task, those that take seconds first."""
+    encoder, family = ENCODERS[language], FAMILIES[task]
+    names = {style: f"{family}-{style}-{language}" for style in STYLES}
+    yield Cell(task, encoder, "zero-shot", 0, 1)
+    yield Cell(task, encoder, "graft", 0, 1)
+    for labels in (8, 32):
+        yield Cell(task, encoder, "linear-probe", labels, 3)
+        yield Cell(task, encoder, "graft", labels, 3)
+    for model in SPEAKERS[language]:
+        for style in STYLES:
+            yield Cell(task, model, "words", 0, 1, names[style])
+            yield Cell(task, model, "words, calibrated", 0, 1, names[style])
+        yield Cell(task, encoder, "graft with words", 0, 1, names["descriptive"], model)
+        for labels in (8, 32):
+            yield Cell(task, encoder, "graft with words", labels, 3, names["descriptive"], model)
+        yield Cell(task, model, "demonstrations", 8, 3, names["descriptive"])
+    for model in reversed(SPEAKERS[language]):
+        for labels in (8, 32):
+            yield Cell(task, model, "linear-probe", labels, 3)
+            yield Cell(task, model, "prompt and words", labels, 2, names["descriptive"])
+            yield Cell(task, model, "soft words alone", labels, 2, SOFT.format())
+
+
+def jobs_of(context: Opened, cell: Cell) -> list[Job]:
+    """The jobs of a cell, a seed each."""
+    template, options, method = cell.template, {}, cell.method
+    sources = sources_for(context, as_bank("starter")) if method.startswith("graft") else ()
+    if method in ("words", "words, calibrated", "demonstrations"):
+        options = {"calibration": "empty" if "calibrated" in method else "none"}
+        method = "zero-shot"
+    elif method.startswith("graft"):
+        options, method = ({"words-model": cell.words} if cell.words else {}), "graft"
+    elif method == "zero-shot":
+        options = {"prompt": "none"}
+    elif method in ("prompt and words", "soft words alone"):
+        method = "prompt-tuning"
+    if cell.method == "demonstrations":
+        template = f"{{demos:{DEMONSTRATIONS}}}" + find_template(template).text
+    recipe = {**RECIPE, **({"template": template} if template else {})}
+    if cell.method == "demonstrations":
+        recipe["max_length"] = min(1024, context.backbone.max_length)
+    shots = cell.labels
+    context = replace(context, shots=shots, recipe=recipe_for(context.backbone, context.task, shots, recipe))
+    return [context.job(method, seed, options, None, (), sources) for seed in range(cell.seeds)]
+
+
+@cache
+def model_of(name: str) -> Backbone:
+    return pg.open_model(name)
+
+
+CONTEXTS: dict[tuple[str, str], Opened] = {}
+
+
+def context_of(data: Path, task: str, model: str) -> Opened:
+    """What jobs of a task are made with; contexts of the last task are kept, whose states its other cells share."""
+    if any(known != task for known, _ in CONTEXTS):
+        CONTEXTS.clear()
+    if (task, model) not in CONTEXTS:
+        CONTEXTS[task, model] = opened(
+            load_task(data / task), model_of(model), RECIPE, 8, test_rows=TEST_ROWS, validation_from="within",
+            progress=lambda event: None,
+        )  # fmt: skip
+    return CONTEXTS[task, model]
+
+
+def run(data: Path, tasks: Sequence[str]) -> None:
+    """Every cell that the CSV does not hold."""
+    facts = read_tasks()
+    for task in tasks:
+        for cell in cells(task, facts[task]["language"]):
+            if cell.key in {key_of(row) for row in read()}:
+                continue
+            context = context_of(data, task, cell.model)
+            try:
+                for finished in context.engine.run(jobs_of(context, cell)):
+                    result = finished.result
+                    add(
+                        cell,
+                        facts[task],
+                        context.task.kind,
+                        result.seed,
+                        result.scores["test"]["score"],
+                        result.metric,
+                        result.seconds,
+                    )
+            except PromptgraftError as error:
+                print(f"FAILED {cell}: {error}", flush=True)
+                continue
+            print(*cell.key, flush=True)
+
+
+def add(cell: Cell, facts: Mapping[str, str], kind: str, result: Result) -> None:
+    """Add a row to the CSV."""
+    task, model, method, labels, template = cell.key
+    row = (
+        task, facts["half"], facts["language"], kind, model, labels, result.seed, method, template,
+        f"{result.scores['test']['score']:.2f}", result.metric, f"{result.seconds:.2f}",
+    )  # fmt: skip
+    is_new = not CSV.exists()
+    with CSV.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if is_new:
+            writer.writerow(COLUMNS)
+        writer.writerow(row)
+
+
+def read() -> list[dict[str, str]]:
+    """The rows recorded so far."""
+    if not CSV.exists():
+        return []
+    with CSV.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def key_of(row: Mapping[str, str]) -> tuple[str, str, str, str, str]:
+    return row["task"], row["model"], row["method"], row["labels"], row["template"]
+
+
+Figures = dict[str, dict[int, float]]
+"""task -> seed -> score."""
+
+
+def figures(rows: Sequence[Mapping[str, str]], language: str, half: str, **wanted: str) -> Figures:
+    """The scores of the rows that have all the wanted values; a template is wanted by its style."""
+    found: Figures = {}
+    for row in rows:
+        style = next((name for name in STYLES if f"-{name}-" in row["template"]), "")
+        values = {**row, "style": style}
+        if row["language"] == language and row["half"] == half and all(values[name] == wanted[name] for name in wanted):
+            found.setdefault(row["task"], {})[int(row["seed"])] = float(row["score"])
+    return found
+
+
+def average(found: Figures, tasks: int) -> str:
+    """The mean over tasks of the mean over seeds; empty where a task is missing."""
+    return f"{fmean(fmean(seeds.values()) for seeds in found.values()):.1f}" if len(found) == tasks else ""
+
+
+def gain(ours: Figures, theirs: Figures) -> str:
+    """The mean over the tasks that both have of the mean paired difference over seeds."""
+    both = [paired(ours[task], theirs[task]) for task in sorted(ours.keys() & theirs.keys())]
+    values = [difference.value for difference in both if difference is not None]
+    return f"{mean(values)}, {len(values)} tasks" if values else "not run"
+
+
+HALVES = {"untouched": "The untouched half", "chosen-on": "The half that was chosen on"}
+
+
+def write() -> None:
+    """Make the page of the CSV."""
+    rows = read()
+    parts = [HEAD]
+    for half, title in HALVES.items():
+        for language, name in (("en", "English"), ("zh", "Chinese")):
+            tasks = sorted({row["task"] for row in rows if (row["half"], row["language"]) == (half, language)})
+            if tasks:
+                parts.append(f"## {title}: {name} ({', '.join(tasks)})\n\n{table(rows, language, half, len(tasks))}")
+                parts.append(differences(rows, language, half))
+    PAGE.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+HEAD = """# Language models: templates, words and prompts
+
+What a frozen language model's words are worth, alone and as a member of a graft on an encoder: `zero-shot` reads the
+words of a template (`verbalizer` for masked models, `completion` for causal ones), calibrated by what an empty row
+gets; `demonstrations` shows eight labelled rows; `prompt and words` trains a deep prompt in the template, `soft words
+alone` ten vectors between the text and the answer. Mean accuracy (or the task's metric) in percent over tasks of the
+mean over seeds, at most 300 test rows; cells that lack a task are empty. The claims are those of the untouched half.
+Remade by `python scripts/language_models.py run --data DATA/tasks` and `write`; every row is in
+[language-models.csv](language-models.csv)."""
+
+
+def table(rows: Sequence[Mapping[str, str]], language: str, half: str, tasks: int) -> str:
+    """A table of all methods and models by labels a class."""
+    lines = ["| model | method | template | 0 labels | 8 | 32 |", "| --- | --- | --- | ---: | ---: | ---: |"]
+    ways = dict.fromkeys((row["model"], row["method"], style_of(row)) for row in rows if row["language"] == language)
+    for model, method, style in ways:
+        wanted = {"model": model, "method": method, "style": style}
+        cells = [average(figures(rows, language, half, labels=labels, **wanted), tasks) for labels in ("0", "8", "32")]
+        if any(cells):
+            lines.append(f"| {model} | {method} | {style} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def style_of(row: Mapping[str, str]) -> str:
+    """The style of a row's template; empty where it has none."""
+    return next((name for name in STYLES if f"-{name}-" in row["template"]), "")
+
+
+def differences(rows: Sequence[Mapping[str, str]], language: str, half: str) -> str:
+    """What the page claims, with intervals over tasks."""
+    encoder, lines = ENCODERS[language], []
+    for model in SPEAKERS[language]:
+        for labels in ("0", "8", "32"):
+            pair = f"{encoder} + {model}"
+            both = figures(rows, language, half, model=pair, method="graft with words", labels=labels)
+            alone = figures(rows, language, half, model=encoder, method="graft", labels=labels)
+            lines.append(f"- Words of {model} in a graft on {encoder}, {labels} labels a class: {gain(both, alone)}")
+        calibrated = [
+            figures(rows, language, half, model=model, method="words, calibrated", style=style) for style in STYLES
+        ]
+        plain = [figures(rows, language, half, model=model, method="words", style=style) for style in STYLES]
+        for style, ours, theirs in zip(STYLES, calibrated, plain, strict=True):
+            lines.append(f"- Calibration by an empty row, {model}, {style}: {gain(ours, theirs)}")
+        shown = figures(rows, language, half, model=model, method="demonstrations")
+        alone = figures(rows, language, half, model=model, method="words", style="descriptive")
+        spread = {task: dict.fromkeys(seeds, alone[task][0]) for task, seeds in shown.items() if task in alone}
+        lines.append(f"- Eight demonstrations over none, {model}: {gain(shown, spread)}")
+        for labels in ("8", "32"):
+            tuned = figures(rows, language, half, model=model, method="prompt and words", labels=labels)
+            soft = figures(rows, language, half, model=model, method="soft words alone", labels=labels)
+            lines.append(
+                f"- A prompt in a template over soft words alone, {model}, {labels} labels: {gain(tuned, soft)}"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    running = commands.add_parser("run")
+    running.add_argument("--data", type=Path, required=True)
+    running.add_argument("--tasks", default=",".join(FAMILIES))
+    commands.add_parser("write")
+    options = parser.parse_args()
+    if options.command == "run":
+        run(options.data, options.tasks.split(","))
+    else:
+        write()
+
+
+if __name__ == "__main__":
+    main()
