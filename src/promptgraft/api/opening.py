@@ -185,7 +185,8 @@ def recipe_for(backbone: Backbone, task: Task, shots: int | None, given: Mapping
         if name not in Recipe.model_fields:
             raise unknown("argument", name, [*Recipe.model_fields, *ARGUMENTS])
     rows = len(task.train) if shots is None else rows_of(task, shots)
-    if given.get("template") and "init" not in given:  # vectors that start as real words tune far better there
+    if given.get("template") and given.get("init", "text") == "text" and "init_text" not in given:
+        # Vectors that start as real words tune far better on language models.
         given = {**given, "init": "text", "init_text": wording(str(given["template"]))}
     try:
         return default_recipe(backbone, rows, task.kind).changed(**{**given, "arithmetic": backbone.arithmetic})

@@ -10,6 +10,7 @@ from promptgraft.method.job import Job
 from promptgraft.method.method import Method, Need, View, register
 from promptgraft.method.options import Options
 from promptgraft.method.setup import known_readout, make_run, readout_name, scratch
+from promptgraft.prompt.reading import AT_WORDS
 from promptgraft.train.run import Run
 
 
@@ -35,4 +36,5 @@ class PromptTuning(Method):
     def setup(self, job: Job, view: View) -> Run:
         options = self.options.read(self.name, job.options)
         name = readout_name(job, view, options.readout, view.task.facts.carried)
-        return make_run(job, view, scratch(job, view, name))
+        start = scratch(job, view, name)  # words are read before anything is trained
+        return make_run(job, view, start, carried=start.reading.pooling in AT_WORDS)
