@@ -107,12 +107,9 @@ class Part:
         return cells
 
     def average(self, method: str, labels: str, column: str) -> float | None:
-        """The mean over tasks of the mean over seeds; None where a task is missing, since such means do not compare.
-
-        An error among answers is there where something was answered, so that it is the mean over tasks that have one.
-        """
-        cells, run = self.cells(method, labels, column), self.cells(method, labels, "score")
-        is_whole = len(run if column == "error_at_risk" else cells) == len(self.tasks)
+        """The mean over tasks of the mean over seeds; None where a task is missing, since such means do not compare."""
+        cells = self.cells(method, labels, column)
+        is_whole = len(cells) == len(self.tasks)
         return fmean(fmean(seeds.values()) for seeds in cells.values()) if cells and is_whole else None
 
     def difference(self, ours: str, theirs: str, labels: str) -> Mean | None:
@@ -167,14 +164,13 @@ def mean_table(part: Part, column: str) -> list[str]:
 
 
 def risk_table(part: Part) -> list[str]:
-    """What graft answers at the usual risk, and how much of that is wrong; in brackets the tasks with an answer."""
+    """What graft answers at the usual risk, and how much of that is wrong, with the number of tasks of each mean."""
     lines = heading("", LABELS)
     for column, title in (("coverage", "answered"), ("error_at_risk", "wrong among the answers")):
-        values = [part.average("graft", labels, column) for labels in LABELS]
-        counts = [len(part.cells("graft", labels, "error_at_risk")) for labels in LABELS]
+        found = [part.cells("graft", labels, column) for labels in LABELS]
         cells = [
-            "" if value is None else f"{100 * value:.1f}{f' [{count}]' if column == 'error_at_risk' else ''}"
-            for value, count in zip(values, counts, strict=True)
+            f"{100 * fmean(map(fmean, map(dict.values, rows.values()))):.1f} [{len(rows)}]" if rows else ""
+            for rows in found
         ]
         lines += [f"| {title} | {' | '.join(cells)} |"] if any(cells) else []
     return lines if len(lines) > 2 else []
@@ -404,7 +400,8 @@ def page(rows: Sequence[Row]) -> str:
         f" {', '.join(names['chosen-on'])} are the tasks that were looked at. Sources made from a target's own data"
         " set, or sharing texts with it, are left out (`scripts/labels_left_out.csv`)."
         " Without labels, graft sees 100 of the task's texts."
-        " An error among answers is the mean over the tasks of which any text is answered, a number in brackets.",
+        " What graft answers at a risk was computed for fewer tasks and seeds; the number of tasks stands in brackets,"
+        " and an error is the mean over the tasks of which any text is answered.",
         "",
         "Intervals are 95 % (Student's t) over tasks of the mean paired difference over seeds, in points; a number in"
         " brackets says how many tasks both methods have where these are not all. The static word vectors (the package"

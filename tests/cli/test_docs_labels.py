@@ -128,7 +128,7 @@ def test_what_answers_nothing_has_no_error_and_no_coverage(two_tasks: ModuleType
         [row("cr", "graft", 70, **some), row("imdb", "graft", 60, **none)], "untouched", "en", "minilm"
     )
     table = two_tasks.risk_table(part)
-    assert table[2].startswith("| answered |  |  | 25.0 |")
+    assert table[2].startswith("| answered |  |  | 25.0 [2] |")
     assert table[3].startswith("| wrong among the answers |  |  | 4.0 [1] |")
 
 
