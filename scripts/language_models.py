@@ -164,16 +164,7 @@ def run(data: Path, tasks: Sequence[str]) -> None:
             context = context_of(data, task, cell.model)
             try:
                 for finished in context.engine.run(jobs_of(context, cell)):
-                    result = finished.result
-                    add(
-                        cell,
-                        facts[task],
-                        context.task.kind,
-                        result.seed,
-                        result.scores["test"]["score"],
-                        result.metric,
-                        result.seconds,
-                    )
+                    add(cell, facts[task], context.task.kind, finished.result)
             except PromptgraftError as error:
                 print(f"FAILED {cell}: {error}", flush=True)
                 continue
