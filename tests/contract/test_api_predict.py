@@ -32,7 +32,7 @@ def predictors(model: Path) -> dict[str, Predictor]:
     """One of every kind, tuned from columns where the kind has texts."""
     found = {}
     columns = {"classification": {"text": "said", "label": "mood"}, "pair": {"text": "left", "pair": "right"}}
-    for kind in (kind for kind, facts in KINDS.items() if facts.readout):
+    for kind in (kind for kind, facts in KINDS.items() if not facts.written):
         task = toy_task(kind).replace(columns=columns.get(kind, {}))
         method = METHOD.get(kind, "linear-probe")
         found[kind] = api.tune(task, model, method=method, steps=1, length=2, arithmetic="fp32").predictor

@@ -296,6 +296,9 @@ class LocalEngine:
 
     def _judge(self, view: JobView, tuned: Tuned, split: Split, *, shared: bool) -> Judgement:
         """Score a split; `shared` keeps the hidden states for other jobs (frozen prompts)."""
+        if tuned.readout.writes:
+            examples = view.task.splits[split]
+            return judged(view.task, None, view.texts(tuned, examples), examples)
         tokens, examples = view.tokens(split, tuned.reading), view.task.splits[split]
         if shared and tuned.weights is None:
             answers = view.scores(tuned, examples)

@@ -18,6 +18,7 @@ from promptgraft.engine.given import examples_of
 from promptgraft.engine.risk import Threshold, check_abstention, check_risk, threshold
 from promptgraft.engine.store import tuned_of
 from promptgraft.engine.windows import windows as cut_into_windows
+from promptgraft.engine.writer import MOST, decoding_of, longest_read, write
 from promptgraft.errors import RunError, UsageError
 from promptgraft.model import forked
 from promptgraft.model.backbone import Backbone
@@ -227,10 +228,23 @@ class Predictor:
         classes = self.task.facts.has_classes
         if not examples:
             return Predictions([], np.zeros((0, len(self.classes))) if classes else None)
+        if self.tuned.readout.writes:
+            return self._texts(examples)
         tokens = self._tokens(examples)
         scores, unlike = self._scores(examples, tokens)
         predictions = list(self.tuned.readout.predict(scores, tokens, examples, self.task))
         return Predictions(predictions, self._shares(scores) if classes else None, tokens.cut, unlike=unlike)
+
+    def _texts(self, examples: Sequence[Example]) -> Predictions:
+        """Write a text for each example."""
+        forked.check(self.backbone.device)
+        recipe = self.artefact.card.recipe
+        most, limit = recipe.get("most", MOST), recipe.get("max_length", self.backbone.max_length)
+        assert isinstance(most, int), "an artefact is checked when it is loaded"
+        assert isinstance(limit, int), "an artefact is checked when it is loaded"
+        limit = longest_read(self.backbone, self.tuned.prompt, limit, most)
+        tokens = self.backbone.tokenize(examples, self.task.kind, self.tuned.reading.unanswered, max_length=limit)
+        return Predictions([*write(self.backbone, self.tuned, tokens, decoding_of(self.tuned, most))], None, tokens.cut)
 
     def _shares(self, scores: Tensor) -> np.ndarray:
         """Probabilities of the classes, from their scores."""

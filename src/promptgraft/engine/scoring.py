@@ -38,11 +38,15 @@ class Judgement:
     held_out: HeldOut | None
 
 
-def judged(task: Task, answers: Tensor, predictions: Sequence[Label], examples: Sequence[Example]) -> Judgement:
-    """Judge a model's scores of labelled rows, and the predictions that its readout made of them."""
-    each = probabilities(answers)[..., 1] if task.facts.several else None
+def judged(task: Task, answers: Tensor | None, predictions: Sequence[Label], examples: Sequence[Example]) -> Judgement:
+    """Judge the predictions for labelled rows, and the scores that they were made of.
+
+    Args:
+        answers: the scores; None of texts, which have none.
+    """
+    each = probabilities(answers)[..., 1] if answers is not None and task.facts.several else None
     figures = score(task, predictions, examples, each), len(examples), interval(task, predictions, examples)
-    if not task.facts.one_class:
+    if answers is None or not task.facts.one_class:
         return Judgement(*figures, None, None)
     shares, gold = probabilities(answers), gold_classes(task, examples)
     return Judgement(*figures, reliability(shares, gold), held_out(shares, gold))

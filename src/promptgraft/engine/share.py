@@ -19,7 +19,7 @@ from promptgraft.model.backbone import Backbone, Read
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import Prompt, stack
 from promptgraft.prompt.reading import Pooling, Reading
-from promptgraft.task.task import Example, Kind
+from promptgraft.task.task import Example, Kind, References
 from promptgraft.train.predict import pooled_each
 
 # Hidden states kept in memory; the oldest go first. 1.5 GiB holds the pooled states of half a million rows of minilm.
@@ -128,7 +128,7 @@ class Shared:
         def make() -> dict[str, Tensor]:
             return as_tensors(self.backbone.tokenize(examples, kind, reading, max_length=max_length))
 
-        rows = [(example.text, example.pair, example.choices, example.tokens) for example in examples]
+        rows = [(row.text, row.pair, row.choices, row.tokens, _learned(row, reading)) for row in examples]
         if sum(map(characters, examples)) < LARGE:
             return as_tokens(make())
         with self.part(f"tokenising {len(examples):,} rows"):
@@ -176,6 +176,13 @@ def companies(prompts: Sequence[Prompt], tokens: int) -> Iterator[list[Prompt]]:
     for _, alike in groupby(prompts, lambda prompt: (prompt.depth, prompt.placement)):
         while company := list(islice(alike, size)):
             yield company
+
+
+def _learned(example: Example, reading: Reading) -> str | None:
+    """The text of a row's label that is among its tokens."""
+    if not isinstance(example.label, References) or reading.pooling != "answer":
+        return None
+    return example.label.texts[0]
 
 
 def characters(example: Example) -> int:

@@ -15,6 +15,7 @@ from promptgraft.engine.choose import choose_encoding, choose_pooling
 from promptgraft.engine.others import other_backbone
 from promptgraft.engine.share import Shared
 from promptgraft.engine.worded import Worded, in_words
+from promptgraft.engine.writer import decoding_of, longest_read, write
 from promptgraft.errors import RunError
 from promptgraft.measure.measure import Target
 from promptgraft.measure.task_embedding import cosine, embed_task
@@ -126,6 +127,14 @@ class JobView:
             with torch.no_grad():
                 scores.append(score(model, shared.states(tokens, model.prompt, model.read), tokens))
         return add_scores(scores)
+
+    def texts(self, tuned: Tuned, examples: tuple[Example, ...]) -> list[str]:
+        """What a model whose answers are texts writes for rows."""
+        recipe = self.job.recipe
+        length = longest_read(self.backbone, tuned.prompt, recipe.max_length, recipe.most)
+        tokens = self.shared.tokens(examples, self.task.kind, tuned.reading.unanswered, length, self.task.name)
+        with self.shared.part(f"writing {len(examples):,} texts"):
+            return write(self.backbone, tuned, tokens, decoding_of(tuned, recipe.most))
 
     def similarity(self, source: Source, target: Tuned, pooling: str, data: str) -> float:
         """Cosine of the two tasks' embeddings.

@@ -8,11 +8,14 @@ from dataclasses import dataclass, replace
 from promptgraft.errors import RunError, UsageError, quoted, unknown
 from promptgraft.task.task import Task
 from promptgraft.template.demonstrations import demonstrations
+from promptgraft.template.fits import shape_of
 from promptgraft.template.known import open_template
 from promptgraft.template.parts import Wording
 from promptgraft.template.words import words_for
 from promptgraft.train.recipe import Recipe
 
+PLAIN = {"single": "{text}\n{mask}", "pair": "{text_a}\n{text_b}\n{mask}"}
+"""The template of a task of texts where none is given, by the shape of its rows."""
 BETWEEN_WORDS = "|"
 """What stands between the words of one label."""
 
@@ -43,17 +46,20 @@ def in_words(recipe: Recipe, task: Task, seed: int) -> Worded:
     Args:
         seed: draws the demonstrations from the training rows.
     Raises:
-        RunError: the recipe has no template, or one that does not fit the task.
+        RunError: the recipe has no template where the task needs one, or one that does not fit the task.
     """
-    if not recipe.template:
+    usual_template = recipe.template or (PLAIN[shape_of(task)] if task.facts.written else "")
+    if not usual_template:
         raise RunError(
             "words are read in a template", where=task.name, do="pass --template NAME or '{text} ... {mask}'"
         )
     try:
-        known = open_template(recipe.template)
+        known = open_template(usual_template)
         known = known if known.language else replace(known, language=task.language or "")
         known.template.check(task)
         words, notes = labels_words(recipe.verbalizer, task)
+        if not recipe.template:
+            notes = (f"{task.name}: no template was given, so the model writes behind the text: {known.text!r}",)
         if not words and task.labels:
             usual = words_for(known, task)
             words, notes = dict(usual.words), usual.notes

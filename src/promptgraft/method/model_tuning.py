@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from promptgraft.method.job import Job
 from promptgraft.method.method import Method, Need, View, Work, register
-from promptgraft.method.setup import default_readout, make_run, new_readout, reading_for, training_rows
+from promptgraft.method.setup import make_run, new_readout, reading_for, training_rows
 from promptgraft.train.run import Run, Tuned
 from promptgraft.train.weights import Weights
 
@@ -27,7 +27,7 @@ class ModelTuning(Method):
         return Work("weights")
 
     def setup(self, job: Job, view: View) -> Run:
-        name = default_readout(view.task)
+        name = view.task.facts.readout
         reading = reading_for(view, name)
         start = Tuned(None, new_readout(job, view, name, reading), reading)
         train, validation = training_rows(view, start.readout, reading)

@@ -30,7 +30,6 @@ from promptgraft.method.options import LabelMap, Options
 from promptgraft.method.probe import probe
 from promptgraft.method.setup import (
     carried_recipe,
-    default_readout,
     generator,
     label_text_on,
     make_run,
@@ -120,7 +119,7 @@ class Panda(Method):
 
     def setup(self, job: Job, view: View) -> Run:
         options, carries = options_of(job), _carries(job, view)
-        readout = default_readout(view.task)
+        readout = view.task.facts.readout
         start = label_text_on(job, view, options.label_map) if carries else scratch(job, view, readout)
         rows = training_rows(view, start.readout, start.reading)
         lesson = _Lesson(self._teacher(job, view, start), rows, generator(job, 6))

@@ -37,20 +37,9 @@ def generator(job: Job, salt: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(job.seed * 1_000_003 + salt)
 
 
-def default_readout(task: Task) -> str:
-    """The readout of the task's kind that knows nothing of its labels but their indices.
-
-    Raises:
-        RunError: the kind has none.
-    """
-    if task.facts.readout is None:
-        raise RunError(f"no readout of states answers a {task.kind} task", where=task.name)
-    return task.facts.readout
-
-
 def carried_by_default(task: Task) -> str:
     """The default readout of transfers: label text for single texts, which carries over to other labels."""
-    return task.facts.carried or default_readout(task)
+    return task.facts.carried
 
 
 def known_readout(name: str, *words: str) -> str:
@@ -64,7 +53,7 @@ def known_readout(name: str, *words: str) -> str:
     return name
 
 
-def readout_name(job: Job, view: View, wanted: str, default: str | None) -> str:
+def readout_name(job: Job, view: View, wanted: str, default: str) -> str:
     """The name of the readout to use, checked to read the task's kind; with a template, by default one of words.
 
     Raises:
@@ -73,9 +62,7 @@ def readout_name(job: Job, view: View, wanted: str, default: str | None) -> str:
     task = view.task
     if job.recipe.template and wanted == "auto":
         return in_words(view)
-    name = default if wanted == "auto" else wanted
-    if name in (None, "linear", "new"):
-        name = default_readout(task)
+    name = default if wanted == "auto" else task.facts.readout if wanted in ("linear", "new") else wanted
     name = task.facts.in_words or name if name == "label-text" else name
     if task.kind not in find_readout(name).kinds:
         raise RunError(f"readout {name!r} cannot read a {task.kind} task", where=task.name, do="use --readout auto")
@@ -83,7 +70,9 @@ def readout_name(job: Job, view: View, wanted: str, default: str | None) -> str:
 
 
 def in_words(view: View) -> str:
-    """The default readout of a template: the model's words at the answer's place, or whole answers of options."""
+    """The default readout of a template: the words at the answer's place, whole answers of options, or texts."""
+    if view.task.facts.written:
+        return view.task.facts.readout
     name = "option-completion" if view.task.kind == "choice" else "verbalizer"
     if view.task.kind not in find_readout(name).kinds:
         raise RunError(

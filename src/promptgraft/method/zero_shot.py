@@ -20,7 +20,7 @@ from promptgraft.train.run import Fit, Tuned
 
 class ZeroShotOptions(Options):
     prompt: Literal["none", "source"] = Field("none", description="Of zero-shot: no prompt, or the source's.")
-    readout: Literal["auto", "label-text", "verbalizer", "completion", "keep"] = Field(
+    readout: Literal["auto", "label-text", "verbalizer", "completion", "written", "keep"] = Field(
         "auto", description="What turns hidden states into labels; auto: words where there is a template."
     )
     calibration: Literal["none", "empty", "unlabelled"] = Field(
@@ -50,7 +50,7 @@ class ZeroShot(Method):
             return Fit(job.id, carried(job, view, options.label_map))
         name: str = options.readout
         if name == "auto":
-            name = in_words(view) if job.recipe.template else "label-text"
+            name = in_words(view) if job.recipe.template or view.task.facts.written else "label-text"
         if name == "label-text" and view.task.facts.in_words is None:
             raise RunError(f"zero-shot cannot read a {view.task.kind} task without a source", where=view.task.name)
         name = readout_name(job, view, name, name)

@@ -20,6 +20,8 @@ from promptgraft.task.task import Example, Kind
 Read = Literal["cls", "mean", "pooler", "tokens", "mark", "answer"]
 """What of the last layer is wanted: the first state of a sequence, the mean over its tokens, the first through a
 dense layer, all of them, the marked one as the head over words takes it, or the answer's tokens' log-probabilities."""
+Speech = Literal["masked", "causal", "seq2seq"]
+"""How a model gives words: at its mask, as what comes next, or from a decoder of its own."""
 Arithmetic = Literal["fp32", "bf16", "int8"]
 
 
@@ -162,7 +164,13 @@ class Speaks(Protocol):
 
 @runtime_checkable
 class Writes(Protocol):
-    """What a backbone that gives text has beyond `Speaks`."""
+    """What a backbone that gives text has beyond `Speaks`.
+
+    Attributes:
+        speech: whether answers go on where a text ends, or come from a decoder of their own.
+    """
+
+    speech: Speech
 
     def generate(
         self,

@@ -19,7 +19,7 @@ from promptgraft.kernels.causal import Pattern, Scoring, causal_attention, turne
 from promptgraft.kernels.dropout import Dropout
 from promptgraft.kernels.logits import log_probabilities, logits
 from promptgraft.kernels.rotary import Turns
-from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Read
+from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Read, Speech
 from promptgraft.model.beginnings import LEAST_KEPT, Beginning, Beginnings, joined
 from promptgraft.model.config import read_optional
 from promptgraft.model.continuing import Continued, KeptRows
@@ -128,6 +128,7 @@ class CausalBackbone:
 
     deep = True
     mask = None
+    speech: Speech = "causal"
     reads: frozenset[Read] = frozenset({"mark", "answer", "mean", "tokens"})
 
     def __init__(
@@ -170,10 +171,10 @@ class CausalBackbone:
         self, examples: Sequence[Example], kind: Kind, reading: Reading, *, max_length: int | None = None
     ) -> Tokens:
         limit = min(max_length or self.max_length, self.max_length)
-        return tokenized(self._tokenizer, "causal", examples, kind, reading, limit)
+        return tokenized(self._tokenizer, self.speech, examples, kind, reading, limit, self._end)
 
     def slots(self, template: str) -> tuple[int | None, ...]:
-        return slots(self._tokenizer, "causal", template)
+        return slots(self._tokenizer, self.speech, template)
 
     def tokenize_texts(self, texts: Sequence[str]) -> Tokens:
         return self._tokenizer.texts(texts, self.max_length)
@@ -282,6 +283,11 @@ class CausalBackbone:
                 return
             states = continued.step(chosen, [text is None for text in writing.texts])
 
+    @property
+    def _end(self) -> tuple[int, ...]:
+        """The token that ends an answer, where the model has one."""
+        return tuple(sorted(self._ends)[:1])
+
     @cached_property
     def _plain(self) -> PlainReader:
         return PlainReader(self._tokenizer)
@@ -295,8 +301,7 @@ class CausalBackbone:
     def _answer_ids(self, texts: Collection[str]) -> dict[str, list[int]]:
         """The tokens of each text, and the one that ends it where the model has one."""
         read = self._plain.read(list(texts), goes_on=True)
-        end = sorted(self._ends)[:1]
-        return {text: [*tokens.ids, *end] for text, tokens in zip(texts, read, strict=True)}
+        return {text: [*tokens.ids, *self._end] for text, tokens in zip(texts, read, strict=True)}
 
     @property
     def _decoder(self) -> Decoder:
@@ -362,7 +367,7 @@ class CausalBackbone:
 
     def _content(
         self, codes: Int[Tensor, "N"], prompts: PromptStack | None, prompt: int
-    ) -> tuple[Int[Tensor, "N"], bytes | None]:
+    ) -> tuple[Int[Tensor, "M"], bytes | None]:
         """The beginning of a prompt's sequences, and what of the prompt decides its keys and values.
 
         Vectors are counted from the prompt's first; where they learn, the beginning ends before them.

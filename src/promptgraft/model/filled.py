@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, chain
-from typing import Literal
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from promptgraft.errors import UsageError
+from promptgraft.model.backbone import Speech
 from promptgraft.model.plain_text import PlainReader, TextTokens
 from promptgraft.model.stretches import Passage, Slot, Stretch, contents, shares, stretches, with_contents
 from promptgraft.model.tokenize import CHARACTERS_A_TOKEN, MARGIN, MOST_CHARACTERS, Tokenizer
@@ -21,8 +21,6 @@ from promptgraft.task.task import Example
 from promptgraft.template.parts import Blank, FieldText, Filled
 from promptgraft.template.template import Template
 
-Speech = Literal["masked", "causal", "seq2seq"]
-"""How a model gives words: at its mask, as what comes next, or from a decoder of its own."""
 GROWTH = 4
 """By how much more of a text is read where its first characters are few tokens."""
 
@@ -161,7 +159,7 @@ class FilledReader:
             raise ValueError("a masked model is asked for words at its mask, not for answers")
         starts = self.speech == "causal"
         texts = [
-            [_lead(row) + answer.lstrip() if starts else answer for answer in options]
+            [lead_of(row) + answer.lstrip() if starts else answer for answer in options]
             for row, options in zip(rows, answers, strict=True)
         ]
         distinct = list(dict.fromkeys(chain.from_iterable(texts)))
@@ -270,9 +268,9 @@ def _content_starts(passage: Passage, tokens: TextTokens) -> list[list[int]]:
     return result
 
 
-def _lead(row: Filled) -> str:
-    """The white space before the place of a row's answer."""
-    parts = stretches(row, drops_rest=False)
+def lead_of(row: Filled) -> str:
+    """The white space before the place of a row's answer in a model that reads from left to right."""
+    parts = stretches(row, drops_rest=True)
     return next((part.lead for part in parts if isinstance(part, Slot) and isinstance(part.part, Blank)), "")
 
 

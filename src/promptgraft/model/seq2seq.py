@@ -17,7 +17,7 @@ from promptgraft.errors import ModelError, RunError
 from promptgraft.kernels.dropout import Dropout
 from promptgraft.kernels.logits import log_probabilities, logits
 from promptgraft.kernels.rows import padded
-from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Read
+from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Read, Speech
 from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.layout import lay_out
 from promptgraft.model.prefixed import Prefix, Taken, prefix_rows
@@ -72,6 +72,7 @@ class SequenceBackbone:
 
     deep = True
     mask: int | None = None
+    speech: Speech = "seq2seq"
     pooling: Pooling | None = None
     reads: frozenset[Read] = frozenset({"mean", "tokens", "mark", "answer"})
 
@@ -111,10 +112,10 @@ class SequenceBackbone:
         self, examples: Sequence[Example], kind: Kind, reading: Reading, *, max_length: int | None = None
     ) -> Tokens:
         limit = min(max_length or self.max_length, self.max_length)
-        return tokenized(self._tokenizer, "seq2seq", examples, kind, reading, limit)
+        return tokenized(self._tokenizer, self.speech, examples, kind, reading, limit, self._form.ends[:1])
 
     def slots(self, template: str) -> tuple[int | None, ...]:
-        return slots(self._tokenizer, "seq2seq", template)
+        return slots(self._tokenizer, self.speech, template)
 
     def tokenize_texts(self, texts: Sequence[str]) -> Tokens:
         return self._tokenizer.texts(texts, self.max_length)

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from promptgraft.model.backbone import Speech
 from promptgraft.model.catalog import resolve
 from promptgraft.model.config import read_config
-from promptgraft.model.filled import FilledReader, Speech
+from promptgraft.model.filled import FilledReader
 from promptgraft.model.tokenize import Tokenizer, load_tokenizer
 
 TWO_SIDED = ("t5", "mt5", "umt5", "bart", "mbart", "pegasus", "marian")

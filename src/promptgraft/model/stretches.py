@@ -59,7 +59,7 @@ def stretches(filled: Filled, *, drops_rest: bool) -> list[Stretch]:
                 part = Wording(part.text.lstrip())  # the beginning of all words, behind vectors at most
             passage.append(part)
             continue
-        parts, lead = _stripped(passage)
+        parts, lead = _stripped(passage, keeps_lines=drops_rest and isinstance(part, Blank))
         begun = goes_on or bool(passage)
         result += [Passage(parts, goes_on)] if parts else []
         result.append(Slot(part, lead, begun))
@@ -80,13 +80,21 @@ def _before_rest(filled: Filled) -> Filled:
     return filled[:end]
 
 
-def _stripped(passage: Sequence[Wording | FieldText]) -> tuple[tuple[Wording | FieldText, ...], str]:
-    """A passage without the white space at its end, and how much of that is the template's own."""
+def _stripped(
+    passage: Sequence[Wording | FieldText], *, keeps_lines: bool
+) -> tuple[tuple[Wording | FieldText, ...], str]:
+    """A passage without the white space at its end, and how much of that is the template's own.
+
+    Args:
+        keeps_lines: leave the template's line ends, so that an answer on a line of its own need not begin with one.
+    """
     parts = list(passage)
     lead = ""
     for at in range(len(parts) - 1, -1, -1):
         text = parts[at].text.rstrip()
         if isinstance(parts[at], Wording):
+            if keeps_lines and "\n" in parts[at].text[len(text) :]:
+                text = parts[at].text[: parts[at].text.rindex("\n") + 1]
             lead = parts[at].text[len(text) :] + lead
         parts[at] = replace(parts[at], text=text)
         if text:

@@ -5,22 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from promptgraft.errors import RunError
-from promptgraft.model.filled import FilledReader, Speech
+from promptgraft.model.backbone import Speech
+from promptgraft.model.filled import FilledReader
 from promptgraft.model.tokenize import Tokenizer
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.reading import Reading
-from promptgraft.task.task import Example, Kind
+from promptgraft.task.kinds import KINDS
+from promptgraft.task.task import Example, Kind, References
 from promptgraft.template.template import Template
 
 
 def tokenized(
-    tokenizer: Tokenizer, speech: Speech, examples: Sequence[Example], kind: Kind, reading: Reading, limit: int
+    tokenizer: Tokenizer,
+    speech: Speech,
+    examples: Sequence[Example],
+    kind: Kind,
+    reading: Reading,
+    limit: int,
+    end: tuple[int, ...] = (),
 ) -> Tokens:
     """Tokenise examples as a reading shows them.
 
     Args:
         speech: how the model gives words.
         limit: tokens of a sequence at most.
+        end: the tokens that end a text, from which a model learns where an answer that it writes ends.
     Raises:
         RunError: the reading asks for an answer's tokens, and no row has an answer.
     """
@@ -29,7 +38,7 @@ def tokenized(
     template = Template.parse(reading.template)
     rows = [template.filled(example) for example in examples]
     answers = None if reading.pooling != "answer" else [answers_of(example, kind, reading) for example in examples]
-    return FilledReader(tokenizer, speech).tokens(rows, limit, answers)
+    return FilledReader(tokenizer, speech, end if KINDS[kind].written else ()).tokens(rows, limit, answers)
 
 
 def slots(tokenizer: Tokenizer, speech: Speech, template: str) -> tuple[int | None, ...]:
@@ -38,7 +47,12 @@ def slots(tokenizer: Tokenizer, speech: Speech, template: str) -> tuple[int | No
 
 
 def answers_of(example: Example, kind: Kind, reading: Reading) -> Sequence[str]:
-    """The possible answers of a row: its own options, or what each class says."""
+    """The possible answers of a row: its own options, what each class says, or the text to be written, if it is known.
+
+    Of several texts that may be written a model learns from the first.
+    """
+    if KINDS[kind].written:
+        return example.label.texts[:1] if isinstance(example.label, References) else ()
     options = example.choices if kind == "choice" else reading.answers
     if not options:
         raise RunError(f"a {kind} row has no answers to compare", do="read it at the answer's place (verbalizer)")

@@ -29,6 +29,11 @@ class Reading:
     answers: tuple[str, ...] = ()
 
     @property
+    def unanswered(self) -> Reading:
+        """The same with rows that end where their answers begin, for a model that writes these."""
+        return replace(self, pooling="mark", answers=())
+
+    @property
     def shown(self) -> Reading:
         """The same for readings under which every row becomes the same tokens."""
         pooling = self.pooling if self.pooling in AT_WORDS else "mean"

@@ -17,6 +17,7 @@ from promptgraft.readout import (
     span,
     tagging,
     verbalizer,
+    written,
 )
 from promptgraft.readout.readout import READOUTS, Readout
 
@@ -33,6 +34,7 @@ __all__ = [
     "span",
     "tagging",
     "verbalizer",
+    "written",
 ]
 
 

@@ -95,9 +95,10 @@ def _kind(card: Card, where: str) -> type[Readout]:
         raise ArtefactError(f"{card.readout!r} cannot read a {card.task.kind} task", where=where, do=DO)
     if card.encoding != "cross" and not kind.pairs:
         raise ArtefactError(f"{card.readout!r} cannot read pairs encoded {card.encoding}", where=where, do=DO)
-    length = card.recipe.get("max_length")
-    if length is not None and (type(length) is not int or length < 1):
-        raise ArtefactError("its max_length is no number of tokens", where=where, do=DO)
+    for name in ("max_length", "most"):
+        length = card.recipe.get(name)
+        if length is not None and (type(length) is not int or length < 1):
+            raise ArtefactError(f"its {name} is no number of tokens", where=where, do=DO)
     return kind
 
 

@@ -25,10 +25,9 @@ class KindFacts:
         scored: what gets a score.
         reads: whether a readout sees one state a sequence or every token's.
         metrics: what can judge it, the usual metric first.
-        readout: the default readout, which knows nothing of the labels but their indices;
-            None where a readout of states gives no answer.
+        readout: the default readout, which knows nothing of the labels but their indices.
         in_words: the readout that reads labels by their descriptions; None where labels have none.
-        carried: the default readout of transfers; None as for `readout`.
+        carried: the default readout of transfers.
         probe: whether a linear probe can be fitted without training.
         pairs_apart: whether two texts of a row can be encoded as two sequences.
         windows: whether long single texts can be read in parts, whose scores are averaged.
@@ -41,8 +40,8 @@ class KindFacts:
     label: LabelForm
     scored: ScoredUnit
     metrics: tuple[str, ...]
-    readout: str | None
-    carried: str | None
+    readout: str
+    carried: str
     in_words: str | None = None
     needs: tuple[Role, ...] = ("text",)
     reads: Literal["pooled", "tokens"] = "pooled"
@@ -168,8 +167,8 @@ KINDS: Mapping[Kind, KindFacts] = {
         scored="position",
         reads="tokens",
         metrics=("rougeL", "rouge1", "rouge2", "bleu", "chrf", "em_f1"),
-        readout=None,
-        carried=None,
+        readout="written",
+        carried="written",
         probe=False,
         rows_a_shot=1,
         max_length=384,

@@ -10,7 +10,7 @@ from itertools import chain, zip_longest
 from promptgraft.errors import UsageError, quoted
 from promptgraft.task.kinds import KINDS
 from promptgraft.task.sampling import order, strata
-from promptgraft.task.task import Answers, Example, Task
+from promptgraft.task.task import Answers, Example, References, Task
 
 LONGEST_SHOWN_TEXT = 400
 """Characters of a text that a demonstration shows: sixteen of them fill half of 2,048 tokens."""
@@ -31,6 +31,8 @@ def answer_of(example: Example, task: Task, words: Mapping[str, str]) -> str:
         if KINDS[task.kind].label == "answers":  # a question that its text does not answer
             return nothing
         raise UsageError(f"the demonstration {quoted(example.text)} has no label", do="give labelled rows")
+    if isinstance(label, References):
+        return label.texts[0]
     if isinstance(label, Answers):
         return label.texts[0] if label.texts else nothing
     if isinstance(label, tuple):

@@ -310,8 +310,15 @@ def _evaluate(backbone: Backbone, states: Sequence[State]) -> None:
 
 
 def _judge(state: State, scores: Tensor) -> tuple[float, float]:
-    """Score a run on validation, note it in the history, and return (score, minus loss)."""
+    """Score a run on validation, note it in the history, and return (score, minus loss).
+
+    Of texts that a model writes the score is minus the loss too: to write them takes longer than to train.
+    """
     data = state.run.validation
+    if state.run.readout.writes:
+        loss = float(state.run.readout.loss(scores, data.gold).mean())
+        state.history[-1]["validation_loss"] = loss
+        return -loss, -loss
     readout = state.run.readout.settled(scores, data.gold, data.task)
     predictions = readout.predict(scores, data.tokens, data.examples, data.task)
     value = metric_score(data.task, predictions, data.examples)["score"]

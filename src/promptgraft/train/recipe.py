@@ -58,6 +58,7 @@ class Recipe(BaseModel):
     verbalizer: str = Field(
         default="", description="The words of each label: good=great|fine,bad=terrible; default: the template's."
     )
+    most: int = Field(default=64, ge=1, description="Tokens of a written text at most, in tasks of texts.")
     arithmetic: Arithmetic = Field(
         default="fp32",
         description="Of the backbone's products; fp32 and bf16 differ in the last places, int8 is for what needs no "
@@ -66,8 +67,8 @@ class Recipe(BaseModel):
 
     def plain(self) -> dict[str, Any]:
         """Its values, for a job's id; what was not there before keeps the ids of before where it is not used."""
-        values = self.model_dump()
-        return {name: value for name, value in values.items() if value or name not in ("template", "verbalizer")}
+        later = {name: type(self).model_fields[name].default for name in ("template", "verbalizer", "most")}
+        return {name: value for name, value in self.model_dump().items() if name not in later or value != later[name]}
 
     def changed(self, **values: object) -> Self:
         """A copy with other values, validated again; None leaves a value as it is."""
