@@ -102,7 +102,7 @@ def _memory(view: JobView, tuned: Tuned) -> Memory | None:
 
 def _features(tuned: Tuned, view: JobView) -> dict[str, Tensor]:
     """Features of a sample of the rows that a classifier was fitted to, by their name."""
-    if not view.task.facts.one_class or tuned.weights is not None or not view.task.train:
+    if not view.task.facts.one_class or tuned.weights is not None or not view.task.train or tuned.read == "answer":
         return {}
     tokens = view.tokens("train", tuned.reading, sample(view.task.train))
     seen = features(view.shared.states(tokens, tuned.prompt, tuned.read), tokens, tuned.reading.encoding)

@@ -26,7 +26,7 @@ from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.artefact import Artefact, other_backbone
 from promptgraft.prompt.reading import Reading
 from promptgraft.readout.by_class import ByLabel
-from promptgraft.readout.features import feature_width, features
+from promptgraft.readout.features import features, width_of
 from promptgraft.sheet import LONG, short
 from promptgraft.task.kinds import KINDS
 from promptgraft.task.metrics import score as metric_score
@@ -301,7 +301,8 @@ class Predictor:
         rows = self.artefact.labelled.get("features") if memory is None else memory.sample
         if rows is None or self.artefact.weights is not None or not self.task.facts.one_class:
             return None
-        width = feature_width(self.backbone.hidden, self.artefact.card.encoding)  # the first member's part of a memory
+        reads = "mark" if self.tuned.read == "mark" else "pooled"
+        width = width_of(self.backbone, reads, self.artefact.card.encoding)  # the first member's part of a memory
         return Familiar.of(rows[:, :width])
 
     def _scores(self, examples: Sequence[Example], tokens: Tokens) -> tuple[Tensor, np.ndarray | None]:

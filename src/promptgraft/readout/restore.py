@@ -10,10 +10,11 @@ from promptgraft.errors import ArtefactError, unknown
 from promptgraft.model.backbone import Backbone
 from promptgraft.prompt.artefact import Artefact, Member
 from promptgraft.prompt.card import NO_READOUT, Card
+from promptgraft.prompt.reading import Encoding
 from promptgraft.prompt.tensors import check_numbers
 from promptgraft.readout.all import find, readouts
 from promptgraft.readout.classes import decode_names
-from promptgraft.readout.features import feature_width, width_of
+from promptgraft.readout.features import width_of
 from promptgraft.readout.readout import Readout
 from promptgraft.untrusted import visible
 
@@ -81,8 +82,13 @@ def check_fits(artefact: Artefact, backbone: Backbone) -> None:
     if any(len(vector) != backbone.hidden for vector in artefact.embeddings.values()):
         raise ArtefactError(f"its task embeddings are not as wide as {backbone.name}", where=where, do=DO)
     features = artefact.labelled.get("features")
-    if features is not None and features.shape[1] != feature_width(backbone.hidden, artefact.card.encoding):
+    if features is not None and features.shape[1] != width_of(backbone, *_features_of(artefact.card)):
         raise ArtefactError(f"its labelled rows are not as wide as features of {backbone.name}", where=where, do=DO)
+
+
+def _features_of(card: Card) -> tuple[str, Encoding]:
+    """What the features of labelled rows are: states at the answer's place, or pooled ones."""
+    return "mark" if card.pooling == "mark" else "pooled", card.encoding
 
 
 def _kind(card: Card, where: str) -> type[Readout]:
