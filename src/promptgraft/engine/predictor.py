@@ -214,8 +214,8 @@ class Predictor:
             states = pooled(member.model or model, member.prompt, shown, member.read)
             with torch.no_grad():
                 scores = score(member, states, shown)
-            is_row = len(states) == shown.sequences == shown.count
-            looks.append(Look(features(states, shown, member.reading.encoding) if is_row else scores, scores))
+            seen = scores if member.read == "answer" else features(states, shown, member.reading.encoding)
+            looks.append(Look(seen, scores))
         return looks
 
     def evaluate(self, examples: Sequence[Example]) -> dict[str, float]:
