@@ -165,3 +165,26 @@ def test_a_scale_is_fitted_to_the_rows_and_stays_near_one_without_any() -> None:
     assert fitted > plain
     np.testing.assert_allclose(judged.unseen[0], log_softmax(scores))
     np.testing.assert_allclose(scales[1], scale, rtol=1e-3)
+
+
+@pytest.mark.parametrize("template", [TEMPLATE, STARTED])
+def test_prompts_tuned_in_a_template_serve_as_sources(masked: Backbone, tmp_path: Path, template: str) -> None:
+    """They are ranked, carried over with their words, and are candidates of a graft, each in its own template."""
+    bank = as_bank(tmp_path / "bank", create=True)
+    settings = {**SHORT, **FEW, "template": template}
+    for seed in (0, 1):
+        donor = toy_task(seed=seed + 1).replace(name=f"donor-{seed}")
+        bank.add(pg.tune(donor, masked, shots=4, seeds=(seed,), **settings).artefact, f"donor-{seed}")
+    plain = toy_task(seed=7).replace(name="plain")
+    bank.add(pg.tune(plain, masked, shots=4, max_length=48, **FEW).artefact, "plain")
+    ranking = pg.rank(toy_task(), masked, bank, shots=4, max_length=48)
+    assert {row.source.name for row in ranking.rows} == {"donor-0", "donor-1", "plain"}
+    assert all(row.scores["probe"] is not None for row in ranking.rows)
+    carried = pg.transfer(
+        toy_task(), masked, bank, source="donor-0", method="pot", shots=4, max_length=48, verbalizer=WORDS, **FEW
+    ).artefact
+    assert (carried.card.readout, carried.card.template) == ("verbalizer", bank.load("donor-0").card.template)
+    grafted = pg.transfer(toy_task(), masked, bank, method="graft", shots=4, max_length=48, options={"members": 4})
+    assert grafted.artefact.card.readout == "direction"
+    texts = [example.text for example in toy_task().test]
+    assert np.isfinite(Predictor(grafted.artefact, masked).predict_proba(texts)).all()

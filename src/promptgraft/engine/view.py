@@ -66,8 +66,10 @@ class JobView:
 
     @cached_property
     def worded(self) -> Worded:
-        """The job's template and the words of its labels."""
-        worded = in_words(self.job.recipe, self.task, self.job.seed)
+        """The job's template, or that of its source, and the words of its labels."""
+        source, recipe = self.job.source, self.job.recipe
+        carried = None if source is None else source.artefact.card.template
+        worded = in_words(recipe.template or carried or "", recipe.verbalizer, self.task, self.job.seed)
         self.notes += worded.notes
         return worded
 

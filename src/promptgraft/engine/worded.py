@@ -12,7 +12,6 @@ from promptgraft.template.fits import shape_of
 from promptgraft.template.known import open_template
 from promptgraft.template.parts import Wording
 from promptgraft.template.words import words_for
-from promptgraft.train.recipe import Recipe
 
 PLAIN = {"single": "{text}\n{mask}", "pair": "{text_a}\n{text_b}\n{mask}"}
 """The template of a task of texts where none is given, by the shape of its rows."""
@@ -40,15 +39,15 @@ class Worded:
         return tuple(words[0] for words in self.words.values())
 
 
-def in_words(recipe: Recipe, task: Task, seed: int) -> Worded:
-    """The template and the labels' words that a recipe asks for.
+def in_words(template: str, verbalizer: str, task: Task, seed: int) -> Worded:
+    """The template and the labels' words of a job.
 
     Args:
         seed: draws the demonstrations from the training rows.
     Raises:
         RunError: the recipe has no template where the task needs one, or one that does not fit the task.
     """
-    usual_template = recipe.template or (PLAIN[shape_of(task)] if task.facts.written else "")
+    usual_template = template or (PLAIN[shape_of(task)] if task.facts.written else "")
     if not usual_template:
         raise RunError(
             "words are read in a template", where=task.name, do="pass --template NAME or '{text} ... {mask}'"
@@ -57,20 +56,20 @@ def in_words(recipe: Recipe, task: Task, seed: int) -> Worded:
         known = open_template(usual_template)
         known = known if known.language else replace(known, language=task.language or "")
         known.template.check(task)
-        words, notes = labels_words(recipe.verbalizer, task)
-        if not recipe.template:
+        words, notes = labels_words(verbalizer, task)
+        if not template:
             notes = (f"{task.name}: no template was given, so the model writes behind the text: {known.text!r}",)
         if not words and task.labels:
             usual = words_for(known, task)
             words, notes = dict(usual.words), usual.notes
-        template = known.template
-        if template.demos is not None:
-            shown, more = demonstrations(task, template.demos.count, seed)
-            template = template.written_out(shown, task, {label: own[0] for label, own in words.items()})
+        parsed = known.template
+        if parsed.demos is not None:
+            shown, more = demonstrations(task, parsed.demos.count, seed)
+            parsed = parsed.written_out(shown, task, {label: own[0] for label, own in words.items()})
             notes += more
     except UsageError as error:
         raise RunError(str(error), where=task.name) from None
-    return Worded(str(template), words, notes)
+    return Worded(str(parsed), words, notes)
 
 
 def wording(template: str) -> str:

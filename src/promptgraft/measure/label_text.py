@@ -44,6 +44,8 @@ class LabelTextScore(Measure):
         if readout_kind is None:
             message = f"measure 'label-text' cannot judge a {target.task.kind} task"
             raise RunError(message, where=target.task.name)
+        if source.reading.template is not None:
+            raise RunError("measure 'label-text' cannot judge a prompt that was tuned in a template", where=source.name)
         examples = tuple(example for example in target.task.train if example.label is not None)
         if not examples:
             raise RunError("measure 'label-text' needs a row with a label", where=target.task.name)

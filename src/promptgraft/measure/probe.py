@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import ClassVar
 
@@ -15,6 +15,7 @@ from promptgraft.errors import RunError, UsageError
 from promptgraft.measure.measure import Measure, MeasureNeed, MeasureView, Score, SeenSource, Target, register
 from promptgraft.model.backbone import Read
 from promptgraft.model.tokens import Tokens
+from promptgraft.prompt.reading import at_mark
 from promptgraft.readout.features import features
 from promptgraft.readout.probe import cross_validate
 from promptgraft.task.task import Example
@@ -46,16 +47,17 @@ class ProbeScore(Measure):
 
     def score(self, source: SeenSource, target: Target, view: MeasureView) -> Score:
         """Score one source by one pass of every labelled training row, pooled as the source's prompt was tuned."""
-        examples = self._labelled(target)
-        return self._judged(*view.hidden(source.prompt, examples, target, read_of(source, target)), examples, target)
+        examples, shown = self._labelled(target), shown_to(source, target)
+        return self._judged(*view.hidden(source.prompt, examples, shown, read_of(source, target)), examples, shown)
 
     def score_all(self, sources: Sequence[SeenSource], target: Target, view: MeasureView) -> Iterator[Score]:
         """Score several sources; consecutive ones with the same pooling share batches."""
         examples = self._labelled(target)
-        for read, alike in groupby(sources, lambda source: read_of(source, target)):
-            prompts = [source.prompt for source in alike]
-            for hidden, tokens in view.hidden_each(prompts, examples, target, read):
-                yield self._judged(hidden, tokens, examples, target)
+        forms = ((source, read_of(source, target), shown_to(source, target)) for source in sources)
+        for (read, shown), alike in groupby(forms, lambda form: form[1:]):
+            prompts = [source.prompt for source, _, _ in alike]
+            for hidden, tokens in view.hidden_each(prompts, examples, shown, read):
+                yield self._judged(hidden, tokens, examples, shown)
 
     def _labelled(self, target: Target) -> tuple[Example, ...]:
         if not target.task.facts.probe:
@@ -78,6 +80,13 @@ class ProbeScore(Measure):
         return Score(estimate.value, len(examples), estimate.error, tuple(estimate.hits.tolist()))
 
 
+def shown_to(source: SeenSource, target: Target) -> Target:
+    """The target with its rows in the words of the source's template, where it was tuned in one."""
+    if source.reading.template is None:
+        return target
+    return replace(target, reading=replace(target.reading, pooling="mark", template=source.reading.template))
+
+
 def read_of(source: SeenSource, target: Target) -> Read:
     """The hidden states that a probe of the target reads under the source's prompt."""
-    return "tokens" if target.task.facts.reads == "tokens" else source.reading.pooling
+    return "tokens" if target.task.facts.reads == "tokens" else at_mark(source.reading).pooling

@@ -20,7 +20,7 @@ from promptgraft.method.options import Options
 from promptgraft.method.setup import encoding_for
 from promptgraft.method.spoken import spoken, words_alone
 from promptgraft.prompt.prompt import Prompt
-from promptgraft.prompt.reading import Encoding, Reading
+from promptgraft.prompt.reading import AT_WORDS, Encoding, Reading, at_mark
 from promptgraft.readout.by_class import of_labels
 from promptgraft.readout.classes import class_indices, encode_names, indicators
 from promptgraft.readout.direction import Directional
@@ -151,7 +151,7 @@ def _trained(view: View, way: Sequence[Job], rows: Int[Array, "U"], fold: Int[Ar
 def _sources(job: Job, view: View, encoding: Encoding) -> list[SourceRead]:
     """What features are read under: no prompt, then every banked one with its own reading, those alike together."""
     banked = [(source.name, source.artefact) for source in job.bank]
-    sources = [(name, own.prompt, replace(own.card.reading, encoding=encoding)) for name, own in banked]
+    sources = [(name, own.prompt, replace(at_mark(own.card.reading), encoding=encoding)) for name, own in banked]
     ordered = sorted(sources, key=lambda named: (named[2].pooling, named[1] is not None and named[1].depth, named[0]))
     return [(BACKBONE, None, Reading(view.pooling, encoding)), *ordered]
 
@@ -174,7 +174,7 @@ def _of_classes(job: Job, view: View, options: GraftOptions) -> Fit:
     described = {
         pooling: view.describe(list(task.labels.values()), pooling).double().numpy()
         for pooling in dict.fromkeys(reading.pooling for _, _, reading in sources)
-        if task.kind == "classification"
+        if task.kind == "classification" and pooling not in AT_WORDS
     }
     power = RARITY if task.metric == "accuracy" else 1.0
     weight = rarity(y, everything, power)
@@ -272,7 +272,11 @@ def _refuse_equal(described: Float[Array, "K H"], task: Task) -> None:
 
 def _helpers(job: Job, view: View, members: int) -> list[tuple[Source | None, float | None]]:
     """The prompts that have helped tasks of other names most, with what they gained; else the backbone alone."""
-    known = [(source, source.service.gain(view.task.name)) for source in job.bank if source.service is not None]
+    known = [
+        (source, source.service.gain(view.task.name))
+        for source in job.bank
+        if source.service is not None and source.artefact.card.template is None
+    ]
     helpful = [(source, gain) for source, gain in known if gain is not None and gain > 0]
     best = sorted(helpful, key=lambda found: (-found[1], found[0].name))[:members]
     return [*best] or [(None, None)]

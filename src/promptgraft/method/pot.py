@@ -58,7 +58,9 @@ class PoT(Method):
     def setup(self, job: Job, view: View) -> Run | Fit:
         assert job.source is not None
         options = self.options.read(self.name, job.options)
-        readout = carried_by_default(view.task) if options.readout == "auto" else options.readout
+        readout = options.readout
+        if readout == "auto":
+            readout = "keep" if job.source.artefact.card.template is not None else carried_by_default(view.task)
         start = pot_start(job, view, options.model_copy(update={"readout": readout}))
         if job.shots == 0:
             return Fit(job.id, start)

@@ -157,8 +157,10 @@ def carried_readout(job: Job, view: View, label_map: Mapping[str, str]) -> Tuned
     for label in label_map:
         if label not in view.task.labels:
             raise unknown(f"label of {view.task.name} in the label map", label, view.task.classes, RunError)
-    readout = tuned.readout.carry(view.task, given_for(view, tuned.reading), label_map)
-    return replace(tuned, readout=readout)
+    reading = tuned.reading
+    if reading.pooling == "answer":  # what each class says is the target's own
+        reading = replace(reading, answers=view.in_words("answer").answers)
+    return replace(tuned, readout=tuned.readout.carry(view.task, given_for(view, reading), label_map), reading=reading)
 
 
 def label_text_on(job: Job, view: View, label_map: Mapping[str, str]) -> Tuned:

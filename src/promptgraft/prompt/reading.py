@@ -38,3 +38,8 @@ class Reading:
         """The same for readings under which every row becomes the same tokens."""
         pooling = self.pooling if self.pooling in AT_WORDS else "mean"
         return replace(self, pooling=pooling, encoding="separate" if self.encoding == "cosine" else self.encoding)
+
+
+def at_mark(reading: Reading) -> Reading:
+    """The same rows read by states: those of whole answers, which differ by class, at the answer's place."""
+    return replace(reading, pooling="mark", answers=()) if reading.pooling == "answer" else reading
