@@ -6,6 +6,7 @@ from promptgraft.api.artefacts import artefact_folder, export_to_peft, import_fr
 from promptgraft.api.comparing import Compared, compare, rank
 from promptgraft.api.estimating import estimate
 from promptgraft.api.extending import Extension, extend
+from promptgraft.api.generating import TextWriter, generate, text_writer
 from promptgraft.api.opening import as_bank, free_text, load_backbone, open_model, open_task
 from promptgraft.api.recording import record
 from promptgraft.api.suggesting import Suggestion, suggest
@@ -17,6 +18,7 @@ __all__ = [
     "Extension",
     "Outcome",
     "Suggestion",
+    "TextWriter",
     "Tried",
     "artefact_folder",
     "as_bank",
@@ -25,6 +27,7 @@ __all__ = [
     "export_to_peft",
     "extend",
     "free_text",
+    "generate",
     "import_from_peft",
     "load",
     "load_backbone",
@@ -33,6 +36,7 @@ __all__ = [
     "rank",
     "record",
     "suggest",
+    "text_writer",
     "transfer",
     "try_template",
     "tune",

@@ -14,6 +14,7 @@ from promptgraft.cli.compare import compare
 from promptgraft.cli.doctor import doctor
 from promptgraft.cli.estimate import estimate
 from promptgraft.cli.extend import extend
+from promptgraft.cli.generate import generate
 from promptgraft.cli.models import models
 from promptgraft.cli.predict import predict
 from promptgraft.cli.rank import rank
@@ -77,7 +78,7 @@ def root(
 app.add_typer(models, name="models")
 for name, function in {
     "tune": tune, "rank": rank, "transfer": transfer, "compare": compare, "estimate": estimate, "predict": predict,
-    "extend": extend, "suggest": suggest,
+    "generate": generate, "extend": extend, "suggest": suggest,
 }.items():  # fmt: skip
     add(app, name, function)
 app.add_typer(templates, name="templates")

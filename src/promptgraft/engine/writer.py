@@ -71,18 +71,21 @@ def longest_read(backbone: Backbone, prompt: Prompt | None, limit: int, most: in
     return room
 
 
-def write(backbone: Backbone, tuned: Tuned, tokens: Tokens, decoding: Decoding) -> list[str]:
+def write(
+    backbone: Backbone, tuned: Tuned, tokens: Tokens, decoding: Decoding, generator: torch.Generator | None = None
+) -> list[str]:
     """Write a text for every row.
 
     Args:
         tokens: of rows without answers, one sequence each.
+        generator: draws, where more is drawn than here; None: by the decoding's seed.
     Raises:
         RunError: the backbone gives no text.
     """
     model = backbone if tuned.weights is None else backbone.with_weights(tuned.weights)
     if not isinstance(model, Writes):
         raise RunError(f"{backbone.name} gives no text", do="use a causal or a sequence-to-sequence model")
-    generator = torch.Generator().manual_seed(decoding.seed)
+    generator = generator or torch.Generator().manual_seed(decoding.seed)
     prompts = None if tuned.prompt is None else stack([tuned.prompt])
     among = _among(model, tuned, decoding)
     texts = [""] * tokens.count

@@ -1,0 +1,184 @@
+"""`generate` writes texts for rows, by a model in the words of a template, or by a tuned artefact."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from promptgraft.api.artefacts import artefact_folder, load
+from promptgraft.api.opening import open_model
+from promptgraft.engine.given import examples_of
+from promptgraft.engine.predictor import cut_note
+from promptgraft.engine.writer import MOST, Decoding, longest_read, write
+from promptgraft.errors import ArtefactError, RunError, UsageError
+from promptgraft.model.backbone import Backbone, Writes
+from promptgraft.model.device import DeviceName
+from promptgraft.model.load import DType
+from promptgraft.prompt.reading import Reading
+from promptgraft.readout.written import Written
+from promptgraft.task.task import Example, Task
+from promptgraft.template.known import open_template
+from promptgraft.train.run import Tuned
+
+LOG = logging.getLogger("promptgraft")
+ALONE = {False: "{text}{mask}", True: "{text_a}\n{text_b}\n{mask}"}
+"""The template where none is given, by whether rows are pairs: what is written goes on behind the text."""
+AT_ONCE = 64
+"""Rows that are written for before what they got is given: a model on a processor needs about a minute for them."""
+
+
+@dataclass(frozen=True)
+class TextWriter:
+    """A model that is ready to write, plain or with a tuned prompt.
+
+    Attributes:
+        task: how rows are read: the artefact's, or one of plain texts.
+        tuned: the prompt, if any, and the template.
+        limit: tokens of a row that are read at most.
+    """
+
+    backbone: Backbone
+    task: Task
+    tuned: Tuned
+    limit: int
+
+    def decoding(self, most: int, stop: Sequence[str], temperature: float, seed: int, among: Sequence[str]) -> Decoding:
+        """How it writes; a text also ends where those that it was tuned on do."""
+        own = self.tuned.readout.stop if isinstance(self.tuned.readout, Written) else ()
+        return Decoding(most, tuple(dict.fromkeys((*own, *stop))), temperature, seed, tuple(among))
+
+    def texts(self, examples: Sequence[Example], decoding: Decoding) -> Iterator[tuple[list[str], int]]:
+        """Write texts, some rows at a time: their texts, and how many of the rows were cut.
+
+        Raises:
+            UsageError: the template does not fit the rows.
+            RunError: the model has no room for what is to be written.
+        """
+        tuned, generator = self._fitting(examples), torch.Generator().manual_seed(decoding.seed)
+        length = longest_read(self.backbone, tuned.prompt, self.limit, decoding.most)
+        for start in range(0, len(examples), AT_ONCE):
+            rows = examples[start : start + AT_ONCE]
+            tokens = self.backbone.tokenize(rows, "text", tuned.reading.unanswered, max_length=length)
+            yield write(self.backbone, tuned, tokens, decoding, generator), tokens.cut
+
+    def _fitting(self, examples: Sequence[Example]) -> Tuned:
+        """The model with a template that fits the rows."""
+        is_paired = any(example.pair is not None for example in examples)
+        text = self.tuned.reading.template or ALONE[is_paired]
+        known = open_template(text)
+        if known.template.demos is not None:
+            do = "pass them to promptgraft tune TASK --method zero-shot, and generate with its run folder"
+            raise UsageError(f"{known.template.demos} of the template needs labelled rows", do=do)
+        known.template.check(Task("the texts", "text", "rougeL", {}, {"test": tuple(examples)}))
+        if self.backbone.slots(known.text) and self.tuned.prompt is None:
+            raise UsageError("the vectors of {soft} are not tuned", do="generate with a run folder of promptgraft tune")
+        return Tuned(
+            self.tuned.prompt,
+            self.tuned.readout,
+            Reading("answer", template=str(known.template)),
+            self.tuned.weights,
+        )
+
+
+def text_writer(
+    source: Backbone | str | Path,
+    *,
+    template: str = "",
+    model: Backbone | str | Path | None = None,
+    device: DeviceName = "auto",
+    arithmetic: DType = "auto",
+) -> TextWriter:
+    """Open a model or an artefact that writes.
+
+    Args:
+        source: a model's name or folder, or a run folder or a bank's entry.
+        template: words with {text} and {mask}, or a name of the library; default: the artefact's own, or the text
+            alone.
+        model: of an artefact, where its card does not say where it lies.
+    Raises:
+        ModelError, ArtefactError: there is neither model nor artefact, or it cannot be used.
+        RunError: the model gives no text.
+        UsageError: a prompt whose vectors stand in a template of its own is to stand in another.
+    """
+    folder = _artefact(source)
+    if folder is None:
+        if model is not None:
+            raise UsageError(f"{source} is no run, so that it has no other model", do="leave --model out")
+        backbone = open_model(source, arithmetic, device)
+        plain = Tuned(None, Written(torch.tensor(0.0)), Reading("answer", template=template or None))
+        task, tuned = Task("texts", "text", "rougeL", {}, {}), plain
+        limit = backbone.max_length
+    else:
+        predictor = load(folder, model, device=device, arithmetic=arithmetic)
+        backbone, task, tuned = predictor.backbone, predictor.task, predictor.tuned
+        if template and tuned.prompt is not None and tuned.prompt.placement == "template":
+            raise UsageError("its vectors stand in the template it was tuned with", do="leave --template out")
+        if len(tuned.members) > 1 or (tuned.reading.template is None and not template):
+            raise UsageError("it was not tuned in words", where=folder, do="pass --template '{text} ... {mask}'")
+        tuned = Tuned(
+            tuned.prompt,
+            tuned.readout if isinstance(tuned.readout, Written) else Written(torch.tensor(0.0)),
+            Reading("answer", template=template or tuned.reading.template),
+            tuned.weights,
+        )
+        length = predictor.artefact.card.recipe.get("max_length")
+        limit = length if isinstance(length, int) else backbone.max_length
+    if not isinstance(backbone, Writes):
+        raise RunError(f"{backbone.name} gives no text", do="use a causal or a sequence-to-sequence model")
+    return TextWriter(backbone, task, tuned, limit)
+
+
+def _artefact(source: Backbone | str | Path) -> Path | None:
+    """The folder of an artefact; None where the source is a model."""
+    if not isinstance(source, str | Path):
+        return None
+    try:
+        return artefact_folder(source)
+    except ArtefactError:
+        return None
+
+
+def generate(
+    source: Backbone | str | Path,
+    rows: object,
+    *,
+    template: str = "",
+    most: int = MOST,
+    stop: Sequence[str] = (),
+    temperature: float = 0.0,
+    seed: int = 0,
+    among: Sequence[str] = (),
+    model: Backbone | str | Path | None = None,
+    device: DeviceName = "auto",
+    arithmetic: DType = "auto",
+) -> list[str]:
+    """Write a text for every row.
+
+    Args:
+        source: a model, its name or folder, or a run folder or a bank's entry.
+        rows: a list of texts, or of pairs of texts, or a table with named columns.
+        template: words with {text} and {mask}, or a name of the library; default: the artefact's own, or the text
+            alone.
+        most: tokens of a text.
+        stop: what ends a text beside the model's own end; it is left out.
+        temperature: 0 takes the likeliest token; else one is drawn, of scores divided by it.
+        seed: draws.
+        among: texts of which one is written.
+        model: of an artefact, where its card does not say where it lies.
+    Raises:
+        UsageError: the template does not fit the rows, or what is asked for cannot be written.
+        ModelError, ArtefactError, RunError: the model cannot be used, or gives no text.
+    """
+    writer = text_writer(source, template=template, model=model, device=device, arithmetic=arithmetic)
+    decoding = writer.decoding(most, stop, temperature, seed, among)
+    texts, cut = [], 0
+    for part, shortened in writer.texts(examples_of(rows, writer.task), decoding):
+        texts += part
+        cut += shortened
+    if cut:
+        LOG.warning("%s", cut_note(cut, "text"))
+    return texts

@@ -1,0 +1,155 @@
+"""promptgraft generate"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from promptgraft.cli.labelled import regular, rows_of
+from promptgraft.cli.options import DeviceOption, NoHeaderOption
+from promptgraft.cli.predict import answer_names, typed
+from promptgraft.cli.progress import progress
+from promptgraft.cli.say import Say
+from promptgraft.cli.templates import TEMPLATE_HELP
+from promptgraft.cli.verb import verb
+from promptgraft.cli.writing import check_target, check_writable, write
+from promptgraft.errors import UsageError
+
+if TYPE_CHECKING:
+    from promptgraft.api import TextWriter
+    from promptgraft.cli.progress import ProgressCallback
+    from promptgraft.engine.writer import Decoding
+    from promptgraft.task.task import Example
+
+EVERY = 5.0
+"""Seconds between two saves of what is written so far."""
+Fields = dict[str, Any]
+
+
+@verb
+def generate(
+    source: Annotated[
+        str, typer.Argument(metavar="MODEL_OR_RUN", help="A model that writes, or a run folder, or a bank's entry.")
+    ],
+    say: Say,
+    text: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts to write for.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(help="A file of texts: csv, tsv, json, jsonl, parquet, txt; `-` is standard input (as jsonl)."),
+    ] = None,
+    template: Annotated[
+        str, typer.Option("--template", "-t", help=f"{TEMPLATE_HELP} (default: the run's own; or the text alone).")
+    ] = "",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Where to: csv, tsv, jsonl, json or parquet by its ending (default: screen)."),
+    ] = None,
+    most: Annotated[int, typer.Option(min=1, help="Tokens of a text at most.")] = 64,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option(help=r"What ends a text, left out of it; \n is a line's end. May be given again."),
+    ] = None,
+    temperature: Annotated[
+        float, typer.Option(min=0, help="0 takes the likeliest word; else words are drawn, more freely the higher.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    among: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="Write one of these texts; given once for each.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Of a run: the frozen model (default: the one on the card).")
+    ] = None,
+    device: DeviceOption = "auto",
+    text_column: Annotated[str | None, typer.Option(help="Column of the text in FILE.")] = None,
+    pair_column: Annotated[str | None, typer.Option(help="Of the second text.")] = None,
+    no_header: NoHeaderOption = False,
+) -> None:
+    """Write a text for each text, by a model in the words of a template, or with a tuned prompt.
+
+    A file keeps its columns and gets `written`. What is written is saved as it comes, so that a stop loses little.
+
+        promptgraft generate smollm2-135m "The capital of France is" --most 8
+
+        promptgraft generate flan-t5-small-titler --file news.csv --template title-cloze-en --out titles.csv
+
+        promptgraft generate runs/titles --file news.csv --out titles.csv
+    """
+    from promptgraft import api
+
+    if bool(text) == (file is not None):
+        raise UsageError("give what to write for", do="either texts or --file FILE")
+    if out is not None:
+        check_target(out, safe_cells=False, read_from=file)
+    form = "jsonl" if file is not None and str(file) == "-" else None
+    with (
+        progress(say, "reading model and rows") as callback,
+        nullcontext(None) if file is None else regular(file, form) as source_file,
+    ):
+        writer = api.text_writer(source, template=template, model=model, device=device)
+        if source_file is None:
+            rows, examples = typed(text or [], [])
+        else:
+            rows, examples, notes = rows_of(source_file, writer.task, text_column, pair_column, header=not no_header)
+            say.note(*notes)
+        [name] = answer_names(rows, say, ("written",)).values()
+        if out is not None or say.json:
+            check_writable(rows, out)
+        ends = [word.replace("\\n", "\n") for word in stop or []]
+        decoding = writer.decoding(most, ends, temperature, seed, among or [])
+        written: list[Fields] = []
+        with saved(written, len(rows), out, say) as save:
+            for answer in answers(writer, examples, decoding, callback, say):
+                written.append(rows[len(written)] | {name: answer})
+                if out is None:
+                    say.line(answer)
+                save()
+    say.data({"rows": len(written), "out": str(out)} if out is not None else written)
+
+
+def answers(
+    writer: TextWriter, examples: Sequence[Example], decoding: Decoding, callback: ProgressCallback | None, say: Say
+) -> Iterator[str]:
+    """The texts one after the other, as they come, with progress; how many inputs were cut is noted at the end."""
+    from promptgraft.engine.predictor import cut_note
+    from promptgraft.engine.progress import Event
+
+    done = cut = 0
+    if callback is not None:
+        callback(Event(0, len(examples), "writing", unit="rows"))
+    for texts, shortened in writer.texts(examples, decoding):
+        done, cut = done + len(texts), cut + shortened
+        if callback is not None:
+            callback(Event(done, len(examples), "writing", unit="rows", behind=done / len(examples)))
+        yield from texts
+    if cut:
+        say.note(cut_note(cut, "text", None))
+
+
+@contextmanager
+def saved(written: list[Fields], count: int, out: Path | None, say: Say) -> Iterator[Any]:
+    """A context whose value saves the rows so far now and then; at its end, whatever ends it, all of them are saved.
+
+    Args:
+        written: the rows, to which are added more meanwhile.
+        count: how many they are to be.
+        out: where to; None: nowhere.
+    """
+    last = [time.monotonic()]
+
+    def save() -> None:
+        if out is not None and time.monotonic() - last[0] >= EVERY:
+            write(written, out)
+            last[0] = time.monotonic()
+
+    try:
+        yield save
+    finally:
+        if out is not None and written:
+            write(written, out)
+            of_all = "" if len(written) == count else f" of {count}"
+            say.line(f"{len(written)}{of_all} rows written in {out}")

@@ -1,0 +1,128 @@
+"""`promptgraft generate` as a user calls it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from causal_models import causal_folder
+from command import Command
+from promptgraft import api
+from seq2seq import write_small
+from toys import tiny_model
+
+
+@pytest.fixture(scope="module")
+def causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("llama")
+    causal_folder(folder, "llama")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def t5(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("t5")
+    write_small("t5", folder)
+    return folder
+
+
+@pytest.fixture
+def news(tmp_path: Path) -> Path:
+    path = tmp_path / "news.csv"
+    rows = "\n".join(f'{n},"w{n + 3} w{n + 9}, w4"' for n in range(6))
+    path.write_text(f"id,text\n{rows}\n", encoding="utf-8")
+    return path
+
+
+def test_texts_of_the_line_are_written_for_and_python_writes_the_same(done: Command, causal: Path, t5: Path) -> None:
+    for model in (causal, t5):
+        said = done("generate", model, "w3 w4", "w5", "--template", "w1 {text} w2 {mask}", "--most", 5, "--json")
+        written = [row["written"] for row in said.json]
+        assert [row["text"] for row in said.json] == ["w3 w4", "w5"]
+        assert written == api.generate(model, ["w3 w4", "w5"], template="w1 {text} w2 {mask}", most=5)
+
+
+def test_a_file_keeps_its_columns(done: Command, t5: Path, news: Path, tmp_path: Path) -> None:
+    out = tmp_path / "written.jsonl"
+    said = done("generate", t5, "--file", news, "--most", 4, "--out", out)
+    rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert [list(row) for row in rows] == [["id", "text", "written"]] * 6
+    assert said.out == f"6 rows written in {out}\n"
+
+
+def test_draws_are_the_seeds(done: Command, causal: Path) -> None:
+    def written(*more: object) -> str:
+        return done("generate", causal, "w3 w4", "--most", 12, "--temperature", 1.5, "-q", *more).out
+
+    assert written("--seed", 3) == written("--seed", 3)
+    assert len({written("--seed", seed) for seed in range(4)}) > 1
+
+
+def test_one_of_given_texts_is_written(done: Command, causal: Path) -> None:
+    said = done("generate", causal, "w3", "--template", "{text} is {mask}", "--among", "good", "--among", "bad", "-q")
+    assert said.out in ("good\n", "bad\n")
+
+
+def test_a_stop_keeps_what_was_written(
+    pg: Command, t5: Path, news: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from promptgraft.api import generating
+
+    calls = []
+
+    def interrupted(*words: object) -> list[str]:
+        calls.append(words)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return ["one", "two"]
+
+    monkeypatch.setattr(generating, "AT_ONCE", 2)
+    monkeypatch.setattr(generating, "write", interrupted)
+    out = tmp_path / "written.csv"
+    said = pg("generate", t5, "--file", news, "--out", out)
+    assert said.status == 130
+    assert said.err.splitlines()[-1] == "promptgraft: stopped"
+    assert said.out == f"4 of 6 rows written in {out}\n"
+    assert [line.rpartition(",")[2] for line in out.read_text().splitlines()] == ["written", "one", "two", "one", "two"]
+
+
+def test_a_run_writes_in_its_own_words(done: Command, pg: Command, causal: Path, tmp_path: Path) -> None:
+    task = tmp_path / "titles.csv"
+    rows = "\n".join(f'"w{n} w{n + 1} w{n + 2}",the title {n} of three words' for n in range(12))
+    task.write_text(f"text,title\n{rows}\n", encoding="utf-8")
+    run, soft = tmp_path / "run", tmp_path / "soft"
+    common = ("--model", causal, "--kind", "text", "--steps", 2, "--evaluations", 1, "--most", 4)
+    done("tune", task, *common, "--template", "w1 {text} so {mask}", "--length", 3, "--out", run)
+    texts = done("generate", run, "w3 w4", "--most", 4, "-q").out
+    assert json.loads(done("predict", run, "--text", "w3 w4", "--json").out)[0]["prediction"] == texts.strip("\n")
+    done("tune", task, *common, "--template", "{soft:3} {text} so {mask}", "--out", soft)
+    said = pg("generate", soft, "w3", "--template", "{text}{mask}")
+    assert said.err == "promptgraft: its vectors stand in the template it was tuned with; leave --template out\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ((), "give what to write for; either texts or --file FILE"),
+        (("a", "--template", "{demos:2}\n{text} {mask}"), "{demos:2} of the template needs labelled rows; "),
+        (("a", "--template", "{soft:2} {text} {mask}"), "the vectors of {soft} are not tuned; "),
+        (("a", "--template", "{text} so"), "the template has no place of the answer; "),
+        (("a", "--template", "{text_b} {mask}"), "the texts has single texts: no {text_b} for the template; "),
+        (("a", "--most", "90"), "90 tokens to write leave no room for a text: "),
+        (("a", "--stop", ""), "a stop word is empty; leave it out"),
+        (("a", "--model", "minilm"), "is no run, so that it has no other model; leave --model out"),
+    ],
+)
+def test_what_cannot_be_is_one_line(pg: Command, causal: Path, words: tuple[str, ...], line: str) -> None:
+    said = pg("generate", causal, *words, "-q")
+    assert said.status in (1, 2)
+    assert said.err.count("\n") == 1
+    assert line in said.err
+
+
+def test_an_encoder_gives_no_text(pg: Command, tmp_path: Path) -> None:
+    said = pg("generate", tiny_model(tmp_path / "bert", "bert"), "a", "-q")
+    assert said.status == 1
+    assert "gives no text; use a causal or a sequence-to-sequence model" in said.err
