@@ -12,7 +12,7 @@ import typer
 
 from promptgraft.cli.labelled import regular, rows_of
 from promptgraft.cli.options import DeviceOption, NoHeaderOption
-from promptgraft.cli.predict import answer_names, typed
+from promptgraft.cli.predict import Fields, answer_names, typed
 from promptgraft.cli.progress import progress
 from promptgraft.cli.say import Say
 from promptgraft.cli.templates import TEMPLATE_HELP
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 EVERY = 5.0
 """Seconds between two saves of what is written so far."""
-Fields = dict[str, Any]
 
 
 @verb
