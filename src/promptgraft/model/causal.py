@@ -152,11 +152,15 @@ class CausalBackbone:
         self.arithmetic: Arithmetic = "bf16" if dtype == torch.bfloat16 else "fp32"
         self.device = weights[self.words].device
         self._shape, self._tokenizer, self._dtype = shape, tokenizer, dtype
-        self._fingerprint, self._frozen, self._ends = fingerprint, frozen, ends
+        self._fingerprint, self._frozen, self.ends = fingerprint, frozen, ends
         self._beginnings = Beginnings()
         self._begin = next(iter(tokenizer.frames.single.gaps[0]), None)
         self._frequencies = [rotary.frequencies(shape.head_width).to(self.device) for rotary in shape.rotaries]
         self._scoring = Scoring(shape.score_scale, shape.score_cap)
+
+    def forget(self) -> None:
+        """Let go of the beginnings that are kept."""
+        self._beginnings = Beginnings()
 
     @property
     def fingerprint(self) -> str:
@@ -224,7 +228,7 @@ class CausalBackbone:
             pooling=self.pooling,
             fingerprint=None,
             frozen=None if learn else assemble(shape, TakeParts(weights, self.name, self._dtype)),
-            ends=self._ends,
+            ends=self.ends,
         )
 
     def word_ids(self, words: Sequence[str]) -> list[list[int]]:
@@ -246,7 +250,7 @@ class CausalBackbone:
         among: Sequence[Sequence[str]] | None = None,
     ) -> list[str]:
         self._check(prompts, "mark", None)
-        rules = Rules(most, self._ends, None, stop, temperature, generator)
+        rules = Rules(most, self.ends, None, stop, temperature, generator)
         answers = self._answer_ids({text for texts in among or () for text in texts})
         writing = Writing(batch.tokens.sequences, rules, self._decode, among, answers.__getitem__)
         longest = most if among is None else max(map(len, answers.values()), default=1)
