@@ -28,12 +28,51 @@ def activation(x: Float[Tensor, "..."], name: str) -> Float[Tensor, "..."]:
 
 
 def gated(x: Float[Tensor, "T two_W"], name: str) -> Float[Tensor, "T W"]:
-    """The non-linearity of the first half of every row, times the second half."""
+    """The non-linearity of the first half of every row, times the second half.
+
+    Without gradients the rows are no longer what they were.
+    """
     if torch.is_grad_enabled() and x.requires_grad:
         out: Tensor = _Gated.apply(x, name)  # type: ignore[no-untyped-call]
         return out
     gate, value = x.chunk(2, -1)
-    return activation(gate, name).mul_(value)
+    opened = F.silu(gate, inplace=True) if name == "silu" else activation(gate, name)
+    return opened.mul_(value)
+
+
+def rms_norm(x: Float[Tensor, "*T H"], weight: Float[Tensor, "H"], epsilon: float) -> Float[Tensor, "*T H"]:
+    """Rows over the root of their mean square, which is taken in fp32, times a weight."""
+    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+        out: Tensor = _RootMeanSquare.apply(x, weight, epsilon)  # type: ignore[no-untyped-call]
+        return out
+    return (x * _scale_of(x, epsilon).to(x.dtype)).mul_(weight)
+
+
+def _scale_of(x: Float[Tensor, "*T H"], epsilon: float) -> Float[Tensor, "*T 1"]:
+    """One over the root of each row's mean square."""
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+    return norm.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
+
+
+class _RootMeanSquare(torch.autograd.Function):
+    """Keeps the rows and a number of each; torch's own passes over them many times."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        scale = _scale_of(x, epsilon)
+        ctx.save_for_backward(x, weight, scale)
+        return (x * scale.to(x.dtype)).mul_(weight)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, weight, scale = ctx.saved_tensors
+        d_weight = None
+        if ctx.needs_input_grad[1]:
+            d_weight = (grads[0] * x * scale.to(x.dtype)).flatten(0, -2).sum(0)
+        d_normed = grads[0] * weight
+        means = (d_normed * x).sum(-1, keepdim=True, dtype=torch.float32).div_(x.shape[-1])
+        d_normed.mul_(scale.to(x.dtype))
+        return d_normed.addcmul_(x, (means * scale.pow(3)).to(x.dtype), value=-1), d_weight, None
 
 
 class _Gated(torch.autograd.Function):
