@@ -22,7 +22,7 @@ from __future__ import annotations
 import functools
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import common
@@ -32,8 +32,8 @@ from processor import fast_bf16
 from torch import Tensor
 
 from promptgraft.model.backbone import Batch
-from promptgraft.model.causal import CausalBackbone
 from promptgraft.model.catalog import resolve
+from promptgraft.model.causal import CausalBackbone
 from promptgraft.model.load import load_backbone
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import Prompt, stack
@@ -132,29 +132,25 @@ def answered(rows: list[list[int]]) -> Tokens:
     return Tokens(tokens.ids, tokens.types, tokens.starts, tokens.rows, answers=answers)
 
 
-def our_train_turn(model: str, prompts: int, each: int) -> Turn:
-    """Steps of so many deep prompts: forward, loss, backward, AdamW."""
+def our_train_turn(model: str, prompts: int, each: int, *, sort: bool) -> Turn:
+    """Steps of so many deep prompts: forward, loss, backward, AdamW; with one prompt over the batches that PEFT has."""
     backbone, rows = ours(model), texts(64 * prompts * each)
     shape = (backbone.prompt_layers, 2, PROMPT, backbone.key_width)
     values = [torch.randn(shape).mul_(0.1).requires_grad_() for _ in range(prompts)]
     optimiser, owner = torch.optim.AdamW(values, lr=1e-3), torch.arange(prompts).repeat_interleave(each)
-    batches = _parts(rows, prompts * each)
+    batches = common.padded_batches(rows, prompts * each, sort=sort)
 
     def turn(steps: int) -> None:
         for _ in range(steps):
             together = stack([Prompt(value, "peft") for value in values])
-            found = backbone.forward(Batch(answered(next(batches)), owner), together, "answer")
+            ids, mask, _ = next(batches)
+            part = [row[: int(length)].tolist() for row, length in zip(ids, mask.sum(1), strict=True)]
+            found = backbone.forward(Batch(answered(part), owner), together, "answer")
             (-found.sum() / each).backward()
             optimiser.step()
             optimiser.zero_grad()
 
     return turn
-
-
-def _parts(rows: list[list[int]], size: int) -> Iterator[list[list[int]]]:
-    while True:
-        for first in range(0, len(rows), size):
-            yield rows[first : first + size]
 
 
 def peft_train_turn(model: str, path: str, batch: int, *, sort: bool) -> Turn:
@@ -215,13 +211,13 @@ def turns_of(what: str, model: str, rows: int) -> dict[str, tuple[Turn, float]]:
         return {path: score_turn(model, path, drawn) for path in (OURS, *peers)}
     if what == "train_step":
         peer = peft_train_turn(model, PLAIN, TRAIN, sort=False)
-        return {OURS: (our_train_turn(model, 1, TRAIN), 1.0), PLAIN: (peer, 1.0)}
+        return {OURS: (our_train_turn(model, 1, TRAIN, sort=False), 1.0), PLAIN: (peer, 1.0)}
     if what == "train_step_tuned":
         tuned = {path: (peft_train_turn(model, path, TRAIN, sort=True), 1.0) for path in peers}
-        return {OURS: (our_train_turn(model, 1, TRAIN), 1.0), **tuned}
+        return {OURS: (our_train_turn(model, 1, TRAIN, sort=True), 1.0), **tuned}
     if what == "many_prompts":
         many = {path: (peft_train_turn(model, path, EACH, sort=True), float(PROMPTS)) for path in peers}
-        return {OURS: (our_train_turn(model, PROMPTS, EACH), 1.0), **many}
+        return {OURS: (our_train_turn(model, PROMPTS, EACH, sort=False), 1.0), **many}
     writing = {path: (peft_writing_turn(model, path), float(PROMPTS)) for path in peers}
     return {OURS: (our_writing_turn(model), 1.0), **writing}
 

@@ -3,8 +3,8 @@
 A query sees keys at several levels: its prompt, beginnings that it shares with other sequences, and its own segment up
 to itself. Each level is a list of blocks, a range of queries against a range of keys, so that many queries meet a
 shared beginning in one dense product, and nothing is copied for a row. Levels are merged by their maxima and sums, as
-parts of a softmax are (Milakov and Gimelshein 2018); the backward computes probabilities again from the merged sums
-(Dao et al. 2022, algorithm 4) and so keeps none of them.
+parts of a softmax are (Milakov and Gimelshein 2018). Where there are few keys a query the backward finds the scores'
+exponentials kept; where there are many it computes them again from the merged sums (Dao et al. 2022, algorithm 4).
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ KeySource = Literal["prompts", "past", "rows"]
 MOST_SCORES = 1 << 20
 # Fewer blocks than this are not worth a bucket of their own.
 BUCKET_BLOCKS = 8
+# Exponentials are kept for the backward if they are no more than so many times the queries' numbers.
+MOST_KEPT = 3
 # What is added to scores that a query must not see; finite, so that a query that sees nothing of a level has no NaN.
 HIDDEN = -1e30
 
@@ -127,6 +129,14 @@ class Pattern:
             plans = [self._plan(level, window) for level in self.levels]
             self._plans[window] = [plan for plan in plans if plan is not None]
         return self._plans[window]
+
+    def scores(self, window: int | None) -> int:
+        """How many scores a layer has, those of padding counted."""
+        return sum(
+            bucket.blocks * bucket.queries * bucket.keys * self.key_heads * self.group
+            for plan in self.plans(window)
+            for bucket in plan.buckets
+        )
 
     @cached_property
     def _counts(self) -> dict[KeySource, int]:
@@ -290,7 +300,7 @@ def causal_attention(
         out: Tensor = _Attention.apply(*inputs, past, pattern, scoring, turns, window)  # type: ignore[no-untyped-call]
         return out
     turned = _turned(queries, keys_values, prompts, past, turns)
-    return _attend(turned, pattern, scoring, window)[0]
+    return _attend(turned, pattern, scoring, window, None)[0]
 
 
 def turned_keys(keys_values: Float[Tensor, "R two_key_heads width"], turns: Turns | None) -> Float[Tensor, "2 R wide"]:
@@ -309,12 +319,31 @@ def _turned(
     return Inputs(queries, keys, values, prompts, past)
 
 
-def _attend(inputs: Inputs, pattern: Pattern, scoring: Scoring, window: int | None) -> tuple[Tensor, Tensor]:
-    """The attended values, and of every query and head the logarithm of what its scores' exponentials sum to."""
+@dataclass(frozen=True)
+class KeptLevel:
+    """What the forward keeps of a level.
+
+    Attributes:
+        weights: of every piece the exponentials of its scores beyond the highest of their query.
+        tops: of every slot's heads the highest score.
+    """
+
+    weights: list[Tensor]
+    tops: Float[Tensor, "slots group"]
+
+
+def _attend(
+    inputs: Inputs, pattern: Pattern, scoring: Scoring, window: int | None, kept: list[KeptLevel] | None
+) -> tuple[Tensor, Tensor]:
+    """The attended values, and of every query and head the logarithm of what its scores' exponentials sum to.
+
+    Args:
+        kept: takes what a backward needs of every level; None: nothing.
+    """
     queries = inputs.queries
     width = queries.shape[-1]
     flat = queries.reshape(len(queries) * pattern.key_heads, pattern.group * width)
-    parts = [_level(flat, inputs, plan, pattern, scoring) for plan in pattern.plans(window)]
+    parts = [_level(flat, inputs, plan, pattern, scoring, kept) for plan in pattern.plans(window)]
     if len(parts) == 1:
         values, top, total = parts[0]
         return values.div_(total).view(queries.shape), total.log_().add_(top)
@@ -334,7 +363,12 @@ def _attend(inputs: Inputs, pattern: Pattern, scoring: Scoring, window: int | No
 
 
 def _level(
-    flat: Tensor, inputs: Inputs, plan: LevelPlan, pattern: Pattern, scoring: Scoring
+    flat: Tensor,
+    inputs: Inputs,
+    plan: LevelPlan,
+    pattern: Pattern,
+    scoring: Scoring,
+    kept: list[KeptLevel] | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of every query and head at one level: the sum of values by exponentials, the highest score, and their sum."""
     width = inputs.queries.shape[-1]
@@ -343,6 +377,7 @@ def _level(
     outputs = torch.empty_like(queries)
     tops = torch.empty(len(queries), pattern.group, dtype=torch.float32, device=queries.device)
     totals = torch.empty_like(tops)
+    pieces: list[Tensor] = []
     for bucket, query, key, value, output, top, total in _by_bucket(
         plan, pattern, width, queries, keys, values, outputs, tops, totals
     ):
@@ -351,8 +386,12 @@ def _level(
             scores = _scores(query[:, part], key[:, piece.keys], bucket, piece, pattern, scoring)
             highest = scores.amax(-1)
             weights = scores.sub_(highest[..., None]).exp_()
-            top[:, part], total[:, part] = highest, weights.sum(-1)
-            output[:, part] = torch.bmm(weights.to(value.dtype), value[:, piece.keys])
+            top[:, part], total[:, part] = highest, weights.sum(-1, dtype=torch.float32)
+            output[:, part] = torch.bmm(weights, value[:, piece.keys])
+            if kept is not None:
+                pieces.append(weights)
+    if kept is not None:
+        kept.append(KeptLevel(pieces, tops))
     shape = (len(inputs.queries), inputs.queries.shape[1], -1)
     grown = [
         _of_rows(part, plan.query_back, plan.query_rows, len(inputs.queries), pattern.key_heads, empty).view(shape)
@@ -364,9 +403,9 @@ def _level(
 def _scores(
     query: Tensor, key: Tensor, bucket: BlockBucket, piece: QueryPiece, pattern: Pattern, scoring: Scoring
 ) -> Float[Tensor, "bh mg n"]:
-    """The scores of a piece in fp32, with what must not be seen far below all else."""
+    """The scores of a piece, with what must not be seen far below all else."""
     nothing = query.new_zeros(1, 1, 1)
-    scores = torch.baddbmm(nothing, query, key.mT, beta=0, alpha=scoring.scale).float()
+    scores = torch.baddbmm(nothing, query, key.mT, beta=0, alpha=scoring.scale)
     if scoring.cap is not None:
         scores.div_(scoring.cap).tanh_().mul_(scoring.cap)
     if piece.bias is not None:
@@ -415,7 +454,8 @@ class _Attention(torch.autograd.Function):
     def forward(ctx: Any, *arguments: Any) -> Tensor:
         queries, keys_values, prompts, past, pattern, scoring, turns, window = arguments
         inputs = _turned(queries, keys_values, prompts, past, turns)
-        out, sums = _attend(inputs, pattern, scoring, window)
+        ctx.kept = [] if scoring.cap is None and pattern.scores(window) <= MOST_KEPT * queries.numel() else None
+        out, sums = _attend(inputs, pattern, scoring, window, ctx.kept)
         ctx.pattern, ctx.scoring, ctx.turns, ctx.window = pattern, scoring, turns, window
         ctx.save_for_backward(inputs.queries, inputs.keys, inputs.values, prompts, past, out, sums)
         return out
@@ -458,10 +498,11 @@ def _gradients(
     d_queries: Tensor | None = None
     d_rows = torch.zeros(len(keys), 2, *keys.shape[1:], dtype=keys.dtype, device=keys.device) if wanted.rows else None
     d_prompts = None if inputs.prompts is None else torch.zeros_like(inputs.prompts, dtype=torch.float32)
-    for plan in pattern.plans(ctx.window):
+    for number, plan in enumerate(pattern.plans(ctx.window)):
         if not (wanted.queries or wanted.of_keys(plan.source)):
             continue
-        d_query, d_key, d_value = _level_gradients(flat, inputs, plan, pattern, ctx.scoring, wanted)
+        kept = None if ctx.kept is None else ctx.kept[number]
+        d_query, d_key, d_value = _level_gradients(flat, inputs, plan, pattern, ctx.scoring, wanted, kept)
         if d_query is not None:
             grown = _of_rows(d_query, plan.query_back, plan.query_rows, count, pattern.key_heads, 0.0)
             d_queries = grown if d_queries is None else d_queries.add_(grown)
@@ -491,36 +532,57 @@ def _add(total: Tensor, rows: Tensor | None, addend: Tensor) -> None:
 
 
 def _level_gradients(
-    flat: Sequence[Tensor], inputs: Inputs, plan: LevelPlan, pattern: Pattern, scoring: Scoring, wanted: WantedGradients
+    flat: Sequence[Tensor],
+    inputs: Inputs,
+    plan: LevelPlan,
+    pattern: Pattern,
+    scoring: Scoring,
+    wanted: WantedGradients,
+    kept: KeptLevel | None,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """The gradients of a level's queries, keys and values, in slots."""
+    """The gradients of a level's queries, keys and values, in slots.
+
+    With what the forward kept, its exponentials are those of a probability but for a factor a query, which is taken
+    into the queries and gradients that they are multiplied by.
+    """
     width, of_keys = inputs.queries.shape[-1], wanted.of_keys(plan.source)
     keys, values = (table.index_select(0, plan.key_slots) for table in inputs.of(plan.source))
     queries, d_outs, sums, means = (tensor.index_select(0, plan.query_slots) for tensor in flat)
     if len(plan.padding):
         d_outs.index_fill_(0, plan.padding, 0)
         means.index_fill_(0, plan.padding, 0)
-    d_queries = torch.zeros_like(queries) if wanted.queries else None
+    shares = torch.ones_like(sums) if kept is None else (kept.tops - sums).exp_()
+    factors = (shares * scoring.scale).to(queries.dtype)[..., None]
+    scaled = (queries.unflatten(1, (-1, width)) * factors).flatten(1) if of_keys else queries
+    passed = (d_outs.unflatten(1, (-1, width)) * shares.to(queries.dtype)[..., None]).flatten(1) if of_keys else d_outs
+    d_queries = torch.empty_like(queries) if wanted.queries else None
     d_keys, d_values = (torch.zeros_like(keys), torch.zeros_like(values)) if of_keys else (None, None)
-    into = [queries, keys, values, d_outs, sums, means]
+    lower = means.neg_().to(queries.dtype)
+    into = [queries, keys, values, scaled, d_outs, passed, sums, lower]
+    weights_of = iter(() if kept is None else kept.weights)
     at_query = at_key = 0
-    for bucket, query, key, value, d_out, sum_, mean in _by_bucket(plan, pattern, width, *into):
+    for bucket, query, key, value, query_scaled, d_out, d_passed, sum_, less in _by_bucket(plan, pattern, width, *into):
         count = bucket.blocks * pattern.key_heads
         for_queries = slice(at_query, at_query := at_query + count * bucket.queries)
         for_keys = slice(at_key, at_key := at_key + count * bucket.keys)
         for piece in bucket.pieces:
             part = slice(piece.queries.start * pattern.group, piece.queries.stop * pattern.group)
-            scores = _scores(query[:, part], key[:, piece.keys], bucket, piece, pattern, scoring)
-            slope = None if scoring.cap is None else 1 - (scores / scoring.cap).clamp(-1, 1).square_()
-            weights = scores.sub_(sum_[:, part, None]).exp_()
-            d_part = d_out[:, part]
-            d_scores = torch.bmm(d_part, value[:, piece.keys].mT).float().sub_(mean[:, part, None]).mul_(weights)
+            slope = None
+            if kept is None:
+                scores = _scores(query[:, part], key[:, piece.keys], bucket, piece, pattern, scoring)
+                slope = None if scoring.cap is None else 1 - (scores / scoring.cap).clamp(-1, 1).square_()
+                weights = scores.sub_(sum_[:, part, None]).exp_()
+            else:
+                weights = next(weights_of)
+            d_scores = torch.baddbmm(less[:, part, None], d_out[:, part], value[:, piece.keys].mT).mul_(weights)
             d_scores = d_scores if slope is None else d_scores.mul_(slope)
-            d_scores = d_scores.mul_(scoring.scale).to(key.dtype)
             if d_queries is not None:
                 d_query = d_queries[for_queries].view(query.shape)
                 d_query[:, part] = torch.bmm(d_scores, key[:, piece.keys])
             if d_keys is not None and d_values is not None:
-                d_keys[for_keys].view(key.shape)[:, piece.keys] += torch.bmm(d_scores.mT, query[:, part])
-                d_values[for_keys].view(key.shape)[:, piece.keys] += torch.bmm(weights.to(key.dtype).mT, d_part)
+                d_key, d_value = (grad[for_keys].view(key.shape)[:, piece.keys] for grad in (d_keys, d_values))
+                d_key += torch.bmm(d_scores.mT, query_scaled[:, part])
+                d_value += torch.bmm(weights.mT, d_passed[:, part])
+    if d_queries is not None:
+        d_queries.unflatten(1, (-1, width)).mul_(factors)
     return d_queries, d_keys, d_values
