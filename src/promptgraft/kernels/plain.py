@@ -50,7 +50,7 @@ def rms_norm(x: Float[Tensor, "*T H"], weight: Float[Tensor, "H"], epsilon: floa
 
 def _scale_of(x: Float[Tensor, "*T H"], epsilon: float) -> Float[Tensor, "*T 1"]:
     """One over the root of each row's mean square."""
-    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+    norm: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
     return norm.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
 
 

@@ -290,7 +290,7 @@ class CausalBackbone:
     @property
     def _end(self) -> tuple[int, ...]:
         """The token that ends an answer, where the model has one."""
-        return tuple(sorted(self._ends)[:1])
+        return tuple(sorted(self.ends)[:1])
 
     @cached_property
     def _plain(self) -> PlainReader:
