@@ -51,7 +51,7 @@ class PromptgraftError(Exception):
 
     def __init__(self, what: str, *, where: str | Path | None = None, do: str | None = None) -> None:
         self.what, self.where, self.do = what, where, do
-        beginning, ending = "" if where is None else f"{where}: ", f"{what}; {do}" if do else what
+        beginning, ending = "" if where is None else f"{where}: ", f"{what}; {do}" if do else f"{what}"
         self.line = beginning + ending
         super().__init__(beginning + in_python(ending))
 

@@ -14,13 +14,16 @@ from promptgraft.errors import ArtefactError
 from promptgraft.prompt.artefact import Artefact, Member, halved, load, save
 from promptgraft.prompt.files import TENSORS
 from promptgraft.prompt.prompt import Prompt
+from promptgraft.prompt.reading import Reading
 
 
 def grafted() -> Artefact:
     """An artefact with every place for numbers: prompt, readout, embeddings, and a model beside its own."""
     artefact = small_artefact()
     readout = dict(artefact.readout) | {"raw_scale": torch.tensor(0.123456789)}
-    other = Member(Prompt(torch.ones(2, 2, 3, 8) / 3), {name: value.clone() for name, value in readout.items()}, "cls")
+    other = Member(
+        Prompt(torch.ones(2, 2, 3, 8) / 3), {name: value.clone() for name, value in readout.items()}, Reading("cls")
+    )
     return artefact.replace(readout=readout, others=(other,))
 
 

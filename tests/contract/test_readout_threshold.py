@@ -11,6 +11,7 @@ from sklearn.metrics import f1_score
 
 from promptgraft.readout.by_class import label_rates, of_labels
 from promptgraft.readout.multilabel import Multilabel, MultilabelText
+from promptgraft.readout.readout import Given
 from promptgraft.readout.threshold import NEAR, best_threshold
 from promptgraft.task.task import Example, Task
 from toys import toy_task
@@ -66,7 +67,7 @@ def test_a_row_gets_what_is_above_the_threshold_and_its_likeliest_label_where_al
     kind: type[Multilabel] | type[MultilabelText],
 ) -> None:
     task, generator = labelled(("a",), ("b",)), torch.Generator().manual_seed(0)
-    readout = kind.create(task, 4, generator, lambda texts: torch.eye(4)[: len(texts)])
+    readout = kind.create(task, 4, generator, Given(lambda texts: torch.eye(4)[: len(texts)]))
     tokens = None
     scores = of_labels(torch.tensor([[1.0, 2.0], [-1.0, -2.0], [-2.0, -2.5]]))
     rows = [Example("x")] * 3
@@ -80,7 +81,7 @@ def test_a_row_gets_what_is_above_the_threshold_and_its_likeliest_label_where_al
 
 def test_descriptions_that_are_alike_tell_nothing_and_break_nothing() -> None:
     task = toy_task("multilabel").replace(labels={"negative": "same", "positive": "same"})
-    readout = MultilabelText.create(task, 4, torch.Generator(), lambda texts: torch.ones(len(texts), 4))
+    readout = MultilabelText.create(task, 4, torch.Generator(), Given(lambda texts: torch.ones(len(texts), 4)))
     scores = readout.scores(torch.randn(5, 4), None)  # type: ignore[arg-type]
     assert scores.isfinite().all()
     assert torch.equal(scores[0], scores[1])

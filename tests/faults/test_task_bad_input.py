@@ -137,11 +137,6 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
         {"t/task.toml": 'kind = "clasification"', "t/train.jsonl": GOOD},
         "{}/t: unknown kind 'clasification'; did you mean 'classification'?",
     ),
-    "text2text": (
-        {"t/task.toml": 'kind = "text2text"', "t/train.jsonl": GOOD},
-        "{}/t: kind 'text2text' is not supported yet;"
-        " use one of: classification, multilabel, pair, regression, choice, tagging, span",
-    ),
     "unknown metric": (
         {"t/task.toml": 'metric = "acuracy"', "t/train.jsonl": GOOD},
         "{}/t: unknown metric 'acuracy'; did you mean 'accuracy'?",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ from promptgraft.readout.choice import Choice
 from promptgraft.readout.features import feature_width, features
 from promptgraft.readout.label_text import SPREAD, LabelText
 from promptgraft.readout.linear import Linear
-from promptgraft.readout.readout import Readout
+from promptgraft.readout.readout import Given, Readout
 from promptgraft.readout.regression import Regression
 from promptgraft.readout.span import Span
 from promptgraft.readout.tagging import Tagging
@@ -38,13 +38,16 @@ def task(kind: Kind, labels: Sequence[str] = (), *train: Label) -> Task:
     return Task("toy", kind, "accuracy", {name: f"about {name}" for name in labels}, {"train": examples})
 
 
-def no_description(texts: Sequence[str]) -> Tensor:
+def refuse(texts: Sequence[str]) -> Tensor:
     raise AssertionError("only label-text reads descriptions")
 
 
-def looked_up(**table: Sequence[float]) -> Callable[[Sequence[str]], Tensor]:
+no_description = Given(refuse)
+
+
+def looked_up(**table: Sequence[float]) -> Given:
     """Embeddings by label name."""
-    return lambda texts: torch.tensor([table[text.removeprefix("about ")] for text in texts])
+    return Given(lambda texts: torch.tensor([table[text.removeprefix("about ")] for text in texts]))
 
 
 # features

@@ -40,6 +40,9 @@ def width_of(backbone: Backbone, reads: str, encoding: Encoding) -> int:
         RunError: it reads words, and the backbone has no head over words.
     """
     if reads == "answer":
+        if "answer" not in backbone.reads:
+            what = f"{backbone.name} gives no probability of whole answers"
+            raise RunError(what, do="take a causal or sequence-to-sequence model, or for classes readout verbalizer")
         return 1
     if reads == "mark":
         if not isinstance(backbone, Speaks) or "mark" not in backbone.reads:
