@@ -198,6 +198,8 @@ def key_of(row: Mapping[str, str]) -> tuple[str, str, str, str, str]:
     return row["task"], row["model"], row["method"], row["labels"], row["template"]
 
 
+FEWEST_TASKS = 3
+"""Of which a mean difference is said: an interval over two says nothing."""
 Figures = dict[str, dict[int, float]]
 """task -> seed -> score."""
 
@@ -222,7 +224,7 @@ def gain(ours: Figures, theirs: Figures) -> str:
     """The mean over the tasks that both have of the mean paired difference over seeds."""
     both = [paired(ours[task], theirs[task]) for task in sorted(ours.keys() & theirs.keys())]
     values = [difference.value for difference in both if difference is not None]
-    return f"{mean(values)}, {len(values)} tasks" if values else "not run"
+    return f"{mean(values)}, {len(values)} tasks" if len(values) >= FEWEST_TASKS else ""
 
 
 HALVES = {"untouched": "The untouched half", "chosen-on": "The half that was chosen on"}
@@ -294,7 +296,7 @@ def differences(rows: Sequence[Mapping[str, str]], language: str, half: str) -> 
             lines.append(
                 f"- A prompt in a template over soft words alone, {model}, {labels} labels: {gain(tuned, soft)}"
             )
-    return "\n".join(lines)
+    return "\n".join(line for line in lines if not line.endswith(": "))
 
 
 def main() -> None:
