@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from promptgraft.api import (
         compare,
+        distil,
         estimate,
         extend,
         generate,
@@ -41,6 +42,7 @@ __all__ = [
     "Template",
     "__version__",
     "compare",
+    "distil",
     "estimate",
     "extend",
     "find_template",
@@ -67,6 +69,7 @@ _HOMES = {
     "Task": "promptgraft.task.task",
     "Template": "promptgraft.template.template",
     "compare": "promptgraft.api",
+    "distil": "promptgraft.api",
     "estimate": "promptgraft.api",
     "extend": "promptgraft.api",
     "find_template": "promptgraft.template.known",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from promptgraft.api.artefacts import artefact_folder, export_to_peft, import_from_peft, load
 from promptgraft.api.comparing import Compared, compare, rank
+from promptgraft.api.distilling import Distilled, distil, texts_of
 from promptgraft.api.estimating import estimate
 from promptgraft.api.extending import Extension, extend
 from promptgraft.api.generating import TextWriter, generate, text_writer
@@ -15,6 +16,7 @@ from promptgraft.api.tuning import Outcome, transfer, tune
 
 __all__ = [
     "Compared",
+    "Distilled",
     "Extension",
     "Outcome",
     "Suggestion",
@@ -23,6 +25,7 @@ __all__ = [
     "artefact_folder",
     "as_bank",
     "compare",
+    "distil",
     "estimate",
     "export_to_peft",
     "extend",
@@ -37,6 +40,7 @@ __all__ = [
     "record",
     "suggest",
     "text_writer",
+    "texts_of",
     "transfer",
     "try_template",
     "tune",

@@ -11,6 +11,7 @@ import promptgraft
 from promptgraft.cli.bank import bank
 from promptgraft.cli.cache import cache
 from promptgraft.cli.compare import compare
+from promptgraft.cli.distil import distil
 from promptgraft.cli.doctor import doctor
 from promptgraft.cli.estimate import estimate
 from promptgraft.cli.extend import extend
@@ -78,7 +79,7 @@ def root(
 app.add_typer(models, name="models")
 for name, function in {
     "tune": tune, "rank": rank, "transfer": transfer, "compare": compare, "estimate": estimate, "predict": predict,
-    "generate": generate, "extend": extend, "suggest": suggest,
+    "generate": generate, "distil": distil, "extend": extend, "suggest": suggest,
 }.items():  # fmt: skip
     add(app, name, function)
 app.add_typer(templates, name="templates")

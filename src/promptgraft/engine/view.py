@@ -64,6 +64,25 @@ class JobView:
             self._parts[key] = tokens.select(torch.tensor(rows))
         return self._parts[key]
 
+    def tokens_of(self, examples: tuple[Example, ...], reading: Reading) -> Tokens:
+        return self.shared.tokens(examples, self.task.kind, reading, self.job.recipe.max_length, self.task.name)
+
+    def at_answer(self, template: str, examples: tuple[Example, ...]) -> Float[Tensor, "N H"]:
+        return self.shared.states(self.in_full(template, examples), None, "mark")
+
+    def in_full(self, template: str, examples: tuple[Example, ...]) -> Tokens:
+        """Rows in another template than the job's, as long as the model reads.
+
+        Raises:
+            RunError: it is no template without vectors that fits the task.
+        """
+        worded = in_words(template, self.job.recipe.verbalizer, self.task, self.job.seed)
+        if self.backbone.slots(worded.template):
+            raise RunError("a template with vectors has no words to be distilled", do="leave {soft} out")
+        self.notes += [note for note in worded.notes if note not in self.notes]
+        reading, limit = Reading("mark", template=worded.template), self.backbone.max_length
+        return self.shared.tokens(examples, self.task.kind, reading, limit, self.task.name)
+
     @cached_property
     def worded(self) -> Worded:
         """The job's template, or that of its source, and the words of its labels."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from promptgraft.errors import RunError, unknown
 from promptgraft.method import (
+    distil,
     frozen_source,
     graft,
     linear_probe,
@@ -22,6 +23,7 @@ from promptgraft.plugins import load
 
 __all__ = [
     "check",
+    "distil",
     "find",
     "frozen_source",
     "graft",

@@ -92,6 +92,14 @@ class View(Protocol):
         """The split's rows, or only these of them, tokenised once."""
         ...
 
+    def tokens_of(self, examples: tuple[Example, ...], reading: Reading) -> Tokens:
+        """Any rows of the task's kind, tokenised once."""
+        ...
+
+    def at_answer(self, template: str, examples: tuple[Example, ...]) -> Float[Tensor, "N H"]:
+        """States of rows at the answer's place of another template than the job's, as long as the model reads."""
+        ...
+
     def describe(self, texts: Sequence[str], pooling: Pooling) -> Float[Tensor, "C H"]:
         """Embeddings of label descriptions by the frozen backbone, without a prompt."""
         ...

@@ -53,7 +53,8 @@ class Readout(Protocol):
             `width` of the features, `bytes` of the class names in `labels`. A readout is a dataclass of these fields.
         trained: which of these are trained.
         settles: whether `settled` sets anything.
-        writes: whether its answers are texts that the model writes; training then judges it by its loss.
+        writes: whether its answers are texts that the model writes.
+        by_loss: whether training judges it on validation by its loss, since it predicts nothing by itself.
         stacks: whether one of it can stand for many: a dataclass whose `scores` and `loss` take a leading axis of
             models, features `[K, B, F]` and gold `[K, B]`, once all of its tensors have one.
     """
@@ -67,6 +68,7 @@ class Readout(Protocol):
     trained: ClassVar[tuple[str, ...]]
     settles: ClassVar[bool] = False
     writes: ClassVar[bool] = False
+    by_loss: ClassVar[bool] = False
     stacks: ClassVar[bool] = False
 
     @classmethod

@@ -38,6 +38,7 @@ class Written(Readout):
     form: ClassVar[Mapping[str, tuple[int | str, ...]]] = {"one_line": ()}
     trained: ClassVar[tuple[str, ...]] = ()
     writes: ClassVar[bool] = True
+    by_loss: ClassVar[bool] = True
 
     one_line: Float[Tensor, ""]
 

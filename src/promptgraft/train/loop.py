@@ -312,10 +312,11 @@ def _evaluate(backbone: Backbone, states: Sequence[State]) -> None:
 def _judge(state: State, scores: Tensor) -> tuple[float, float]:
     """Score a run on validation, note it in the history, and return (score, minus loss).
 
-    Of texts that a model writes the score is minus the loss too: to write them takes longer than to train.
+    Of a readout that predicts nothing by itself the score is minus the loss too: to have a model write texts at every
+    look would take longer than to train it.
     """
     data = state.run.validation
-    if state.run.readout.writes:
+    if state.run.readout.by_loss:
         loss = float(state.run.readout.loss(scores, data.gold).mean())
         state.history[-1]["validation_loss"] = loss
         return -loss, -loss
@@ -343,8 +344,9 @@ def _finish(backbone: Backbone, state: State) -> Trained:
     prompt = None if tuned.prompt is None or values is None else Prompt(values, tuned.prompt.placement)
     learned = state.run.weights
     weights = None if learned is None else {name: value.cpu() for name, value in learned.whole().items()}
-    best = Tuned(prompt, on_device(tuned.readout, CPU), tuned.reading, weights)
-    if best.readout.settles and len(state.run.validation):
+    readout, reading = state.run.answers or (on_device(tuned.readout, CPU), tuned.reading)
+    best = Tuned(prompt, readout, reading, weights)
+    if state.run.answers is None and best.readout.settles and len(state.run.validation):
         best = replace(best, readout=_settled(backbone, best, state.run.validation))
     history = tuple(state.history)
     return Trained(state.run.name, best, history, state.best_step, state.seconds, state.run.parameters)

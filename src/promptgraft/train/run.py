@@ -91,6 +91,7 @@ class Run:
         streams: random numbers that its terms draw on, kept in checkpoints.
         carried: prompt and readout both come from a source, so that the untouched start is an answer too, and one
             that validation may choose.
+        answers: the readout and reading that the finished model predicts with; None: those that it is trained with.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Run:
     dropout: float = 0.0
     streams: tuple[torch.Generator, ...] = ()
     carried: bool = False
+    answers: tuple[Readout, Reading] | None = None
 
     @property
     def read(self) -> Read:

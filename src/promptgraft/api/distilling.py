@@ -1,0 +1,219 @@
+"""`distil` puts what a long template says into a prompt, and says what was lost and what a pass costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from promptgraft.api.opening import open_task
+from promptgraft.api.tuning import Outcome, tune
+from promptgraft.bank.bank import Bank
+from promptgraft.engine.local import LocalEngine
+from promptgraft.engine.progress import Progress
+from promptgraft.engine.view import JobView
+from promptgraft.errors import TaskError, UsageError
+from promptgraft.method.distil import all_columns
+from promptgraft.model.backbone import Backbone
+from promptgraft.model.device import DeviceName
+from promptgraft.prompt.reading import Reading
+from promptgraft.readout.matched import ROWS_AT_ONCE, Matched
+from promptgraft.readout.verbalizer import Verbalizer
+from promptgraft.task.frames import TaskData
+from promptgraft.task.load import read_texts
+from promptgraft.task.task import Example, Task
+from promptgraft.template.known import KnownTemplate, open_template
+from promptgraft.template.parts import Wording
+from promptgraft.template.remainder import remainder
+from promptgraft.template.words import words_for
+
+MOST_JUDGED = 200
+"""Rows on which what was lost is counted."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a model keeps of the answers in a long template, without its words.
+
+    Attributes:
+        agreement: share of rows with the answer of the long template: the class, or where there are none the word.
+        divergence: KL from the words of the long template, in nats a row.
+        accuracy: share of right classes; None without labels.
+    """
+
+    agreement: float
+    divergence: float
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """A distilled prompt, and what it is worth.
+
+    Attributes:
+        long, short: the templates.
+        rows: on which it is judged, none of which was trained on where there are others.
+        tokens: of a row in the long and in the short template, on average.
+        plain: the short template without the prompt.
+        kept: with it.
+        accuracy: of the long template; None without labels.
+    """
+
+    outcome: Outcome
+    long: str
+    short: str
+    rows: int
+    tokens: tuple[float, float]
+    plain: Kept
+    kept: Kept
+    accuracy: float | None
+
+    @property
+    def lines(self) -> Iterator[str]:
+        """What was lost and what a pass costs now, as sentences."""
+        prompt = self.outcome.artefact.prompt
+        vectors = 0 if prompt is None else prompt.length
+        before, after = self.tokens
+        yield f"a row has {after:.0f} tokens beside {vectors} key-value pairs, where it had {before:.0f}"
+        yield (
+            f"{self.kept.agreement:.0%} of {self.rows} rows are answered as in the long template "
+            f"({self.plain.agreement:.0%} without the prompt)"
+        )
+        yield f"KL over all words {self.kept.divergence:.3f} nats ({self.plain.divergence:.3f} without the prompt)"
+        if self.accuracy is not None and self.kept.accuracy is not None and self.plain.accuracy is not None:
+            yield (
+                f"right: {self.accuracy:.1%} in the long template, {self.kept.accuracy:.1%} with the prompt, "
+                f"{self.plain.accuracy:.1%} without either"
+            )
+
+
+def distil(
+    template: str,
+    model: Backbone | str | Path,
+    data: Task | TaskData,
+    *,
+    to: str = "",
+    length: int = 16,
+    out: str | Path | None = None,
+    bank: Bank | str | Path | None = None,
+    name: str | None = None,
+    replace: bool = False,
+    shots: int | None = None,
+    seed: int = 0,
+    device: DeviceName = "auto",
+    progress: Progress | None = None,
+    **recipe: object,
+) -> Distilled:
+    """Make a prompt with which a model answers as in a long template, without its instruction or demonstrations.
+
+    Args:
+        template: a name of the library, or words with slots; `{demos:16}` is written out with rows of the task.
+        data: a task, or a file of texts without labels.
+        to: the short template; default: the line of the long one that holds the fields.
+        length: key-value pairs of the prompt.
+        shots: labelled rows a class that are drawn to learn from; None: all.
+        recipe: values of `Recipe` that differ from the defaults.
+    Raises:
+        UsageError: a template that is none, or that has nothing to leave out.
+    """
+    task, known = texts_of(data), open_template(template)
+    long = known.template
+    short = open_template(to).template if to else remainder(long)
+    if str(short) == str(long):
+        raise UsageError("the template has no instruction or demonstrations", do="give a shorter one with --to")
+    words = " ".join(part.text.strip() for part in long.parts if isinstance(part, Wording)).strip()
+    start: dict[str, object] = {"init": "text", "init_text": words} if words and "init" not in recipe else {}
+    if not recipe.get("verbalizer"):
+        start["verbalizer"] = _verbalizer(known, task)
+    values: dict[str, Any] = {**start, **recipe}
+    outcome = tune(
+        task,
+        model,
+        method="distil",
+        options={"long": str(long)},
+        out=out,
+        bank=bank,
+        name=name,
+        replace=replace,
+        shots=shots,
+        seeds=(seed,),
+        device=device,
+        progress=progress,
+        template=str(short),
+        length=length,
+        **values,
+    )
+    view = LocalEngine(outcome.predictor.backbone).view(outcome.best.job)
+    return _judged(outcome, view, str(long), str(short))
+
+
+def _verbalizer(known: KnownTemplate, task: Task) -> str:
+    """The words of the labels that the long template brings, which its text alone would not say."""
+    if not task.facts.one_class or not known.words:
+        return ""
+    return ",".join(f"{label}={'|'.join(words)}" for label, words in words_for(known, task).words.items())
+
+
+def texts_of(data: Task | TaskData) -> Task:
+    """The task, or one of the texts of a file without labels.
+
+    Raises:
+        TaskError: it can be read neither way.
+    """
+    try:
+        return open_task(data)
+    except TaskError:
+        if not isinstance(data, str | Path) or not Path(data).is_file():
+            raise
+        name = Path(data).name.split(".")[0]
+        rows = tuple(read_texts(data, Task(name, "text", "rougeL", {}, {})))
+        if not rows:
+            raise
+    return Task(name, "text", "rougeL", {}, {"train": rows}, notes=(f"{name}: no labels, its texts alone are read",))
+
+
+def _judged(outcome: Outcome, view: JobView, long: str, short: str) -> Distilled:
+    """Count what was lost on rows that were not trained on, where there are any."""
+    task, tuned = view.task, outcome.predictor.tuned
+    rows = (task.test or task.validation or task.train)[:MOST_JUDGED]
+    before = view.in_full(long, rows)
+    after = view.tokens_of(rows, Reading("mark", template=short))
+    teacher = view.shared.states(before, None, "mark")
+    plain, prompted = (view.shared.states(after, prompt, "mark") for prompt in (None, tuned.prompt))
+    readout = tuned.readout if isinstance(tuned.readout, Verbalizer) else None
+    matched = Matched(*all_columns(view.backbone), teacher.float())
+    wanted = _answers(teacher, matched, readout)
+    gold = _gold(rows, task) if readout is not None else None
+
+    def kept(states: Float[Tensor, "N E"]) -> Kept:
+        answers = _answers(states, matched, readout)
+        with torch.no_grad():
+            divergence = float(matched.loss(states.float(), torch.arange(len(states))).mean())
+        return Kept(float((answers == wanted).float().mean()), divergence, _right(answers, gold))
+
+    tokens = float(before.lengths.float().mean()), float(after.lengths.float().mean())
+    return Distilled(outcome, long, short, len(rows), tokens, kept(plain), kept(prompted), _right(wanted, gold))
+
+
+def _answers(states: Float[Tensor, "N E"], matched: Matched, readout: Verbalizer | None) -> Tensor:
+    """The class of each row, or the likeliest word."""
+    with torch.no_grad():
+        if readout is not None:
+            return (states.float() @ readout.columns.T + readout.offset).argmax(-1)
+        return torch.cat([matched.words(part).argmax(-1) for part in states.split(ROWS_AT_ONCE)])
+
+
+def _gold(rows: tuple[Example, ...], task: Task) -> Tensor | None:
+    """The class of each row; None where some have no label."""
+    if not task.facts.one_class or any(row.label is None for row in rows):
+        return None
+    return torch.tensor([task.classes.index(str(row.label)) for row in rows])
+
+
+def _right(answers: Tensor, gold: Tensor | None) -> float | None:
+    return None if gold is None else float((answers == gold).float().mean())

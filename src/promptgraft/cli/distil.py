@@ -1,0 +1,86 @@
+"""promptgraft distil"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from promptgraft.cli.options import DeviceOption, ModelOption, OutOption, RecipeOptions, ReplaceOption, ShotsOption
+from promptgraft.cli.progress import progress
+from promptgraft.cli.say import Say
+from promptgraft.cli.templates import TEMPLATE_HELP
+from promptgraft.cli.tune import KeepOption, NameOption
+from promptgraft.cli.verb import resuming_verb
+from promptgraft.errors import UsageError
+from promptgraft.untrusted import file_name
+
+
+@resuming_verb
+def distil(
+    long: Annotated[
+        str, typer.Argument(metavar="TEMPLATE", help=f"{TEMPLATE_HELP} With an instruction, or {{demos:16}}.")
+    ],
+    model: ModelOption,
+    say: Say,
+    recipe: RecipeOptions,
+    file: Annotated[
+        str, typer.Option("--file", metavar="TEXTS|TASK", help="A file of texts without labels, or a task.")
+    ],
+    to: Annotated[
+        str, typer.Option(help="The short template (default: the line of TEMPLATE that holds the fields).")
+    ] = "",
+    shots: ShotsOption = None,
+    seed: Annotated[int, typer.Option(min=0, help="Draws rows and demonstrations.")] = 0,
+    device: DeviceOption = "auto",
+    out: OutOption = None,
+    bank: KeepOption = None,
+    name: NameOption = None,
+    replace: ReplaceOption = False,
+) -> None:
+    """Put a long instruction, or demonstrations, into a prompt, and say what was lost and what a pass costs now.
+
+    The model with the prompt learns, from texts without labels, to say what it says of them in the long template.
+
+        promptgraft distil "{demos:16}Review: {text} Mood: {mask}" --model smollm2-135m --file reviews.csv --length 16
+
+        promptgraft distil title-descriptive-en --model smollm2-135m --file texts.csv --out runs/short
+    """
+    from promptgraft import api
+
+    values = recipe.given()
+    if "template" in values:
+        raise UsageError("--template is the argument here", do="give the short one with --to")
+    with progress(say) as callback:
+        task = api.texts_of(file)
+        say.note(*task.notes)
+        folder = out if out is not None else Path("runs") / f"distil-{file_name(task.name)}"
+        distilled = api.distil(
+            long, model, task, to=to, out=folder, bank=bank, name=name, replace=replace, shots=shots, seed=seed,
+            device=device, progress=callback, **values,
+        )  # fmt: skip
+    outcome = distilled.outcome
+    say.note(*outcome.notes)
+    say.line(f"the short template: {distilled.short}")
+    for line in distilled.lines:
+        say.line(line)
+    say.line(f"kept in {folder}")
+    if bank is not None:
+        say.line(f"and in the bank {bank} as {outcome.name}")
+    say.data(
+        {
+            "long": distilled.long,
+            "short": distilled.short,
+            "rows": distilled.rows,
+            "tokens": list(distilled.tokens),
+            "plain": asdict(distilled.plain),
+            "distilled": asdict(distilled.kept),
+            "accuracy": distilled.accuracy,
+            "best": outcome.best.result.model_dump(mode="json"),
+            "out": str(folder),
+            "bank": bank,
+            "notes": list(outcome.notes),
+        }
+    )
