@@ -81,7 +81,6 @@ def test_config_of_another_model(folder: Path) -> None:
     ("changes", "word"),
     [
         ({"model_type": "llama"}, "embed_tokens.weight"),
-        ({"model_type": "longformer"}, "longformer"),
         ({"model_type": "no-such-thing"}, "no-such-thing"),
         ({"is_decoder": True}, "decoder"),
         ({"position_embedding_type": "relative_key"}, "relative"),

@@ -37,7 +37,7 @@ MOST_JUDGED = 200
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptAnswers:
     """What a model keeps of the answers in a long template, without its words.
 
     Attributes:
@@ -69,8 +69,8 @@ class Distilled:
     short: str
     rows: int
     tokens: tuple[float, float]
-    plain: Kept
-    kept: Kept
+    plain: KeptAnswers
+    kept: KeptAnswers
     accuracy: float | None
 
     @property
@@ -190,11 +190,11 @@ def _judged(outcome: Outcome, view: JobView, long: str, short: str) -> Distilled
     wanted = _answers(teacher, matched, readout)
     gold = _gold(rows, task) if readout is not None else None
 
-    def kept(states: Float[Tensor, "N E"]) -> Kept:
+    def kept(states: Float[Tensor, "N E"]) -> KeptAnswers:
         answers = _answers(states, matched, readout)
         with torch.no_grad():
             divergence = float(matched.loss(states.float(), torch.arange(len(states))).mean())
-        return Kept(float((answers == wanted).float().mean()), divergence, _right(answers, gold))
+        return KeptAnswers(float((answers == wanted).float().mean()), divergence, _right(answers, gold))
 
     tokens = float(before.lengths.float().mean()), float(after.lengths.float().mean())
     return Distilled(outcome, long, short, len(rows), tokens, kept(plain), kept(prompted), _right(wanted, gold))

@@ -62,8 +62,8 @@ class Matched(Readout):
 
     def divergence(self, student: Float[Tensor, "B E"], teacher: Float[Tensor, "B E"]) -> Float[Tensor, "B"]:
         """How far the words that a student's states say are from those of a teacher's, in nats."""
-        wanted, said = (self.words(states).log_softmax(-1) for states in (teacher, student))
-        return (wanted.exp() * (wanted - said)).sum(-1)
+        wanted, logs = (self.words(states).log_softmax(-1) for states in (teacher, student))
+        return (wanted.exp() * (wanted - logs)).sum(-1)
 
     def words(self, states: Float[Tensor, "B E"]) -> Float[Tensor, "B V"]:
         """The logits of all words."""
