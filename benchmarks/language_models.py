@@ -2,7 +2,7 @@
 
     python benchmarks/language_models.py [--models smollm2-135m] [--what score_demos,...] [--rows 500] [--rounds 5]
 
-What is measured, all over random tokens with SST-2's token counts:
+What is measured, all over random tokens with SST-2's token counts in a template of six more:
 
 - `score_demos`: rows behind an instruction and 8 demonstrations, read at their last token. transformers is given padded
   batches, each row with its demonstrations, and computes logits of the last token alone; ours computes what the rows
@@ -52,14 +52,14 @@ TARGETS = {
 
 
 def texts(count: int, seed: int = 0) -> list[list[int]]:
-    """Rows of random tokens, without special ones."""
-    return [row[1:-1] for row in common.drawn_rows(SST2, count, seed)]
+    """Rows of random tokens, in a template of six."""
+    return [[11, 12, 13, *row[1:-1], 14, 15, 16] for row in common.drawn_rows(SST2, count, seed)]
 
 
 @functools.cache
 def beginning() -> tuple[int, ...]:
     """An instruction and its demonstrations."""
-    parts = [texts(1, 7)[0] * 4, *texts(DEMONSTRATIONS, 8)]
+    parts = [texts(1, 7)[0] * 2, *texts(DEMONSTRATIONS, 8)]
     return tuple(token for part in (parts[0][:INSTRUCTION], *parts[1:]) for token in part)
 
 

@@ -16,7 +16,13 @@ from promptgraft.kernels.native import library
 
 PACKAGE = Path(promptgraft.__file__).parent
 KEPT = {
-    "kernels/private.py": {"_fused_adamw_", "_foreach_norm", "_foreach_mul", "_version"},
+    "kernels/private.py": {
+        "_fused_adamw_",
+        "_foreach_norm",
+        "_foreach_mul",
+        "_version",
+        "_scaled_dot_product_flash_attention_for_cpu",
+    },
     "kernels/native/openmp.py": {"_C"},  # where torch's own library lies; without it the native path stays off
 }
 
@@ -52,6 +58,15 @@ def test_norms_without_torch_s_own(tensors: list[Tensor], monkeypatch: pytest.Mo
     found = private.norms(tensors)
     assert torch.equal(torch.stack(found), torch.stack(own))
     torch.testing.assert_close(torch.stack(found), torch.stack([one.square().sum().sqrt() for one in tensors]))
+
+
+def test_attention_without_torch_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    queries, keys, values = (torch.randn(3, length, 8, generator=generator) for length in (70, 40, 40))
+    own = private.attended(queries, keys, values, 0.3)
+    monkeypatch.delattr(torch, "_scaled_dot_product_flash_attention_for_cpu")
+    for mine, other in zip(private.attended(queries, keys, values, 0.3), own, strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-5, rtol=1e-5)
 
 
 def test_scaling_without_torch_s_own(tensors: list[Tensor], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from causal_models import FAMILIES, Pair, batch_of, causal_folder, causal_pair, drawn, rows_of
 from promptgraft.errors import ModelError, RunError
+from promptgraft.kernels import causal
 from promptgraft.model import decoder
 from promptgraft.model.backbone import Backbone, Speaks
 from promptgraft.model.load import load_backbone
@@ -212,3 +213,16 @@ def test_a_config_that_asks_for_more_is_one_line(tmp_path: Path, change: dict, l
 
 def test_every_family_is_listed() -> None:
     assert {family for family, _ in FAMILIES.values()} == set(decoder.FAMILIES)
+
+
+def test_a_large_shared_block_is_attended_to_at_once_with_the_same_values(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [INSTRUCTION + text for text in drawn([14, 9, 11], 1)]
+    expected = alone(pair, rows)
+    monkeypatch.setattr(causal, "LEAST_AT_ONCE", 1)
+    ours = pair.ours.with_weights(dict(pair.ours.weights))
+    for _ in range(2):
+        with torch.no_grad():
+            states = ours.forward(batch_of(rows_of(rows)), None, "mark")
+        torch.testing.assert_close(states, expected, atol=1e-4, rtol=1e-4)

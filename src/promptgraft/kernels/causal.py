@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from promptgraft.kernels import private
 from promptgraft.kernels.rotary import Turns
 
 KeySource = Literal["prompts", "past", "rows"]
@@ -27,6 +28,8 @@ MOST_SCORES = 1 << 20
 BUCKET_BLOCKS = 8
 # Exponentials are kept for the backward if they are no more than so many times the queries' numbers.
 MOST_KEPT = 3
+# Scores of a block from which torch's own attention is faster than products and exponentials one after the other.
+LEAST_AT_ONCE = 1 << 12
 # What is added to scores that a query must not see; finite, so that a query that sees nothing of a level has no NaN.
 HIDDEN = -1e30
 
@@ -383,6 +386,12 @@ def _level(
     ):
         for piece in bucket.pieces:
             part = slice(piece.queries.start * pattern.group, piece.queries.stop * pattern.group)
+            if kept is None and _at_once(query, bucket, piece, scoring):
+                output[:, part], top[:, part] = private.attended(
+                    query[:, part], key[:, piece.keys], value[:, piece.keys], scoring.scale
+                )
+                total[:, part] = 1
+                continue
             scores = _scores(query[:, part], key[:, piece.keys], bucket, piece, pattern, scoring)
             highest = scores.amax(-1)
             weights = scores.sub_(highest[..., None]).exp_()
@@ -398,6 +407,12 @@ def _level(
         for part, empty in ((outputs, 0.0), (tops, HIDDEN), (totals, 0.0))
     ]
     return grown[0], grown[1], grown[2]
+
+
+def _at_once(query: Tensor, bucket: BlockBucket, piece: QueryPiece, scoring: Scoring) -> bool:
+    """Whether torch's own attention takes a piece without gradient: one large block in which all see all."""
+    alike = bucket.blocks == 1 and piece.bias is None and scoring.cap is None
+    return alike and query.device.type == "cpu" and bucket.queries * bucket.keys >= LEAST_AT_ONCE
 
 
 def _scores(

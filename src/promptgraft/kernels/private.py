@@ -56,6 +56,21 @@ def scaled(tensors: Sequence[Float[Tensor, "..."]], factors: Float[Tensor, "N"])
     return list(at_once(list(tensors), scalars))
 
 
+def attended(
+    queries: Float[Tensor, "heads m width"],
+    keys: Float[Tensor, "heads n width"],
+    values: Float[Tensor, "heads n width"],
+    scale: float,
+) -> tuple[Float[Tensor, "heads m width"], Float[Tensor, "heads m"]]:
+    """Attention of all queries to all keys on a processor, without gradient, and the logarithms of its sums in fp32."""
+    at_once = getattr(torch, "_scaled_dot_product_flash_attention_for_cpu", None)
+    if at_once is not None:
+        out, sums = at_once(queries[None], keys[None], values[None], scale=scale)
+        return out[0], sums[0].float()
+    scores = torch.bmm(queries, keys.mT).float() * scale
+    return torch.bmm(scores.softmax(-1).to(values.dtype), values), scores.logsumexp(-1)
+
+
 def version(tensor: Tensor) -> int | None:
     """How often a tensor was written to; None where torch does not count."""
     return None if tensor.is_inference() else getattr(tensor, "_version", None)
