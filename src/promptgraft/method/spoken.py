@@ -25,6 +25,9 @@ from promptgraft.task.draws import Array
 from promptgraft.train.run import Tuned
 
 MOST_GAIN, GAIN = 8.0, 2.0
+"""Points that words count as having gained elsewhere at most, and for each unit of log likelihood over a guess. At 8
+labels a class, smollm2-135m beside minilm, three seeds: sst2 76.8 to 80.4 %, emotion 44.9 to 50.2, trec 72.6 to 73.3,
+subj 82.2 to 82.3, agnews 83.9 to 81.3; with 6 and 1: 77.9, 49.2, 73.3, 82.3, 83.7."""
 
 
 @dataclass(frozen=True)

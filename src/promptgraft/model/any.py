@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,16 +23,14 @@ from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.layout import Layout, lay_out
 from promptgraft.model.resolved import Resolved
 from promptgraft.model.tokenize import Tokenizer, load_tokenizer
-from promptgraft.model.tokenized import slots, tokenized
-from promptgraft.model.tokens import Tokens
+from promptgraft.model.tokenized import Tokenizing
 from promptgraft.model.weights import check_types, check_weights, files
 from promptgraft.prompt.prompt import PromptStack
-from promptgraft.prompt.reading import Pooling, Reading
-from promptgraft.task.task import Example, Kind
+from promptgraft.prompt.reading import Pooling
 from promptgraft.untrusted import visible
 
 
-class AnyBackbone:
+class AnyBackbone(Tokenizing):
     """A `Backbone` around a transformers encoder; see the contract for what each method promises.
 
     `words` names its input embedding table among the weights.
@@ -71,22 +69,6 @@ class AnyBackbone:
     def fingerprint(self) -> str:
         """The hash of the weights, made when it is asked for: weights that learn change at every step."""
         return fingerprint(self.weights) if self._fingerprint is None else self._fingerprint
-
-    @property
-    def reading(self) -> str:
-        return self._tokenizer.identity
-
-    def tokenize(
-        self, examples: Sequence[Example], kind: Kind, reading: Reading, *, max_length: int | None = None
-    ) -> Tokens:
-        limit = min(max_length or self.max_length, self.max_length)
-        return tokenized(self._tokenizer, "masked", examples, kind, reading, limit)
-
-    def slots(self, template: str) -> tuple[int | None, ...]:
-        return slots(self._tokenizer, "masked", template)
-
-    def tokenize_texts(self, texts: Sequence[str]) -> Tokens:
-        return self._tokenizer.texts(texts, self.max_length)
 
     def forward(
         self, batch: Batch, prompts: PromptStack | None, read: Read, *, dropout: Dropout | None = None

@@ -40,14 +40,13 @@ from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.plain_text import PlainReader
 from promptgraft.model.resolved import Resolved
 from promptgraft.model.tokenize import Tokenizer, load_tokenizer
-from promptgraft.model.tokenized import slots, tokenized
+from promptgraft.model.tokenized import Tokenizing
 from promptgraft.model.tokens import Tokens
 from promptgraft.model.tree import Elements, Tree, common, first_wanted, grow, lay_out_elements
 from promptgraft.model.weights import check_weights, read_encoder, read_head
 from promptgraft.model.writing import Rules, Writing
 from promptgraft.prompt.prompt import PromptStack
-from promptgraft.prompt.reading import Pooling, Reading
-from promptgraft.task.task import Example, Kind
+from promptgraft.prompt.reading import Pooling
 
 # What some files hold beside weights: masks, and frequencies of rotary positions.
 BUFFERS = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")
@@ -116,7 +115,7 @@ class DecoderPass:
     keeps: Int[Tensor, "M"]
 
 
-class CausalBackbone:
+class CausalBackbone(Tokenizing):
     """A `Backbone` of the Llama kind or GPT-2 that also `Speaks`; see the contracts for what each method promises.
 
     Weights are used in `dtype`, results are always fp32.
@@ -168,20 +167,8 @@ class CausalBackbone:
         return fingerprint(self.weights) if self._fingerprint is None else self._fingerprint
 
     @property
-    def reading(self) -> str:
-        return self._tokenizer.identity
-
-    def tokenize(
-        self, examples: Sequence[Example], kind: Kind, reading: Reading, *, max_length: int | None = None
-    ) -> Tokens:
-        limit = min(max_length or self.max_length, self.max_length)
-        return tokenized(self._tokenizer, self.speech, examples, kind, reading, limit, self._end)
-
-    def slots(self, template: str) -> tuple[int | None, ...]:
-        return slots(self._tokenizer, self.speech, template)
-
-    def tokenize_texts(self, texts: Sequence[str]) -> Tokens:
-        return self._tokenizer.texts(texts, self.max_length)
+    def text_end(self) -> tuple[int, ...]:
+        return self._end
 
     def forward(
         self, batch: Batch, prompts: PromptStack | None, read: Read, *, dropout: Dropout | None = None

@@ -23,16 +23,15 @@ from promptgraft.model.head import Head
 from promptgraft.model.layout import Layout, lay_out, marked_first
 from promptgraft.model.native import NativeEncoder, NativeRows
 from promptgraft.model.tokenize import Tokenizer
-from promptgraft.model.tokenized import slots, tokenized
+from promptgraft.model.tokenized import Tokenizing
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import PromptStack
-from promptgraft.prompt.reading import Pooling, Reading
-from promptgraft.task.task import Example, Kind
+from promptgraft.prompt.reading import Pooling
 
 WORDS = "embeddings.word_embeddings.weight"
 
 
-class PackedBackbone:
+class PackedBackbone(Tokenizing):
     """A `Backbone` of the BERT family; see the contract for what each method promises.
 
     Weights are used in `dtype`, results are always fp32.
@@ -91,22 +90,6 @@ class PackedBackbone:
         pooler: tuple[Read, ...] = ("pooler",) if self._encoder.pooler is not None else ()
         mark: tuple[Read, ...] = ("mark",) if self.head is not None else ()
         return frozenset({"cls", "mean", "tokens", *pooler, *mark})
-
-    @property
-    def reading(self) -> str:
-        return self._tokenizer.identity
-
-    def tokenize(
-        self, examples: Sequence[Example], kind: Kind, reading: Reading, *, max_length: int | None = None
-    ) -> Tokens:
-        limit = min(max_length or self.max_length, self.max_length)
-        return tokenized(self._tokenizer, "masked", examples, kind, reading, limit)
-
-    def slots(self, template: str) -> tuple[int | None, ...]:
-        return slots(self._tokenizer, "masked", template)
-
-    def tokenize_texts(self, texts: Sequence[str]) -> Tokens:
-        return self._tokenizer.texts(texts, self.max_length)
 
     def forward(
         self, batch: Batch, prompts: PromptStack | None, read: Read, *, dropout: Dropout | None = None

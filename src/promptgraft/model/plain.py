@@ -25,12 +25,11 @@ from promptgraft.model.head import Head, assemble_head
 from promptgraft.model.layout import Layout, lay_out
 from promptgraft.model.resolved import Resolved
 from promptgraft.model.tokenize import Tokenizer, load_tokenizer
-from promptgraft.model.tokenized import slots, tokenized
+from promptgraft.model.tokenized import Tokenizing
 from promptgraft.model.tokens import Tokens
 from promptgraft.model.weights import check_weights, read_encoder, read_head
 from promptgraft.prompt.prompt import PromptStack
-from promptgraft.prompt.reading import Pooling, Reading
-from promptgraft.task.task import Example, Kind
+from promptgraft.prompt.reading import Pooling
 
 G = TypeVar("G")
 
@@ -160,7 +159,7 @@ class Plan(ABC):
         """The same shape with another number of words."""
 
 
-class PlainBackbone:
+class PlainBackbone(Tokenizing):
     """A `Backbone` in plain torch; see the contract for what each method promises.
 
     Args:
@@ -208,22 +207,6 @@ class PlainBackbone:
         pooler: tuple[Read, ...] = () if self._stack.pooler is None else ("pooler",)
         mark: tuple[Read, ...] = () if self.head is None else ("mark",)
         return frozenset({"cls", "mean", "tokens", *pooler, *mark})
-
-    @property
-    def reading(self) -> str:
-        return self._tokenizer.identity
-
-    def tokenize(
-        self, examples: Sequence[Example], kind: Kind, reading: Reading, *, max_length: int | None = None
-    ) -> Tokens:
-        limit = min(max_length or self.max_length, self.max_length)
-        return tokenized(self._tokenizer, "masked", examples, kind, reading, limit)
-
-    def slots(self, template: str) -> tuple[int | None, ...]:
-        return slots(self._tokenizer, "masked", template)
-
-    def tokenize_texts(self, texts: Sequence[str]) -> Tokens:
-        return self._tokenizer.texts(texts, self.max_length)
 
     def forward(
         self, batch: Batch, prompts: PromptStack | None, read: Read, *, dropout: Dropout | None = None

@@ -24,12 +24,10 @@ from promptgraft.model.prefixed import Prefix, Taken, prefix_rows
 from promptgraft.model.seq2seq_form import Form, Tower
 from promptgraft.model.sides import Sides, part
 from promptgraft.model.tokenize import Tokenizer
-from promptgraft.model.tokenized import slots, tokenized
-from promptgraft.model.tokens import Tokens
+from promptgraft.model.tokenized import Tokenizing
 from promptgraft.model.writing import Rules, Writing
 from promptgraft.prompt.prompt import PromptStack
-from promptgraft.prompt.reading import Pooling, Reading
-from promptgraft.task.task import Example, Kind
+from promptgraft.prompt.reading import Pooling
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class Sources:
         return prompts.starts.diff()[self.batch.prompt_of]
 
 
-class SequenceBackbone:
+class SequenceBackbone(Tokenizing):
     """A `Backbone` that `Speaks`, around a sequence-to-sequence module of transformers.
 
     A deep prompt has a part for each attention: the encoder's, the decoder's own, the cross ones. One with as many
@@ -105,20 +103,8 @@ class SequenceBackbone:
         return fingerprint(self.weights) if self._fingerprint is None else self._fingerprint
 
     @property
-    def reading(self) -> str:
-        return self._tokenizer.identity
-
-    def tokenize(
-        self, examples: Sequence[Example], kind: Kind, reading: Reading, *, max_length: int | None = None
-    ) -> Tokens:
-        limit = min(max_length or self.max_length, self.max_length)
-        return tokenized(self._tokenizer, self.speech, examples, kind, reading, limit, self._form.ends[:1])
-
-    def slots(self, template: str) -> tuple[int | None, ...]:
-        return slots(self._tokenizer, self.speech, template)
-
-    def tokenize_texts(self, texts: Sequence[str]) -> Tokens:
-        return self._tokenizer.texts(texts, self.max_length)
+    def text_end(self) -> tuple[int, ...]:
+        return self._form.ends[:1]
 
     def word_ids(self, words: Sequence[str]) -> list[list[int]]:
         return self._tokenizer.word_ids(words)

@@ -57,3 +57,36 @@ def answers_of(example: Example, kind: Kind, reading: Reading) -> Sequence[str]:
     if not options:
         raise RunError(f"a {kind} row has no answers to compare", do="read it at the answer's place (verbalizer)")
     return options
+
+
+class Tokenizing:
+    """What every backbone does with its tokenizer, as `Backbone` promises it.
+
+    Attributes:
+        speech: how the model gives words.
+        text_end: the tokens that end a text which a model has learned to write.
+    """
+
+    speech: Speech = "masked"
+    max_length: int
+    _tokenizer: Tokenizer
+
+    @property
+    def text_end(self) -> tuple[int, ...]:
+        return ()
+
+    @property
+    def reading(self) -> str:
+        return self._tokenizer.identity
+
+    def tokenize(
+        self, examples: Sequence[Example], kind: Kind, reading: Reading, *, max_length: int | None = None
+    ) -> Tokens:
+        limit = min(max_length or self.max_length, self.max_length)
+        return tokenized(self._tokenizer, self.speech, examples, kind, reading, limit, self.text_end)
+
+    def slots(self, template: str) -> tuple[int | None, ...]:
+        return slots(self._tokenizer, self.speech, template)
+
+    def tokenize_texts(self, texts: Sequence[str]) -> Tokens:
+        return self._tokenizer.texts(texts, self.max_length)
