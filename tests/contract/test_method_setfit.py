@@ -15,6 +15,7 @@ from promptgraft.errors import MissingExtraError, RunError
 from promptgraft.method import setfit
 from promptgraft.method.job import Job
 from promptgraft.model.backbone import Backbone
+from promptgraft.model.device import DeviceName
 from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.load import load_backbone
 from promptgraft.study.compare import rows_here
@@ -22,12 +23,13 @@ from promptgraft.task.task import Kind
 from promptgraft.train.recipe import Recipe
 from toys import tiny_model, toy_task
 
+DEVICE: DeviceName = "cuda" if torch.cuda.is_available() else "cpu"  # where the library trains
 here = pytest.mark.skipif(not setfit.installed(), reason="needs the extra setfit")
 
 
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
-    return load_backbone(tiny_model(tmp_path_factory.mktemp("models") / "bert", "bert"))
+    return load_backbone(tiny_model(tmp_path_factory.mktemp("models") / "bert", "bert"), device=DEVICE)
 
 
 def job(backbone: Backbone, kind: Kind = "classification", shots: int = 2) -> Job:
@@ -73,7 +75,7 @@ def test_weights_are_trained_in_fp32_and_texts_cut_whatever_the_arithmetic(
 ) -> None:
     """A step of SetFit's rate is less than what bf16 can tell apart."""
     monkeypatch.setattr(setfit, "PAIRS", 10)
-    backbone = load_backbone(tiny_model(tmp_path / "bert", "bert"), dtype="bf16")
+    backbone = load_backbone(tiny_model(tmp_path / "bert", "bert"), dtype="bf16", device=DEVICE)
     long = toy_task()
     rows = tuple(dataclasses.replace(row, text=" ".join([row.text] * 9)) for row in long.train)
     asked = job(backbone).replace(
@@ -95,3 +97,11 @@ def test_weights_are_trained_in_fp32_and_texts_cut_whatever_the_arithmetic(
 def test_other_kinds_are_refused(backbone: Backbone) -> None:
     with pytest.raises(RunError, match="single texts"):
         list(LocalEngine(backbone).run([job(backbone, "regression")]))
+
+
+@here
+@pytest.mark.skipif(DEVICE == "cpu", reason="there is no GPU here")
+def test_a_model_on_the_processor_is_refused_where_the_library_trains_on_the_gpu(tmp_path: Path) -> None:
+    backbone = load_backbone(tiny_model(tmp_path / "bert", "bert"), device="cpu")
+    with pytest.raises(RunError, match="loaded on the processor"):
+        list(LocalEngine(backbone).run([job(backbone)]))

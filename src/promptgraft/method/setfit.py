@@ -64,6 +64,9 @@ class SetFit(Method):
             raise MissingExtraError("the method setfit", "setfit")
         if view.task.kind != "classification" or view.backbone.family == "any":
             raise RunError("setfit reads single texts, with a backbone of the BERT family", where=view.task.name)
+        if view.backbone.device.type == "cpu" and torch.cuda.is_available():
+            message = f"setfit's library trains on the GPU, and {view.backbone.name} was loaded on the processor"
+            raise RunError(message, where=view.task.name, do="load it with --device cuda, or hide the GPU")
         passes = -(-ROWS_A_ROW * len(view.task.train) // BATCH)  # of a batch of pairs there are two, a side each
         tokens = view.tokens("train", Reading(view.pooling))
         weights = Weights.of(view.backbone, tokens)
@@ -86,7 +89,7 @@ def _fitted(job: Job, view: View, body: torch.nn.Module) -> tuple[Tensor, Tensor
     labels = classes.class_indices((example.label for example in view.task.train), view.task)
     rows = Dataset.from_dict({"text": [example.text for example in view.task.train], "label": labels})
     head = LogisticRegression(max_iter=1000)
-    model = SetFitModel(SentenceTransformer(modules=[body], device="cpu"), head)
+    model = SetFitModel(SentenceTransformer(modules=[body], device=str(view.backbone.device)), head)
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             folder,
