@@ -1,10 +1,11 @@
 """What templates, prompts and words of language models are worth: docs/results/language-models.{csv,md}.
 
-    python scripts/language_models.py run --data DATA/tasks [--tasks sst2,trec]
+    python scripts/language_models.py run --data DATA/tasks [--tasks sst2,trec] [--models smollm2-135m] [--bank FOLDER]
     python scripts/language_models.py write
 
 The CSV is the record: `run` leaves out what it holds and adds every row as it comes; `write` makes the page of it.
-Which half a task belongs to was drawn for the page over label counts (`labels_tasks.csv`).
+Which half a task belongs to was drawn for the page over label counts (`labels_tasks.csv`); that of the tasks of texts
+stands below. Transfer on a causal model needs its bank: `build_starter.py --model smollm2-135m --bank FOLDER`.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from labels import sources_for
 from labels_page import read_tasks
 
 import promptgraft.api as pg
+from promptgraft.api.jobs import choosing_job
 from promptgraft.api.opening import Opened, as_bank, opened, recipe_for
-from promptgraft.engine.result import Result
+from promptgraft.engine.rank import rank_sources
 from promptgraft.errors import PromptgraftError
 from promptgraft.method.job import Job
 from promptgraft.model.backbone import Backbone
@@ -50,10 +52,20 @@ FAMILIES = {
     "ewect_usual": "emotion",
 }
 """Which family of the library's templates a task is read in."""
+TEXTS = {
+    "agnews_title": ("chosen-on", "title"),
+    "e2e_nlg": ("chosen-on", "Facts: {text}\nSentence: {mask}"),
+    "jfleg": ("untouched", "correction"),
+    "question_generation": ("untouched", "{text}\nQuestion: {mask}"),
+}
+"""Tasks of texts: the half, and the family of templates or the template, where the library has none."""
 STYLES = ("cloze", "question", "descriptive")
 SPEAKERS = {"en": ("smollm2-135m", "splade-tiny"), "zh": ("albert-tiny-zh",)}
+WRITERS = ("smollm2-135m", "flan-t5-small-titler")
+BANKED = "smollm2-135m"
+"""The model whose prompts are carried over, from a bank of its own."""
 ENCODERS = {"en": "minilm", "zh": "e5-small"}
-TEST_ROWS, DEMONSTRATIONS = 300, 8
+TEST_ROWS, TEXT_ROWS, DEMONSTRATIONS, SHOWN_TEXTS = 300, 150, 8, 4
 RECIPE: dict[str, object] = {"max_length": 128}
 SOFT = "{{text}}{{soft:10}}{{mask}}"
 
@@ -89,6 +101,25 @@ class Cell:
 
 def cells(task: str, language: str) -> Iterator[Cell]:
     """All cells of a task, those that take seconds first."""
+    yield from text_cells(task) if task in TEXTS else class_cells(task, language)
+
+
+def text_cells(task: str) -> Iterator[Cell]:
+    """All cells of a task of texts, for which labels are rows."""
+    _, words = TEXTS[task]
+    names = [words] if "{" in words else [f"{words}-{style}-en" for style in STYLES]
+    for model in WRITERS:
+        for name in names:
+            yield Cell(task, model, "words", 0, 1, name)
+        if model == "smollm2-135m":
+            yield Cell(task, model, "demonstrations", 8, 3, names[-1])
+        for labels in (8, 32, 250):
+            yield Cell(task, model, "prompt and words", labels, 3, names[-1])
+            yield Cell(task, model, "soft words alone", labels, 3, SOFT.format())
+
+
+def class_cells(task: str, language: str) -> Iterator[Cell]:
+    """All cells of a task of classes."""
     encoder, family = ENCODERS[language], FAMILIES[task]
     names = {style: f"{family}-{style}-{language}" for style in STYLES}
     yield Cell(task, encoder, "zero-shot", 0, 1)
@@ -107,14 +138,22 @@ def cells(task: str, language: str) -> Iterator[Cell]:
     for model in reversed(SPEAKERS[language]):
         for labels in (8, 32):
             yield Cell(task, model, "linear-probe", labels, 3)
-            yield Cell(task, model, "prompt and words", labels, 2, names["descriptive"])
-            yield Cell(task, model, "soft words alone", labels, 2, SOFT.format())
+            yield Cell(task, model, "prompt and words", labels, 3, names["descriptive"])
+            yield Cell(task, model, "soft words alone", labels, 3, SOFT.format())
+            if model == BANKED:
+                yield Cell(task, model, "PoT and words", labels, 3, names["descriptive"])
+                yield Cell(task, model, "graft", labels, 3, names["descriptive"])
 
 
-def jobs_of(context: Opened, cell: Cell) -> list[Job]:
-    """The jobs of a cell, a seed each."""
+def jobs_of(context: Opened, cell: Cell, bank: str) -> list[Job]:
+    """The jobs of a cell, a seed each.
+
+    Args:
+        bank: of the causal model; the encoders' prompts are those that ship.
+    """
     template, options, method = cell.template, {}, cell.method
-    sources = sources_for(context, as_bank("starter")) if method.startswith("graft") else ()
+    carries = method == "PoT and words" or method.startswith("graft")
+    sources = sources_for(context, as_bank(bank if cell.model == BANKED else "starter")) if carries else ()
     if method in ("words", "words, calibrated", "demonstrations"):
         options = {"calibration": "empty" if "calibrated" in method else "none"}
         method = "zero-shot"
@@ -124,14 +163,23 @@ def jobs_of(context: Opened, cell: Cell) -> list[Job]:
         options = {"prompt": "none"}
     elif method in ("prompt and words", "soft words alone"):
         method = "prompt-tuning"
+    elif method == "PoT and words":
+        method = "pot"
     if cell.method == "demonstrations":
-        template = f"{{demos:{DEMONSTRATIONS}}}" + find_template(template).text
+        shown = SHOWN_TEXTS if cell.task in TEXTS else DEMONSTRATIONS
+        template = f"{{demos:{shown}}}" + (template if "{" in template else find_template(template).text)
     recipe = {**RECIPE, **({"template": template} if template else {})}
     if cell.method == "demonstrations":
         recipe["max_length"] = min(1024, context.backbone.max_length)
     shots = cell.labels
     context = replace(context, shots=shots, recipe=recipe_for(context.backbone, context.task, shots, recipe))
-    return [context.job(method, seed, options, None, (), sources) for seed in range(cell.seeds)]
+    jobs = []
+    for seed in range(cell.seeds):
+        source = None
+        if method == "pot":
+            source = rank_sources(context.engine, choosing_job(context, seed), sources, ("probe",), ()).best.source
+        jobs.append(context.job(method, seed, options, source, (), sources if method == "graft" else ()))
+    return jobs
 
 
 @cache
@@ -148,36 +196,48 @@ def context_of(data: Path, task: str, model: str) -> Opened:
         CONTEXTS.clear()
     if (task, model) not in CONTEXTS:
         CONTEXTS[task, model] = opened(
-            load_task(data / task), model_of(model), RECIPE, 8, test_rows=TEST_ROWS, validation_from="within",
-            progress=lambda event: None,
+            load_task(data / task), model_of(model), RECIPE, 8, test_rows=TEXT_ROWS if task in TEXTS else TEST_ROWS,
+            validation_from="within", progress=lambda event: None,
         )  # fmt: skip
     return CONTEXTS[task, model]
 
 
-def run(data: Path, tasks: Sequence[str]) -> None:
-    """Every cell that the CSV does not hold."""
-    facts = read_tasks()
+def facts_of(task: str) -> Mapping[str, str]:
+    """The half and the language of a task."""
+    return {"half": TEXTS[task][0], "language": "en"} if task in TEXTS else read_tasks()[task]
+
+
+def run(data: Path, tasks: Sequence[str], models: Sequence[str], bank: str) -> None:
+    """Every cell of the models that the CSV does not hold; without a bank of its own nothing is carried to a model."""
     for task in tasks:
-        for cell in cells(task, facts[task]["language"]):
-            if cell.key in {key_of(row) for row in read()}:
+        for cell in cells(task, facts_of(task)["language"]):
+            is_asked = (cell.words or cell.model) in models or (cell.model in ENCODERS.values() and not cell.words)
+            is_carried = cell.model == BANKED and cell.method in ("PoT and words", "graft")
+            if not is_asked or (is_carried and not bank) or cell.key in {key_of(row) for row in read()}:
                 continue
-            context = context_of(data, task, cell.model)
             try:
-                for finished in context.engine.run(jobs_of(context, cell)):
-                    add(cell, facts[task], context.task.kind, finished.result)
+                for row in computed(cell, data, bank):
+                    add(row)
             except PromptgraftError as error:
                 print(f"FAILED {cell}: {error}", flush=True)
                 continue
             print(*cell.key, flush=True)
 
 
-def add(cell: Cell, facts: Mapping[str, str], kind: str, result: Result) -> None:
-    """Add a row to the CSV."""
+def computed(cell: Cell, data: Path, bank: str) -> Iterator[tuple[object, ...]]:
+    """The rows of a cell as they come."""
+    context, facts = context_of(data, cell.task, cell.model), facts_of(cell.task)
     task, model, method, labels, template = cell.key
-    row = (
-        task, facts["half"], facts["language"], kind, model, labels, result.seed, method, template,
-        f"{result.scores['test']['score']:.2f}", result.metric, f"{result.seconds:.2f}",
-    )  # fmt: skip
+    for finished in context.engine.run(jobs_of(context, cell, bank)):
+        result = finished.result
+        yield (
+            task, facts["half"], facts["language"], context.task.kind, model, labels, result.seed, method,
+            template, f"{result.scores['test']['score']:.2f}", result.metric, f"{result.seconds:.2f}",
+        )  # fmt: skip
+
+
+def add(row: Sequence[object]) -> None:
+    """Add a row to the CSV."""
     is_new = not CSV.exists()
     with CSV.open("a", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -304,11 +364,13 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     running = commands.add_parser("run")
     running.add_argument("--data", type=Path, required=True)
-    running.add_argument("--tasks", default=",".join(FAMILIES))
+    running.add_argument("--tasks", default=",".join([*FAMILIES, *TEXTS]))
+    running.add_argument("--models", default=",".join(dict.fromkeys([*SPEAKERS["en"], *SPEAKERS["zh"], *WRITERS])))
+    running.add_argument("--bank", default="", help="prompts of the causal model, which do not ship")
     commands.add_parser("write")
     options = parser.parse_args()
     if options.command == "run":
-        run(options.data, options.tasks.split(","))
+        run(options.data, options.tasks.split(","), options.models.split(","), options.bank)
     else:
         write()
 
