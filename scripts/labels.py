@@ -316,9 +316,14 @@ def row_of(
         "ece": round(reliability(answers.probabilities, gold).ece.value, 2),
         "coverage": "" if answered is None else round(answered.coverage, 4),
         "error_at_risk": "" if error is None else round(error, 4),
-        "seconds": round(answers.seconds, 2),
+        "seconds": round(answers.seconds, 2) if is_on_processor(cell) else "",
         "bytes": answers.bytes,
     }
+
+
+def is_on_processor(cell: Cell) -> bool:
+    """Whether the cell ran where the seconds on the page are taken; those of a GPU are not compared with them."""
+    return cell.model in BASELINES or model_of(cell.model).device.type == "cpu"
 
 
 def keep(row: Mapping[str, object], answers: tuple[np.ndarray, np.ndarray], work: Path) -> None:

@@ -299,8 +299,9 @@ def cost_section(rows: Sequence[Row]) -> list[str]:
         "",
         "`seconds`: set-up, training and validation of one run on one thread, what it needs finished included (of the"
         " baselines without a model: features of the training rows and all fits). They were taken while other work ran"
-        " on the same two cores, so that they order the methods and promise nothing. `bytes`: what is kept for one"
-        " task; the frozen model, or the table of word vectors, is shared by all tasks and not in it.",
+        " on the same two cores, so that they order the methods and promise nothing; rows that were run on a GPU have"
+        " none. `bytes`: what is kept for one task; the frozen model, or the table of word vectors, is shared by all"
+        " tasks and not in it.",
         "",
     ]
     columns = ("8: seconds", "8: bytes", "32: seconds", "32: bytes", "all: seconds", "all: bytes")
@@ -313,14 +314,9 @@ def cost_section(rows: Sequence[Row]) -> list[str]:
             cells = []
             for labels in ("8", "32", "all"):
                 found = [row for row in own if (row["method"], row["labels"]) == (method, labels)]
-                cells += (
-                    [
-                        f"{fmean(float(row['seconds']) for row in found):.1f}",
-                        f"{fmean(float(row['bytes']) for row in found):,.0f}",
-                    ]
-                    if found
-                    else ["", ""]
-                )
+                seconds = [float(row["seconds"]) for row in found if row["seconds"]]
+                cells.append(f"{fmean(seconds):.1f}" if seconds else "")
+                cells.append(f"{fmean(float(row['bytes']) for row in found):,.0f}" if found else "")
             if any(cells):
                 table.append(f"| {METHODS[method]} | {' | '.join(cells)} |")
         lines += [f"{name} tasks, {model}:", "", *table, ""] if len(table) > 2 else []
