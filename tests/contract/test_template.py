@@ -28,7 +28,7 @@ WRONG = {
     "{soft:9999} {text}": "{soft:9999} in the template; give 1 to 512 vectors",
     '{soft:" "} {text}': '{soft:" "} in the template has no words',
     '{soft:"It was} {text}': "{soft} in the template is not understood",
-    "{demos:four} {text}": '{demos} in the template is not understood; write {demos:4} or {demos:4:"\\n\\n"}',
+    "{demos:four} {text}": "{demos} in the template is not understood; write {demos:4}, {demos:4 near} or {demos:4:",
     "{demos:4:5} {text}": "{demos} in the template is not understood",
     "{demos:0} {text}": "{demos:0} in the template; give 1 to 256 examples",
     "{demos:2}{demos:2} {text}": "{demos} twice in the template; keep one of them",

@@ -14,7 +14,7 @@ from promptgraft.template.template import Template
 wordings = st.builds(Wording, st.text(max_size=12) | st.sampled_from(["{", "}", "{{x}}", " It was ", "：", '"']))
 softs = st.integers(1, 512).map(Soft) | st.text(min_size=1).filter(str.strip).map(lambda words: Soft(words=words))
 fields = st.sampled_from(FIELDS).map(Field)
-demos = st.builds(Demos, st.integers(1, 256), st.text(max_size=5))
+demos = st.builds(Demos, st.integers(1, 256), st.text(max_size=5), st.booleans())
 
 
 @st.composite

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -70,7 +70,7 @@ class TextWriter:
         is_paired = any(example.pair is not None for example in examples)
         text = self.tuned.reading.template or ALONE[is_paired]
         known = open_template(text)
-        if known.template.demos is not None:
+        if known.template.demos is not None and self.tuned.reading.pool is None:
             do = "pass them to promptgraft tune TASK --method zero-shot, and generate with its run folder"
             raise UsageError(f"{known.template.demos} of the template needs labelled rows", do=do)
         known.template.check(Task("the texts", "text", "rougeL", {}, {"test": tuple(examples)}))
@@ -79,7 +79,7 @@ class TextWriter:
         return Tuned(
             self.tuned.prompt,
             self.tuned.readout,
-            Reading("answer", template=str(known.template)),
+            Reading("answer", template=str(known.template), pool=self.tuned.reading.pool),
             self.tuned.weights,
         )
 
@@ -122,7 +122,7 @@ def text_writer(
         tuned = Tuned(
             tuned.prompt,
             tuned.readout if isinstance(tuned.readout, Written) else Written(torch.tensor(0.0)),
-            Reading("answer", template=template or tuned.reading.template),
+            Reading("answer", template=template) if template else replace(tuned.reading, pooling="answer", answers=()),
             tuned.weights,
         )
         length = predictor.artefact.card.recipe.get("max_length")

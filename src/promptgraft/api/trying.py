@@ -117,6 +117,8 @@ def _written_out(
     if template.demos is None:
         return template, ()
     rows, notes = demonstrations(task, template.demos.count, seed)
+    if template.demos.near:
+        notes = (*notes, "which rows are near is for the model to say: here they stand in the place of the nearest")
     return template.written_out(rows, task, words), notes
 
 

@@ -67,13 +67,20 @@ def make_artefact(finished: Finished, view: JobView) -> Artefact:
     others = tuple(_member(model, tuned) for model in tuned.others)
     embeddings: dict[str, Tensor] = {}
     if tuned.prompt is not None and view.task.train:
-        template = tuned.reading.template
         poolings = [pooling for pooling in EMBEDDED if pooling in view.backbone.reads]
-        embeddings = {pooling: view.embedding(tuned.prompt, pooling, template) for pooling in poolings}
+        embeddings = {pooling: view.embedding(tuned.prompt, pooling, tuned.reading) for pooling in poolings}
     memory = _memory(view, tuned)
     labelled = of_held_out(tuned.held_out) | ({} if memory is not None else _features(tuned, view))
     return Artefact(
-        tuned.prompt, tuned.readout.state(), card, embeddings, tuned.weights, others, memory, labelled=labelled
+        tuned.prompt,
+        tuned.readout.state(),
+        card,
+        embeddings,
+        tuned.weights,
+        others,
+        memory,
+        labelled=labelled,
+        pool=tuned.reading.pool,
     )
 
 

@@ -220,7 +220,7 @@ def _as_seen(source: Source) -> SeenSource:
     artefact = source.artefact
     assert artefact.prompt is not None, "candidates have prompts"
     stored = {pooling: artefact.embeddings[pooling] for pooling in POOLINGS if pooling in artefact.embeddings}
-    return SeenSource(source.name, artefact.prompt, artefact.card.reading, stored)
+    return SeenSource(source.name, artefact.prompt, artefact.reading, stored)
 
 
 def _target_prompt(engine: LocalEngine, job: Job, view: JobView) -> tuple[Prompt | None, int]:

@@ -6,7 +6,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import astuple
 from itertools import groupby, islice
 
 import torch
@@ -17,6 +16,7 @@ from promptgraft.engine.cache import Cache, EntryKind, key_of, open_cache
 from promptgraft.engine.identity import FORWARD, code, machine
 from promptgraft.model.backbone import Backbone, Read
 from promptgraft.model.tokens import Tokens
+from promptgraft.prompt.card import card_of
 from promptgraft.prompt.prompt import Prompt, stack
 from promptgraft.prompt.reading import Pooling, Reading
 from promptgraft.task.task import Example, Kind, References
@@ -132,7 +132,8 @@ class Shared:
         if sum(map(characters, examples)) < LARGE:
             return as_tokens(make())
         with self.part(f"tokenising {len(examples):,} rows"):
-            key = key_of([self.backbone.reading, code("model"), rows, kind, astuple(reading), max_length])
+            shown = (*card_of(reading).values(), None if reading.pool is None else reading.pool.digest)
+            key = key_of([self.backbone.reading, code("model"), rows, kind, shown, max_length])
             return as_tokens(self.cache.get("tokens", key, make))
 
     def _computed(self, kind: EntryKind, prompts: Sequence[Prompt], tokens: Tokens, read: Read) -> Float[Tensor, "N H"]:

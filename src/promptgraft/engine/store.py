@@ -178,7 +178,7 @@ def tuned_of(artefact: Artefact, backbone: Backbone | None = None) -> Tuned:
         for member in artefact.others
     )
     readout, held_out = restore(artefact, backbone), held_out_of(artefact.labelled)
-    return Tuned(artefact.prompt, readout, card.reading, artefact.weights, others, held_out)
+    return Tuned(artefact.prompt, readout, artefact.reading, artefact.weights, others, held_out)
 
 
 def of_held_out(held_out: HeldOut | None) -> dict[str, Tensor]:

@@ -12,17 +12,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptgraft.engine.choose import choose_encoding, choose_pooling
+from promptgraft.engine.near import make_pool, pool_note
 from promptgraft.engine.others import other_backbone
 from promptgraft.engine.share import Shared
 from promptgraft.engine.worded import Worded, in_words
 from promptgraft.engine.writer import decoding_of, longest_read, write
 from promptgraft.errors import RunError
-from promptgraft.measure.measure import Target
+from promptgraft.measure.measure import PLAIN, Target
 from promptgraft.measure.task_embedding import cosine, embed_task
 from promptgraft.method.job import Job, Source
 from promptgraft.method.method import Split
 from promptgraft.model.backbone import Backbone, Read
 from promptgraft.model.tokens import Tokens
+from promptgraft.prompt.pool import LabelledPool
 from promptgraft.prompt.prompt import Prompt
 from promptgraft.prompt.reading import Encoding, Pooling, Reading
 from promptgraft.task.task import Example, Task
@@ -80,7 +82,8 @@ class JobView:
         if self.backbone.slots(worded.template):
             raise RunError("a template with vectors has no words to be distilled", do="leave {soft} out")
         self.notes += [note for note in worded.notes if note not in self.notes]
-        reading, limit = Reading("mark", template=worded.template), self.backbone.max_length
+        limit = self.backbone.max_length
+        reading = Reading("mark", template=worded.template, pool=self._pool(worded, self.backbone, limit))
         return self.shared.tokens(examples, self.task.kind, reading, limit, self.task.name)
 
     @cached_property
@@ -96,9 +99,25 @@ class JobView:
     def words(self) -> Mapping[str, tuple[str, ...]]:
         return self.worded.words
 
-    def in_words(self, pooling: Literal["mark", "answer"]) -> Reading:
+    def in_words(self, pooling: Literal["mark", "answer"], model: str = "") -> Reading:
         answers = self.worded.answers if pooling == "answer" else ()
-        return Reading(pooling, template=self.worded.template, answers=answers)
+        pool = self.pool if not model else self._pool(self.worded, self.other(model), self.job.recipe.max_length)
+        return Reading(pooling, template=self.worded.template, answers=answers, pool=pool)
+
+    @cached_property
+    def pool(self) -> LabelledPool | None:
+        """The rows that demonstrations are chosen from for each row, where the job's template says so."""
+        return self._pool(self.worded, self.backbone, self.job.recipe.max_length)
+
+    def _pool(self, worded: Worded, backbone: Backbone, limit: int) -> LabelledPool | None:
+        """The rows that demonstrations are chosen from by a backbone."""
+        if not worded.pool:
+            return None
+        pooling = self.pooling if backbone is self.backbone else backbone.pooling or "mean"
+        pool = make_pool(worded, backbone, self.task, pooling, limit)
+        note = pool_note(pool, backbone, worded, limit)
+        self.notes += [note] if note not in self.notes else []
+        return pool
 
     def other(self, name: str) -> Backbone:
         return other_backbone(name)
@@ -166,16 +185,16 @@ class JobView:
         read: Pooling = "cls" if pooling == "cls" else "mean"
         if target.prompt is None or source.artefact.prompt is None:
             raise RunError("a task embedding needs a prompt on both sides", where=source.name)
-        target_embedding = self.embedding(target.prompt, read, target.reading.template)
+        target_embedding = self.embedding(target.prompt, read, target.reading)
         stored = source.artefact.embeddings.get(read) if data == "own" else None
         source_embedding = (
-            self.embedding(source.artefact.prompt, read, source.artefact.card.template) if stored is None else stored
+            self.embedding(source.artefact.prompt, read, source.artefact.reading) if stored is None else stored
         )
         return cosine(source_embedding, target_embedding)
 
-    def embedding(self, prompt: Prompt, pooling: Pooling, template: str | None = None) -> Float[Tensor, "H"]:
-        """The task embedding under a prompt: mean state of up to 100 training examples."""
-        return embed_task(prompt, Target(self.task, Reading("mean", template=template)), self, pooling)
+    def embedding(self, prompt: Prompt, pooling: Pooling, reading: Reading = PLAIN) -> Float[Tensor, "H"]:
+        """The task embedding under a prompt: mean state of up to 100 training examples, in the words of a reading."""
+        return embed_task(prompt, Target(self.task, reading), self, pooling)
 
     def hidden(
         self, prompt: Prompt | None, examples: Sequence[Example], target: Target, read: Read

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from promptgraft.errors import RunError, UsageError, quoted, unknown
-from promptgraft.task.task import Task
-from promptgraft.template.demonstrations import demonstrations
+from promptgraft.task.task import Example, Task
+from promptgraft.template.demonstrations import demonstrations, pool_of
 from promptgraft.template.fits import shape_of
 from promptgraft.template.known import open_template
 from promptgraft.template.parts import Wording
+from promptgraft.template.remainder import premise
+from promptgraft.template.template import Template
 from promptgraft.template.words import words_for
 
 PLAIN = {"single": "{text}\n{mask}", "pair": "{text_a}\n{text_b}\n{mask}"}
@@ -24,14 +26,19 @@ class Worded:
     """A template for the rows of a job.
 
     Attributes:
-        template: in its canonical spelling, demonstrations written out.
+        template: in its canonical spelling, demonstrations written out but those that are chosen for each row.
+        premise: the same without the row: what asks for the answer; empty where the template has no words for that.
         words: of each label the words that stand for it.
         notes: which words were used, and which rows demonstrate.
+        pool: rows that demonstrations are chosen from for each row, and `lines`, what they say; else empty.
     """
 
     template: str
+    premise: str
     words: Mapping[str, tuple[str, ...]]
     notes: tuple[str, ...]
+    pool: tuple[Example, ...] = ()
+    lines: tuple[str, ...] = ()
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -62,14 +69,37 @@ def in_words(template: str, verbalizer: str, task: Task, seed: int) -> Worded:
         if not words and task.labels:
             usual = words_for(known, task)
             words, notes = dict(usual.words), usual.notes
-        parsed = known.template
-        if parsed.demos is not None:
-            shown, more = demonstrations(task, parsed.demos.count, seed)
-            parsed = parsed.written_out(shown, task, {label: own[0] for label, own in words.items()})
-            notes += more
+        return _demonstrated(known.template, task, words, notes, seed)
     except UsageError as error:
         raise RunError(str(error), where=task.name) from None
-    return Worded(str(parsed), words, notes)
+
+
+def _demonstrated(
+    template: Template, task: Task, words: Mapping[str, tuple[str, ...]], notes: tuple[str, ...], seed: int
+) -> Worded:
+    """The template with its demonstrations, or with the rows that they are chosen from.
+
+    Raises:
+        UsageError: there are no labelled rows for them.
+    """
+    demos, first_words = template.demos, {label: own[0] for label, own in words.items()}
+    asking = premise(template)
+    if demos is None:
+        return Worded(str(template), _spoken(asking), words, notes)
+    if not demos.near:
+        shown, more = demonstrations(task, demos.count, seed)
+        lines = template.demonstrated(shown, task, first_words)
+        return Worded(str(template.showing(lines)), _spoken(asking.showing(lines)), words, notes + more)
+    rows, shown = pool_of(task, seed)
+    note = f"each row is shown the {min(demos.count, len(rows))} labelled rows of {len(rows)} that are nearest to it"
+    lines = template.demonstrated(shown, task, first_words)
+    return Worded(str(template), _spoken(asking), words, (*notes, note), rows, tuple(lines))
+
+
+def _spoken(asking: Template) -> str:
+    """The text of a premise; empty where it has no word."""
+    words = (part.text for part in asking.parts if isinstance(part, Wording))
+    return str(asking) if any(map(str.strip, words)) else ""
 
 
 def wording(template: str) -> str:

@@ -111,5 +111,5 @@ def _among(model: Writes, tuned: Tuned, decoding: Decoding) -> list[str] | None:
         return None
     if tuned.reading.template is None or model.speech != "causal":
         return list(decoding.among)
-    lead = lead_of(Template.parse(tuned.reading.template).filled(Example()))
+    lead = lead_of(Template.parse(tuned.reading.template).showing(()).filled(Example()))
     return [lead + text.strip() for text in decoding.among]

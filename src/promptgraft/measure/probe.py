@@ -84,7 +84,8 @@ def shown_to(source: SeenSource, target: Target) -> Target:
     """The target with its rows in the words of the source's template, where it was tuned in one."""
     if source.reading.template is None:
         return target
-    return replace(target, reading=replace(target.reading, pooling="mark", template=source.reading.template))
+    reading = replace(target.reading, pooling="mark", template=source.reading.template, pool=source.reading.pool)
+    return replace(target, reading=reading)
 
 
 def read_of(source: SeenSource, target: Target) -> Read:

@@ -88,7 +88,7 @@ def states(
     prompt: Prompt, examples: Sequence[Example], target: Target, view: MeasureView, pooling: Pooling
 ) -> Float[Tensor, "S H"]:
     """Pooled states of examples, with pairs as one sequence always, so that any two tasks can be compared."""
-    joined = replace(target, reading=Reading("mean", template=target.reading.template))
+    joined = replace(target, reading=Reading("mean", template=target.reading.template, pool=target.reading.pool))
     return view.hidden(prompt, examples, joined, pooling)[0].float()
 
 

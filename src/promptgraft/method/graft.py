@@ -151,7 +151,7 @@ def _trained(view: View, way: Sequence[Job], rows: Int[Array, "U"], fold: Int[Ar
 def _sources(job: Job, view: View, encoding: Encoding) -> list[SourceRead]:
     """What features are read under: no prompt, then every banked one with its own reading, those alike together."""
     banked = [(source.name, source.artefact) for source in job.bank]
-    sources = [(name, own.prompt, replace(at_mark(own.card.reading), encoding=encoding)) for name, own in banked]
+    sources = [(name, own.prompt, replace(at_mark(own.reading), encoding=encoding)) for name, own in banked]
     ordered = sorted(sources, key=lambda named: (named[2].pooling, named[1] is not None and named[1].depth, named[0]))
     return [(BACKBONE, None, Reading(view.pooling, encoding)), *ordered]
 

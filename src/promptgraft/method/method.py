@@ -75,9 +75,11 @@ class View(Protocol):
         """
         ...
 
-    def in_words(self, pooling: Literal["mark", "answer"]) -> Reading:
+    def in_words(self, pooling: Literal["mark", "answer"], model: str = "") -> Reading:
         """How rows are read in the words of the job's template.
 
+        Args:
+            model: another one that reads them; empty for the job's own.
         Raises:
             RunError: the job has no template, or one that does not fit the task.
         """

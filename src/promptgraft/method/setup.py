@@ -140,7 +140,7 @@ def source_tuned(source: Source) -> Tuned:
     artefact = source.artefact
     if artefact.prompt is None:
         raise RunError("has no prompt to carry over", where=source.name, do="choose a source tuned with prompt-tuning")
-    return Tuned(artefact.prompt, restore(artefact), artefact.card.reading)
+    return Tuned(artefact.prompt, restore(artefact), artefact.reading)
 
 
 def carried_readout(job: Job, view: View, label_map: Mapping[str, str]) -> Tuned:

@@ -73,7 +73,7 @@ def words_alone(job: Job, view: View, model: str) -> Tuned:
         raise RunError(what, where=view.task.name, do="name a model that has one: --words-model smollm2-135m")
     pooling: Literal["answer", "mark"] = "answer" if "answer" in backbone.reads else "mark"
     name = "completion" if pooling == "answer" else "verbalizer"
-    reading = view.in_words(pooling)
+    reading = view.in_words(pooling, model)
     given = Given(partial(view.describe, pooling=view.pooling), view.words, partial(columns_of, backbone))
     readout = find(name).create(view.task, 1, generator(job, 1), given)
     return Tuned(None, readout, reading, model=backbone if model else None)

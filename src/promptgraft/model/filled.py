@@ -120,6 +120,10 @@ class FilledReader:
             answers=_flat(answered).bool() if any(row.answers for row in rows) else None,
         )
 
+    def sizes(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens each of some texts has."""
+        return [len(read.ids) for read in self.plain.read(texts)]
+
     def vectors(self, template: Template) -> tuple[int | None, ...]:
         """Of every vector of a template the token that it starts from; None where it starts from no word.
 

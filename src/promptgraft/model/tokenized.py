@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+from jaxtyping import Float
+from torch import Tensor
 
 from promptgraft.errors import RunError
-from promptgraft.model.backbone import Speech
+from promptgraft.model.backbone import Backbone, Speech
 from promptgraft.model.filled import FilledReader
+from promptgraft.model.nearby import row_features, shown_lines
 from promptgraft.model.tokenize import Tokenizer
 from promptgraft.model.tokens import Tokens
+from promptgraft.prompt.pool import LabelledPool
 from promptgraft.prompt.reading import Reading
 from promptgraft.task.kinds import KINDS
 from promptgraft.task.task import Example, Kind, References
 from promptgraft.template.template import Template
+
+Near = Callable[[LabelledPool], Float[Tensor, "B H"]]
 
 
 def tokenized(
@@ -23,6 +30,7 @@ def tokenized(
     reading: Reading,
     limit: int,
     end: tuple[int, ...] = (),
+    near: Near | None = None,
 ) -> Tokens:
     """Tokenise examples as a reading shows them.
 
@@ -30,20 +38,26 @@ def tokenized(
         speech: how the model gives words.
         limit: tokens of a sequence at most.
         end: the tokens that end a text, from which a model learns where an answer that it writes ends.
+        near: gives features of rows, where a reading has a pool of labelled rows to choose demonstrations from.
     Raises:
         RunError: the reading asks for an answer's tokens, and no row has an answer.
     """
     if reading.template is None:
         return tokenizer.examples(examples, kind, reading, limit)
     template = Template.parse(reading.template)
-    rows = [template.filled(example) for example in examples]
+    reader = FilledReader(tokenizer, speech, end if KINDS[kind].written else ())
+    if reading.pool is None or template.demos is None or near is None:
+        rows = [template.filled(example) for example in examples]
+    else:
+        lines = shown_lines(reading.pool, near(reading.pool), examples, template.demos.count, reader.sizes, limit)
+        rows = [template.showing(own).filled(example) for own, example in zip(lines, examples, strict=True)]
     answers = None if reading.pooling != "answer" else [answers_of(example, kind, reading) for example in examples]
-    return FilledReader(tokenizer, speech, end if KINDS[kind].written else ()).tokens(rows, limit, answers)
+    return reader.tokens(rows, limit, answers)
 
 
 def slots(tokenizer: Tokenizer, speech: Speech, template: str) -> tuple[int | None, ...]:
     """Of every vector that a template leaves room for, the token that it starts from; None where it is no word's."""
-    return FilledReader(tokenizer, speech).vectors(Template.parse(template))
+    return FilledReader(tokenizer, speech).vectors(Template.parse(template).showing(()))
 
 
 def answers_of(example: Example, kind: Kind, reading: Reading) -> Sequence[str]:
@@ -83,7 +97,12 @@ class Tokenizing:
         self, examples: Sequence[Example], kind: Kind, reading: Reading, *, max_length: int | None = None
     ) -> Tokens:
         limit = min(max_length or self.max_length, self.max_length)
-        return tokenized(self._tokenizer, self.speech, examples, kind, reading, limit, self.text_end)
+
+        def near(pool: LabelledPool) -> Float[Tensor, "B H"]:
+            assert isinstance(self, Backbone), "a backbone chooses by its own states"
+            return row_features(self, examples, kind, pool.pooling, limit)
+
+        return tokenized(self._tokenizer, self.speech, examples, kind, reading, limit, self.text_end, near)
 
     def slots(self, template: str) -> tuple[int | None, ...]:
         return slots(self._tokenizer, self.speech, template)

@@ -19,6 +19,7 @@ from promptgraft.prompt import atomic
 from promptgraft.prompt.card import BackboneCard, Card, MemberCard, PromptCard, card_of, read_card
 from promptgraft.prompt.files import CARD, LIMITS, README, TENSORS, WEIGHTS
 from promptgraft.prompt.memory import Memory
+from promptgraft.prompt.pool import LabelledPool
 from promptgraft.prompt.prompt import Prompt
 from promptgraft.prompt.reading import Encoding, Reading
 from promptgraft.prompt.readme import readme
@@ -38,7 +39,7 @@ from promptgraft.untrusted import read_bytes, visible
 TRIES = 5
 POOLINGS = ("cls", "mean")
 OTHERS = "others"
-GROUPS = ("readout", "embedding", "memory", "labelled")
+GROUPS = ("readout", "embedding", "memory", "labelled", "pool")
 """What the tensors beside the prompt belong to, by the first part of their names."""
 
 
@@ -76,6 +77,7 @@ class Artefact:
         others: models whose scores are added to its own.
         memory: of the rows it was fitted to; None where it keeps none.
         half: whether its file holds 16-bit numbers; in memory they are fp32 all the same.
+        pool: of labelled rows that are shown to a row as demonstrations; None where none are chosen for each row.
         labelled: of labelled rows, where there are classes: `confidence` and `correct`, `[N]`, of answers by fits that
             had not seen the row; `features`, `[M, F]` at unit length, of rows it was fitted to.
     """
@@ -89,6 +91,12 @@ class Artefact:
     memory: Memory | None = None
     half: bool = False
     labelled: Mapping[str, Tensor] = field(default_factory=dict)
+    pool: LabelledPool | None = None
+
+    @property
+    def reading(self) -> Reading:
+        """How rows are shown and read."""
+        return dataclasses.replace(self.card.reading, pool=self.pool)
 
     @cached_property
     def digest(self) -> str:
@@ -117,7 +125,12 @@ def halved(artefact: Artefact) -> Artefact:
     Single numbers and a tuned model's weights stay as they are.
     """
     others = tuple(
-        dataclasses.replace(member, prompt=_rounded_prompt(member.prompt), readout=_rounded(member.readout))
+        dataclasses.replace(
+            member,
+            prompt=_rounded_prompt(member.prompt),
+            readout=_rounded(member.readout),
+            reading=dataclasses.replace(member.reading, pool=_rounded_pool(member.reading.pool)),
+        )
         for member in artefact.others
     )
     return artefact.replace(
@@ -126,12 +139,17 @@ def halved(artefact: Artefact) -> Artefact:
         embeddings=_rounded(artefact.embeddings),
         labelled=_rounded(artefact.labelled),
         others=others,
+        pool=_rounded_pool(artefact.pool),
         half=True,
     )
 
 
 def _rounded_prompt(prompt: Prompt | None) -> Prompt | None:
     return None if prompt is None else dataclasses.replace(prompt, values=as_full(as_half(prompt.values)))
+
+
+def _rounded_pool(pool: LabelledPool | None) -> LabelledPool | None:
+    return None if pool is None else dataclasses.replace(pool, features=as_full(as_half(pool.features)))
 
 
 def _rounded(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -190,7 +208,16 @@ def load(folder: str | Path, *, fingerprint: str | None = None, backbone: str = 
     )
     memory = Memory.load(groups["memory"], len(card.task.labels), str(folder)) if groups["memory"] else None
     return Artefact(
-        prompt, groups["readout"], card, groups["embedding"], weights, others, memory, is_half, groups["labelled"]
+        prompt,
+        groups["readout"],
+        card,
+        groups["embedding"],
+        weights,
+        others,
+        memory,
+        is_half,
+        groups["labelled"],
+        _pool(groups["pool"], str(folder)),
     )
 
 
@@ -237,10 +264,13 @@ def _flat(artefact: Artefact) -> dict[str, Tensor]:
         "embedding": artefact.embeddings,
         "memory": memory,
         "labelled": artefact.labelled,
+        "pool": {} if artefact.pool is None else artefact.pool.state(),
     }
     flat = {f"{group}.{name}": plain(value) for group, members in groups.items() for name, value in members.items()}
     for number, member in enumerate(artefact.others):
+        pool = {} if member.reading.pool is None else member.reading.pool.state()
         named = {f"readout.{name}": plain(value) for name, value in member.readout.items()} | _named(member.prompt)
+        named |= {f"pool.{name}": plain(value) for name, value in pool.items()}
         flat |= {f"{OTHERS}.{number}.{name}": value for name, value in named.items()}
     flat |= _named(artefact.prompt)
     return {name: as_half(tensor) for name, tensor in flat.items()} if artefact.half else flat
@@ -281,7 +311,7 @@ def _member(tensors: Mapping[str, Tensor], card: MemberCard, encoding: Encoding,
     return Member(
         _prompt(groups["prompt"], card.prompt, where),
         groups["readout"],
-        card.reading(encoding),
+        dataclasses.replace(card.reading(encoding), pool=_pool(groups["pool"], where)),
         card.readout,
         card.backbone,
     )
@@ -300,6 +330,11 @@ def _grouped(stored: Mapping[str, Tensor], where: str) -> dict[str, dict[str, Te
             what = f"{TENSORS} holds an unknown tensor {visible(key)!r}"
             raise ArtefactError(what, where=where, do="is it an artefact?")
     return groups
+
+
+def _pool(tensors: Mapping[str, Tensor], where: str) -> LabelledPool | None:
+    """The pool of labelled rows that demonstrations are chosen from; None where there is none."""
+    return LabelledPool.load(tensors, where) if tensors else None
 
 
 def _prompt(tensors: Mapping[str, Tensor], form: PromptCard | None, where: str) -> Prompt | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Protocol, Self
 
@@ -181,8 +180,8 @@ class MemberCard(Part):
 
 
 def card_of(reading: Reading) -> dict[str, Any]:
-    """A reading as fields of a card."""
-    return asdict(reading)
+    """A reading as fields of a card; its pool of labelled rows lies among the tensors."""
+    return {name: getattr(reading, name) for name in ("pooling", "encoding", "template", "answers")}
 
 
 def library_versions() -> dict[str, str]:

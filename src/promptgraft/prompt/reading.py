@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:  # cards are listed without loading torch
+    from promptgraft.prompt.pool import LabelledPool
 
 Pooling = Literal["cls", "mean", "pooler", "mark", "answer"]
 """What of a sequence is read: the first state, the mean over its tokens, the first through a dense layer, the state at
@@ -19,14 +22,17 @@ class Reading:
 
     Attributes:
         encoding: pairs as one sequence (`cross`) or two (`separate`, `cosine`).
-        template: the words that a row stands in, demonstrations written out; None: the row alone.
+        template: the words that a row stands in; None: the row alone. Demonstrations are written out, but those that
+            are chosen for each row.
         answers: what each class says (`answer`); a row has a sequence for each.
+        pool: the labelled rows that demonstrations are chosen from for each row; None where none are.
     """
 
     pooling: Pooling
     encoding: Encoding = "cross"
     template: str | None = None
     answers: tuple[str, ...] = ()
+    pool: LabelledPool | None = None
 
     @property
     def unanswered(self) -> Reading:

@@ -10,12 +10,13 @@ from promptgraft.errors import ArtefactError, unknown
 from promptgraft.model.backbone import Backbone
 from promptgraft.prompt.artefact import Artefact, Member
 from promptgraft.prompt.card import NO_READOUT, Card
-from promptgraft.prompt.reading import Encoding
+from promptgraft.prompt.reading import Encoding, Reading
 from promptgraft.prompt.tensors import check_numbers
 from promptgraft.readout.all import find, readouts
 from promptgraft.readout.classes import decode_names
 from promptgraft.readout.features import width_of
 from promptgraft.readout.readout import Readout
+from promptgraft.template.template import Template
 from promptgraft.untrusted import visible
 
 LARGEST = 1e15
@@ -81,9 +82,21 @@ def check_fits(artefact: Artefact, backbone: Backbone) -> None:
             raise ArtefactError(f"is not as wide or as deep as {backbone.name}", where=where, do=DO)
     if any(len(vector) != backbone.hidden for vector in artefact.embeddings.values()):
         raise ArtefactError(f"its task embeddings are not as wide as {backbone.name}", where=where, do=DO)
+    for reading in (artefact.reading, *(member.reading for member in artefact.others if member.backbone is None)):
+        _check_pool(reading, backbone, where)
     features = artefact.labelled.get("features")
     if features is not None and features.shape[1] != width_of(backbone, *_features_of(artefact.card)):
         raise ArtefactError(f"its labelled rows are not as wide as features of {backbone.name}", where=where, do=DO)
+
+
+def _check_pool(reading: Reading, backbone: Backbone, where: str) -> None:
+    """Raise an ArtefactError unless demonstrations that are chosen for each row have rows to be chosen from."""
+    pool, template = reading.pool, reading.template
+    demos = None if template is None else Template.parse(template).demos
+    if demos is not None and demos.near and pool is None:
+        raise ArtefactError(f"it holds no labelled rows for {demos} of its template", where=where, do=DO)
+    if pool is not None and pool.features.shape[1] != backbone.hidden:
+        raise ArtefactError(f"its pool of labelled rows is not as wide as {backbone.name}", where=where, do=DO)
 
 
 def _features_of(card: Card) -> tuple[str, Encoding]:

@@ -14,6 +14,8 @@ from promptgraft.task.task import Answers, Example, References, Task
 
 LONGEST_SHOWN_TEXT = 400
 """Characters of a text that a demonstration shows: sixteen of them fill half of 2,048 tokens."""
+MOST_CHOSEN_FROM = 1024
+"""Rows that demonstrations are chosen from for each row; an artefact keeps their texts and features."""
 NOTHING = {"zh": "无"}
 
 
@@ -48,21 +50,42 @@ def demonstrations(task: Task, count: int, seed: int) -> tuple[tuple[Example, ..
     Raises:
         UsageError: the task has no training rows.
     """
+    chosen = _drawn(task, count, seed)
+    shown = tuple(_shown(example, task) for example in chosen)
+    notes = [f"{len(chosen)} demonstrations from the training rows, by seed {seed}"]
+    if len(chosen) < count:
+        notes.append(f"{count} demonstrations were asked for; there are {len(chosen)} training rows")
+    cut = sum(before != after for before, after in zip(chosen, shown, strict=True))
+    if cut:
+        notes.append(f"{cut} demonstrations are cut to {LONGEST_SHOWN_TEXT} characters a text")
+    return shown, tuple(notes)
+
+
+def pool_of(task: Task, seed: int) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+    """Training rows that demonstrations are chosen from for each row: as they are, and short enough to be shown.
+
+    Of very many rows some are drawn by seed, as evenly over the classes as can be.
+
+    Raises:
+        UsageError: the task has no training rows.
+    """
+    chosen = _drawn(task, MOST_CHOSEN_FROM, seed)
+    return chosen, tuple(_shown(example, task) for example in chosen)
+
+
+def _drawn(task: Task, count: int, seed: int) -> tuple[Example, ...]:
+    """Training rows, balanced over classes, in an order by seed.
+
+    Raises:
+        UsageError: the task has no training rows.
+    """
     if not task.train:
         raise UsageError(f"{task.name} has no training rows for demonstrations", do="give some, or no {demos}")
     groups = strata(task.train)
     names = random.Random(f"{seed}").sample(sorted(groups), len(groups))
     rounds = zip_longest(*(order(groups[name], seed, name) for name in names))
     rows = [row for row in chain.from_iterable(rounds) if row is not None][:count]
-    chosen = [task.train[row] for row in random.Random(f"{seed}/order").sample(rows, len(rows))]
-    shown = tuple(_shown(example, task) for example in chosen)
-    notes = [f"{len(rows)} demonstrations from the training rows, by seed {seed}"]
-    if len(rows) < count:
-        notes.append(f"{count} demonstrations were asked for; there are {len(rows)} training rows")
-    cut = sum(before != after for before, after in zip(chosen, shown, strict=True))
-    if cut:
-        notes.append(f"{cut} demonstrations are cut to {LONGEST_SHOWN_TEXT} characters a text")
-    return shown, tuple(notes)
+    return tuple(task.train[row] for row in random.Random(f"{seed}/order").sample(rows, len(rows)))
 
 
 def _shown(example: Example, task: Task) -> Example:

@@ -7,17 +7,18 @@ import re
 from collections.abc import Iterator
 
 from promptgraft.errors import UsageError, quoted, unknown
-from promptgraft.template.parts import FIELDS, Blank, Demos, Field, Soft, TemplatePart, Wording
+from promptgraft.template.parts import FIELDS, NEAR, NEWLINE, Blank, Demos, Field, Soft, TemplatePart, Wording
 
 SLOTS = (*FIELDS, "mask", "label", "soft", "demos")
 LONGEST_TEMPLATE = 100_000
 """Characters of a template that are read; a longer one is a file given by mistake."""
 NUMBER = re.compile(r"[0-9]{1,9}")
 NAME = re.compile(r"[^{}:]*")
+CHOSEN = re.compile(rf" *{NEAR} *")
 STRING = json.JSONDecoder(strict=False)
 EXPECTED = {
     "soft": 'write {soft:5} or {soft:"It was"}',
-    "demos": 'write {demos:4} or {demos:4:"\\n\\n"}',
+    "demos": 'write {demos:4}, {demos:4 near} or {demos:4:"\\n\\n"}',
 }
 
 
@@ -69,13 +70,15 @@ def _with_argument(name: str, text: str, at: int) -> tuple[TemplatePart, int]:
         part: TemplatePart = Soft(words=argument) if isinstance(argument, str) else Soft(argument)
     elif isinstance(argument, str):
         raise _expected(name)
-    elif text.startswith(":", at):
-        separator, at = _argument(name, text, at)
+    else:
+        chosen = CHOSEN.match(text, at)
+        at = chosen.end() if chosen else at
+        separator: int | str = NEWLINE
+        if text.startswith(":", at):
+            separator, at = _argument(name, text, at)
         if not isinstance(separator, str):
             raise _expected(name)
-        part = Demos(argument, separator)
-    else:
-        part = Demos(argument)
+        part = Demos(argument, separator, near=chosen is not None)
     if not text.startswith("}", at):
         raise _expected(name)
     return part, at + 1

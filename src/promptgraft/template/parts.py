@@ -13,6 +13,8 @@ MOST_VECTORS = 512
 """No position of a model is left beyond about as many."""
 MOST_DEMONSTRATIONS = 256
 NEWLINE = "\n"
+NEAR = "near"
+"""What follows the number of demonstrations that are chosen for each row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +72,15 @@ class Soft:
 class Demos:
     """Labelled examples, each the line that follows with its answer filled in, and what stands between them.
 
+    Attributes:
+        near: every row is shown the examples that are nearest to it; else all rows are shown the same, drawn by seed.
     Raises:
         UsageError: no example, or more than anyone means.
     """
 
     count: int
     separator: str = NEWLINE
+    near: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.count <= MOST_DEMONSTRATIONS:
@@ -83,7 +88,7 @@ class Demos:
 
     def __str__(self) -> str:
         separator = "" if self.separator == NEWLINE else f":{json.dumps(self.separator, ensure_ascii=False)}"
-        return f"{{demos:{self.count}{separator}}}"
+        return f"{{demos:{self.count}{f' {NEAR}' if self.near else ''}{separator}}}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,10 @@
-"""What is left of a template without its instruction and demonstrations: the line that holds the fields."""
+"""What is left of a template: without its instruction and demonstrations, or without the row."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from promptgraft.template.parts import Demos, Field, TemplatePart, Wording
+from promptgraft.template.parts import Blank, Demos, Field, TemplatePart, Wording
 from promptgraft.template.template import Template
 
 
@@ -19,6 +19,22 @@ def remainder(template: Template) -> Template:
     first = next((place for place, part in enumerate(rest) if isinstance(part, Field)), 0)
     label = _label(rest[:first], keeps_first=at is not None)
     return Template((*([Wording(label)] if label else ()), *rest[first:]))
+
+
+def premise(template: Template) -> Template:
+    """The template without the row: its demonstrations, where all rows have the same, and what asks for the answer.
+
+    That is what stands behind the last field; where the answer stands before it, all words of the template.
+    """
+    parts = list(template.parts)
+    last = max((place for place, part in enumerate(parts) if isinstance(part, Field)), default=-1)
+    rest = parts[last + 1 :]
+    if not any(isinstance(part, Blank) for part in rest):
+        return Template(tuple(part for part in parts if not isinstance(part, Field | Demos)))
+    if rest and isinstance(rest[0], Wording):
+        rest[0] = Wording(rest[0].text.lstrip())
+    at = next((place for place, part in enumerate(parts) if isinstance(part, Demos) and not part.near), -1)
+    return Template((*parts[: at + 1], *rest))
 
 
 def _label(before: Sequence[TemplatePart], *, keeps_first: bool) -> str:

@@ -95,31 +95,56 @@ class Template:
             parts.append(FieldText(content(part.name, example), part.name) if isinstance(part, Field) else part)
         return tuple(parts)
 
+    def demonstrated(
+        self, demonstrations: Sequence[Example], task: Task, words: Mapping[str, str] | None = None
+    ) -> list[str]:
+        """Labelled examples as the line that follows `{demos}`, each with its answer.
+
+        Words that vectors start from are written, vectors without words left out.
+
+        Args:
+            words: label -> what a demonstration says for it; a label that is not there says its name.
+        Raises:
+            UsageError: one without a label.
+        """
+        demos = self.demos
+        assert demos is not None, "it has a slot of demonstrations"
+        line = Template(self.parts[self.parts.index(demos) + 1 :])
+        return [
+            line.told(example, answer_of(example, task, words or {})).removeprefix(demos.separator.strip()).strip()
+            for example in demonstrations
+        ]
+
+    def showing(self, lines: Sequence[str]) -> Template:
+        """The template with these lines in the place of `{demos}`; itself where it has none.
+
+        What stands between them also stands behind the last, where the template has neither it nor white space there.
+        """
+        demos = self.demos
+        if demos is None:
+            return self
+        at = self.parts.index(demos)
+        rest = self.parts[at + 1 :]
+        begins = rest[0].text if rest and isinstance(rest[0], Wording) else ""
+        is_apart = begins[:1].isspace() or begins.startswith(demos.separator.strip() or "\n")
+        shown = demos.separator.join(lines) + ("" if is_apart or not lines else demos.separator)
+        return Template((*self.parts[:at], Wording(shown), *rest))
+
     def written_out(
         self, demonstrations: Sequence[Example], task: Task, words: Mapping[str, str] | None = None
     ) -> Template:
         """The template with labelled examples in the place of `{demos}`; itself where it has none.
 
-        A demonstration is what follows `{demos}`, filled in, with its answer; words that vectors start from are
-        written, vectors without words left out.
-
         Args:
-            words: label -> what a demonstration says for it; a label that is not there says its name.
+            words: as `demonstrated` takes them.
         Raises:
             UsageError: no demonstrations where there should be some, or one without a label.
         """
-        demos = self.demos
-        if demos is None:
+        if self.demos is None:
             return self
         if not demonstrations:
-            raise UsageError(f"no labelled rows for {demos} of the template", do="give some, or take it out")
-        at = self.parts.index(demos)
-        line = Template(self.parts[at + 1 :])
-        texts = [
-            line.told(example, answer_of(example, task, words or {})).removeprefix(demos.separator.strip()).strip()
-            for example in demonstrations
-        ]
-        return Template((*self.parts[:at], Wording(demos.separator.join(texts)), *self.parts[at + 1 :]))
+            raise UsageError(f"no labelled rows for {self.demos} of the template", do="give some, or take it out")
+        return self.showing(self.demonstrated(demonstrations, task, words))
 
     def told(self, example: Example, answer: str) -> str:
         """The template as plain text, with a row and an answer in it."""
