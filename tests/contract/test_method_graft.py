@@ -327,6 +327,7 @@ def test_many_rows_are_judged_on_a_sample_and_that_is_said(
     kind: Kind, backbone: Backbone, bank: tuple[Source, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("promptgraft.method.graft.JUDGED", 20)
+    monkeypatch.setattr("promptgraft.method.members.JUDGED", 20)
     monkeypatch.setattr("promptgraft.method.graft.FITTED", 60)
     task = toy_task(kind, train=200)
     [finished] = LocalEngine(backbone).run([job_of(backbone, task, bank)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 from typing import ClassVar, Literal
 
@@ -15,6 +15,16 @@ from torch import Tensor
 
 from promptgraft.errors import RunError, quoted
 from promptgraft.method.job import WHOLE, Job, Source
+from promptgraft.method.members import (
+    FrozenPrompt,
+    GraftMember,
+    JudgedRows,
+    TrainedPrompt,
+    directional,
+    frozen_prompt,
+    judged_rows,
+    scaled,
+)
 from promptgraft.method.method import Method, Need, View, Work, register
 from promptgraft.method.options import Options
 from promptgraft.method.setup import encoding_for
@@ -22,30 +32,24 @@ from promptgraft.method.spoken import spoken, words_alone
 from promptgraft.prompt.prompt import Prompt
 from promptgraft.prompt.reading import AT_WORDS, Encoding, Reading, at_mark
 from promptgraft.readout.by_class import of_labels
-from promptgraft.readout.classes import class_indices, encode_names, indicators
+from promptgraft.readout.classes import indicators
 from promptgraft.readout.direction import Directional
 from promptgraft.readout.evidence import (
     FITTED,
     FOLDS,
     JUDGED,
-    RARITY,
     Blend,
-    Candidates,
     Evidence,
     balanced,
     blend,
-    candidates,
     centre_of,
     log_softmax,
     nearest_description,
-    rarity,
-    refitted,
     weigh,
 )
 from promptgraft.readout.features import features
 from promptgraft.readout.label_text import LabelText
-from promptgraft.readout.probe import CrossValidated, cross_validate, deal_labels, fit_probe, rarest_label
-from promptgraft.readout.readout import Readout
+from promptgraft.readout.probe import CrossValidated, cross_validate, fit_probe, rarest_label
 from promptgraft.task.draws import Array
 from promptgraft.task.task import Example, Task
 from promptgraft.train.run import Fit, HeldOut, Tuned
@@ -119,32 +123,19 @@ def _ways(job: Job, options: GraftOptions) -> list[list[Job]]:
     return [[way.replace(part=part) for part in (*range(FOLDS), WHOLE)] for way in ways]
 
 
-@dataclass(frozen=True)
-class TrainedPrompt:
-    """A prompt that was trained on the rows.
-
-    Attributes:
-        judged: what runs that had not seen a row said of it.
-    """
-
-    name: str
-    tuned: Tuned
-    judged: Evidence
-
-
-def _trained(view: View, way: Sequence[Job], rows: Int[Array, "U"], fold: Int[Array, "U"]) -> TrainedPrompt:
+def _trained(view: View, way: Sequence[Job], rows: JudgedRows) -> TrainedPrompt:
     """Judge the runs of one way to train a prompt."""
-    unseen = np.empty((len(rows), len(view.task.classes)))
-    for number in range(fold.max() + 1):
-        part = fold == number
+    unseen = np.empty((len(rows.chosen), len(view.task.classes)))
+    for number in range(rows.fold.max() + 1):
+        part = rows.fold == number
         scores = view.answers(view.finished(way[number]), "train").double().numpy()
-        unseen[part] = log_softmax(scores)[rows][part]
+        unseen[part] = log_softmax(scores)[rows.chosen][part]
     final = way[-1]
     name = f"trained from {final.source.name}" if final.source else "trained from scratch"
     tuned = view.finished(final)
     if isinstance(tuned.readout, LabelText):  # its scale has bounds, so that no share of it is one of its kind
         weight, bias = tuned.readout.linear()
-        tuned = replace(tuned, readout=_directional(weight, bias, view.task.classes))
+        tuned = replace(tuned, readout=directional(weight, bias, view.task.classes))
     return TrainedPrompt(name, tuned, Evidence(unseen[None]))
 
 
@@ -166,55 +157,51 @@ def _features(view: View, sources: Sequence[SourceRead], rows: tuple[int, ...]) 
 
 
 def _of_classes(job: Job, view: View, options: GraftOptions) -> Fit:
+    """Kinds whose rows have one class each: readouts under every prompt, mixed by their evidence."""
+    rows = judged_rows(job, view)
+    banked = _frozen(job, view, rows)
+    words = [spoken(job, view, options.words_model, rows)] if job.recipe.template else []
+    members: list[GraftMember] = [*banked, *(_trained(view, way, rows) for way in _ways(job, options)), *words]
+    evidence, gains = [member.judged for member in members], [member.gain for member in members]
+    mixture = blend(evidence, rows.y, rows.fold, rows.weight, gains, options.members + len(words))
+    more = balanced(rows.everything, FITTED, job.seed)
+    chosen = _refitted(view, [members[place] for place in mixture.prompts], rows, more)
+    models = [member.mixed(share, mixture.temperature) for member, share in zip(chosen, mixture.shares, strict=True)]
+    models.sort(key=lambda model: not isinstance(model.readout, Directional))  # the first is the artefact's own
+    shares = [(member.name, float(share.sum())) for member, share in zip(chosen, mixture.shares, strict=True)]
+    hits = float((mixture.unseen.argmax(1) == rows.y).mean())
+    note = f"{_listed(shares)}; {100 * hits:.1f} % of {len(rows.y)} rows right when left out"
+    tuned = replace(_joined(models), held_out=_held_out(mixture, rows.y))
+    return Fit(job.id, tuned, _fitted(models), (note, *_sampled(rows.chosen, more, len(rows.everything))))
+
+
+def _frozen(job: Job, view: View, rows: JudgedRows) -> list[FrozenPrompt]:
+    """Every banked prompt and none, with their readouts judged on the rows."""
     task = view.task
     sources = _sources(job, view, encoding_for(view, "direction"))
-    everything = np.array(class_indices((row.label for row in task.train), task))
-    rows = balanced(everything, JUDGED, job.seed)
-    y, fold = everything[rows], deal_labels(everything, job.seed)[rows]
     described = {
         pooling: view.describe(list(task.labels.values()), pooling).double().numpy()
         for pooling in dict.fromkeys(reading.pooling for _, _, reading in sources)
         if task.kind == "classification" and pooling not in AT_WORDS
     }
-    power = RARITY if task.metric == "accuracy" else 1.0
-    weight = rarity(y, everything, power)
-    own = [
-        candidates(seen.double().numpy(), y, fold, described.get(reading.pooling), weight, len(task.classes))
-        for (_, _, reading), seen in zip(sources, _features(view, sources, tuple(rows.tolist())), strict=True)
+    gains = _gains(job, [name for name, _, _ in sources])
+    seen = zip(sources, _features(view, sources, rows.numbers), gains, strict=True)
+    return [
+        frozen_prompt(source, states, described.get(source[2].pooling), rows, task.classes, gain)
+        for source, states, gain in seen
     ]
-    trained = [_trained(view, way, rows, fold) for way in _ways(job, options)]
-    words = [spoken(job, view, options.words_model, rows, y, fold, weight)] if job.recipe.template else []
-    judged = [*own, *(prompt.judged for prompt in trained), *(speaker.judged for speaker in words)]
-    gains = (
-        _gains(job, [name for name, _, _ in sources]) + [0.0] * len(trained) + [speaker.gain(y) for speaker in words]
-    )
-    mixture = blend(judged, y, fold, weight, gains, options.members + len(words))
-    more = balanced(everything, FITTED, job.seed)
-    kept = [place for place in mixture.prompts if place < len(own)]
-    if len(more) > len(rows):
-        seen_again = _each_alone(view, [sources[place] for place in kept], tuple(more.tolist()))
-        for place, seen in zip(kept, seen_again, strict=True):
-            descriptions = described.get(sources[place][2].pooling)
-            features = seen.double().numpy()
-            fresh = rarity(everything[more], everything, power)
-            own[place] = refitted(own[place], features, everything[more], descriptions, fresh, len(task.classes))
-    models, names = [], []
-    for place, share in zip(mixture.prompts, mixture.shares, strict=True):
-        if place >= len(own) + len(trained):
-            name, tuned = words[0].name, words[0].mixed(share, mixture.temperature)
-            models.append(tuned)
-        elif place < len(own):
-            name, prompt, reading = sources[place]
-            models.append(Tuned(prompt, _direction(own[place], share, mixture, task.classes), reading))
-        else:
-            name, tuned = trained[place - len(own)].name, trained[place - len(own)].tuned
-            models.append(replace(tuned, readout=_scaled(tuned.readout, float(share[0]) / mixture.temperature)))
-        names.append((name, float(share.sum())))
-    models.sort(key=lambda model: not isinstance(model.readout, Directional))  # the first is the artefact's own
-    hits = float((mixture.unseen.argmax(1) == y).mean())
-    note = f"{_listed(names)}; {100 * hits:.1f} % of {len(y)} rows right when left out"
-    tuned = replace(_joined(models), held_out=_held_out(mixture, y))
-    return Fit(job.id, tuned, _fitted(models), (note, *_sampled(rows, more, len(everything))))
+
+
+def _refitted(view: View, members: Sequence[GraftMember], rows: JudgedRows, more: Int[Array, "M"]) -> list[GraftMember]:
+    """The members with those that are frozen fitted to more rows, where there are more than they were judged on."""
+    if len(more) == len(rows.chosen):
+        return list(members)
+    return [
+        member.fitted_to(_alone(view, (member.name, member.prompt, member.reading), more), more, rows)
+        if isinstance(member, FrozenPrompt)
+        else member
+        for member in members
+    ]
 
 
 def _held_out(mixture: Blend, y: Int[Array, "N"]) -> HeldOut:
@@ -243,9 +230,9 @@ def _of_descriptions(job: Job, view: View, members: int) -> Fit:
             raise RunError(what, where=task.name, do="make it anew with `promptgraft bank record`")
         seen = view.states("unlabelled", prompt, Reading(pooling)).double().numpy() if free else described[:0]
         weights, biases = nearest_description(described, centre_of(seen, generic))
-        models.append(Tuned(prompt, _directional(weights, biases, task.classes), Reading(pooling)))
+        models.append(Tuned(prompt, directional(weights, biases, task.classes), Reading(pooling)))
         gains.append((BACKBONE if source is None else source.name, gain))
-    shared = [replace(model, readout=_scaled(model.readout, 1 / len(models))) for model in models]
+    shared = [replace(model, readout=scaled(model.readout, 1 / len(models))) for model in models]
     helped = ", ".join(name if gain is None else f"{name} ({gain:+.1f} points)" for name, gain in gains)
     known = "" if gains[0][1] is None else ", and what reading under them gained on other tasks"
     unread = "" if free else "; unlabelled text of the task (--unlabelled) would tell what its texts have in common"
@@ -288,9 +275,10 @@ def _gains(job: Job, names: Sequence[str]) -> list[float]:
     return [services[name].gain(job.task.name) or 0.0 if name in services else 0.0 for name in names]
 
 
-def _each_alone(view: View, kept: Sequence[SourceRead], rows: tuple[int, ...]) -> Iterator[Float[Tensor, "N F"]]:
-    """Features under sources in the order of their weight, in which neighbours are not alike."""
-    return (seen for source in kept for seen in _features(view, [source], rows))
+def _alone(view: View, source: SourceRead, rows: Int[Array, "M"]) -> Float[Tensor, "M F"]:
+    """Features of training rows under one source."""
+    (seen,) = _features(view, [source], tuple(rows.tolist()))
+    return seen
 
 
 def _sampled(rows: Int[Array, "N"], more: Int[Array, "M"], count: int) -> tuple[str, ...]:
@@ -298,19 +286,6 @@ def _sampled(rows: Int[Array, "N"], more: Int[Array, "M"], count: int) -> tuple[
     if len(rows) == count:
         return ()
     return (f"prompts were judged on {len(rows):,} of {count:,} training rows and fitted to {len(more):,}",)
-
-
-def _direction(own: Candidates, share: Float[Array, "J"], mixture: Blend, classes: Sequence[str]) -> Readout:
-    """A prompt's candidates as one readout: a product of experts adds their scores."""
-    weight = np.einsum("j,jkh->kh", share, own.weights) / mixture.temperature
-    bias = share @ own.biases / mixture.temperature
-    return _directional(weight, bias, classes)
-
-
-def _directional(weight: Float[Array, "K H"], bias: Float[Array, "K"], classes: Sequence[str]) -> Readout:
-    """A readout of directions with these weights."""
-    tensors = {"weight": torch.from_numpy(weight).float(), "bias": torch.from_numpy(bias).float()}
-    return Directional.load({"labels": encode_names(classes), **tensors})
 
 
 def _of_probes(job: Job, view: View, members: int) -> Fit:
@@ -336,7 +311,7 @@ def _of_probes(job: Job, view: View, members: int) -> Fit:
     for place, share in shares.items():
         name, prompt, reading = sources[place]
         readout = fit_probe(task, examples, seen[place], tokens, job.seed).readout
-        models.append(Tuned(prompt, _scaled(readout, float(share[0])), reading))
+        models.append(Tuned(prompt, scaled(readout, float(share[0])), reading))
         names.append((name, float(share[0])))
     notes = (_listed(names), *_sampled(part, sample, len(task.train)))
     return Fit(job.id, _settled(_joined(models), judged, shares, few, task), _fitted(models), notes)
@@ -365,12 +340,6 @@ def _settled(
     scores = of_labels(torch.from_numpy(np.sum(odds, axis=0)))
     gold = torch.from_numpy(indicators([example.label for example in examples], task))
     return replace(model, readout=model.readout.settled(scores, gold, task))
-
-
-def _scaled(readout: Readout, share: float) -> Readout:
-    """The readout whose scores are a share of another's."""
-    state = readout.state()
-    return type(readout).load({**state, **{name: share * state[name] for name in readout.trained}})
 
 
 def _fitted(models: Sequence[Tuned]) -> int:

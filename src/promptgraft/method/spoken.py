@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 
 from promptgraft.errors import RunError
 from promptgraft.method.job import Job
+from promptgraft.method.members import JudgedRows
 from promptgraft.method.method import View
 from promptgraft.method.setup import columns_of, generator
 from promptgraft.model.backbone import Speaks
@@ -36,20 +37,14 @@ class Spoken:
 
     Attributes:
         scales: of the scores as they are and of scaled ones: the scale, then the biases.
+        gain: what the words count as having gained elsewhere, in points.
     """
 
     name: str
     tuned: Tuned
     judged: Evidence
     scales: Float[Array, "2 _"]
-
-    def gain(self, y: Int[Array, "U"]) -> float:
-        """What the words count as having gained elsewhere, in points, by how much better than a guess they are here.
-
-        Nothing of them was fitted to the rows, so that few rows say more of them than of what was.
-        """
-        better = self.judged.likelihood(y).sum(1).max() + len(y) * np.log(self.judged.unseen.shape[2])
-        return float(min(MOST_GAIN, GAIN * max(0.0, better)))
+    gain: float
 
     def mixed(self, share: Float[Array, "2"], temperature: float) -> Tuned:
         """The model whose scores are a share of both, over the temperature."""
@@ -79,16 +74,19 @@ def words_alone(job: Job, view: View, model: str) -> Tuned:
     return Tuned(None, readout, reading, model=backbone if model else None)
 
 
-def spoken(
-    job: Job, view: View, model: str, rows: Int[Array, "U"], y: Int[Array, "U"], fold: Int[Array, "U"],
-    weight: Float[Array, "U"],
-) -> Spoken:  # fmt: skip
-    """The template's words, judged on labelled rows.
-
-    Args:
-        rows: which training rows.
-    """
+def spoken(job: Job, view: View, model: str, rows: JudgedRows) -> Spoken:
+    """The template's words, judged on labelled rows."""
     tuned = words_alone(job, view, model)
-    examples = tuple(view.task.train[row] for row in rows.tolist())
-    judged, scales = scaled_evidence(view.scores(tuned, examples).double().numpy(), y, fold, weight)
-    return Spoken(f"words of {model or view.backbone.name}", tuned, judged, scales)
+    examples = tuple(view.task.train[row] for row in rows.numbers)
+    scores = view.scores(tuned, examples).double().numpy()
+    judged, scales = scaled_evidence(scores, rows.y, rows.fold, rows.weight)
+    return Spoken(f"words of {model or view.backbone.name}", tuned, judged, scales, _gain(judged, rows.y))
+
+
+def _gain(judged: Evidence, y: Int[Array, "U"]) -> float:
+    """What words count as having gained elsewhere, in points, by how much better than a guess they are here.
+
+    Nothing of them was fitted to the rows, so that few rows say more of them than of what was.
+    """
+    better = judged.likelihood(y).sum(1).max() + len(y) * np.log(judged.unseen.shape[2])
+    return float(min(MOST_GAIN, GAIN * max(0.0, better)))
