@@ -91,20 +91,8 @@ def load_task(
                 return texts
     declared = given_columns(file, text, pair, label)
     declared_kind = settle_kind(kind or file.kind, "text" if file.target_column else None, address)
-    tables, notes = read_tables(path, header=header, kind=declared_kind, named=declared.named().values())
-    tables, flags, flag_notes = gather_flags(tables, declared, declared_kind)
-    notes += flag_notes
-    train = tables["train"]
-    task_kind = declared_kind or train.kind or ("multilabel" if flags else None)
-    columns, column_notes = infer_columns(declared.over(train.columns), task_kind, train.rows, train.where)
-    if task_kind is None:
-        task_kind, note = infer_kind(columns, train.rows, declared=bool(file.labels))
-        column_notes.append(note)
-    declared_labels = file.labels or {flag: flag for flag in flags}
-    separator = None
-    if task_kind == "multilabel":
-        tables, separator = list_labels(tables, columns.label or "", declared_labels)
-    labelled, dropped = labelled_tables(tables, columns)
+    found = _understood(path, file, declared, declared_kind, header=header)
+    task_kind, columns, labelled = found.kind, found.columns, found.labelled
     splits = {
         split: make_examples(
             task_kind, columns.named() | table.columns.named() | declared.named(), table.rows, table.where, True
@@ -113,9 +101,9 @@ def load_task(
     }
     splits, unanswered = answered(splits)
     described, label_notes = settle_labels(
-        task_kind, splits, {s: (t.where, t.rows) for s, t in labelled.items()}, declared_labels
+        task_kind, splits, {s: (t.where, t.rows) for s, t in labelled.items()}, found.labels
     )
-    label_notes += multilabel_notes(task_kind, columns, train, described, splits)
+    label_notes += multilabel_notes(task_kind, columns, found.tables["train"], described, splits)
     task_metric, metric_notes = settle_metric(
         metric or file.metric, task_kind, list(described), address, language=file.language, of_file=metric is None
     )
@@ -132,12 +120,54 @@ def load_task(
         family=file.family,
         licence=file.source.licence,
         source=file.source.repo or file.source.url or (address if address.startswith(PREFIX) else None),
-        notes=(*name_notes, *notes, *column_notes, *label_notes, *metric_notes, *dropped, *unanswered,
-               *count_notes(file, tables), *split_notes, *empty_notes(labelled, columns),
+        notes=(*name_notes, *found.notes, *label_notes, *metric_notes, *found.dropped, *unanswered,
+               *count_notes(file, found.tables), *split_notes, *empty_notes(labelled, columns),
                *repeat_notes(splits), *reference_notes(splits)),
         columns=columns.named(),
-        separator=separator,
+        separator=found.separator,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Understood:
+    """Tables of a task, with what their columns hold.
+
+    Attributes:
+        labelled: those whose rows have labels.
+        labels: the declared ones with their descriptions, or the columns of several labels a row.
+        separator: what stands between the labels of a row, where there are several.
+        notes, dropped: what was inferred, and what was left out.
+    """
+
+    tables: dict[str, Table]
+    labelled: dict[str, Table]
+    kind: Kind
+    columns: Columns
+    labels: dict[str, str]
+    separator: str | None
+    notes: tuple[str, ...]
+    dropped: tuple[str, ...]
+
+
+def _understood(
+    path: TaskData, file: TaskFile, declared: Columns, declared_kind: Kind | None, *, header: bool
+) -> Understood:
+    """Read the tables and settle the kind, the columns and how labels stand in them."""
+    tables, notes = read_tables(path, header=header, kind=declared_kind, named=declared.named().values())
+    tables, flags, flag_notes = gather_flags(tables, declared, declared_kind)
+    train = tables["train"]
+    kind = declared_kind or train.kind or ("multilabel" if flags else None)
+    columns, column_notes = infer_columns(declared.over(train.columns), kind, train.rows, train.where)
+    if kind is None:
+        kind, note = infer_kind(columns, train.rows, declared=bool(file.labels))
+        column_notes.append(note)
+    labels = file.labels or {flag: flag for flag in flags}
+    separator = None
+    if kind == "multilabel":
+        tables, separator = list_labels(tables, columns.label or "", labels)
+    labelled, dropped = labelled_tables(tables, columns)
+    inferred = (*notes, *flag_notes, *column_notes)
+    return Understood(tables, labelled, kind, columns, labels, separator, inferred, tuple(dropped))
 
 
 def _texts_alone(
