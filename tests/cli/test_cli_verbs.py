@@ -273,3 +273,13 @@ def test_a_prompt_goes_to_peft_and_back(
     assert "PEFT will predict differently" in done(*words, "--differing").err
     done("bank", "import", back, adapter, "--model", splade_tiny, "--name", "returned")
     assert [entry["name"] for entry in done("bank", "list", back, "--json").json] == ["returned"]
+
+
+def test_compare_goes_without_sources_where_no_bank_serves_the_model(
+    done: Command, reviews: Path, splade_tiny: Path, tmp_path: Path
+) -> None:
+    words = ["compare", reviews, "--model", splade_tiny, "--methods", "linear-probe,zero-shot,pot", "--seeds", 1]
+    said = done(*words, "--shots", 4, "--out", tmp_path / "run")
+    assert "no banked prompts: methods that start from a source are left out" in said.err
+    assert "linear-probe" in said.out
+    assert "pot" not in said.out

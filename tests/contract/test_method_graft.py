@@ -174,7 +174,7 @@ def test_without_a_bank_the_backbone_alone_is_read(backbone: Backbone) -> None:
 
 
 def test_spans_are_one_line(backbone: Backbone) -> None:
-    with pytest.raises(RunError, match="no readout of spans can be fitted so; use method pot"):
+    with pytest.raises(RunError, match="none of a span task can be fitted so; use method pot"):
         list(LocalEngine(backbone).run([job_of(backbone, toy_task("span"), ())]))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from promptgraft.api.jobs import Chosen, choose_sources, compare_jobs
-from promptgraft.api.opening import Opened, as_bank, free_text, log_notes, opened, seeds_of
+from promptgraft.api.opening import Opened, as_bank, bank_for, free_text, log_notes, opened, seeds_of
 from promptgraft.bank.bank import Bank
 from promptgraft.engine.progress import Progress
 from promptgraft.engine.rank import Ranking, candidates, rank_sources, weighed
@@ -61,7 +61,7 @@ class Compared(Comparison):
         return DataFrame(comparison_table(self))
 
 
-NO_BANK = "no bank was given: methods that start from a source are left out, and graft reads the backbone alone"
+NO_BANK = "no banked prompts: methods that start from a source are left out, and graft reads the backbone alone"
 
 
 def rank(
@@ -103,7 +103,7 @@ def _need_labels(context: Opened, what: str) -> None:
 def compare(
     task: Task | TaskData,
     model: Backbone | str | Path,
-    bank: Bank | str | Path | None = None,
+    bank: Bank | str | Path | None = "auto",
     *,
     source: str = "auto",
     shots: int | None = None,
@@ -120,6 +120,7 @@ def compare(
     """Run every method on one task at equal steps over several seeds; chosen by validation, reported on test.
 
     Args:
+        bank: whose prompts are carried over; `auto`: the one that ships where it serves the model; None: none.
         validation_from: `extra`: few shots bring as many rows again for validation, of which every method is scored;
             `within`: the labelled rows are all there is, and what chooses no step trains on all of them, so that it has
             no score on validation.
@@ -131,8 +132,9 @@ def compare(
     _need_labels(context, "compare judges methods")
     seeds = seeds_of(seeds)
     chosen = Chosen(dict.fromkeys(seeds), notes=(NO_BANK,))
-    if bank is not None:
-        chosen = choose_sources(context, as_bank(bank), source, seeds, rows_here() if rows is None else rows)
+    banked = bank_for(bank, context.backbone)
+    if banked is not None:
+        chosen = choose_sources(context, banked, source, seeds, rows_here() if rows is None else rows)
     engine = context.engine
     jobs = compare_jobs(context, chosen, free_text(unlabelled, context.task), rows)
     order = [job.id for job in jobs]

@@ -16,7 +16,7 @@ from promptgraft.engine.local import LocalEngine
 from promptgraft.engine.progress import Progress
 from promptgraft.engine.store import Store
 from promptgraft.engine.worded import wording
-from promptgraft.errors import RunError, UsageError, unknown
+from promptgraft.errors import BankError, RunError, UsageError, unknown
 from promptgraft.method.job import Job, Source, ValidationFrom
 from promptgraft.model.backbone import Backbone, Speaks
 from promptgraft.model.device import DeviceName
@@ -173,6 +173,18 @@ def open_model(model: Backbone | str | Path, arithmetic: object = "auto", device
 def as_bank(bank: Bank | str | Path, *, create: bool = False) -> Bank:
     """Open a bank by its folder's path or its name (`starter`) unless it is one already."""
     return bank if isinstance(bank, Bank) else open_bank(bank, create=create, check=check_artefact)
+
+
+def bank_for(bank: Bank | str | Path | None, backbone: Backbone) -> Bank | None:
+    """The bank that was named; `auto`: the one that ships, where it has prompts for the backbone, else none."""
+    if bank is None or bank != "auto":
+        return None if bank is None else as_bank(bank)
+    starter = as_bank("starter")
+    try:
+        starter.serving(backbone.fingerprint, backbone.name)
+    except BankError:
+        return None
+    return starter
 
 
 def recipe_for(backbone: Backbone, task: Task, shots: int | None, given: Mapping[str, object]) -> Recipe:

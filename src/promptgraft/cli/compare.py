@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from promptgraft.cli.options import (
-    BankOption,
+    CompareBankOption,
     DataOptions,
     DeviceOption,
     ModelOption,
@@ -47,7 +47,7 @@ def compare(
     columns: DataOptions,
     seeds: Seeds,
     recipe: RecipeOptions,
-    bank: BankOption = "starter",
+    bank: CompareBankOption = "auto",
     source: SourceOption = "auto",
     methods: Annotated[
         str | None, typer.Option(metavar="A,B,...", help="Only these methods (default: all, placebos included).")

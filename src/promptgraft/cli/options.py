@@ -31,6 +31,9 @@ SHOTS_HELP = "Labelled rows a class; without it all of the training split."
 TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help=TASK_HELP, show_default=False)]
 ModelOption = Annotated[str, typer.Option("--model", "-m", help=MODEL_HELP, show_default=False)]
 BankOption = Annotated[str, typer.Option("--bank", "-b", help=BANK_HELP)]
+CompareBankOption = Annotated[
+    str, typer.Option("--bank", "-b", help=f"{BANK_HELP} auto: the one that ships, where it has prompts for the model.")
+]
 ShotsOption = Annotated[int | None, typer.Option("--shots", min=0, help=SHOTS_HELP, show_default=False)]
 ValidationFromOption = Annotated[
     Literal["extra", "within"],

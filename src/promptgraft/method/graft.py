@@ -94,7 +94,7 @@ class Graft(Method):
 
     def setup(self, job: Job, view: View) -> Fit:
         if not view.task.facts.probe:
-            what = "graft fits readouts without training, and no readout of spans can be fitted so"
+            what = f"graft fits readouts without training, and none of a {view.task.kind} task can be fitted so"
             raise RunError(what, where=view.task.name, do="use --method pot")
         options = self.options.read(self.name, job.options)
         if not view.task.train and options.effort == "full":
