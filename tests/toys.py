@@ -138,6 +138,19 @@ def tiny_model(folder: Path, family: str) -> Path:
     return folder
 
 
+def masked_model(folder: Path) -> Path:
+    """A folder with a BERT of random weights that has a head over words, and a mask."""
+    import torch
+    from transformers import AutoConfig, AutoModelForMaskedLM
+
+    special = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+    config = AutoConfig.for_model("bert", vocab_size=len(special) + len(WORDS), **SIZE)
+    torch.manual_seed(7)
+    AutoModelForMaskedLM.from_config(config).save_pretrained(folder)
+    tokenizer(special, "bert").save(str(folder / "tokenizer.json"))
+    return folder
+
+
 def tokenizer(special: tuple[str, ...], family: str):  # type: ignore[no-untyped-def]
     """WordPiece over the toy words, framed as the family frames its texts."""
     from tokenizers import Tokenizer

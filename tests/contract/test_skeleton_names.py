@@ -20,6 +20,7 @@ DONE = (
     "train",
     "method",
     "engine",
+    "searches",
     "study",
     "report",
     "api",

@@ -10,6 +10,7 @@ from promptgraft.api.extending import Extension, extend
 from promptgraft.api.generating import TextWriter, generate, text_writer
 from promptgraft.api.opening import as_bank, free_text, load_backbone, open_model, open_task
 from promptgraft.api.recording import record
+from promptgraft.api.searching import SearchCost, estimate_search, search
 from promptgraft.api.suggesting import Suggestion, suggest
 from promptgraft.api.trying import Tried, try_template
 from promptgraft.api.tuning import Outcome, transfer, tune
@@ -19,6 +20,7 @@ __all__ = [
     "Distilled",
     "Extension",
     "Outcome",
+    "SearchCost",
     "Suggestion",
     "TextWriter",
     "Tried",
@@ -27,6 +29,7 @@ __all__ = [
     "compare",
     "distil",
     "estimate",
+    "estimate_search",
     "export_to_peft",
     "extend",
     "free_text",
@@ -38,6 +41,7 @@ __all__ = [
     "open_task",
     "rank",
     "record",
+    "search",
     "suggest",
     "text_writer",
     "texts_of",

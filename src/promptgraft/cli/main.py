@@ -19,6 +19,7 @@ from promptgraft.cli.generate import generate
 from promptgraft.cli.models import models
 from promptgraft.cli.predict import predict
 from promptgraft.cli.rank import rank
+from promptgraft.cli.search import search
 from promptgraft.cli.suggest import suggest
 from promptgraft.cli.templates import templates
 from promptgraft.cli.transfer import transfer
@@ -79,7 +80,7 @@ def root(
 app.add_typer(models, name="models")
 for name, function in {
     "tune": tune, "rank": rank, "transfer": transfer, "compare": compare, "estimate": estimate, "predict": predict,
-    "generate": generate, "distil": distil, "extend": extend, "suggest": suggest,
+    "generate": generate, "distil": distil, "extend": extend, "suggest": suggest, "search": search,
 }.items():  # fmt: skip
     add(app, name, function)
 app.add_typer(templates, name="templates")

@@ -154,6 +154,10 @@ class Speaks(Protocol):
         """The tokens of each word as it stands inside a sentence."""
         ...
 
+    def lone_words(self) -> Mapping[str, int]:
+        """The words that are a single token inside a sentence, with it."""
+        ...
+
     def columns(self, ids: Int[Tensor, "M"]) -> tuple[Float[Tensor, "M H"], Float[Tensor, "M"]]:
         """The head's weights and biases for these words, in fp32, on the processor.
 

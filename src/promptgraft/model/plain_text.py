@@ -35,17 +35,10 @@ class PlainReader:
 
     tokenizer: Tokenizer
 
-    @cached_property
+    @property
     def engine(self) -> Engine:
-        """The tokenizer proper, blind to the spellings of special tokens.
-
-        A copy: the setting is one of the whole object, and others read with it at the same time.
-        """
-        engine = Engine.from_str(self.tokenizer.engine.to_str())
-        engine.no_truncation()
-        engine.no_padding()
-        engine.encode_special_tokens = True
-        return engine
+        """The tokenizer proper, blind to the spellings of special tokens."""
+        return self.tokenizer.plain_engine
 
     @cached_property
     def special(self) -> frozenset[int]:

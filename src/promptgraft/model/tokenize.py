@@ -72,6 +72,32 @@ class Tokenizer:
         return [_without_space(encoded, word) for encoded, word in zip(done, words, strict=True)]
 
     @cached_property
+    def plain_engine(self) -> Engine:
+        """The tokenizer proper, blind to the spellings of special tokens.
+
+        A copy: the setting is one of the whole object, and others read with it at the same time. Made once, since a
+        large vocabulary takes tens of milliseconds.
+        """
+        engine = Engine.from_str(self.engine.to_str())
+        engine.no_truncation()
+        engine.no_padding()
+        engine.encode_special_tokens = True
+        return engine
+
+    @cached_property
+    def lone_words(self) -> dict[str, int]:
+        """The words that are a single token inside a sentence, with it: letters alone, two or more of an alphabet."""
+        ids = sorted(self.engine.get_vocab(with_added_tokens=False).values())
+        texts = [text.strip() for text in self.engine.decode_batch([[number] for number in ids])]
+        found = {
+            text: number
+            for text, number in zip(texts, ids, strict=True)
+            if text.isalpha() and (len(text) > 1 or _is_unspaced(text))
+        }
+        read = self.word_ids(list(found))
+        return {word: number for (word, number), own in zip(found.items(), read, strict=True) if own == [number]}
+
+    @cached_property
     def identity(self) -> str:
         """A hash over all that decides which tokens a text becomes."""
         plain = (self.frames, self.unknown, self.prefix, self.convert is not None, self.joint, tokenizers.__version__)

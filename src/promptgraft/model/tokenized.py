@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from jaxtyping import Float
 from torch import Tensor
@@ -103,6 +103,10 @@ class Tokenizing:
             return row_features(self, examples, kind, pool.pooling, limit)
 
         return tokenized(self._tokenizer, self.speech, examples, kind, reading, limit, self.text_end, near)
+
+    def lone_words(self) -> Mapping[str, int]:
+        """The words that are a single token inside a sentence, with it: letters alone, two or more of an alphabet."""
+        return self._tokenizer.lone_words
 
     def slots(self, template: str) -> tuple[int | None, ...]:
         return slots(self._tokenizer, self.speech, template)

@@ -1,0 +1,260 @@
+"""`search` finds a prompt in words by algorithm, within one counted budget, and says what it is worth."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from promptgraft.api.opening import log_notes, open_model, open_task, seeds_of
+from promptgraft.engine.progress import Event, Progress
+from promptgraft.engine.store import Store
+from promptgraft.errors import RunError, UsageError
+from promptgraft.model.backbone import Backbone, Speaks, Writes
+from promptgraft.model.device import DeviceName
+from promptgraft.prompt.atomic import remove_folder, write_text
+from promptgraft.searches.algorithm import Algorithm, Skill
+from promptgraft.searches.all import PLACEBOS, find
+from promptgraft.searches.candidate import Words
+from promptgraft.searches.outcome import SearchOutcome
+from promptgraft.searches.run import FoundPrompt, Setting, run_algorithm
+from promptgraft.searches.scorer import Scorer
+from promptgraft.searches.space import make_space
+from promptgraft.searches.split import search_split
+from promptgraft.task.frames import TaskData
+from promptgraft.task.task import Task, content_hash
+from promptgraft.untrusted import file_name
+
+PASSES = 2000
+LENGTH = 128
+"""Tokens of a row at most where nothing else is said."""
+IDENTITY = "search.json"
+"""The file of a search's folder that says which search it is."""
+
+
+@dataclass(frozen=True)
+class SearchCost:
+    """What a search will cost.
+
+    Attributes:
+        passes: of all algorithms at most, and of the reports.
+        seconds: at the pace of one scoring of the first template.
+    """
+
+    passes: int
+    seconds: float
+
+
+def search(
+    task: Task | TaskData,
+    model: Backbone | str | Path,
+    algorithms: Sequence[str] = (),
+    *,
+    passes: int = PASSES,
+    shots: int | None = 16,
+    seed: int = 0,
+    template: str = "",
+    verbalizer: str = "",
+    proposer: Backbone | str | Path | None = None,
+    max_length: int = LENGTH,
+    out: str | Path | None = None,
+    replace: bool = False,
+    device: DeviceName = "auto",
+    progress: Progress | None = None,
+) -> SearchOutcome:
+    """Search for a prompt in words by one algorithm or several; beside them, at the same budget, the placebos.
+
+    Args:
+        algorithms: names; the placebos (`none`, `library`, `random`) always run.
+        passes: the budget of each algorithm, in passes of a row through a model.
+        shots: labelled rows a class to search by, and as many to choose by; None: all.
+        template: what edits begin with; default: the library's for the task.
+        verbalizer: the labels' words (`good=great|fine,bad=terrible`), which then stay.
+        proposer: the model that words and texts are asked of; default: the model itself.
+        max_length: tokens of a row at most.
+        out: where everything is kept; the same call goes on where it was.
+        replace: take the place of another search in the folder.
+    Raises:
+        UsageError: a name that there is not, or a budget that is too small for anything.
+        RunError: a task without classes, or a model without a head over words.
+    """
+    kinds = [find(name) for name in dict.fromkeys((*PLACEBOS, *algorithms))]
+    setting, notes = setting_for(
+        task, model, passes=passes, shots=shots, seed=seed, template=template, verbalizer=verbalizer,
+        proposer=proposer, max_length=max_length, device=device,
+    )  # fmt: skip
+    folder = None if out is None else Path(out)
+    with nullcontext() if folder is None else Store(folder).alone():
+        if folder is not None:
+            _claim(folder, _identity(setting), replace)
+        found, problems = _run(kinds, setting, folder, progress)
+    notes = (*notes, *(f"{name} is left out: {problem}" for name, problem in problems.items()))
+    log_notes(notes)
+    outcome = SearchOutcome(setting.space.task, setting.split.report, tuple(found), problems, notes)
+    if not found:
+        raise RunError("no algorithm found a prompt", where=setting.space.task.name, do=next(iter(problems.values())))
+    return outcome
+
+
+def estimate_search(
+    task: Task | TaskData, model: Backbone | str | Path, algorithms: Sequence[str] = (), **values: Any
+) -> SearchCost:
+    """Say what a search will cost, by scoring the first template once on the search rows.
+
+    Args:
+        values: as `search` takes them.
+    """
+    kinds = [find(name) for name in dict.fromkeys((*PLACEBOS, *algorithms))]
+    setting, _ = setting_for(task, model, **values)
+    rows = setting.split.search
+    sheet = setting.scorer.sheet(setting.space.start, rows, range(len(rows)), own=True)
+    seconds = 0.0
+    for _ in range(2):  # the first time, what is made once is made
+        began = time.monotonic()
+        setting.scorer.shares([sheet])
+        seconds = time.monotonic() - began
+    total = len(kinds) * (setting.passes + len(setting.split.report) * setting.passes_a_row)
+    return SearchCost(total, seconds / sheet.tokens.sequences * total)
+
+
+def setting_for(
+    task: Task | TaskData,
+    model: Backbone | str | Path,
+    *,
+    passes: int = PASSES,
+    shots: int | None = 16,
+    seed: int = 0,
+    template: str = "",
+    verbalizer: str = "",
+    proposer: Backbone | str | Path | None = None,
+    max_length: int = LENGTH,
+    device: DeviceName = "auto",
+) -> tuple[Setting, tuple[str, ...]]:
+    """Open what a search needs, and draw its rows before anything else; with notes. See `search`."""
+    [seed] = seeds_of((seed,))
+    opened = open_task(task)
+    split = search_split(opened, shots, seed)
+    backbone = open_model(model, "auto", device)
+    if not isinstance(backbone, Speaks) or not {"mark", "answer"} & backbone.reads:
+        what = f"{backbone.name} has no head over words, so that no words can be searched for it"
+        raise RunError(what, where=opened.name, do="use a masked, causal or sequence-to-sequence model")
+    space, notes = make_space(opened, split.search, backbone, template, verbalizer)
+    scorer = Scorer(backbone, opened, split.search, min(max_length, backbone.max_length))
+    scorer.answers, more = _whole_answers(scorer, space.start.words)
+    asked = backbone if proposer is None else open_model(proposer, "auto", device)
+    setting = Setting(space, split, scorer, asked, passes, seed)
+    if passes < setting.least:
+        raise UsageError(
+            f"--passes {passes:,} is too small: one candidate on all rows takes {setting.least:,}",
+            do=f"give {setting.least:,} or more, or fewer --shots",
+        )
+    return setting, (*opened.notes, *split.notes, *notes, *more)
+
+
+def _whole_answers(scorer: Scorer, words: Words) -> tuple[bool, tuple[str, ...]]:
+    """Whether whole answers are compared: only where the labels' first words do not tell them apart; and a note."""
+    try:
+        scorer.columns_of_words(words)
+    except RunError as error:
+        if "answer" not in scorer.backbone.reads:
+            raise
+        return True, (f"{error.what}: whole answers are compared, a pass for each label",)
+    return False, ()
+
+
+def _identity(setting: Setting) -> dict[str, object]:
+    """What decides a search's answers, but for the names of its algorithms."""
+    space, scorer = setting.space, setting.scorer
+    rows = content_hash(repr(part) for part in (setting.split.search, setting.split.choosing, setting.split.report))
+    return {
+        "task": space.task.name,
+        "rows": rows,
+        "model": scorer.backbone.name,
+        "backbone": scorer.backbone.fingerprint,
+        "proposer": setting.proposer.fingerprint,
+        "arithmetic": scorer.backbone.arithmetic,
+        "passes": setting.passes,
+        "seed": setting.seed,
+        "start": space.start.key,
+        "fixed_words": space.fixed_words,
+        "limit": scorer.limit,
+    }
+
+
+def _claim(folder: Path, identity: dict[str, object], replace: bool) -> None:
+    """Make sure that a folder is this search's.
+
+    Raises:
+        RunError: another search is kept there.
+    """
+    path = folder / IDENTITY
+    text = json.dumps(identity, ensure_ascii=False, indent=1)
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        if not replace:
+            raise RunError("another search is kept there", where=folder, do="name another folder, or pass --replace")
+        for journal in folder.glob("*/journal.jsonl"):
+            remove_folder(journal.parent)
+    write_text(path, text)
+
+
+def _run(
+    kinds: Sequence[type[Algorithm]], setting: Setting, folder: Path | None, progress: Progress | None
+) -> tuple[list[FoundPrompt], dict[str, str]]:
+    """Run each algorithm; one that cannot be run takes no other with it."""
+    found, problems = [], {}
+    for number, kind in enumerate(kinds):
+        problem = _lacking(kind, setting)
+        if problem:
+            problems[kind.name] = problem
+            continue
+        own = None if folder is None else folder / file_name(kind.name)
+        if own is not None:
+            own.mkdir(parents=True, exist_ok=True)
+        try:
+            found.append(run_algorithm(kind, setting, own, _teller(progress, number, len(kinds), setting.passes)))
+        except RunError as error:
+            problems[kind.name] = error.line
+    return found, problems
+
+
+def _teller(progress: Progress | None, number: int, count: int, passes: int) -> Callable[[int, str], None]:
+    def tell(spent: int, name: str) -> None:
+        if progress is not None:
+            behind, running = number / count, 1 / count
+            progress(
+                Event(
+                    number, count, name, min(spent, passes), passes, unit="algorithms", behind=behind, running=running
+                )
+            )
+
+    return tell
+
+
+def _lacking(kind: type[Algorithm], setting: Setting) -> str:
+    """Why an algorithm cannot be run with these models; empty where it can."""
+    able = skills(setting.scorer.backbone, setting.proposer)
+    missing = sorted(kind.needs - able)
+    texts: dict[Skill, str] = {
+        "words": "a model that says likely words (masked or causal)",
+        "text": "a model that writes: --proposer smollm2-135m",
+        "spans": "a sequence-to-sequence model that fills gaps: --proposer NAME",
+        "gradients": "a model with gradients",
+        "vectors": "a model with gradients",
+    }
+    return "it needs " + " and ".join(texts[name] for name in missing) if missing else ""
+
+
+def skills(backbone: Backbone, proposer: Backbone) -> frozenset[Skill]:
+    """What models can be asked beside scores."""
+    able: set[Skill] = set()
+    if isinstance(proposer, Speaks) and "mark" in proposer.reads and hasattr(proposer, "lone_words"):
+        able.add("words")
+    if isinstance(proposer, Writes):
+        able.add("spans" if proposer.speech == "seq2seq" else "text")
+    if backbone.arithmetic != "int8":
+        able |= {"gradients", "vectors"}
+    return frozenset(able)

@@ -1,0 +1,116 @@
+"""promptgraft search"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from promptgraft.cli.options import DataOptions, DeviceOption, ModelOption, OutOption, ReplaceOption, TaskArgument
+from promptgraft.cli.progress import progress
+from promptgraft.cli.say import Say
+from promptgraft.cli.templates import TEMPLATE_HELP
+from promptgraft.cli.verb import resuming_verb
+from promptgraft.untrusted import file_name
+
+if TYPE_CHECKING:
+    from promptgraft.api import SearchCost
+    from promptgraft.searches.outcome import SearchOutcome
+
+ALGORITHMS_HELP = "How it is searched; beside them run none, library and random. `all` for all of them."
+
+
+@resuming_verb
+def search(
+    task: TaskArgument,
+    model: ModelOption,
+    say: Say,
+    columns: DataOptions,
+    algorithms: Annotated[str, typer.Option("--algorithms", "-a", metavar="A,B,...", help=ALGORITHMS_HELP)] = "all",
+    passes: Annotated[
+        int, typer.Option(min=1, help="Budget of each algorithm: rows through a model, and tokens that it writes.")
+    ] = 2000,
+    shots: Annotated[
+        int | None, typer.Option(min=1, help="Labelled rows a class to search by, and as many to choose by.")
+    ] = 16,
+    seed: Annotated[int, typer.Option(min=0, help="Draws rows, and what algorithms try.")] = 0,
+    template: Annotated[
+        str, typer.Option("--template", "-t", help=f"{TEMPLATE_HELP} Edits begin with it (default: the library's).")
+    ] = "",
+    verbalizer: Annotated[
+        str, typer.Option(help="The labels' words, which then stay: good=great|fine,bad=terrible.")
+    ] = "",
+    proposer: Annotated[
+        str | None, typer.Option(help="The model that words and texts are asked of (default: the model itself).")
+    ] = None,
+    max_length: Annotated[int, typer.Option(min=8, help="Tokens of a row; longer texts are cut.")] = 128,
+    estimate: Annotated[bool, typer.Option("--estimate", help="Say what it will cost, and search nothing.")] = False,
+    device: DeviceOption = "auto",
+    out: OutOption = None,
+    replace: ReplaceOption = False,
+) -> None:
+    """Search for a prompt in words by algorithm, within one counted budget, and say what it is worth.
+
+    The rows to search by, to choose by and to report on are drawn before anything else; no algorithm sees the last.
+    What stands in the folder, the best so far among it, is there at any moment.
+
+        promptgraft search reviews.csv --model splade-tiny --algorithms grips --passes 2000
+
+        promptgraft search questions.csv --model albert-tiny-zh --passes 5000 --out runs/words
+    """
+    from promptgraft import api
+    from promptgraft.searches.all import algorithms as known
+
+    names = tuple(known()) if algorithms == "all" else tuple(filter(None, map(str.strip, algorithms.split(","))))
+    given: dict[str, Any] = {
+        "passes": passes,
+        "shots": shots,
+        "seed": seed,
+        "template": template,
+        "verbalizer": verbalizer,
+        "proposer": proposer,
+        "max_length": max_length,
+        "device": device,
+    }
+    with progress(say) as callback:
+        target = columns.open(task)
+        say.note(*target.notes)
+        cost = api.estimate_search(target, model, names, **given) if estimate else None
+        folder = out if out is not None else Path("runs") / f"search-{file_name(target.name)}"
+        if cost is None:
+            outcome = api.search(target, model, names, out=folder, replace=replace, progress=callback, **given)
+            show(say, outcome, folder)
+    if cost is not None:
+        show_cost(say, cost)
+
+
+def show_cost(say: Say, cost: SearchCost) -> None:
+    """Print what a search will cost."""
+    say.line(f"at most {cost.passes:,} passes, about {cost.seconds:.0f} s")
+    say.data({"passes": cost.passes, "seconds": cost.seconds})
+
+
+def show(say: Say, outcome: SearchOutcome, folder: Path) -> None:
+    """Print what each algorithm found, and what it is worth."""
+    from promptgraft.searches.outcome import COLUMNS, table
+    from promptgraft.searches.run import plain
+
+    best = outcome.best
+    say.note(*outcome.notes)
+    say.table(COLUMNS, table(outcome), best=outcome.found.index(best))
+    say.line(outcome.verdict)
+    say.line(f"the words of its labels: {best.candidate.verbalizer}")
+    say.line(f"kept in {folder}")
+    say.data(
+        {
+            "task": outcome.task.name,
+            "metric": outcome.task.metric,
+            "best": best.algorithm,
+            "verdict": outcome.verdict,
+            "found": [plain(entry) for entry in outcome.found],
+            "problems": outcome.problems,
+            "out": str(folder),
+            "notes": list(outcome.notes),
+        }
+    )

@@ -1,0 +1,1 @@
+"""Automatic prompts: words (or vectors) that an algorithm finds within one counted budget."""

@@ -1,0 +1,228 @@
+"""Runs an algorithm within its budget, chooses the best of what it found, and reports it on rows that nobody saw."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from promptgraft.engine.interval import interval
+from promptgraft.errors import RunError
+from promptgraft.model.backbone import Backbone
+from promptgraft.prompt.atomic import write_text
+from promptgraft.searches.algorithm import Algorithm
+from promptgraft.searches.asker import Asker
+from promptgraft.searches.board import Board, Point
+from promptgraft.searches.budget import Budget, SpentError
+from promptgraft.searches.candidate import Candidate
+from promptgraft.searches.journal import Journal
+from promptgraft.searches.oracle import Oracle, RowScore
+from promptgraft.searches.race import race, score_all
+from promptgraft.searches.scorer import Scorer
+from promptgraft.searches.space import Space
+from promptgraft.searches.split import SearchSplit
+from promptgraft.task.metrics import score
+from promptgraft.task.task import Example, Task
+
+FINALISTS = 5
+"""Candidates among which the choosing rows choose, where a quarter of the budget suffices for them."""
+UNPAID = 1 << 60
+IDLE_ROUNDS = 25
+"""Rounds in a row without a new question after which nothing new is expected."""
+
+Tell = Callable[[int, str], None]
+"""Is told how many passes were made, and of what."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How good a candidate is on some rows.
+
+    Attributes:
+        score: the task's metric, in percent.
+        low, high: its 95 % interval.
+        answers: the class of each row.
+    """
+
+    score: float
+    low: float
+    high: float
+    rows: int
+    answers: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class FoundPrompt:
+    """What an algorithm found.
+
+    Attributes:
+        algorithm: its name.
+        choosing, report: how good it is on the rows that chose it, and on those that nobody saw.
+        passes, tokens: that it took to find and choose it.
+        seconds: of all of that, answers that were kept from before included.
+        stopped: why the search ended.
+        curve: the best candidates along the way.
+    """
+
+    algorithm: str
+    candidate: Candidate
+    choosing: Standing
+    report: Standing
+    passes: int
+    tokens: int
+    seconds: float
+    stopped: str
+    curve: tuple[Point, ...]
+
+    @property
+    def lost(self) -> float:
+        """How much of the score on the choosing rows the report rows do not show, in points."""
+        return self.choosing.score - self.report.score
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all algorithms of a search share.
+
+    Attributes:
+        proposer: the model that words and texts are asked of.
+        passes: the budget of each algorithm.
+    """
+
+    space: Space
+    split: SearchSplit
+    scorer: Scorer
+    proposer: Backbone
+    passes: int
+    seed: int
+
+    @property
+    def passes_a_row(self) -> int:
+        """Sequences that a row is."""
+        return len(self.space.task.classes) if self.scorer.answers else 1
+
+    @property
+    def reserve(self) -> int:
+        """Passes that are kept for choosing."""
+        each = len(self.split.choosing) * self.passes_a_row
+        return each * min(FINALISTS, max(1, self.passes // 4 // each))
+
+    @property
+    def least(self) -> int:
+        """The smallest budget: one candidate on all search rows, and the choosing of it."""
+        return (len(self.split.search) + len(self.split.choosing)) * self.passes_a_row
+
+
+def run_algorithm(kind: type[Algorithm], setting: Setting, folder: Path | None, tell: Tell) -> FoundPrompt:
+    """Let an algorithm search, then choose and report.
+
+    Args:
+        folder: where its journal and the best so far are kept; None: nowhere.
+    Raises:
+        RunError: nothing that it proposed could be scored.
+    """
+    start = time.monotonic()
+    journal = Journal(None if folder is None else folder / "journal.jsonl")
+    budget = Budget(setting.passes - setting.reserve)
+    oracle = Oracle(setting.scorer, setting.split.search, budget, journal)
+    generator = random.Random(f"{kind.name}/{setting.seed}")
+    algorithm = kind(setting.space, Asker(oracle, setting.proposer), generator)
+    board = Board(setting.scorer.gold(setting.split.search), setting.passes)
+    stopped = _search(algorithm, oracle, board, folder, tell)
+    budget.passes = setting.passes
+    candidate, choosing = _chosen(setting, board, budget, journal)
+    report = _report(setting, candidate, journal)
+    seconds = journal.seconds + time.monotonic() - start
+    found = FoundPrompt(
+        kind.name, candidate, choosing, report, budget.spent, budget.tokens, seconds, stopped, tuple(board.curve)
+    )
+    if folder is not None:
+        write_text(folder / "found.json", json.dumps(plain(found), ensure_ascii=False, indent=1))
+    return found
+
+
+def _search(algorithm: Algorithm, oracle: Oracle, board: Board, folder: Path | None, tell: Tell) -> str:
+    """Propose, score and observe until the budget is spent, nothing is left, or nothing is gained; which of these."""
+    idle = 0
+    while idle < IDLE_ROUNDS:
+        before, curve = oracle.budget.spent, len(board.curve)
+        try:
+            proposed = algorithm.propose()
+            if not proposed:
+                return "nothing was left to try"
+            scored = race(proposed, oracle, board.best) if algorithm.races else score_all(proposed, oracle)
+        except SpentError:
+            return "the budget was spent"
+        board.add(scored, oracle.budget.spent)
+        algorithm.observe(scored)
+        if folder is not None and len(board.curve) > curve:
+            write_text(folder / "best.json", json.dumps(asdict(board.curve[-1]), ensure_ascii=False, indent=1))
+        tell(oracle.budget.spent, algorithm.name)
+        if board.is_stuck(oracle.budget.spent):
+            return "nothing more was gained beyond noise"
+        idle = 0 if oracle.budget.spent > before else idle + 1
+    return "nothing new was proposed any more"
+
+
+def _chosen(setting: Setting, board: Board, budget: Budget, journal: Journal) -> tuple[Candidate, Standing]:
+    """The best of the last candidates by the choosing rows, which nothing was scored on before."""
+    oracle = Oracle(setting.scorer, setting.split.choosing, budget, journal, own=False)
+    rows = range(len(setting.split.choosing))
+    judged = []
+    for entry in board.finalists(FINALISTS):
+        try:
+            [scores] = oracle.scores([entry.candidate], rows)
+        except SpentError:
+            break
+        if scores is not None:
+            cost = sum(row.cost for row in scores) / len(scores)
+            judged.append((judge(setting.space.task, setting.split.choosing, scores), cost, entry.candidate))
+    if not judged:
+        problem = "no candidate could be scored"
+        raise RunError(
+            problem, where=setting.space.task.name, do=f"give --passes {setting.least} or more, or a template"
+        )
+    best = max(judged, key=lambda entry: (entry[0].score, -entry[1]))
+    return best[2], best[0]
+
+
+def _report(setting: Setting, candidate: Candidate, journal: Journal) -> Standing:
+    """How good a candidate is on the report rows, which the budget does not pay for."""
+    oracle = Oracle(setting.scorer, setting.split.report, Budget(UNPAID), journal, own=False)
+    [scores] = oracle.scores([candidate], range(len(setting.split.report)))
+    if scores is None:
+        raise RunError(oracle.problem(candidate), where=setting.space.task.name)
+    return judge(setting.space.task, setting.split.report, scores)
+
+
+def judge(task: Task, rows: tuple[Example, ...], scores: list[RowScore]) -> Standing:
+    """The task's metric over rows, with its interval."""
+    answers = tuple(row.answer for row in scores)
+    predictions = [task.classes[answer] for answer in answers]
+    low, high = interval(task, predictions, rows)
+    return Standing(score(task, predictions, rows)["score"], low, high, len(rows), answers)
+
+
+def plain(found: FoundPrompt) -> dict[str, object]:
+    """What was found, as JSON has it."""
+    candidate = found.candidate
+    shared = {
+        "algorithm": found.algorithm,
+        "template": candidate.template,
+        "verbalizer": candidate.verbalizer,
+        "shown": list(candidate.shown),
+        "origin": candidate.origin,
+        "passes": found.passes,
+        "tokens": found.tokens,
+        "seconds": found.seconds,
+        "stopped": found.stopped,
+        "lost": found.lost,
+    }
+    judged = {
+        name: {key: value for key, value in asdict(part).items() if key != "answers"}
+        for name, part in (("choosing", found.choosing), ("report", found.report))
+    }
+    return {**shared, **judged, "curve": [asdict(point) for point in found.curve]}

@@ -1,0 +1,177 @@
+"""Scores candidates on rows by a model's own answers in their words, many candidates in one packed batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from promptgraft.errors import RunError, UsageError
+from promptgraft.method.setup import columns_of
+from promptgraft.model.backbone import Backbone, Speaks
+from promptgraft.model.causal import CausalBackbone
+from promptgraft.model.tokens import Tokens, concatenate
+from promptgraft.prompt.prompt import Prompt, PromptStack, stack
+from promptgraft.prompt.reading import Reading
+from promptgraft.readout.classes import class_indices
+from promptgraft.readout.completion import answer_sums
+from promptgraft.readout.readout import Given
+from promptgraft.readout.verbalizer import label_columns
+from promptgraft.searches.candidate import Candidate, Words
+from promptgraft.task.task import Example, Task
+from promptgraft.train.predict import hidden_states
+
+LabelColumns = tuple[Float[Tensor, "C E"], Float[Tensor, "C"]]
+
+
+@dataclass(frozen=True)
+class AskedRows:
+    """A candidate and rows, tokenised.
+
+    Attributes:
+        columns: of the labels' words in the head over words; None where whole answers are compared.
+    """
+
+    candidate: Candidate
+    rows: tuple[int, ...]
+    tokens: Tokens
+    columns: LabelColumns | None
+
+
+@dataclass
+class Scorer:
+    """What scores candidates: a frozen model, and the rows of a task that candidates may show.
+
+    Attributes:
+        pool: the search rows.
+        limit: tokens of a row at most.
+        answers: compare whole answers by their log-probabilities, since the labels' words begin alike.
+    """
+
+    backbone: Backbone
+    task: Task
+    pool: tuple[Example, ...]
+    limit: int
+    answers: bool = False
+    _columns: dict[Words, LabelColumns] = field(default_factory=dict, repr=False)
+
+    def sheet(self, candidate: Candidate, examples: Sequence[Example], rows: Sequence[int], *, own: bool) -> AskedRows:
+        """A candidate with some rows in it.
+
+        Args:
+            own: whether the rows are the search rows, so that one which is shown is asked about without itself.
+        Raises:
+            UsageError: the template is none, or too long for the model.
+            RunError: the model cannot read it, or tell its labels' words.
+        """
+        words = None if self.answers else self.columns_of_words(candidate.words)
+        alone = [row for row in rows if own and row in candidate.shown]
+        others = [row for row in rows if row not in alone]
+        parts = [
+            self._tokens(candidate, [examples[row] for row in group], without)
+            for group, without in ((others, None), *(([row], row) for row in alone))
+            if group
+        ]
+        return AskedRows(candidate, (*others, *alone), concatenate(parts), words)
+
+    def _tokens(self, candidate: Candidate, examples: Sequence[Example], without: int | None) -> Tokens:
+        template = candidate.written_out(self.task, self.pool, without)
+        answers = tuple(own[0] for _, own in candidate.words) if self.answers else ()
+        reading = Reading("answer" if self.answers else "mark", template=template, answers=answers)
+        return self.backbone.tokenize(examples, self.task.kind, reading, max_length=self.limit)
+
+    def columns_of_words(self, words: Words) -> LabelColumns:
+        """The mean weights and biases of each label's words.
+
+        Raises:
+            RunError: the words of two labels cannot be told apart by their first token.
+        """
+        if words not in self._columns:
+            backbone = self.backbone
+            columns = partial(columns_of, backbone) if isinstance(backbone, Speaks) else None
+            given = Given(lambda texts: torch.zeros(len(texts), 1), dict(words), columns)
+            self._columns[words] = label_columns(self.task, given)
+        return self._columns[words]
+
+    def shares(self, sheets: Sequence[AskedRows]) -> list[Float[Tensor, "B C"]]:
+        """The probabilities of the classes for the rows of each sheet.
+
+        Raises:
+            RunError: sheets with vectors of different kinds.
+        """
+        forget(self.backbone)
+        tokens = concatenate([sheet.tokens for sheet in sheets])
+        prompts, owner = self._prompts(sheets)
+        states = hidden_states(self.backbone, tokens, prompts, owner, "answer" if self.answers else "mark")
+        if self.answers:
+            totals, lengths = answer_sums(states, tokens)
+            scores = (totals / lengths).view(tokens.count, -1)
+        else:
+            scores = _by_columns(states.float(), sheets)
+        return list(scores.softmax(-1).split([sheet.tokens.count for sheet in sheets]))
+
+    def _prompts(self, sheets: Sequence[AskedRows]) -> tuple[PromptStack | None, Int[Tensor, "S"] | None]:
+        """The vectors of each sheet's candidate.
+
+        Candidates of words alone get empty ones under a causal model, which computes once what the rows of a prompt
+        begin with.
+        """
+        prompts = [sheet.candidate.vectors for sheet in sheets]
+        given = [prompt for prompt in prompts if prompt is not None]
+        if given and len(given) < len(prompts):
+            raise RunError("candidates with vectors and without cannot share a batch")
+        if not given:
+            if not isinstance(self.backbone, CausalBackbone):
+                return None, None
+            given = [Prompt(torch.zeros(0, self.backbone.embedding_width), "template")] * len(sheets)
+        return stack(given), torch.arange(len(sheets)).repeat_interleave(
+            torch.tensor([sheet.tokens.sequences for sheet in sheets])
+        )
+
+    def gold(self, examples: Sequence[Example]) -> list[int]:
+        """The class of each row."""
+        return class_indices((example.label for example in examples), self.task)
+
+
+def forget(backbone: Backbone) -> None:
+    """Let go of what earlier batches left, so that the last bits of an answer depend on its question alone."""
+    if isinstance(backbone, CausalBackbone):
+        backbone.forget()
+
+
+def _by_columns(states: Float[Tensor, "B E"], sheets: Sequence[AskedRows]) -> Float[Tensor, "B C"]:
+    """The logits of each row's own columns; sheets that have the same rows number are one product."""
+    scores: list[Tensor] = []
+    at = 0
+    while at < len(sheets):
+        count = sheets[at].tokens.count
+        group = [sheets[at]]
+        while at + len(group) < len(sheets) and sheets[at + len(group)].tokens.count == count:
+            group.append(sheets[at + len(group)])
+        first = sum(len(part) for part in scores)
+        columns = [sheet.columns for sheet in group if sheet.columns is not None]
+        weights, offsets = (torch.stack(parts) for parts in zip(*columns, strict=True))
+        own = states[first : first + count * len(group)].view(len(group), count, -1)
+        scores.append((own @ weights.mT + offsets[:, None]).flatten(0, 1))
+        at += len(group)
+    return torch.cat(scores)
+
+
+def unusable(error: RunError | UsageError) -> str:
+    """Why a candidate cannot be scored."""
+    return error.line
+
+
+def cost_of(share: Float[Tensor, "B C"], gold: Sequence[int]) -> Float[Tensor, "B"]:
+    """What a search makes small, of every row: half of it is whether the answer is wrong, half the missing probability.
+
+    Errors alone say too little with a few dozen rows, and the likelihood is ruled by the rows that a model is wrong and
+    sure about.
+    """
+    right = share.gather(1, torch.tensor(gold)[:, None])[:, 0]
+    wrong = share.argmax(1) != torch.tensor(gold)
+    return (wrong.to(share.dtype) + 1 - right) / 2

@@ -1,0 +1,197 @@
+"""Every algorithm keeps to its budget, goes on where it was killed, and takes what a model gives it."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from causal_models import causal_folder
+from promptgraft.api.searching import search, setting_for, skills
+from promptgraft.errors import PromptgraftError
+from promptgraft.model.backbone import Backbone
+from promptgraft.model.load import load_backbone
+from promptgraft.searches import run as running
+from promptgraft.searches.all import algorithms
+from promptgraft.searches.asker import Asker
+from promptgraft.searches.journal import Journal, KeptAnswer
+from promptgraft.task.task import Example, Task
+from toys import masked_model, toy_task
+
+NAMES = sorted(algorithms())
+PASSES = 160
+KILLS = 20
+
+
+@pytest.fixture(scope="module")
+def masked(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    """A small random model that says what stands at its mask."""
+    return load_backbone(masked_model(tmp_path_factory.mktemp("models") / "bert"))
+
+
+@pytest.fixture(scope="module")
+def causal(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    """A small random model that writes."""
+    folder = tmp_path_factory.mktemp("models") / "llama"
+    causal_folder(folder, "llama")
+    return load_backbone(folder)
+
+
+def prepared(task: Task, model: Backbone, **changes: object) -> running.Setting:
+    """A search with a budget for a few candidates."""
+    values: dict[str, object] = {"passes": PASSES, "shots": 4, "max_length": 60, **changes}
+    return setting_for(task, model, **values)[0]  # type: ignore[arg-type]
+
+
+def found(setting: running.Setting, name: str, folder: Path | None = None) -> running.FoundPrompt:
+    """What an algorithm finds."""
+    if folder is not None:
+        folder.mkdir(exist_ok=True)
+    return running.run_algorithm(algorithms()[name], setting, folder, lambda spent, label: None)
+
+
+def fitting(name: str, *models: Backbone) -> Backbone:
+    """The first model that an algorithm can work with."""
+    able = [model for model in models if algorithms()[name].needs <= skills(model, model)]
+    if not able:
+        pytest.skip(f"{name} needs another kind of model")
+    return able[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_budget_is_never_exceeded(name: str, masked: Backbone, causal: Backbone, tmp_path: Path) -> None:
+    """By what the journal says of every single answer, up to the report."""
+    setting = prepared(toy_task(), fitting(name, masked, causal))
+    result = found(setting, name, tmp_path)
+    entries = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
+    assert 0 < result.passes <= PASSES
+    assert result.passes == sum(entry[1] for entry in entries[:-1])
+    assert result.tokens == sum(entry[2] for entry in entries[:-1])
+    assert entries[-1][1] == len(setting.split.report)
+
+
+def simplest(result: running.FoundPrompt) -> dict[str, object]:
+    """All that a search says, but for seconds."""
+    content = running.plain(result)
+    del content["seconds"]
+    return {**content, "answers": [result.choosing.answers, result.report.answers], "key": result.candidate.key}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_killed_search_goes_on_with_the_same_bits(
+    name: str, masked: Backbone, causal: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in the middle of keeping an answer, at random points one after the other, all in one search."""
+    setting = prepared(toy_task(), fitting(name, masked, causal))
+    whole = found(setting, name, tmp_path / "whole")
+    count = len((tmp_path / "whole" / "journal.jsonl").read_bytes().splitlines())
+    keep = Journal.keep
+
+    def kill_at(point: int) -> None:
+        def killed(journal: Journal, entry: KeptAnswer) -> None:
+            assert journal.path is not None
+            if len(journal) >= point:
+                with journal.path.open("ab") as file:
+                    file.write(b'["half an ans')
+                raise KeyboardInterrupt
+            keep(journal, entry)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Journal, "keep", killed)
+            with pytest.raises(KeyboardInterrupt):
+                found(setting, name, tmp_path / "killed")
+
+    for point in sorted(random.Random(name).randrange(count) for _ in range(KILLS)):
+        kill_at(point)
+    assert simplest(found(setting, name, tmp_path / "killed")) == simplest(whole)
+
+
+RUBBISH = ["", " ", "the the the the " * 200, "{{{mask}}}", "{text}", "\x00\ufffd[MASK]</s>", "好" * 500]
+
+
+@pytest.fixture
+def rubbish(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models that propose nothing of use."""
+
+    def likely_words(self: Asker, gaps: Sequence[object], most: int) -> list[list[tuple[str, float]]]:
+        return [[(text, -1.0) for text in RUBBISH][:most] for _ in gaps]
+
+    def texts(self: Asker, beginnings: Sequence[str], **_: object) -> list[str]:
+        return [RUBBISH[place % len(RUBBISH)] for place in range(len(beginnings))]
+
+    monkeypatch.setattr(Asker, "likely_words", likely_words)
+    monkeypatch.setattr(Asker, "texts", texts)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rubbish_costs_its_passes_and_nothing_else(
+    name: str, masked: Backbone, causal: Backbone, rubbish: None
+) -> None:
+    assert found(prepared(toy_task(), fitting(name, masked, causal)), name).passes <= PASSES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_labelled_rows_a_class_are_enough(name: str, masked: Backbone, causal: Backbone) -> None:
+    rows = [Example("a good film", label="positive"), Example("a bad film", label="negative")]
+    splits = {"train": tuple(rows * 2), "validation": tuple(rows), "test": tuple(rows)}
+    task = Task("few", "classification", "accuracy", {"negative": "bad", "positive": "good"}, splits)
+    assert found(prepared(task, fitting(name, masked, causal), shots=None), name).report.rows == 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_class_alone_is_always_right(name: str, masked: Backbone, causal: Backbone) -> None:
+    rows = tuple(Example(f"film {number}", label="positive") for number in range(12))
+    task = Task("alone", "classification", "accuracy", {"positive": "good"}, {"train": rows, "test": rows[:3]})
+    assert found(prepared(task, fitting(name, masked, causal)), name).report.score == 100
+
+
+@pytest.fixture(scope="module")
+def chinese(albert_tiny_zh: Path) -> Backbone:
+    return load_backbone(albert_tiny_zh)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_chinese_words_are_searched(name: str, chinese: Backbone) -> None:
+    rows = [Example(f"这个手机{word}", label=label) for word, label in (("很好", "好评"), ("很差", "差评"))] * 12
+    splits = {"train": tuple(rows), "test": tuple(rows[:6])}
+    task = Task("reviews", "classification", "accuracy", {"好评": "好评", "差评": "差评"}, splits)
+    result = found(prepared(task, fitting(name, chinese), passes=60, shots=2), name)
+    assert "{mask}" in result.candidate.template
+
+
+def test_the_best_so_far_is_on_disk(masked: Backbone, tmp_path: Path) -> None:
+    result = found(prepared(toy_task(), masked), "library", tmp_path)
+    best = json.loads((tmp_path / "best.json").read_text())
+    assert best["template"] == result.curve[-1].template
+
+
+def test_another_search_in_the_folder_is_not_overwritten_unasked(masked: Backbone, tmp_path: Path) -> None:
+    search(toy_task(), masked, shots=4, passes=PASSES, out=tmp_path)
+    with pytest.raises(PromptgraftError, match="another search is kept there"):
+        search(toy_task(), masked, shots=4, passes=PASSES, out=tmp_path, seed=1)
+    search(toy_task(), masked, shots=4, passes=PASSES, out=tmp_path, seed=1, replace=True)
+
+
+def test_a_search_without_gain_says_so(masked: Backbone) -> None:
+    """Of a task that nothing can tell: the library's template is what everything is compared with."""
+    draws = random.Random(5)
+    rows = [Example(f"film {draws.random()}", label=draws.choice(["negative", "positive"])) for _ in range(80)]
+    splits = {"train": tuple(rows[:32]), "test": tuple(rows[32:])}
+    task = Task("noise", "classification", "accuracy", {"negative": "bad", "positive": "good"}, splits)
+    assert search(task, masked, shots=4, passes=PASSES).verdict.startswith("no better than the template")
+
+
+def test_what_cannot_be_searched_is_refused_in_one_line(masked: Backbone, minilm: Path) -> None:
+    with pytest.raises(PromptgraftError, match="did you mean 'random'"):
+        search(toy_task(), masked, ["randon"])
+    with pytest.raises(PromptgraftError, match="too small: one candidate on all rows takes 16"):
+        search(toy_task(), masked, shots=4, passes=15)
+    with pytest.raises(PromptgraftError, match="not for regression"):
+        search(toy_task("regression"), masked)
+    with pytest.raises(PromptgraftError, match="no head over words"):
+        search(toy_task(), load_backbone(minilm))
+    with pytest.raises(PromptgraftError, match=r"leave {demos} out"):
+        search(toy_task(), masked, template="{demos:4}{text} {mask}")
