@@ -46,6 +46,7 @@ def make_artefact(finished: Finished, view: JobView) -> Artefact:
         prompt=None if tuned.prompt is None else PromptCard.of(tuned.prompt),
         **card_of(tuned.reading),
         readout=type(tuned.readout).name,
+        words=dict(view.words_read),
         method=job.method,
         options=dict(job.options),
         recipe=job.recipe.plain(),

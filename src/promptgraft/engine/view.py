@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import groupby
 from typing import Literal
@@ -15,21 +16,25 @@ from promptgraft.engine.choose import choose_encoding, choose_pooling
 from promptgraft.engine.near import make_pool, pool_note
 from promptgraft.engine.others import other_backbone
 from promptgraft.engine.share import Shared
-from promptgraft.engine.worded import Worded, in_words
+from promptgraft.engine.worded import AUTO, Worded, in_plain_words, in_words
 from promptgraft.engine.writer import decoding_of, longest_read, write
 from promptgraft.errors import RunError
 from promptgraft.measure.measure import PLAIN, Target
 from promptgraft.measure.task_embedding import cosine, embed_task
 from promptgraft.method.job import Job, Source
 from promptgraft.method.method import Split
-from promptgraft.model.backbone import Backbone, Read
+from promptgraft.model.backbone import Backbone, Read, Speaks
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.pool import LabelledPool
 from promptgraft.prompt.prompt import Prompt
 from promptgraft.prompt.reading import Encoding, Pooling, Reading
+from promptgraft.readout.classes import class_indices
+from promptgraft.readout.found import found_words, shown
 from promptgraft.task.task import Example, Task
 from promptgraft.train.predict import add_scores, score
 from promptgraft.train.run import Tuned
+
+GIVE_WORDS = 'write them: --verbalizer "label=word|word,label=word"'
 
 
 class JobView:
@@ -78,7 +83,9 @@ class JobView:
         Raises:
             RunError: it is no template without vectors that fits the task.
         """
-        worded = in_words(template, self.job.recipe.verbalizer, self.task, self.job.seed)
+        recipe = self.job.recipe
+        found = self.words_read if recipe.verbalizer == AUTO else None
+        worded = in_words(template, recipe.verbalizer, self.task, self.job.seed, found)
         if self.backbone.slots(worded.template):
             raise RunError("a template with vectors has no words to be distilled", do="leave {soft} out")
         self.notes += [note for note in worded.notes if note not in self.notes]
@@ -90,10 +97,44 @@ class JobView:
     def worded(self) -> Worded:
         """The job's template, or that of its source, and the words of its labels."""
         source, recipe = self.job.source, self.job.recipe
-        carried = None if source is None else source.artefact.card.template
-        worded = in_words(recipe.template or carried or "", recipe.verbalizer, self.task, self.job.seed)
+        card = None if source is None or recipe.template else source.artefact.card
+        template, carried = ("", None) if card is None else (card.template or "", card.words)
+        worded = in_words(recipe.template or template, recipe.verbalizer, self.task, self.job.seed, carried)
+        worded = self._found(worded) if recipe.verbalizer == AUTO else worded
         self.notes += worded.notes
         return worded
+
+    def _found(self, worded: Worded) -> Worded:
+        """The same with words of labels that are found from the labelled rows.
+
+        Raises:
+            RunError: there are none, or the model has no head over words.
+        """
+        name, limit = self.job.options.get("words-model", ""), self.job.recipe.max_length
+        backbone = self.other(name) if name else self.backbone
+        if not isinstance(backbone, Speaks) or "mark" not in backbone.reads:
+            raise RunError(f"{backbone.name} has no head over words to find any", where=self.task.name, do=GIVE_WORDS)
+        if not self.task.classes:
+            raise RunError("a task without classes has no words of labels", where=self.task.name, do="leave them out")
+        shared = self.shared.beside(backbone) if name else self.shared
+        reading = Reading("mark", template=in_plain_words(worded), pool=self._pool(worded, backbone, limit))
+        rows = tuple(row for row in self.task.train if isinstance(row.label, str))
+        if not rows:
+            raise RunError(
+                "words are found from labelled rows, and there are none", where=self.task.name, do=GIVE_WORDS
+            )
+        states = shared.states(shared.tokens(rows, self.task.kind, reading, limit, self.task.name), None, "mark")
+        gold = torch.tensor(class_indices((row.label for row in rows), self.task))
+        words = found_words(backbone, states, gold, self.task.classes, len(backbone.weights[backbone.words]))
+        note = f"words of labels, found from {len(rows)} labelled rows: {'; '.join(shown(words))}"
+        return replace(worded, words=words, notes=(*worded.notes, note))
+
+    @property
+    def words_read(self) -> Mapping[str, tuple[str, ...]]:
+        """Of each label the words that stand for it, where the job reads any."""
+        source = self.job.source
+        is_worded = self.job.recipe.template or (source is not None and source.artefact.card.template)
+        return self.worded.words if is_worded and self.task.classes else {}
 
     @property
     def words(self) -> Mapping[str, tuple[str, ...]]:

@@ -17,6 +17,8 @@ from promptgraft.template.words import words_for
 
 PLAIN = {"single": "{text}\n{mask}", "pair": "{text_a}\n{text_b}\n{mask}"}
 """The template of a task of texts where none is given, by the shape of its rows."""
+AUTO = "auto"
+"""The verbalizer whose words are found from labelled rows."""
 BETWEEN_WORDS = "|"
 """What stands between the words of one label."""
 
@@ -46,11 +48,14 @@ class Worded:
         return tuple(words[0] for words in self.words.values())
 
 
-def in_words(template: str, verbalizer: str, task: Task, seed: int) -> Worded:
+def in_words(
+    template: str, verbalizer: str, task: Task, seed: int, carried: Mapping[str, tuple[str, ...]] | None = None
+) -> Worded:
     """The template and the labels' words of a job.
 
     Args:
         seed: draws the demonstrations from the training rows.
+        carried: label of the source -> its words; they stand for the task's labels where each of these has its equal.
     Raises:
         RunError: the recipe has no template where the task needs one, or one that does not fit the task.
     """
@@ -63,7 +68,9 @@ def in_words(template: str, verbalizer: str, task: Task, seed: int) -> Worded:
         known = open_template(usual_template)
         known = known if known.language else replace(known, language=task.language or "")
         known.template.check(task)
-        words, notes = labels_words(verbalizer, task)
+        words, notes = labels_words("" if verbalizer == AUTO else verbalizer, task)
+        if not words and task.labels and carried and carried.keys() >= task.labels.keys():
+            words, notes = {label: carried[label] for label in task.classes}, ("words of the source's labels",)
         if not template:
             notes = (f"{task.name}: no template was given, so the model writes behind the text: {known.text!r}",)
         if not words and task.labels:
@@ -94,6 +101,11 @@ def _demonstrated(
     note = f"each row is shown the {min(demos.count, len(rows))} labelled rows of {len(rows)} that are nearest to it"
     lines = template.demonstrated(shown, task, first_words)
     return Worded(str(template), _spoken(asking), words, (*notes, note), rows, tuple(lines))
+
+
+def in_plain_words(worded: Worded) -> str:
+    """The template with words where it has vectors, for a model without a prompt."""
+    return str(Template.parse(worded.template).without_vectors)
 
 
 def _spoken(asking: Template) -> str:

@@ -206,6 +206,7 @@ class Card(Part):
     Attributes:
         prompt: None for artefacts without one (linear probe, model tuning).
         pooling, encoding, template, answers, readout: how rows are shown, and how hidden states become predictions.
+        words: of each label the words that stood for it, where words were read.
         others: models whose scores are added to those.
         method, options, recipe, seed, shots: how it was tuned; `shots` is rows a class, None for all.
         lineage: the artefacts it came from, by content hash.
@@ -223,6 +224,7 @@ class Card(Part):
     template: str | None = None
     answers: tuple[str, ...] = ()
     readout: str
+    words: dict[str, tuple[str, ...]] = {}
     others: tuple[MemberCard, ...] = Field(default=(), max_length=MOST_MEMBERS)
     method: str
     options: dict[str, JsonValue] = {}
@@ -253,8 +255,9 @@ class Card(Part):
             del meaning["task"]["columns"]
         if self.task.separator is None:
             del meaning["task"]["separator"]
-        if not self.others:
-            del meaning["others"]
+        for name in ("others", "words"):
+            if not meaning[name]:
+                del meaning[name]
         for part in (meaning, *meaning.get("others", ())):
             if part["template"] is None:
                 del part["template"], part["answers"]

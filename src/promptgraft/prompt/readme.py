@@ -17,6 +17,7 @@ HUB_LICENCES = frozenset(
 )
 
 MARKUP = re.compile(r"[\\`*\[\]<|]|(?<![^\W_])_|_(?![^\W_])")
+SHOWN_WORDS = 5
 """Signs that may begin something in Markdown; an underscore within a word begins nothing."""
 
 
@@ -90,12 +91,21 @@ def _sections(card: Card) -> list[str]:
         head = ["## Scores", "", "| split | metric | value | 95 % interval | rows |", "| --- | --- | --- | --- | --- |"]
         sections.append("\n".join([*head, *rows]))
     if card.task.labels:
-        rows = [f"- **{_text(label)}**: {_text(text)}" for label, text in card.task.labels.items()]
+        rows = [
+            f"- **{_text(label)}**: {_text(text)}{_read_as(card, label)}" for label, text in card.task.labels.items()
+        ]
         sections.append("\n".join(["## Labels", "", *rows]))
     if card.lineage:
         rows = [f"- {origin.role}: {_text(origin.name)} ({_text(origin.hash[:12])})" for origin in card.lineage]
         sections.append("\n".join(["## Came from", "", *rows]))
     return sections
+
+
+def _read_as(card: Card, label: str) -> str:
+    """The words that a label is read by, the first few; nothing where it is not read by words."""
+    words = card.words.get(label, ())
+    more = ", ..." if len(words) > SHOWN_WORDS else ""
+    return f" (read as {', '.join(map(_text, words[:SHOWN_WORDS]))}{more})" if words else ""
 
 
 def _interval(low: float | None, high: float | None) -> str:

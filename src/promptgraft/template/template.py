@@ -72,6 +72,12 @@ class Template:
         """Whether it has vectors that are trained."""
         return any(isinstance(part, Soft) for part in self.parts)
 
+    @property
+    def without_vectors(self) -> Template:
+        """The same in words alone: those that vectors start from, and nothing for vectors that start from none."""
+        words = (Wording(part.words or "") if isinstance(part, Soft) else part for part in self.parts)
+        return Template(tuple(words))
+
     def check(self, task: Task, *, blank: bool = True) -> None:
         """Make sure that the template fits a task.
 

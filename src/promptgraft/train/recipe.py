@@ -56,7 +56,9 @@ class Recipe(BaseModel):
         "{mask}.",
     )
     verbalizer: str = Field(
-        default="", description="The words of each label: good=great|fine,bad=terrible; default: the template's."
+        default="",
+        description="The words of each label: good=great|fine,bad=terrible, or auto: found from the labelled rows; "
+        "default: the template's.",
     )
     most: int = Field(default=64, ge=1, description="Tokens of a written text at most, in tasks of texts.")
     arithmetic: Arithmetic = Field(
