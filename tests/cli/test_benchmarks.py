@@ -161,3 +161,15 @@ def test_a_quick_run_ranks_as_a_user_does(root: Path, tmp_path: Path, minilm: Pa
     assert row["what"] == "rank"
     assert row["seconds"] > 0
     assert row["processor"]
+
+
+@pytest.mark.slow
+def test_a_small_run_of_the_large_model_has_every_path(root: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "benchmarks/large.py", "--small", "--repeats", "1", "--out", str(tmp_path)]
+    subprocess.run(command, cwd=root, check=True, capture_output=True, text=True, env=surroundings())
+    rows = json.loads((tmp_path / "large.json").read_text(encoding="utf-8"))
+    for path in ("bf16", "int8", "int4"):
+        whats = {row["what"] for row in rows if row["path"] == path}
+        assert whats >= {"take", "train", "train again", "many", "score", "generate"}
+    assert {row["what"] for row in rows if "peft" in row["path"]} == {"train", "many", "generate"}
+    assert next(row["cosine"] for row in rows if row["what"] == "agreement") > 0.98

@@ -69,7 +69,7 @@ def test_every_number_of_the_recipe_can_be_given() -> None:
     from promptgraft.cli.options import RecipeOptions
     from promptgraft.train.recipe import Recipe
 
-    assert {field.name for field in dataclasses.fields(RecipeOptions.group())} == set(Recipe.model_fields)
+    assert {field.name for field in dataclasses.fields(RecipeOptions.group())} == {*Recipe.model_fields, "memory"}
 
 
 def test_every_option_of_every_method_can_be_given() -> None:

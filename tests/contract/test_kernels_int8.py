@@ -175,10 +175,12 @@ def test_methods_that_differentiate_say_so(tmp_path: Path) -> None:
         api.tune(rows, folder, arithmetic="int8")
     done = api.tune(rows, folder, method="linear-probe", arithmetic="int8")
     assert done.best.job.recipe.arithmetic == "int8"
-    with pytest.raises(UsageError, match="arithmetic"):
+    with pytest.raises(ModelError, match="int4 is for causal models"):
         api.tune(rows, folder, arithmetic="int4")
+    with pytest.raises(UsageError, match="arithmetic"):
+        api.tune(rows, folder, arithmetic="int2")
 
 
 def test_other_encoders_refuse_it(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="int8 is for encoders of the BERT family"):
+    with pytest.raises(ModelError, match="int8 is for causal models and encoders of the BERT family"):
         load_backbone(tiny_model(tmp_path / "ernie", "ernie"), dtype="int8")

@@ -30,11 +30,11 @@ from promptgraft.task.task import Example, Task
 from promptgraft.train.recipe import Recipe, default_recipe
 
 LOG = logging.getLogger("promptgraft")
-ARITHMETICS: tuple[DType, ...] = ("auto", "fp32", "bf16", "int8")
+ARITHMETICS: tuple[DType, ...] = ("auto", "fp32", "bf16", "int8", "int4")
 DEVICES: tuple[DeviceName, ...] = ("auto", "cpu", "cuda")
 LARGEST_SEED = 2**31
 ARGUMENTS = (
-    "bank", "baselines", "device", "keep_in", "method", "options", "out", "rows", "seeds", "shots", "source",
+    "bank", "baselines", "device", "keep_in", "memory", "method", "options", "out", "rows", "seeds", "shots", "source",
     "validation_from",
 )  # fmt: skip
 """What verbs take beside the recipe, for the error of a name that is neither."""
@@ -88,7 +88,9 @@ def opened(
     """Open task, model and recipe, and make an engine that keeps its results in `out`."""
     if validation_from not in get_args(ValidationFrom):
         raise unknown("place for validation rows", str(validation_from), get_args(ValidationFrom))
-    backbone = open_model(model, recipe.get("arithmetic", "auto"), device)
+    recipe = dict(recipe)
+    memory = recipe.pop("memory", None)
+    backbone = open_model(model, recipe.get("arithmetic", "auto"), device, None if memory is None else str(memory))
     loaded = open_task(task, test_rows=test_rows)
     check_writes(backbone, loaded)
     store = None if out is None else Store(Path(out), keep_weights=keep_weights)
@@ -127,18 +129,21 @@ def log_notes(notes: Iterable[str]) -> None:
         LOG.info("%s", note)
 
 
-def load_backbone(name_or_path: str | Path, *, dtype: DType = "auto", device: DeviceName = "auto") -> Backbone:
+def load_backbone(
+    name_or_path: str | Path, *, dtype: DType = "auto", device: DeviceName = "auto", memory: str | None = None
+) -> Backbone:
     """Load a frozen model once, for many calls; it is the one that a verb loads when it is given the name.
 
     Args:
         name_or_path: a name of `promptgraft models list`, a folder, or a hub name that is here.
-        dtype: arithmetic of the matrix products: `fp32`, `bf16`, `int8` (no gradients), or `auto`: the faster of the
-            first two here.
+        dtype: arithmetic of the matrix products: `fp32`, `bf16`, or `auto`: the faster of these two here; `int8`, which
+            for an encoder means no gradients, and for a causal model weights in eight bits; `int4`: in four.
         device: `cpu`, `cuda`, or `auto`: the GPU where there is one.
+        memory: what may be taken there, such as `4GB`, or `low` (default: what is free).
     Raises:
         ModelError: it is unknown, not here, damaged, or not an encoder that can be used; or there is no such device.
     """
-    return open_model(name_or_path, dtype, device)
+    return open_model(name_or_path, dtype, device, memory)
 
 
 def open_task(task: Task | TaskData, *, test_rows: int | None = None, seed: int = 13, **columns: Any) -> Task:
@@ -147,14 +152,16 @@ def open_task(task: Task | TaskData, *, test_rows: int | None = None, seed: int 
     return loaded if test_rows is None else cap(loaded, "test", test_rows, seed)
 
 
-def open_model(model: Backbone | str | Path, arithmetic: object = "auto", device: DeviceName = "auto") -> Backbone:
+def open_model(
+    model: Backbone | str | Path, arithmetic: object = "auto", device: DeviceName = "auto", memory: str | None = None
+) -> Backbone:
     """Load a backbone by name or folder unless it is one already.
 
     Args:
-        arithmetic: `fp32`, `bf16`, `int8` (no gradients), or `auto`: the faster of the first two here.
-        device: `cpu`, `cuda`, or `auto`: the GPU where there is one.
+        arithmetic, device, memory: as of `load_backbone`.
     Raises:
-        UsageError: another arithmetic or device, or one that a loaded backbone does not have.
+        UsageError: another arithmetic or device, or one that a loaded backbone does not have; a memory that is no size,
+            or is given for a loaded backbone.
     """
     dtype = next((name for name in ARITHMETICS if name == arithmetic), None)
     if dtype is None:
@@ -162,7 +169,9 @@ def open_model(model: Backbone | str | Path, arithmetic: object = "auto", device
     if device not in DEVICES:
         raise unknown("device", str(device), DEVICES)
     if isinstance(model, str | Path):
-        return load_model(model, dtype=dtype, device=device)
+        return load_model(model, dtype=dtype, device=device, memory=memory)
+    if memory is not None:
+        raise UsageError(f"{model.name} is loaded already", do="give memory where it is loaded")
     if dtype not in ("auto", model.arithmetic):
         raise UsageError(f"{model.name} was loaded in {model.arithmetic}, not {dtype}", do="load it anew")
     if device not in ("auto", model.device.type):

@@ -115,7 +115,7 @@ def tune(
     )  # fmt: skip
     jobs = tune_jobs(context, method, options, seeds)
     for job in jobs:
-        check(job)
+        check(job, learns=context.backbone.learns)
     return _keep(context.engine, jobs, (), keeper(context.task, out, bank, name, replace=replace))
 
 
@@ -166,7 +166,7 @@ def transfer(
     chosen = choose_sources(context, as_bank(bank), source, seeds, [(method, options or {})])
     jobs, beside = graft_jobs(context, method, options, chosen, free, baselines=baselines)
     for job in jobs:
-        check(job)
+        check(job, learns=context.backbone.learns)
     is_measured = method == "graft" and context.task.kind == "classification" and all(map(_has_labels, jobs))
     last = advice(context.backbone.name) if is_measured else ()
     return _keep(context.engine, jobs, beside, places, chosen.notes, last)

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 TASK_HELP = "A file (csv, tsv, json, jsonl, parquet; .gz too), a folder with task.toml, or hub:DATASET."
 MODEL_HELP = "The frozen model: a name of `promptgraft models list`, a folder, or a hub name that is here."
 BANK_HELP = "The bank to choose from: a folder, or `starter`, which ships with promptgraft."
+MEMORY_HELP = (
+    "What may be taken of the device, such as 4GB: a causal model computes layers again where a step would take more; "
+    "low: always (default: what is free)."
+)
 SHOTS_HELP = "Labelled rows a class; without it all of the training split."
 
 TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help=TASK_HELP, show_default=False)]
@@ -248,6 +252,11 @@ class RecipeOptions(Late):
 
         flags = {name: flag(field, "Recipe") for name, field in Recipe.model_fields.items()}
         flags["arithmetic"] = flag(Recipe.model_fields["arithmetic"], "Recipe", "auto")
+        flags["memory"] = (
+            str | None,
+            typer.Option(help=MEMORY_HELP, metavar="SIZE|low", rich_help_panel="Recipe"),
+            None,
+        )
         return make_group(cls, flags)
 
     def given(self) -> dict[str, Any]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 AT_ONCE = 4096
 """Rows of a file that are labelled together: about a hundred batches, so that few batches are not full."""
+FEW_BITS = ("int8", "int4")
 ANSWERS = ("prediction", "probability")
 UNLIKE = "unlike"
 Fields = dict[str, Any]
@@ -58,8 +59,10 @@ def predict(
     ] = None,
     device: DeviceOption = "auto",
     arithmetic: Annotated[
-        Literal["auto", "fp32", "bf16", "int8"],
-        typer.Option(help="Of the matrix products. int8 is used only if a sample of the rows is labelled alike."),
+        Literal["auto", "fp32", "bf16", "int8", "int4"],
+        typer.Option(
+            help="Of the matrix products. int8 and int4 are used only if a sample of the rows is labelled alike."
+        ),
     ] = "auto",
     windows: Annotated[
         bool,
@@ -108,7 +111,7 @@ def predict(
         progress(say, "reading model and rows") as callback,
         nullcontext(None) if file is None else regular(file, form) as source,
     ):
-        predictor = api.load(path, model, device=device, arithmetic="auto" if arithmetic == "int8" else arithmetic)
+        predictor = api.load(path, model, device=device, arithmetic="auto" if arithmetic in FEW_BITS else arithmetic)
         check_abstention(abstain_as, risk, predictor.classes)
         limit = None if risk is None else predictor.threshold(risk)
         if mark_unlike and predictor.familiar is None:
@@ -121,8 +124,8 @@ def predict(
         names = answer_names(rows, say, ANSWERS if not mark_unlike else (*ANSWERS, UNLIKE))
         if out is not None or say.json:
             check_writable(rows, out)
-        if arithmetic == "int8":
-            quick = api.load(path, model, device=device, arithmetic="int8")
+        if arithmetic in FEW_BITS:
+            quick = api.load(path, model, device=device, arithmetic=arithmetic)
             predictor = quickened(predictor, quick, examples, say, windows=windows)
         answers = list(answered(predictor, examples, callback, windows=windows, risk=risk))
     note_cut(answers, predictor, say)

@@ -215,7 +215,10 @@ def line_of(error: BaseException) -> str:
         case PromptgraftError():
             return " ".join(error.line.split())
         case MemoryError():
-            return "out of memory; use a smaller --batch or --max-length, or fewer --test-rows"
+            return (
+                "out of memory; use a smaller --batch or --max-length, fewer --test-rows, or for a causal model "
+                "--memory low or --arithmetic int4"
+            )
         case RuntimeError() if NO_MEMORY.search(str(error)):  # torch's, on a processor and on a GPU
             return line_of(MemoryError())
         case OSError():

@@ -111,7 +111,7 @@ def calibrated(backbone: Backbone, cache: Cache) -> Calibration:
 def measure(backbone: Backbone) -> Calibration:
     """Measure some work of each kind."""
     sample = _SampleWork(backbone)
-    if backbone.arithmetic == "int8":
+    if not backbone.learns:
         return sample.without_gradients()
     sample.step("prompt", 1, FEW, SHORT)  # what loads late is there afterwards
     forward = sample.forward_line()

@@ -85,7 +85,7 @@ def estimate(engine: LocalEngine, jobs: Sequence[Job], *, rankings: Sequence[tup
                     finished += 1
                     continue
                 try:
-                    check(job)
+                    check(job, learns=engine.backbone.learns)
                 except RunError as error:
                     skipped[job.label] = error.line
                     continue

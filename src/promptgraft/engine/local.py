@@ -80,7 +80,7 @@ class LocalEngine:
         self.problems.clear()
         if not skip:
             for job in requested:
-                check(job)
+                check(job, learns=self.backbone.learns)
         names = {job.id for job in requested}
         levels = by_dependence(requested)
         self.teller.begin({job.id: self._cost(job) for level in levels for job in level})
@@ -197,7 +197,7 @@ class LocalEngine:
             began, saved = time.perf_counter(), self.shared.saved
             self.teller.now(f"{job.label}, setting up", [job.id])
             try:
-                check(job)
+                check(job, learns=self.backbone.learns)
                 view = self.view(job)
                 view.notes.extend(note_on_rows(job, view.task))
                 run_or_fit = find(job.method).setup(job, view)

@@ -24,6 +24,8 @@ from promptgraft.kernels.rotary import Turns
 KeySource = Literal["prompts", "past", "rows"]
 # Scores of one product: 4 MiB in fp32, so that they stay in a core's cache between its steps.
 MOST_SCORES = 1 << 20
+# On a GPU, where a product takes longer to start than to run until it is far larger.
+MOST_SCORES_ON_GPU = 1 << 26
 # Fewer blocks than this are not worth a bucket of their own.
 BUCKET_BLOCKS = 8
 # Exponentials are kept for the backward if they are no more than so many times the queries' numbers.
@@ -141,6 +143,11 @@ class Pattern:
             for bucket in plan.buckets
         )
 
+    @property
+    def _most(self) -> int:
+        """Scores of one product."""
+        return MOST_SCORES if self.device.type == "cpu" else MOST_SCORES_ON_GPU
+
     @cached_property
     def _counts(self) -> dict[KeySource, int]:
         return {"prompts": self.prompt_rows, "past": len(self.past_places), "rows": len(self.key_places)}
@@ -155,7 +162,9 @@ class Pattern:
             return None
         queries, keys = blocks[:, 1] - blocks[:, 0], blocks[:, 3] - blocks[:, 2]
         order = (keys * (int(queries.max()) + 1) + queries).argsort(descending=True, stable=True)
-        groups = _grouped(queries[order].tolist(), keys[order].tolist(), self.key_heads * self.group)
+        limit = len(blocks) if self.device.type != "cpu" else max(BUCKET_BLOCKS, -(-len(blocks) // BUCKET_BLOCKS))
+        most = self._most // (self.key_heads * self.group)
+        groups = _grouped(queries[order].tolist(), keys[order].tolist(), most, limit)
         buckets, query_index, key_index, query_valid, key_valid = [], [], [], [], []
         for group in groups:
             chosen = blocks[order[group]]
@@ -194,7 +203,7 @@ class Pattern:
         key_places = self._places(level.source)
         at = self.query_places[rows]
         of = None if key_places is None else key_places[columns]
-        step = max(1, MOST_SCORES // (blocks * keys * self.key_heads * self.group))
+        step = max(1, self._most // (blocks * keys * self.key_heads * self.group))
         pieces = []
         for first in range(0, queries, step):
             last = min(queries, first + step)
@@ -206,15 +215,15 @@ class Pattern:
         return BlockBucket(blocks, queries, keys, tuple(pieces))
 
 
-def _grouped(queries: Sequence[int], keys: Sequence[int], heads: int) -> list[slice]:
-    """Cut blocks, sorted by size, into buckets."""
-    limit, first, groups = max(BUCKET_BLOCKS, -(-len(keys) // BUCKET_BLOCKS)), 0, []
+def _grouped(queries: Sequence[int], keys: Sequence[int], most_scores: int, limit: int) -> list[slice]:
+    """Cut blocks, sorted by size, into buckets of so many scores a head and so many blocks at most."""
+    first, groups = 0, []
     while first < len(keys):
         most = keys[first]
         widest, last = 0, first
         while last < len(keys) and last - first < limit:
             widest = max(widest, queries[last])
-            small = heads * most * widest * (last - first + 1) <= MOST_SCORES
+            small = most * widest * (last - first + 1) <= most_scores
             alike = 2 * min(queries[first], queries[last]) >= widest
             if last > first and not (small and alike):
                 break

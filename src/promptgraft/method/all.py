@@ -51,9 +51,11 @@ def find(name: str) -> Method:
     return METHODS[name]
 
 
-def check(job: Job) -> None:
+def check(job: Job, *, learns: bool = True) -> None:
     """Check that a job brings what its method needs, with options that the method knows.
 
+    Args:
+        learns: whether what its backbone gives has gradients.
     Raises:
         UsageError: an unknown option or value.
         RunError: something the method needs is missing.
@@ -62,7 +64,7 @@ def check(job: Job) -> None:
     method.options.read(job.method, job.options)
     if "source" in method.needs and job.source is None:
         raise RunError(f"{job.method} needs a source prompt", do="pass --source NAME or --source auto with a bank")
-    if "gradients" in method.needs and job.recipe.arithmetic == "int8":
+    if "gradients" in method.needs and not learns:
         raise RunError(f"{job.method} needs gradients, and int8 has none", do="use --arithmetic auto, fp32 or bf16")
     if "labels" in method.needs and not job.task.train:
         do = "label some rows, or use transfer, whose graft reads descriptions of the labels"

@@ -38,6 +38,7 @@ class AnyBackbone(Tokenizing):
 
     family = "any"
     deep = False
+    learns = True
 
     def __init__(
         self,

@@ -22,7 +22,7 @@ Read = Literal["cls", "mean", "pooler", "tokens", "mark", "answer"]
 dense layer, all of them, the marked one as the head over words takes it, or the answer's tokens' log-probabilities."""
 Speech = Literal["masked", "causal", "seq2seq"]
 """How a model gives words: at its mask, as what comes next, or from a decoder of its own."""
-Arithmetic = Literal["fp32", "bf16", "int8"]
+Arithmetic = Literal["fp32", "bf16", "int8", "int4"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,9 @@ class Backbone(Protocol):
         prompt_layers: attentions that take a prompt's keys and values.
         key_width: the width of these (less than `hidden` where heads share keys).
         key_heads: heads that have keys of their own.
-        arithmetic: what its matrix products are computed in; in `int8` nothing has a gradient.
+        arithmetic: what its matrix products are computed in, or how their weights are stored (`int8` and `int4` of a
+            causal model).
+        learns: whether what it gives can have a gradient; an encoder's products in `int8` have none.
         device: where its weights lie, and what `forward` gives.
         weights: name -> tensor, frozen.
         words: the name of the table of word embeddings among them.
@@ -76,6 +78,7 @@ class Backbone(Protocol):
     key_width: int
     key_heads: int
     arithmetic: Arithmetic
+    learns: bool
     device: torch.device
     weights: Mapping[str, Tensor]
     words: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,6 +20,7 @@ from promptgraft.kernels.causal import Pattern, Scoring, causal_attention, turne
 from promptgraft.kernels.dropout import Dropout
 from promptgraft.kernels.logits import log_probabilities, logits
 from promptgraft.kernels.rotary import Turns
+from promptgraft.model.again import computed_again
 from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Read, Speech
 from promptgraft.model.beginnings import LEAST_KEPT, Beginning, Beginnings, joined
 from promptgraft.model.config import read_optional
@@ -31,14 +33,16 @@ from promptgraft.model.decoder import (
     TakeParts,
     after_attention,
     assemble,
+    kept_bytes,
     key_value_heads,
     query_heads,
     read_decoder_shape,
 )
-from promptgraft.model.device import CPU
 from promptgraft.model.fingerprint import fingerprint
+from promptgraft.model.memory import MemoryLimit
 from promptgraft.model.plain_text import PlainReader
 from promptgraft.model.resolved import Resolved
+from promptgraft.model.stored import FEW_BITS, Room, StoredProjection, TakeFrozen
 from promptgraft.model.tokenize import Tokenizer, load_tokenizer
 from promptgraft.model.tokenized import Tokenizing
 from promptgraft.model.tokens import Tokens
@@ -121,11 +125,14 @@ class CausalBackbone(Tokenizing):
     Weights are used in `dtype`, results are always fp32.
 
     Args:
+        arithmetic: of the products; in `int8` and `int4` their weights are stored in so many bits.
         frozen: the weights in the order of use; None where they learn.
         ends: tokens that end a text.
+        memory: what a training step may take.
     """
 
     deep = True
+    learns = True
     mask = None
     speech: Speech = "causal"
     reads: frozenset[Read] = frozenset({"mark", "answer", "mean", "tokens"})
@@ -138,17 +145,19 @@ class CausalBackbone(Tokenizing):
         tokenizer: Tokenizer,
         *,
         dtype: torch.dtype,
+        arithmetic: Arithmetic,
         pooling: Pooling | None,
         fingerprint: str | None,
         frozen: Decoder | None,
         ends: frozenset[int] = frozenset(),
+        memory: MemoryLimit | None = None,
     ) -> None:
         self.name, self.pooling, self.weights = name, pooling, weights
         self.family, self.hidden, self.layers, self.heads = shape.family, shape.hidden, shape.layers, shape.heads
         self.embedding_width, self.max_length = shape.hidden, shape.positions
         self.prompt_layers, self.key_width, self.key_heads = shape.layers, shape.key_width, shape.key_heads
         self.words = "wte.weight" if shape.family == "gpt2" else "embed_tokens.weight"
-        self.arithmetic: Arithmetic = "bf16" if dtype == torch.bfloat16 else "fp32"
+        self.arithmetic, self.memory = arithmetic, memory or MemoryLimit()
         self.device = weights[self.words].device
         self._shape, self._tokenizer, self._dtype = shape, tokenizer, dtype
         self._fingerprint, self._frozen, self.ends = fingerprint, frozen, ends
@@ -204,6 +213,9 @@ class CausalBackbone(Tokenizing):
 
     def with_weights(self, weights: Mapping[str, Tensor]) -> Backbone:
         learn = any(weight.requires_grad for weight in weights.values())
+        if learn and self._is_stored:
+            message = "the weights of this model learn in fp32 and bf16 alone, where all of them fit on the device"
+            raise RunError(message, where=self.name, do="use --arithmetic bf16 and a larger device, or tune a prompt")
         weights = {name: weight.to(self.device) for name, weight in weights.items()}
         shape = replace(self._shape, vocabulary=len(weights.get(self.words, self.weights[self.words])))
         return CausalBackbone(
@@ -212,11 +224,23 @@ class CausalBackbone(Tokenizing):
             weights,
             self._tokenizer,
             dtype=self._dtype,
+            arithmetic=self.arithmetic,
             pooling=self.pooling,
-            fingerprint=None,
-            frozen=None if learn else assemble(shape, TakeParts(weights, self.name, self._dtype)),
+            fingerprint=None if self.arithmetic not in FEW_BITS else fingerprint(weights),
+            frozen=None if learn else self._frozen_of(shape, weights),
             ends=self.ends,
+            memory=self.memory,
         )
+
+    def _frozen_of(self, shape: DecoderShape, weights: dict[str, Tensor]) -> Decoder:
+        return assemble(shape, TakeFrozen(weights, self.name, self._dtype, self.device, self.arithmetic, Room()))
+
+    @property
+    def _is_stored(self) -> bool:
+        """Whether some weights are in few bits, or not on the device."""
+        if self._frozen is None:
+            return False
+        return any(isinstance(layer.queries, StoredProjection) for layer in self._frozen.layers)
 
     def word_ids(self, words: Sequence[str]) -> list[list[int]]:
         return self._tokenizer.word_ids(words)
@@ -410,16 +434,33 @@ class CausalBackbone(Tokenizing):
     ) -> tuple[Float[Tensor, "Q H"], list[Float[Tensor, "2 A K"]]]:
         """Run all layers, the last one only for the rows that are read; also every layer's keys and values to keep."""
         kept: list[Tensor] = []
+        again = self._is_again(x, run)
         for number, layer in enumerate(decoder.layers):
-            last = number == self.layers - 1 and run.read is not None
-            x = self._layer(layer, number, x, run, run.read if last else None, kept)
+            read = run.read if number == self.layers - 1 else None
+            prompts = None if run.prompts is None else run.prompts[number]
+
+            def step(
+                x: Tensor, prompts: Tensor | None, layer: DecoderLayer = layer, number: int = number,
+                read: Tensor | None = read,
+            ) -> Tensor:  # fmt: skip
+                return self._layer(layer, number, x, prompts, run, read, kept)
+
+            x = computed_again(step, x, prompts) if again else step(x, prompts)
         return x, kept
+
+    def _is_again(self, x: Float[Tensor, "R H"], run: DecoderPass) -> bool:
+        """Whether layers are computed again in the backward, since what all of them keep for it has no room."""
+        learns = x.requires_grad or (run.prompts is not None and run.prompts.requires_grad)
+        if not learns or not torch.is_grad_enabled() or self._frozen is None:
+            return False
+        return not self.memory.has(len(x) * kept_bytes(self._shape, x.element_size()), x.device)
 
     def _layer(
         self,
         layer: DecoderLayer,
         number: int,
         x: Float[Tensor, "R H"],
+        prompts: Float[Tensor, "2 N K"] | None,
         run: DecoderPass,
         read: Int[Tensor, "Q"] | None,
         kept: list[Tensor],
@@ -433,9 +474,9 @@ class CausalBackbone(Tokenizing):
         if run.turns:
             of_all, of_read = run.turns[self._shape.rotary_of[number]]
             turns = (of_all if read is None else of_read, of_all)
-        if len(run.keeps):
+        if len(run.keeps) and len(kept) == number:  # a layer that is computed again has been kept already
             of_kept = None if turns is None else turns[1].select(run.keeps)
-            kept.append(turned_keys(keys_values.index_select(0, run.keeps), of_kept))
+            kept.append(turned_keys(keys_values.detach().index_select(0, run.keeps), of_kept))
         mixed = causal_attention(
             queries,
             keys_values,
@@ -443,7 +484,7 @@ class CausalBackbone(Tokenizing):
             self._scoring,
             turns=turns,
             window=self._shape.windows[number],
-            prompts=None if run.prompts is None else run.prompts[number],
+            prompts=prompts,
             past=None if run.found.keys_values is None else run.found.keys_values[number],
         )
         return after_attention(layer, mixed.flatten(1), x, self._shape)
@@ -495,9 +536,17 @@ def _answers(tokens: Tokens) -> Int[Tensor, "N"]:
 
 
 def load_causal(
-    resolved: Resolved, config: Mapping[str, Any], dtype: torch.dtype, device: torch.device = CPU
+    resolved: Resolved,
+    config: Mapping[str, Any],
+    dtype: torch.dtype,
+    device: torch.device,
+    arithmetic: Arithmetic,
+    memory: MemoryLimit,
 ) -> CausalBackbone:
     """Load a decoder of the Llama kind or GPT-2.
+
+    Args:
+        dtype: of states and of all weights that are not in few bits.
 
     Raises:
         ModelError: its weights or its tokenizer cannot be used, or its config.json asks for what is not computed here.
@@ -517,17 +566,20 @@ def load_causal(
     if tokenizer.highest >= shape.vocabulary:
         message = f"its tokenizer gives token {tokenizer.highest}, its weights have {shape.vocabulary}"
         raise ModelError(message, where=resolved.path, do="is the tokenizer of the same model?")
-    cast = {name: weight.to(device, dtype) for name, weight in weights.items()}
+    room = Room(math.inf if device.type == "cpu" else memory.for_weights(device))
+    take = TakeFrozen(weights, where, dtype, device, arithmetic, room)
     return CausalBackbone(
         resolved.name,
         shape,
-        cast,
+        take.weights,
         tokenizer,
         dtype=dtype,
+        arithmetic=arithmetic,
         pooling=resolved.pooling,
         fingerprint=identity,
-        frozen=assemble(shape, TakeParts(cast, where, dtype)),
+        frozen=assemble(shape, take),
         ends=_ends(config, read_optional(resolved.path / "generation_config.json")),
+        memory=memory,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float
@@ -39,10 +39,18 @@ class RMSNorm:
 DecoderNorm = RMSNorm | LayerNorm
 
 
-def added(linear: Projection, x: Float[Tensor, "T in"], residual: Float[Tensor, "T out"]) -> Float[Tensor, "T out"]:
-    """A product added to what stands beside it, in one step."""
-    total = torch.addmm(residual, x, linear.weight.t())
-    return total if linear.bias is None else total + linear.bias
+class Product(Protocol):
+    """A dense product whose weight is at hand, or made whole when it is needed."""
+
+    def __call__(self, x: Float[Tensor, "T in"]) -> Float[Tensor, "T out"]: ...
+
+    def added(self, x: Float[Tensor, "T in"], residual: Float[Tensor, "T out"]) -> Float[Tensor, "T out"]:
+        """The product added to what stands beside it."""
+        ...
+
+    def rows(self, first: int, last: int) -> Product:
+        """The part that computes outputs `first:last`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -57,15 +65,15 @@ class DecoderLayer:
     """
 
     norm: DecoderNorm
-    queries: Projection
-    keys_values: Projection
+    queries: Product
+    keys_values: Product
     query_norm: DecoderNorm | None
     key_norm: DecoderNorm | None
-    attended: Projection
+    attended: Product
     attended_norm: DecoderNorm | None
     wide_norm: DecoderNorm
-    wide: Projection
-    narrow: Projection
+    wide: Product
+    narrow: Product
     narrow_norm: DecoderNorm | None
 
 
@@ -271,14 +279,35 @@ def _rotaries(
 class TakeParts(Take):
     """Takes a decoder's weights by name."""
 
-    def product(self, names: tuple[str, ...], outs: tuple[int, ...], into: int) -> Projection:
+    def product(self, names: tuple[str, ...], outs: tuple[int, ...], into: int) -> Product:
         """Take one product, or several over the same input as one."""
-        weights = [self(f"{name}.weight", out, into) for name, out in zip(names, outs, strict=True)]
+        weights = [self.matrix(f"{name}.weight", out, into) for name, out in zip(names, outs, strict=True)]
         has_bias = f"{names[0]}.bias" in self.weights
         biases = [self(f"{name}.bias", out) for name, out in zip(names, outs, strict=True)] if has_bias else []
         if len(names) == 1:
-            return Projection(weights[0], biases[0] if biases else None)
-        return Projection(torch.cat(weights), torch.cat(biases) if biases else None)
+            return self.projection(weights[0], biases[0] if biases else None, names, outs)
+        return self.projection(torch.cat(weights), torch.cat(biases) if biases else None, names, outs)
+
+    def matrix(self, name: str, *shape: int) -> Tensor:
+        """Take the weight of a product, from wherever it lies."""
+        return self(name, *shape)
+
+    def projection(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        names: tuple[str, ...],
+        outs: tuple[int, ...],
+        *,
+        transposed: bool = False,
+    ) -> Product:
+        """Make a product of its weight.
+
+        Args:
+            names, outs: the weights that it is put together from, and their rows.
+            transposed: whether these weights have columns in the place of rows.
+        """
+        return Projection(weight, bias)
 
 
 def assemble(shape: DecoderShape, take: TakeParts) -> Decoder:
@@ -310,7 +339,7 @@ def _llama_layer(name: str, shape: DecoderShape, take: TakeParts) -> DecoderLaye
     def norm(part: str, width: int = hidden) -> RMSNorm:
         return _llama_norm(f"{name}.{part}", width, shape, take)
 
-    def product(part: str, out: int, into: int) -> Projection:
+    def product(part: str, out: int, into: int) -> Product:
         return take.product((f"{name}.{part}",), (out,), into)
 
     keys_values = tuple(f"{name}.self_attn.{part}_proj" for part in "kv")
@@ -349,15 +378,15 @@ def _gpt2_layer(name: str, shape: DecoderShape, take: TakeParts) -> DecoderLayer
     """GPT-2 stores its matrices transposed."""
     hidden = shape.hidden
 
-    def product(part: str, out: int, into: int) -> Projection:
-        return Projection(take(f"{name}.{part}.weight", into, out).t(), take(f"{name}.{part}.bias", out))
+    def product(part: str, out: int, into: int) -> Product:
+        weight = take.matrix(f"{name}.{part}.weight", into, out).t()
+        return take.projection(weight, take(f"{name}.{part}.bias", out), (f"{name}.{part}",), (out,), transposed=True)
 
     qkv = product("attn.c_attn", 3 * hidden, hidden)
-    assert qkv.bias is not None
     return DecoderLayer(
         norm=_gpt2_norm(f"{name}.ln_1", shape, take),
-        queries=Projection(qkv.weight[:hidden], qkv.bias[:hidden]),
-        keys_values=Projection(qkv.weight[hidden:], qkv.bias[hidden:]),
+        queries=qkv.rows(0, hidden),
+        keys_values=qkv.rows(hidden, 3 * hidden),
         query_norm=None,
         key_norm=None,
         attended=product("attn.c_proj", hidden, hidden),
@@ -393,11 +422,24 @@ def after_attention(
 ) -> Float[Tensor, "Q H"]:
     """What a layer does with attended values, added to what came in."""
     if layer.attended_norm is None:
-        x = added(layer.attended, mixed, x)
+        x = layer.attended.added(mixed, x)
     else:
         x = x + layer.attended_norm(layer.attended(mixed))
     wide = layer.wide(layer.wide_norm(x))
     wide = kernels.gated(wide, shape.activation) if shape.gated else kernels.activation(wide, shape.activation)
     if layer.narrow_norm is None:
-        return added(layer.narrow, wide, x)
+        return layer.narrow.added(wide, x)
     return x + layer.narrow_norm(layer.narrow(wide))
+
+
+def kept_bytes(shape: DecoderShape, width: int) -> int:
+    """Bytes that the layers keep of a token for the backward.
+
+    A layer keeps what comes into its two norms, its queries, keys and values, what is attended, and the wide product;
+    exponentials of scores take about as much as the queries.
+
+    Args:
+        width: bytes of a number.
+    """
+    wide = (2 if shape.gated else 1) * shape.wide
+    return shape.layers * width * (2 * shape.hidden + 3 * shape.query_width + 2 * shape.key_width + wide)

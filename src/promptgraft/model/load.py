@@ -20,14 +20,16 @@ from promptgraft.model.device import CPU, DeviceName, resolve_device
 from promptgraft.model.encoder import Assemble, Shape, Take, read_shape
 from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.head import Head, assemble_head, head_parts
+from promptgraft.model.memory import MemoryLimit
 from promptgraft.model.packed import WORDS, PackedBackbone
 from promptgraft.model.places import remember
 from promptgraft.model.plain import Plan, load_plain
 from promptgraft.model.resolved import Resolved
+from promptgraft.model.stored import FEW_BITS
 from promptgraft.model.tokenize import load_tokenizer
 from promptgraft.model.weights import PARTS, check_weights, read_encoder, read_head
 
-DType = Literal["auto", "fp32", "bf16", "int8"]
+DType = Literal["auto", "fp32", "bf16", "int8", "int4"]
 PACKED = {
     "bert": "bert",
     "roberta": "roberta",
@@ -49,19 +51,23 @@ SEQ2SEQ = ("t5", "mt5", "bart")
 """Sequence-to-sequence models, which transformers computes."""
 
 
-def load_backbone(name_or_path: str | Path, *, dtype: DType = "fp32", device: DeviceName = "cpu") -> Backbone:
-    """Load a frozen encoder by catalog name, folder, or name in the local hub cache.
+def load_backbone(
+    name_or_path: str | Path, *, dtype: DType = "fp32", device: DeviceName = "cpu", memory: str | None = None
+) -> Backbone:
+    """Load a frozen model by catalog name, folder, or name in the local hub cache.
 
     Args:
-        dtype: arithmetic of the matrix products; `auto`: bf16 where it is faster, else fp32. `int8` is for passes
-            without gradient on a processor.
+        dtype: arithmetic of the matrix products; `auto`: bf16 where it is faster, else fp32. `int8` of an encoder is
+            for passes without gradient on a processor; of a causal model, like `int4`, it is how weights are stored.
         device: where it is computed; `auto`: on the GPU where there is one.
+        memory: what may be taken there, such as `4GB`, or `low`: a causal model computes layers again in the backward
+            where their states would take more, and leaves weights on the processor that do not fit a GPU.
 
     Raises:
         ModelError: it is unknown, not here, damaged, or not an encoder that can be used; or there is no such device.
     """
     resolved = resolve(name_or_path)
-    backbone = load_folder(resolved, dtype=dtype, device=device)
+    backbone = load_folder(resolved, dtype=dtype, device=device, memory=MemoryLimit.parse(memory))
     if resolved.name not in entries():
         remember(backbone.fingerprint, resolved.path)
     return backbone
@@ -81,7 +87,9 @@ def storage(arithmetic: Arithmetic) -> torch.dtype:
     return torch.bfloat16 if arithmetic == "bf16" else torch.float32
 
 
-def load_folder(resolved: Resolved, *, dtype: DType = "fp32", device: DeviceName = "cpu") -> Backbone:
+def load_folder(
+    resolved: Resolved, *, dtype: DType = "fp32", device: DeviceName = "cpu", memory: MemoryLimit | None = None
+) -> Backbone:
     """Load the model in a folder that `resolve` found."""
     forked.prepare()
     place = resolve_device(device)
@@ -89,16 +97,18 @@ def load_folder(resolved: Resolved, *, dtype: DType = "fp32", device: DeviceName
     config = read_config(resolved.path)
     kind = str(config.get("model_type"))
     family = PACKED.get(kind)
-    if family is None and arithmetic == "int8":
-        raise ModelError("int8 is for encoders of the BERT family", where=resolved.name, do="use fp32 or bf16")
+    if kind in FAMILIES:
+        stored_as = storage(fastest(place) if arithmetic in FEW_BITS else arithmetic)
+        return load_causal(resolved, config, stored_as, place, arithmetic, memory or MemoryLimit())
+    if arithmetic == "int4" or (family is None and arithmetic == "int8"):
+        models = "causal models" if arithmetic == "int4" else "causal models and encoders of the BERT family"
+        raise ModelError(f"{arithmetic} is for {models}", where=resolved.name, do="use fp32 or bf16")
     if kind in PLAIN:
         return load_plain(resolved, PLAIN[kind](config, str(resolved.path)), storage(arithmetic), place)
     if kind in SEQ2SEQ:
         from promptgraft.model.seq2seq_load import load_seq2seq
 
         return load_seq2seq(resolved, storage(arithmetic), place)
-    if kind in FAMILIES:
-        return load_causal(resolved, config, storage(arithmetic), place)
     if family is None:
         from promptgraft.model.any import load_any
 

@@ -71,6 +71,7 @@ class PackedBackbone(Tokenizing):
         self.arithmetic: Arithmetic = "bf16" if dtype == torch.bfloat16 else "fp32"
         if frozen is not None and frozen.is_int8:
             self.arithmetic = "int8"
+        self.learns = self.arithmetic != "int8"
         self.device = weights[WORDS].device
         self._frozen, self._fingerprint, self._variant, self._learner = frozen, fingerprint, variant, learner
         self.prompt_layers, self.key_width, self.key_heads = self.layers, self.hidden, self.heads

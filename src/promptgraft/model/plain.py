@@ -44,6 +44,11 @@ class Projection:
     def __call__(self, x: Float[Tensor, "T in"]) -> Float[Tensor, "T out"]:
         return F.linear(x, self.weight, self.bias)
 
+    def added(self, x: Float[Tensor, "T in"], residual: Float[Tensor, "T out"]) -> Float[Tensor, "T out"]:
+        """The product added to what stands beside it, in one step."""
+        total = torch.addmm(residual, x, self.weight.t())
+        return total if self.bias is None else total + self.bias
+
     def rows(self, first: int, last: int) -> Projection:
         """The part that computes outputs `first:last`."""
         return Projection(self.weight[first:last], None if self.bias is None else self.bias[first:last])
@@ -170,6 +175,7 @@ class PlainBackbone(Tokenizing):
     """
 
     deep = True
+    learns = True
 
     def __init__(
         self,

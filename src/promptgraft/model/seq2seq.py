@@ -69,6 +69,7 @@ class SequenceBackbone(Tokenizing):
     """
 
     deep = True
+    learns = True
     mask: int | None = None
     speech: Speech = "seq2seq"
     pooling: Pooling | None = None

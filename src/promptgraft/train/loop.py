@@ -138,7 +138,7 @@ def step_tokens(backbone: Backbone) -> int:
 
 def kept_bytes(backbone: Backbone) -> int:
     """Bytes that the layers keep of a token for the backward: about twelve widths each."""
-    return backbone.layers * backbone.hidden * 12 * (2 if backbone.arithmetic == "bf16" else 4)
+    return backbone.layers * backbone.hidden * 12 * backbone.weights[backbone.words].element_size()
 
 
 def pieces(sizes: Sequence[float], most: int) -> Iterator[range]:

@@ -63,8 +63,8 @@ class Recipe(BaseModel):
     most: int = Field(default=64, ge=1, description="Tokens of a written text at most, in tasks of texts.")
     arithmetic: Arithmetic = Field(
         default="fp32",
-        description="Of the backbone's products; fp32 and bf16 differ in the last places, int8 is for what needs no "
-        "gradient.",
+        description="Of the backbone's products; fp32 and bf16 differ in the last places, int8 of an encoder is for "
+        "what needs no gradient. Of a causal model int8 and int4 are how its weights are stored.",
     )
 
     def plain(self) -> dict[str, Any]:
