@@ -6,10 +6,31 @@ from collections.abc import Mapping
 
 from promptgraft.errors import unknown
 from promptgraft.plugins import load
-from promptgraft.searches import fixed, random_search
+from promptgraft.searches import (
+    autoprompt,
+    demonstrated,
+    evolution,
+    fixed,
+    grips,
+    label_words,
+    random_search,
+    reinforced,
+)
 from promptgraft.searches.algorithm import ALGORITHMS, Algorithm
 
-__all__ = ["PLACEBOS", "algorithms", "find", "fixed", "random_search"]
+__all__ = [
+    "PLACEBOS",
+    "algorithms",
+    "autoprompt",
+    "demonstrated",
+    "evolution",
+    "find",
+    "fixed",
+    "grips",
+    "label_words",
+    "random_search",
+    "reinforced",
+]
 
 PLACEBOS = ("none", "library", "random")
 """What stands beside every search, at the same budget."""

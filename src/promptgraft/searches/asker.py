@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,11 @@ from promptgraft.errors import RunError, UsageError
 from promptgraft.model.backbone import Backbone, Batch, Speaks, Writes
 from promptgraft.model.tokens import Tokens, concatenate
 from promptgraft.prompt.reading import Reading
-from promptgraft.searches.budget import SpentError
+from promptgraft.searches.budget import GRADIENT
+from promptgraft.searches.candidate import Candidate
+from promptgraft.searches.gradients import slotted, steepest, word_gradients
 from promptgraft.searches.oracle import Oracle, Priced
+from promptgraft.searches.phrases import Phrases
 from promptgraft.searches.scorer import forget
 from promptgraft.task.task import Example, content_hash
 from promptgraft.template.parts import Blank, Wording
@@ -67,14 +70,10 @@ class Asker:
 
         def ask() -> tuple[Any, int, int]:
             forget(self.proposer)
-            shares = self._word_shares(hidden_states(self.proposer, tokens, None, None, "mark"))
-            best = shares.topk(min(most, shares.shape[1]))
-            words = list(self._vocabulary)
-            answer = [
-                [[words[place], value] for place, value in zip(places, values, strict=True)]
-                for places, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-            ]
-            return answer, tokens.sequences, len(tokens.ids)
+            assert isinstance(self.proposer, Speaks), "it was checked to have a head over words"
+            states = hidden_states(self.proposer, tokens, None, None, "mark")
+            shares = word_shares(self.proposer, self._vocabulary, states)
+            return likeliest(shares, list(self._vocabulary), most), tokens.sequences, len(tokens.ids)
 
         return Priced(tokens.sequences, ask)
 
@@ -92,11 +91,6 @@ class Asker:
     def _tokens(self, template: str, text: str) -> Tokens:
         reading = Reading("mark", template=template)
         return self.proposer.tokenize([Example(text=text)], "text", reading)
-
-    def _word_shares(self, states: Float[Tensor, "B E"]) -> Float[Tensor, "B V"]:
-        assert isinstance(self.proposer, Speaks), "it was checked to have a head over words"
-        weights, biases = self.proposer.columns(torch.tensor(list(self._vocabulary.values())))
-        return (states.float() @ weights.mT + biases).log_softmax(-1)
 
     def texts(self, beginnings: Sequence[str], *, most: int, temperature: float, seed: int) -> list[str]:
         """What the proposer writes behind each text, to the end of a line or so many tokens.
@@ -130,14 +124,94 @@ class Asker:
 
         return Priced(most * len(beginnings), ask)
 
+    def label_words(self, candidate: Candidate, most: int) -> list[list[tuple[str, float]]]:
+        """Of each class the words that the scoring model finds likeliest at the answer's place of its search rows.
 
-def affordable(asked: int, passes: int, each: int) -> int:
-    """How many of some questions can be paid for.
+        They come with the sum of their log-probabilities over these rows, among all words of one token.
 
-    Raises:
-        SpentError: none.
-    """
-    count = min(asked, passes // max(1, each))
-    if not count:
-        raise SpentError
-    return count
+        Raises:
+            SpentError: it costs more passes than are left.
+        """
+        question = content_hash(["label words", candidate.key, str(most)])
+        answer = self.oracle.ask(question, lambda: self._label_plan(candidate, most))
+        return [[(word, total) for word, total in words] for words in answer]
+
+    def _label_plan(self, candidate: Candidate, most: int) -> Priced:
+        scorer, examples = self.oracle.scorer, self.oracle.examples
+        backbone, gold = scorer.backbone, torch.tensor(scorer.gold(examples))
+        reading = Reading("mark", template=candidate.written_out(scorer.task, scorer.pool))
+        try:
+            tokens = backbone.tokenize(examples, scorer.task.kind, reading, max_length=scorer.limit)
+        except (RunError, UsageError):
+            return Priced(0, lambda: ([], 0, 0))
+
+        def ask() -> tuple[Any, int, int]:
+            forget(backbone)
+            assert isinstance(backbone, Speaks), "it was checked to have a head over words"
+            vocabulary = backbone.lone_words()
+            shares = word_shares(backbone, vocabulary, hidden_states(backbone, tokens, None, None, "mark"))
+            totals = torch.zeros(len(scorer.task.classes), shares.shape[1]).index_add_(0, gold, shares)
+            return likeliest(totals, list(vocabulary), most), tokens.sequences, len(tokens.ids)
+
+        return Priced(tokens.sequences, ask)
+
+    def slopes(
+        self, candidate: Candidate, phrases: Phrases, rows: Sequence[int], most: int
+    ) -> dict[int, list[tuple[str, float]]]:
+        """Of every word of a template that is a single token, the words that would lower the loss most in its place.
+
+        They are those of the model that scores, with by how much to first order. A row counts three passes.
+
+        Args:
+            rows: search rows that the loss is the mean of.
+        Raises:
+            SpentError: it costs more passes than are left.
+        """
+        question = content_hash(["slopes", candidate.key, repr(tuple(rows)), str(most)])
+        answer = self.oracle.ask(question, lambda: self._slopes_plan(candidate, phrases, rows, most))
+        return {int(place): [(word, change) for word, change in words] for place, words in answer}
+
+    def _slopes_plan(self, candidate: Candidate, phrases: Phrases, rows: Sequence[int], most: int) -> Priced:
+        scorer = self.oracle.scorer
+        backbone = scorer.backbone
+        causal = isinstance(backbone, Writes) and backbone.speech == "causal"
+        try:
+            words = slotted(phrases, backbone, left_to_right=causal)
+            reading = Reading("mark", template=words.template)
+            examples = [self.oracle.examples[row] for row in rows]
+            tokens = backbone.tokenize(examples, scorer.task.kind, reading, max_length=scorer.limit)
+            columns = scorer.columns_of_words(candidate.words)
+        except (RunError, UsageError):
+            return Priced(0, lambda: ([], 0, 0))
+
+        def ask() -> tuple[Any, int, int]:
+            forget(backbone)
+            gradients = word_gradients(backbone, words, tokens, columns, scorer.gold(examples))
+            assert isinstance(backbone, Speaks), "it was checked to have a head over words"
+            vocabulary = backbone.lone_words()
+            names, table = list(vocabulary), backbone.embed(torch.tensor(list(vocabulary.values())))
+            present = backbone.embed(torch.tensor(words.tokens))
+            vectors = [vector for _, vector in words.units]
+            places, changes = steepest(gradients[vectors], present[vectors], table, most)
+            answer = [
+                [unit, [[names[place], change] for place, change in zip(own, values, strict=True)]]
+                for (unit, _), own, values in zip(words.units, places, changes, strict=True)
+            ]
+            return answer, GRADIENT * tokens.sequences, GRADIENT * len(tokens.ids)
+
+        return Priced(GRADIENT * tokens.sequences, ask)
+
+
+def word_shares(backbone: Speaks, vocabulary: Mapping[str, int], states: Float[Tensor, "B E"]) -> Float[Tensor, "B V"]:
+    """The log-probabilities of some words at the marks that states were read at, among all of these words."""
+    weights, biases = backbone.columns(torch.tensor(list(vocabulary.values())))
+    return (states.float() @ weights.mT + biases).log_softmax(-1)
+
+
+def likeliest(values: Float[Tensor, "N V"], words: Sequence[str], most: int) -> list[list[list[Any]]]:
+    """Of each row the words with the highest values, with these."""
+    best = values.topk(min(most, values.shape[1]))
+    return [
+        [[words[place], value] for place, value in zip(places, own, strict=True)]
+        for places, own in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    ]

@@ -51,14 +51,14 @@ class Board:
 
     def add(self, scored: Sequence[Raced], spent: int) -> None:
         """Note what was scored when so many passes were made."""
-        for entry in scored:
-            if not entry.scores:
-                continue
+        usable = [entry for entry in scored if entry.scores]
+        for entry in usable:
             known = self._all.get(entry.candidate.key)
             if known is None or len(entry.scores) > len(known.scores):
                 self._all[entry.candidate.key] = entry
-            if self.best is None or entry.rank < self.best.rank:
-                self._lead(entry, spent)
+        first = min(usable, key=lambda entry: entry.rank, default=None)
+        if first is not None and (self.best is None or first.rank < self.best.rank):
+            self._lead(first, spent)
 
     def _lead(self, entry: Raced, spent: int) -> None:
         self.best = entry

@@ -11,7 +11,7 @@ from promptgraft.errors import RunError, UsageError
 from promptgraft.searches.budget import Budget, SpentError
 from promptgraft.searches.candidate import Candidate
 from promptgraft.searches.journal import Journal, KeptAnswer
-from promptgraft.searches.scorer import AskedRows, Scorer, cost_of, unusable
+from promptgraft.searches.scorer import AskedRows, Scorer, cost_of, margin_of, unusable
 from promptgraft.task.task import Example, content_hash
 
 AT_ONCE = 1024
@@ -25,10 +25,12 @@ class RowScore:
     Attributes:
         cost: between 0 and 1, the smaller the better (`cost_of`).
         answer: the class.
+        margin: the probability of the right class less that of the likeliest other one.
     """
 
     cost: float
     answer: int
+    margin: float
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Oracle:
             if isinstance(answer, str):
                 self._unusable[candidate.key] = answer
                 continue
-            scores = {row: RowScore(cost, label) for row, cost, label in zip(*answer, strict=True)}
+            scores = {row: RowScore(*values) for row, *values in zip(*answer, strict=True)}
             self._known[candidate.key] |= scores
 
     def _plan(self, wanted: Sequence[tuple[Candidate, tuple[int, ...]]]) -> Priced:
@@ -116,9 +118,10 @@ class Oracle:
         return Priced(passes, ask)
 
     def _told(self, sheet: AskedRows, share: Any) -> list[Any]:
-        """A sheet's rows with their costs and answers."""
+        """A sheet's rows with their costs, answers and margins."""
         gold = [self._gold[row] for row in sheet.rows]
-        return [list(sheet.rows), cost_of(share, gold).tolist(), share.argmax(1).tolist()]
+        margins = margin_of(share, gold).tolist()
+        return [list(sheet.rows), cost_of(share, gold).tolist(), share.argmax(1).tolist(), margins]
 
     def ask(self, question: str, plan: Callable[[], Priced]) -> Any:
         """The answer to a question: that of before, or a new one, paid for and kept.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from promptgraft.errors import UsageError
 from promptgraft.searches.candidate import Candidate
+from promptgraft.searches.space import Space
 from promptgraft.template.parts import Blank, TemplatePart, Wording
 from promptgraft.template.template import Template
 
@@ -101,6 +103,16 @@ def edited(candidate: Candidate, phrases: Phrases, origin: str) -> Candidate | N
     except UsageError:
         return None
     return None if template == candidate.template else replace(candidate, template=template, origin=origin)
+
+
+def with_words(space: Space, words: Sequence[str], origin: str) -> Candidate | None:
+    """The template that edits begin with, with words right before its answer; None where they are too many."""
+    phrases = Phrases.of(space.start.template, is_chinese=space.is_chinese)
+    for word in words:
+        blank = next(place for place, unit in enumerate(phrases.units) if isinstance(unit, Blank))
+        places = [place for place in phrases.places(space.left_to_right) if place <= blank]
+        phrases = phrases.inserted(places[-1], word)
+    return edited(space.start, phrases, origin)
 
 
 def cleaned(text: str, most: int = 12) -> str:

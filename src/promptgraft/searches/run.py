@@ -65,6 +65,7 @@ class FoundPrompt:
         seconds: of all of that, answers that were kept from before included.
         stopped: why the search ended.
         curve: the best candidates along the way.
+        text: the template with what it shows written out, as `--template` takes it.
     """
 
     algorithm: str
@@ -76,6 +77,7 @@ class FoundPrompt:
     seconds: float
     stopped: str
     curve: tuple[Point, ...]
+    text: str
 
     @property
     def lost(self) -> float:
@@ -137,7 +139,16 @@ def run_algorithm(kind: type[Algorithm], setting: Setting, folder: Path | None, 
     report = _report(setting, candidate, journal)
     seconds = journal.seconds + time.monotonic() - start
     found = FoundPrompt(
-        kind.name, candidate, choosing, report, budget.spent, budget.tokens, seconds, stopped, tuple(board.curve)
+        kind.name,
+        candidate,
+        choosing,
+        report,
+        budget.spent,
+        budget.tokens,
+        seconds,
+        stopped,
+        tuple(board.curve),
+        candidate.written_out(setting.space.task, setting.split.search),
     )
     if folder is not None:
         write_text(folder / "found.json", json.dumps(plain(found), ensure_ascii=False, indent=1))
@@ -212,6 +223,7 @@ def plain(found: FoundPrompt) -> dict[str, object]:
     shared = {
         "algorithm": found.algorithm,
         "template": candidate.template,
+        "text": found.text,
         "verbalizer": candidate.verbalizer,
         "shown": list(candidate.shown),
         "origin": candidate.origin,

@@ -48,7 +48,7 @@ class Scorer:
 
     Attributes:
         pool: the search rows.
-        limit: tokens of a row at most.
+        limit: tokens of a row at most; with demonstrations as many as the model reads.
         answers: compare whole answers by their log-probabilities, since the labels' words begin alike.
     """
 
@@ -82,7 +82,8 @@ class Scorer:
         template = candidate.written_out(self.task, self.pool, without)
         answers = tuple(own[0] for _, own in candidate.words) if self.answers else ()
         reading = Reading("answer" if self.answers else "mark", template=template, answers=answers)
-        return self.backbone.tokenize(examples, self.task.kind, reading, max_length=self.limit)
+        limit = self.backbone.max_length if candidate.shown else self.limit
+        return self.backbone.tokenize(examples, self.task.kind, reading, max_length=limit)
 
     def columns_of_words(self, words: Words) -> LabelColumns:
         """The mean weights and biases of each label's words.
@@ -175,3 +176,10 @@ def cost_of(share: Float[Tensor, "B C"], gold: Sequence[int]) -> Float[Tensor, "
     right = share.gather(1, torch.tensor(gold)[:, None])[:, 0]
     wrong = share.argmax(1) != torch.tensor(gold)
     return (wrong.to(share.dtype) + 1 - right) / 2
+
+
+def margin_of(share: Float[Tensor, "B C"], gold: Sequence[int]) -> Float[Tensor, "B"]:
+    """The probability of each row's right class less that of the likeliest other one (0 where there is none)."""
+    places = torch.tensor(gold)[:, None]
+    others = share.scatter(1, places, 0.0).max(1).values
+    return share.gather(1, places)[:, 0] - others

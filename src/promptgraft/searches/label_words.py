@@ -1,0 +1,73 @@
+"""The words of labels are searched by the model's own distribution at the answer's place."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice, product
+from typing import ClassVar
+
+from promptgraft.searches.algorithm import Algorithm, Skill, register
+from promptgraft.searches.asker import Asker
+from promptgraft.searches.candidate import Candidate
+from promptgraft.searches.space import Space
+
+OF_A_CLASS = 20
+"""Likeliest words of a class that are kept (the paper's k is 30 to 100)."""
+MOST_MAPPINGS = 10_000
+"""Combinations of words that are looked at."""
+AT_ONCE = 16
+
+
+@register
+class LabelWords(Algorithm):
+    """Automatic selection of label words (Gao et al. 2021, LM-BFF, section 5.1, equations 3 and 4).
+
+    Of each class the words are kept that the model finds likeliest at the answer's place of the class's rows; the
+    combinations of one word a class, the likeliest in all first, are tried on the search rows. The start's template is
+    taken, then those of the library.
+    """
+
+    name: ClassVar[str] = "label-words"
+    summary: ClassVar[str] = "words of labels by what the model says itself"
+    needs: ClassVar[frozenset[Skill]] = frozenset({"words"})
+
+    def __init__(self, space: Space, asker: Asker, generator: random.Random) -> None:
+        super().__init__(space, asker, generator)
+        self._templates = list({entry.template: entry for entry in (space.start, *space.library)}.values())
+        self._mappings: list[Candidate] = []
+        self._begun = False
+
+    def propose(self) -> Sequence[Candidate]:
+        if not self._begun:
+            self._begun = True
+            return [self.space.start]
+        while len(self._mappings) < AT_ONCE and self._templates:
+            self._mappings += self._of(self._templates.pop(0))
+        batch, self._mappings = self._mappings[:AT_ONCE], self._mappings[AT_ONCE:]
+        return batch
+
+    def _of(self, candidate: Candidate) -> list[Candidate]:
+        """The best combinations of words under a template."""
+        found = self.asker.label_words(candidate, OF_A_CLASS)
+        classes = [label for label, _ in candidate.words]
+        return [
+            replace(candidate, words=tuple((label, (word,)) for label, word in zip(classes, words, strict=True)),
+                    origin="label words")
+            for words in mappings(found, 4 * AT_ONCE)
+        ] if found else []  # fmt: skip
+
+
+def mappings(found: Sequence[Sequence[tuple[str, float]]], most: int) -> list[tuple[str, ...]]:
+    """The combinations of one word a class, no word twice, with the highest sum of log-probabilities first."""
+    depth = max(1, min(OF_A_CLASS, int(MOST_MAPPINGS ** (1 / max(1, len(found))) + 1e-9)))
+    cut = [words[: max(2, depth)] for words in found]
+    combined = islice(product(*cut), MOST_MAPPINGS)
+    sums = [
+        (math.fsum(total for _, total in entry), tuple(word for word, _ in entry))
+        for entry in combined
+        if len({word for word, _ in entry}) == len(entry)
+    ]
+    return [words for _, words in sorted(sums, key=lambda pair: -pair[0])[:most]]
