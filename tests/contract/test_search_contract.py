@@ -55,6 +55,8 @@ def found(setting: running.Setting, name: str, folder: Path | None = None) -> ru
 
 def fitting(name: str, *models: Backbone) -> Backbone:
     """The first model that an algorithm can work with."""
+    if "cma" in name:
+        pytest.importorskip("cmaes", reason="needs the extra `search`")
     able = [model for model in models if algorithms()[name].needs <= skills(model, model)]
     if not able:
         pytest.skip(f"{name} needs another kind of model")

@@ -13,9 +13,10 @@ from typing import Any
 from promptgraft.api.opening import log_notes, open_model, open_task, seeds_of
 from promptgraft.engine.progress import Event, Progress
 from promptgraft.engine.store import Store
-from promptgraft.errors import RunError, UsageError
+from promptgraft.errors import MissingExtraError, RunError, UsageError
 from promptgraft.model.backbone import Backbone, Speaks, Writes
 from promptgraft.model.device import DeviceName
+from promptgraft.model.seq2seq import SequenceBackbone
 from promptgraft.prompt.atomic import remove_folder, write_text
 from promptgraft.searches.algorithm import Algorithm, Skill
 from promptgraft.searches.all import PLACEBOS, find
@@ -216,7 +217,7 @@ def _run(
             own.mkdir(parents=True, exist_ok=True)
         try:
             found.append(run_algorithm(kind, setting, own, _teller(progress, number, len(kinds), setting.passes)))
-        except RunError as error:
+        except (RunError, MissingExtraError) as error:
             problems[kind.name] = error.line
     return found, problems
 
@@ -254,7 +255,9 @@ def skills(backbone: Backbone, proposer: Backbone) -> frozenset[Skill]:
     if isinstance(proposer, Speaks) and "mark" in proposer.reads and hasattr(proposer, "lone_words"):
         able.add("words")
     if isinstance(proposer, Writes):
-        able.add("spans" if proposer.speech == "seq2seq" else "text")
+        able.add("text")
+    if isinstance(proposer, SequenceBackbone) and proposer.fills:
+        able.add("spans")
     if backbone.arithmetic != "int8":
         able |= {"gradients", "vectors"}
     return frozenset(able)

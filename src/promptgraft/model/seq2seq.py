@@ -19,6 +19,7 @@ from promptgraft.kernels.logits import log_probabilities, logits
 from promptgraft.kernels.rows import padded
 from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Read, Speech
 from promptgraft.model.fingerprint import fingerprint
+from promptgraft.model.gaps import FilledGaps, GapWriting, between, gap_tokens, with_gaps
 from promptgraft.model.layout import lay_out
 from promptgraft.model.prefixed import Prefix, Taken, prefix_rows
 from promptgraft.model.seq2seq_form import Form, Tower
@@ -152,6 +153,31 @@ class SequenceBackbone(Tokenizing):
             with torch.no_grad():
                 self._write(Sources(self._encoded(sides.sources, prompts).of(sides.source_of), batch, prompts), writing)
         return [text or "" for text in writing.texts]
+
+    @property
+    def fills(self) -> bool:
+        """Whether it can be asked to fill gaps."""
+        return gap_tokens(self._tokenizer, 3) is not None
+
+    def fill(
+        self, texts: Sequence[Sequence[str]], *, most: int, generator: torch.Generator, temperature: float = 0.0
+    ) -> FilledGaps:
+        """Fill the gaps between the pieces of each text, as T5 was trained to.
+
+        Args:
+            texts: of each as many pieces, with a gap between any two of them.
+            most: tokens that are written for a text, those that stand for its gaps among them.
+        """
+        gaps = gap_tokens(self._tokenizer, len(texts[0]))
+        assert gaps is not None, "it was checked to know gaps"
+        tokens = with_gaps(self._tokenizer, texts, gaps, self.max_length)
+        ends = frozenset({*self._form.ends, gaps[-1]})
+        writing = GapWriting(len(texts), Rules(most, ends, None, (), temperature, generator), self._decode)
+        sides = part(Batch(tokens), once=False)
+        with torch.no_grad():
+            self._write(Sources(self._encoded(sides.sources, None).of(sides.source_of), Batch(tokens), None), writing)
+        spans = [tuple(self._decode(own).strip() for own in between(ids, gaps[:-1], ends)) for ids in writing.written]
+        return FilledGaps(tuple(spans), len(tokens.ids), sum(map(len, writing.written)))
 
     def embed(self, ids: Int[Tensor, "P"]) -> Float[Tensor, "P E"]:
         return self._embedded(ids.to(self.device)).float().cpu()

@@ -13,8 +13,11 @@ from promptgraft.searches import (
     fixed,
     grips,
     label_words,
+    proposed,
     random_search,
     reinforced,
+    spans,
+    vectors,
 )
 from promptgraft.searches.algorithm import ALGORITHMS, Algorithm
 
@@ -28,8 +31,11 @@ __all__ = [
     "fixed",
     "grips",
     "label_words",
+    "proposed",
     "random_search",
     "reinforced",
+    "spans",
+    "vectors",
 ]
 
 PLACEBOS = ("none", "library", "random")

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from promptgraft.errors import RunError, UsageError
 from promptgraft.model.backbone import Backbone, Batch, Speaks, Writes
+from promptgraft.model.seq2seq import SequenceBackbone
 from promptgraft.model.tokens import Tokens, concatenate
 from promptgraft.prompt.reading import Reading
 from promptgraft.searches.budget import GRADIENT
@@ -20,6 +21,7 @@ from promptgraft.searches.gradients import slotted, steepest, word_gradients
 from promptgraft.searches.oracle import Oracle, Priced
 from promptgraft.searches.phrases import Phrases
 from promptgraft.searches.scorer import forget
+from promptgraft.task.draws import Array
 from promptgraft.task.task import Example, content_hash
 from promptgraft.template.parts import Blank, Wording
 from promptgraft.template.template import Template
@@ -51,6 +53,13 @@ class Asker:
     def __init__(self, oracle: Oracle, proposer: Backbone) -> None:
         self.oracle, self.proposer = oracle, proposer
         self._vocabulary = dict(proposer.lone_words()) if hasattr(proposer, "lone_words") else {}
+
+    def embeddings(self, words: Sequence[str]) -> Float[Array, "P E"]:
+        """The embeddings of words of one token in the model that scores; they cost nothing."""
+        backbone = self.oracle.scorer.backbone
+        assert isinstance(backbone, Speaks), "it was checked to have a head over words"
+        vocabulary = backbone.lone_words()
+        return backbone.embed(torch.tensor([vocabulary[word] for word in words])).double().numpy()
 
     def likely_words(self, gaps: Sequence[WordGap], most: int) -> list[list[tuple[str, float]]]:
         """The likeliest words of one token for each gap, with their log-probabilities among all such words.
@@ -123,6 +132,30 @@ class Asker:
             return written, int(counts.sum()), len(tokens.ids) + int(counts.sum())
 
         return Priced(most * len(beginnings), ask)
+
+    def spans(
+        self, texts: Sequence[Sequence[str]], *, most: int, temperature: float, seed: int
+    ) -> list[tuple[str, ...]]:
+        """What the proposer puts into the gaps between the pieces of each text; a pass for every token it writes.
+
+        Raises:
+            SpentError: at their full length they would cost more passes than are left.
+        """
+        flat = [piece for pieces in texts for piece in pieces]
+        question = content_hash(["spans", str(most), repr(temperature), str(seed), *flat])
+        answer = self.oracle.ask(question, lambda: self._spans_plan(texts, most, temperature, seed))
+        return [tuple(spans) for spans in answer]
+
+    def _spans_plan(self, texts: Sequence[Sequence[str]], most: int, temperature: float, seed: int) -> Priced:
+        proposer = self.proposer
+        assert isinstance(proposer, SequenceBackbone), "it was checked to fill gaps"
+
+        def ask() -> tuple[Any, int, int]:
+            generator = torch.Generator().manual_seed(seed)
+            filled = proposer.fill(texts, most=most, generator=generator, temperature=temperature)
+            return [list(spans) for spans in filled.spans], filled.written, filled.read + filled.written
+
+        return Priced(most * len(texts), ask)
 
     def label_words(self, candidate: Candidate, most: int) -> list[list[tuple[str, float]]]:
         """Of each class the words that the scoring model finds likeliest at the answer's place of its search rows.

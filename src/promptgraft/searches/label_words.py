@@ -36,7 +36,8 @@ class LabelWords(Algorithm):
 
     def __init__(self, space: Space, asker: Asker, generator: random.Random) -> None:
         super().__init__(space, asker, generator)
-        self._templates = list({entry.template: entry for entry in (space.start, *space.library)}.values())
+        templates = () if space.fixed_words else (space.start, *space.library)
+        self._templates = list({entry.template: entry for entry in templates}.values())
         self._mappings: list[Candidate] = []
         self._begun = False
 

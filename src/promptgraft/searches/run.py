@@ -9,10 +9,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from safetensors.torch import save
+
 from promptgraft.engine.interval import interval
 from promptgraft.errors import RunError
 from promptgraft.model.backbone import Backbone
-from promptgraft.prompt.atomic import write_text
+from promptgraft.prompt.atomic import write_bytes, write_text
 from promptgraft.searches.algorithm import Algorithm
 from promptgraft.searches.asker import Asker
 from promptgraft.searches.board import Board, Point
@@ -151,6 +153,7 @@ def run_algorithm(kind: type[Algorithm], setting: Setting, folder: Path | None, 
         candidate.written_out(setting.space.task, setting.split.search),
     )
     if folder is not None:
+        _keep_vectors(folder / "found.safetensors", candidate)
         write_text(folder / "found.json", json.dumps(plain(found), ensure_ascii=False, indent=1))
     return found
 
@@ -170,12 +173,27 @@ def _search(algorithm: Algorithm, oracle: Oracle, board: Board, folder: Path | N
         board.add(scored, oracle.budget.spent)
         algorithm.observe(scored)
         if folder is not None and len(board.curve) > curve:
-            write_text(folder / "best.json", json.dumps(asdict(board.curve[-1]), ensure_ascii=False, indent=1))
+            _keep_best(folder, board)
         tell(oracle.budget.spent, algorithm.name)
         if board.is_stuck(oracle.budget.spent):
             return "nothing more was gained beyond noise"
         idle = 0 if oracle.budget.spent > before else idle + 1
     return "nothing new was proposed any more"
+
+
+def _keep_best(folder: Path, board: Board) -> None:
+    """Write the best so far, with its vectors where it has some."""
+    write_text(folder / "best.json", json.dumps(asdict(board.curve[-1]), ensure_ascii=False, indent=1))
+    if board.best is not None:
+        _keep_vectors(folder / "best.safetensors", board.best.candidate)
+
+
+def _keep_vectors(path: Path, candidate: Candidate) -> None:
+    """Write a candidate's vectors; nothing, and no file of before, where it has none."""
+    if candidate.vectors is None:
+        path.unlink(missing_ok=True)
+        return
+    write_bytes(path, save({"prompt": candidate.vectors.values.detach().contiguous()}))
 
 
 def _chosen(setting: Setting, board: Board, budget: Budget, journal: Journal) -> tuple[Candidate, Standing]:
