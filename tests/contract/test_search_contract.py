@@ -22,8 +22,7 @@ from promptgraft.task.task import Example, Task
 from toys import masked_model, toy_task
 
 NAMES = sorted(algorithms())
-PASSES = 160
-KILLS = 20
+PASSES = 120
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +81,10 @@ def simplest(result: running.FoundPrompt) -> dict[str, object]:
     return {**content, "answers": [result.choosing.answers, result.report.answers], "key": result.candidate.key}
 
 
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_killed_search_goes_on_with_the_same_bits(
-    name: str, masked: Backbone, causal: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, kills: int, masked: Backbone, causal: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed in the middle of keeping an answer, at random points one after the other, all in one search."""
     setting = prepared(toy_task(), fitting(name, masked, causal))
@@ -106,7 +106,7 @@ def test_a_killed_search_goes_on_with_the_same_bits(
             with pytest.raises(KeyboardInterrupt):
                 found(setting, name, tmp_path / "killed")
 
-    for point in sorted(random.Random(name).randrange(count) for _ in range(KILLS)):
+    for point in sorted(random.Random(name).randrange(count) for _ in range(kills)):
         kill_at(point)
     assert simplest(found(setting, name, tmp_path / "killed")) == simplest(whole)
 

@@ -106,7 +106,7 @@ class Grips(Algorithm):
             self.deleted.append(phrase)
             return draft.replaced(first, last, ""), f"delete: {phrase}"
         if kind == "swap":
-            one, two = sorted(self.random.choice(spans) for _ in range(2))
-            if one[1] <= two[0]:
-                return draft.swapped(one, two), f"swap: {draft.text(*one)} <-> {draft.text(*two)}"
+            earlier, later = sorted(self.random.choice(spans) for _ in range(2))
+            if earlier[1] <= later[0]:
+                return draft.swapped(earlier, later), f"swap: {draft.text(*earlier)} <-> {draft.text(*later)}"
         return draft, ""

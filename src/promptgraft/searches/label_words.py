@@ -22,7 +22,7 @@ AT_ONCE = 16
 
 
 @register
-class LabelWords(Algorithm):
+class LabelWordSearch(Algorithm):
     """Automatic selection of label words (Gao et al. 2021, LM-BFF, section 5.1, equations 3 and 4).
 
     Of each class the words are kept that the model finds likeliest at the answer's place of the class's rows; the

@@ -12,7 +12,7 @@ from promptgraft.searches.algorithm import Algorithm, Skill, register
 from promptgraft.searches.asker import Asker
 from promptgraft.searches.candidate import Candidate
 from promptgraft.searches.phrases import cleaned
-from promptgraft.searches.race import Raced
+from promptgraft.searches.race import Raced, worse_by
 from promptgraft.searches.space import Space
 from promptgraft.task.task import Example
 from promptgraft.template.parts import Wording
@@ -95,7 +95,8 @@ class Proposed(Algorithm):
             if entry.candidate.key == self.space.start.key:
                 self.start = entry
         if self._arm and self.start is not None:
-            better = any(entry.is_whole and entry.cost < self.start.cost for entry in scored)
+            start = self.start.scores
+            better = any(entry.is_whole and worse_by(entry.scores, start)[0] < 0 for entry in scored)
             counts = self.won if better else self.lost
             counts[self._arm] += 1
 
