@@ -284,6 +284,11 @@ def test_what_is_cut_is_said_and_windows_read_it(done: Command, probe: Path, spl
     assert whole.json[0]["probability"] != said.json[0]["probability"]
 
 
+def test_rows_that_hold_no_text_are_said(done: Command, probe: Path, splade_tiny: Path) -> None:
+    said = done("predict", probe, "--text", "", "--text", "It broke.", "--model", splade_tiny)
+    assert "note: 1 of 2 rows hold no text: their answers say nothing" in said.err
+
+
 @pytest.mark.parametrize("name", ["-", "/dev/stdin"])
 def test_standard_input_is_read(
     name: str, process: Callable[..., subprocess.Popen[str]], probe: Path, splade_tiny: Path

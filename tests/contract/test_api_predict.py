@@ -173,6 +173,21 @@ def test_what_is_cut_is_logged_once(predictors: dict[str, Predictor], caplog: py
     ]
 
 
+@pytest.mark.parametrize("windows", [False, True])
+def test_rows_with_nothing_to_read_are_counted_and_said_once(
+    windows: bool, predictors: dict[str, Predictor], caplog: pytest.LogCaptureFixture
+) -> None:
+    like = predictors["classification"]
+    predictor = Predictor(like.artefact, like.backbone)
+    assert predictor.answers([*TEXTS, "", " \t"], windows=windows).blank == 2
+    with caplog.at_level(logging.INFO, "promptgraft"):
+        predictor.predict(TEXTS, windows=windows)
+        assert caplog.messages == []
+        predictor.predict(["", "a good film"], windows=windows)
+        predictor.predict_proba([""], windows=windows)
+    assert caplog.messages == ["toy-classification: 1 of 2 rows hold no text: their answers say nothing"]
+
+
 @pytest.mark.parametrize("kind", ["classification", "multilabel", "regression"])
 def test_windows_read_long_texts_to_their_end(kind: str, predictors: dict[str, Predictor]) -> None:
     predictor = predictors[kind]

@@ -129,6 +129,7 @@ def predict(
             predictor = quickened(predictor, quick, examples, say, windows=windows)
         answers = list(answered(predictor, examples, callback, windows=windows, risk=risk))
     note_cut(answers, predictor, say)
+    note_blank(answers, say)
     note_unlike(answers, say)
     if limit is not None:
         note_given(answers, limit, say)
@@ -211,6 +212,14 @@ def note_cut(answers: Sequence[Predictions], predictor: Predictor, say: Say) -> 
     rows, parts = sum(len(batch.predictions) for batch in answers), sum(batch.windows for batch in answers)
     if parts > rows:
         say.note(f"{rows} texts were read in {parts} windows")
+
+
+def note_blank(answers: Sequence[Predictions], say: Say) -> None:
+    """Note how many rows hold nothing to read."""
+    from promptgraft.engine.predictor import blank_note
+
+    if blank := sum(batch.blank for batch in answers):
+        say.note(blank_note(blank, sum(len(batch.predictions) for batch in answers)))
 
 
 def note_unlike(answers: Sequence[Predictions], say: Say) -> None:

@@ -46,6 +46,7 @@ class Predictions:
         probabilities: of the classes, `[rows, classes]`, which sum to 1 but where a row has several labels; None where
             the task has none.
         cut: how many inputs were longer than the model reads and were cut.
+        blank: how many rows hold nothing to read, so that their answers say nothing.
         windows: how many parts were read; 0 where texts were read as they are.
         unlike: which texts are unlike the labelled rows; None where the artefact has no features of these.
         given: which answers are sure enough for the risk that was asked for; None where none was.
@@ -54,6 +55,7 @@ class Predictions:
     predictions: list[Label | str]
     probabilities: np.ndarray | None
     cut: int = 0
+    blank: int = 0
     windows: int = 0
     unlike: np.ndarray | None = None
     given: np.ndarray | None = None
@@ -84,7 +86,7 @@ class Predictor:
             raise other_backbone(artefact.card, backbone.fingerprint, backbone.name, where="predict")
         self.artefact = artefact
         self.backbone = backbone
-        self._cut_was_logged = False
+        self._cut_was_logged = self._blank_was_logged = False
 
     def __repr__(self) -> str:
         task, members = self.task, len(self.tuned.members)
@@ -183,7 +185,9 @@ class Predictor:
     def answers(self, rows: object, *, windows: bool = False, risk: float | None = None) -> Predictions:
         """Predictions, their probabilities, which are given and how many inputs were cut; arguments as `predict`."""
         limit = None if risk is None else self.threshold(risk)
-        answers = self._all_answers(rows, windows=windows)
+        examples = examples_of(rows, self.task)
+        answers = self._all_answers(examples, windows=windows)
+        answers = replace(answers, blank=sum(example.blank for example in examples))
         if limit is None or answers.probabilities is None:
             return answers
         given = limit.answers(answers.probabilities.max(1, initial=0.0))
@@ -191,9 +195,8 @@ class Predictor:
             given &= ~answers.unlike
         return replace(answers, given=given)
 
-    def _all_answers(self, rows: object, *, windows: bool) -> Predictions:
+    def _all_answers(self, examples: Sequence[Example], *, windows: bool) -> Predictions:
         """Predict every row, however sure the answer is."""
-        examples = examples_of(rows, self.task)
         if windows and (not self.task.facts.windows or any(example.pair is not None for example in examples)):
             raise UsageError("windows are for single texts that get a class or a number", where=self.task.name)
         if windows and examples:
@@ -270,10 +273,13 @@ class Predictor:
         return Predictions([self.classes[best] for best in shares.argmax(1)], shares, windows=len(parts), unlike=unlike)
 
     def _logged(self, answers: Predictions) -> Predictions:
-        """Log once that texts were cut, and return the answers."""
+        """Log once each that texts were cut and that rows are blank, and return the answers."""
         if answers.cut and not self._cut_was_logged:
             LOG.warning("%s: %s", self.task.name, cut_note(answers.cut, self.task.kind))
             self._cut_was_logged = True
+        if answers.blank and not self._blank_was_logged:
+            LOG.warning("%s: %s", self.task.name, blank_note(answers.blank, len(answers.predictions)))
+            self._blank_was_logged = True
         return answers
 
     def _tokens(self, examples: Sequence[Example], member: Tuned | None = None) -> Tokens:
@@ -325,6 +331,11 @@ def _means(values: np.ndarray, owners: Sequence[int], rows: int) -> np.ndarray:
     total = np.zeros((rows, values.shape[1]))
     np.add.at(total, list(owners), values)
     return total / np.bincount(list(owners), minlength=rows)[:, None]
+
+
+def blank_note(count: int, rows: int) -> str:
+    """A note that rows hold nothing to read."""
+    return f"{count:,} of {rows:,} rows hold no text: their answers say nothing"
 
 
 def cut_note(count: int, kind: Kind, remedy: str | None = "windows=True") -> str:

@@ -60,6 +60,11 @@ class Example:
     tokens: tuple[str, ...] = ()
     label: Label | None = None
 
+    @property
+    def blank(self) -> bool:
+        """Whether there is nothing to read."""
+        return not any(part.strip() for part in (self.text, self.pair or "", *self.tokens))
+
 
 @dataclass(frozen=True, repr=False)
 class Task:
