@@ -75,6 +75,34 @@ def test_what_is_tuned_in_a_template_is_kept_and_answers_the_same(
     np.testing.assert_array_equal(before, after)
 
 
+@pytest.mark.parametrize("readout", ["soft-verbalizer", "prototype"])
+@pytest.mark.parametrize("template", [TEMPLATE, '{text}{soft:" It was"}{soft:3}{mask}.'])
+def test_other_readouts_of_the_answers_place_are_trained_kept_and_carried(
+    masked: Backbone, tmp_path: Path, readout: str, template: str
+) -> None:
+    settings = {**SHORT, **FEW, "template": template}
+    kept = pg.tune(toy_task(seed=1), masked, shots=4, options={"readout": readout}, **settings).artefact
+    assert kept.card.readout == readout
+    artefacts.save(kept, tmp_path / "kept")
+    texts = ["a good film", "", "[MASK] [SEP] bad", "好" * 2000]
+    shares = Predictor(artefacts.load(tmp_path / "kept"), masked).predict_proba(texts)
+    np.testing.assert_array_equal(Predictor(kept, masked).predict_proba(texts), shares)
+    bank = as_bank(tmp_path / "bank", create=True)
+    bank.add(kept.replace(card=kept.card.replace(task=kept.card.task.model_copy(update={"name": "donor"}))), "donor")
+    carried = pg.transfer(
+        toy_task(), masked, bank, source="donor", method="pot", shots=4, verbalizer=WORDS, max_length=48, **FEW
+    )
+    assert carried.artefact.card.readout == readout
+
+
+def test_untrained_prototypes_read_what_labelled_rows_are_near(masked: Backbone) -> None:
+    """Of a task that its words decide, the nearest mean of states tells most apart; without rows words start it."""
+    outcome = pg.tune(toy_task(), masked, method="zero-shot", options={"readout": "prototype"}, **SHORT)
+    assert outcome.best.result.scores["test"]["score"] > 60
+    bare = pg.tune(toy_task(), masked, method="zero-shot", shots=0, options={"readout": "prototype"}, **SHORT).artefact
+    assert np.isfinite(Predictor(bare, masked).predict_proba(["a film"])).all()
+
+
 def test_vectors_of_a_template_start_as_its_words(masked: Backbone) -> None:
     kept = pg.tune(
         toy_task(),

@@ -16,13 +16,16 @@ from promptgraft.readout.choice import Choice
 from promptgraft.readout.features import feature_width, features
 from promptgraft.readout.label_text import SPREAD, LabelText
 from promptgraft.readout.linear import Linear
+from promptgraft.readout.prototype import Prototype
 from promptgraft.readout.readout import Given, Readout
 from promptgraft.readout.regression import Regression
+from promptgraft.readout.soft_verbalizer import SoftVerbalizer
 from promptgraft.readout.span import Span
 from promptgraft.readout.tagging import Tagging
 from promptgraft.task.task import Answers, Example, Kind, Label, Task
 
 INF = math.inf
+GENERATOR = torch.Generator()
 
 
 def rows_of(*lengths: int, sequences: int = 1, words: Sequence[int] | None = None) -> Tokens:
@@ -387,3 +390,50 @@ def test_gradients_match_finite_differences(name: str) -> None:
         return readout.loss(readout.scores(hidden, tokens), gold)
 
     assert torch.autograd.gradcheck(loss, (hidden, *values))
+
+
+# soft verbalizer and prototypes
+
+
+COLUMNS = {"bad": [1.0, 0.0], "worse": [3.0, 0.0], "good": [0.0, 2.0]}
+WORDS = {"bad": ("bad", "worse"), "good": ("good",)}
+
+
+def of_words(words: Sequence[str]) -> tuple[Tensor, Tensor]:
+    return torch.tensor([COLUMNS[word] for word in words]), torch.tensor([len(word) / 10 for word in words])
+
+
+def test_a_soft_verbalizer_starts_as_the_mean_logits_of_words_and_moves_its_vectors_alone() -> None:
+    readout = SoftVerbalizer.create(
+        task("classification", ["bad", "good"]), 2, GENERATOR, Given(refuse, WORDS, of_words)
+    )
+    scores = readout.scores(torch.tensor([[2.0, 1.0]]), rows_of(1))
+    assert scores.tolist() == [pytest.approx([2 * 2.0 + 0.4, 1 * 2.0 + 0.4])]
+    scores[0, 0].backward()
+    assert readout.vectors.grad is not None
+    assert readout.vectors.grad.tolist() == [[2.0, 1.0], [0.0, 0.0]]
+    assert readout.parameters().keys() == {"vectors"}
+
+
+def test_prototypes_are_the_mean_directions_of_rows() -> None:
+    """Rows of bad at (3, 0) and (1, 0), of good at (0, 2): the centre is (1, 1), the directions (2, -1), (0, -1)
+    and (-1, 1), all scaled to length 1."""
+    rows = torch.tensor([[3.0, 0.0], [1.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 0, 1])
+    given = Given(refuse, WORDS, of_words, lambda: rows)
+    readout = Prototype.create(task("classification", ["bad", "good"]), 2, GENERATOR, given)
+    assert readout.centre.tolist() == [1.0, 1.0]
+    bad = torch.tensor([2 / math.sqrt(5), -1 / math.sqrt(5) - 1])
+    torch.testing.assert_close(readout.prototypes.detach()[0], bad / bad.norm())
+    scores = readout.scores(torch.tensor([[0.0, 2.0]]), rows_of(1))
+    cosine = float(torch.tensor([-1.0, 1.0]) @ bad / bad.norm() / math.sqrt(2))
+    assert scores.tolist() == [pytest.approx([10 * cosine, 10.0])]
+
+
+def test_without_rows_a_prototype_is_the_direction_of_its_words() -> None:
+    """Columns (2, 0) and (0, 2), less their mean (1, 1)."""
+    kept = task("classification", ["bad", "good"])
+    for rows in (None, lambda: (torch.zeros(0, 2), torch.zeros(0, dtype=torch.long))):
+        readout = Prototype.create(kept, 2, GENERATOR, Given(refuse, WORDS, of_words, rows))
+        root = math.sqrt(0.5)
+        torch.testing.assert_close(readout.prototypes.detach(), torch.tensor([[root, -root], [-root, root]]))
+        assert readout.centre.tolist() == [0.0, 0.0]

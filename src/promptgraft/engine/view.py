@@ -145,6 +145,12 @@ class JobView:
         pool = self.pool if not model else self._pool(self.worded, self.other(model), self.job.recipe.max_length)
         return Reading(pooling, template=self.worded.template, answers=answers, pool=pool)
 
+    def premise(self, reading: Reading) -> Reading:
+        if not self.worded.premise:
+            what = "the template has no words of its own that an answer could be read behind without the row"
+            raise RunError(what, where=self.task.name, do="write some: '{text} The topic is {mask}'")
+        return replace(reading, template=self.worded.premise, pool=None)
+
     @cached_property
     def pool(self) -> LabelledPool | None:
         """The rows that demonstrations are chosen from for each row, where the job's template says so."""

@@ -85,6 +85,14 @@ class View(Protocol):
         """
         ...
 
+    def premise(self, reading: Reading) -> Reading:
+        """The same reading without the row: what asks for the answer, behind the same demonstrations.
+
+        Raises:
+            RunError: the job's template has no words for that.
+        """
+        ...
+
     @property
     def words(self) -> Mapping[str, tuple[str, ...]]:
         """Of each label the words that stand for it."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from promptgraft.errors import RunError, unknown
@@ -21,10 +21,12 @@ from promptgraft.prompt.reading import Encoding, Reading
 from promptgraft.prompt.reparam import parameterise
 from promptgraft.readout.all import find as find_readout
 from promptgraft.readout.all import readouts
+from promptgraft.readout.classes import class_indices
 from promptgraft.readout.features import width_of
 from promptgraft.readout.readout import Given, Readout, on_device
 from promptgraft.readout.restore import restore
 from promptgraft.task.task import Task
+from promptgraft.template.template import Template
 from promptgraft.train.data import Data, make_data
 from promptgraft.train.recipe import Recipe
 from promptgraft.train.run import Run, Tuned
@@ -109,7 +111,16 @@ def given_for(view: View, reading: Reading) -> Given:
         return Given(partial(view.describe, pooling=reading.pooling))
     backbone = view.backbone
     columns = partial(columns_of, backbone) if isinstance(backbone, Speaks) else None
-    return Given(partial(view.describe, pooling=view.pooling), view.words, columns)
+    rows = partial(labelled_states, view, reading) if "mark" in backbone.reads else None
+    return Given(partial(view.describe, pooling=view.pooling), view.words, columns, rows)
+
+
+def labelled_states(view: View, reading: Reading) -> tuple[Float[Tensor, "N E"], Int[Tensor, "N"]]:
+    """Frozen states of the training rows at the answer's place, without a prompt, and their classes."""
+    assert reading.template is not None, "words are read in a template"
+    words = str(Template.parse(reading.template).without_vectors)
+    states = view.states("train", None, replace(reading, pooling="mark", template=words, answers=()))
+    return states, torch.tensor(class_indices((row.label for row in view.task.train), view.task), dtype=torch.long)
 
 
 def columns_of(backbone: Speaks, words: Sequence[str]) -> tuple[Float[Tensor, "M E"], Float[Tensor, "M"]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar, Literal
 
+import torch
 from pydantic import Field
 
 from promptgraft.errors import RunError
@@ -12,7 +13,8 @@ from promptgraft.method.job import Job
 from promptgraft.method.method import Method, Need, View, register
 from promptgraft.method.options import LabelMap, Options
 from promptgraft.method.setup import carried_readout, in_words, label_text_on, new_readout, reading_for, readout_name
-from promptgraft.readout.completion import Completion
+from promptgraft.readout.completion import Completion, OptionCompletion
+from promptgraft.readout.option_prior import OptionPrior
 from promptgraft.readout.verbalizer import Verbalizer
 from promptgraft.task.task import Example
 from promptgraft.train.run import Fit, Tuned
@@ -20,11 +22,12 @@ from promptgraft.train.run import Fit, Tuned
 
 class ZeroShotOptions(Options):
     prompt: Literal["none", "source"] = Field("none", description="Of zero-shot: no prompt, or the source's.")
-    readout: Literal["auto", "label-text", "verbalizer", "completion", "written", "keep"] = Field(
-        "auto", description="What turns hidden states into labels; auto: words where there is a template."
-    )
-    calibration: Literal["none", "empty", "unlabelled"] = Field(
-        "none", description="Of words: takes off what an empty row, or rows without labels, get."
+    readout: Literal[
+        "auto", "label-text", "verbalizer", "soft-verbalizer", "prototype", "completion", "written", "keep"
+    ] = Field("auto", description="What turns hidden states into labels; auto: words where there is a template.")
+    calibration: Literal["none", "empty", "unlabelled", "domain"] = Field(
+        "none",
+        description="Of words: takes off what an empty row, rows without labels, or the template's question alone get.",
     )
     label_map: LabelMap = Field(default_factory=dict)
 
@@ -63,9 +66,28 @@ def _calibrated(tuned: Tuned, view: View, calibration: str) -> Tuned:
     """The model without the preference for some classes that rows without labels, or an empty row, show."""
     if calibration == "none":
         return tuned
+    if calibration == "domain":
+        return _beyond_domain(tuned, view)
     if not isinstance(tuned.readout, Verbalizer | Completion) or not view.task.classes:
         raise RunError("only words of classes are calibrated", where=view.task.name, do="pass a template")
     rows = (Example(),) if calibration == "empty" else view.task.splits.get("unlabelled", ())
     if not rows:
         raise RunError("there are no rows without labels", where=view.task.name, do="pass --unlabelled FILE")
     return replace(tuned, readout=tuned.readout.calibrated(view.scores(tuned, rows)))
+
+
+def _beyond_domain(tuned: Tuned, view: View) -> Tuned:
+    """The model whose scores are what a row adds to its answers: log p(answer | row) - log p(answer | its question).
+
+    The question is the template without the row, the domain premise of Holtzman et al. (2021, PMI_DC). Answers count
+    as wholes, however long they are.
+    """
+    readout = tuned.readout
+    if isinstance(readout, OptionCompletion):
+        prior = OptionPrior(readout.raw_scale.detach().clone(), torch.zeros_like(readout.power))
+        return replace(tuned, readout=readout.summed(), others=(Tuned(None, prior, view.premise(tuned.reading)),))
+    if not isinstance(readout, Verbalizer | Completion):
+        raise RunError("only words of classes or options are calibrated", where=view.task.name, do="pass a template")
+    readout = readout.summed() if isinstance(readout, Completion) else readout
+    asked = replace(tuned, readout=readout, reading=view.premise(tuned.reading))
+    return replace(tuned, readout=readout.calibrated(view.scores(asked, (Example(),))))

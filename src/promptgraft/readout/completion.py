@@ -35,6 +35,10 @@ class Answered(Readout):
     raw_scale: Float[Tensor, ""]
     power: Float[Tensor, ""]
 
+    def summed(self) -> Self:
+        """The readout that scores whole answers, however long they are."""
+        return replace(self, power=torch.zeros_like(self.power))
+
     def likelihoods(self, features: Float[Tensor, "N 1"], tokens: Tokens) -> Float[Tensor, "B C"]:
         """What each row's answers score; -inf where a row has fewer than the longest."""
         totals, lengths = answer_sums(features.to(self.power.dtype), tokens)

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, Protocol, Self
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from promptgraft.model.tokens import Tokens
@@ -16,6 +16,8 @@ from promptgraft.readout import classes
 from promptgraft.task.task import Example, Kind, Label, Task
 
 Describe = Callable[[Sequence[str]], Float[Tensor, "C H"]]
+
+LabelledStates = Callable[[], tuple[Float[Tensor, "N E"], Int[Tensor, "N"]]]
 
 WordColumns = Callable[[Sequence[str]], tuple[Float[Tensor, "M E"], Float[Tensor, "M"]]]
 
@@ -28,11 +30,13 @@ class Given:
         describe: embeds label descriptions with the same frozen backbone and pooling, no prompt.
         words: of each label the words that stand for it; empty without a template.
         columns: the head's weights and biases of words; None where the backbone has no head over words.
+        rows: frozen states of the labelled rows at the answer's place, and their classes; None without a template.
     """
 
     describe: Describe
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     columns: WordColumns | None = None
+    rows: LabelledStates | None = None
 
 
 class Readout(Protocol):

@@ -24,12 +24,13 @@ def remainder(template: Template) -> Template:
 def premise(template: Template) -> Template:
     """The template without the row: its demonstrations, where all rows have the same, and what asks for the answer.
 
-    That is what stands behind the last field; where the answer stands before it, all words of the template.
+    That is what stands behind the last field; where no words or not the answer stand there, all of the template.
     """
     parts = list(template.parts)
     last = max((place for place, part in enumerate(parts) if isinstance(part, Field)), default=-1)
     rest = parts[last + 1 :]
-    if not any(isinstance(part, Blank) for part in rest):
+    has_words = any(isinstance(part, Wording) and part.text.strip() for part in rest)
+    if not has_words or not any(isinstance(part, Blank) for part in rest):
         return Template(tuple(part for part in parts if not isinstance(part, Field | Demos)))
     if rest and isinstance(rest[0], Wording):
         rest[0] = Wording(rest[0].text.lstrip())
