@@ -9,6 +9,7 @@ over the same tensors. What is measured, all over random tokens:
 - `take`: from a dictionary of weights in bf16 to a backbone; `bytes` is what it holds.
 - `train`, `train again`: a step of one deep prompt (P = 20) over 16 rows of 128 tokens, AdamW included, and the same
   with layers computed again in the backward.
+- `train, little room`: the same where only 4 GiB of the device are free.
 - `many`: a step of 8 prompts with 2 rows each of 128 tokens.
 - `score`: 64 rows of 128 tokens at their last token.
 - `agreement`: of our states with transformers', the least cosine.
@@ -58,7 +59,7 @@ SMALL = SEVEN | {
     "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 4,
     "intermediate_size": 128, "vocab_size": 300,
 }  # fmt: skip
-PROMPT, PROMPTS, SPREAD = 20, 16, 0.02
+PROMPT, PROMPTS, SPREAD, LITTLE = 20, 16, 0.02, 4 << 30
 RESULTS = Path(__file__).parent / "results"
 Row = dict[str, Any]
 
@@ -209,6 +210,13 @@ class Bench:
         self.measure("score", path, self.scoring(backbone))
         self.measure("generate", path, self.writing(backbone))
 
+    def with_little_room(self, backbone: CausalBackbone) -> None:
+        """A step where all but LITTLE of the device is taken: that layers have to be computed again is found out."""
+        torch.cuda.empty_cache()
+        taken = torch.empty(torch.cuda.mem_get_info()[0] - LITTLE, dtype=torch.uint8, device=self.device)
+        self.measure("train, little room", "bf16", self.training(backbone, 1, MemoryLimit()))
+        del taken
+
     def theirs(self, backbone: CausalBackbone) -> Any:
         """transformers' model over the same tensors."""
         from transformers import LlamaConfig, LlamaForCausalLM
@@ -279,6 +287,8 @@ class Bench:
         """Every path, each with the device to itself."""
         backbone = self.backbone("bf16", "bf16")
         self.all_of("bf16", backbone)
+        if self.device.type == "cuda":
+            self.with_little_room(backbone)
         self.peers(backbone)
         del backbone
         for path in ("int8", "int4"):

@@ -45,6 +45,8 @@ def rms_norm(x: Float[Tensor, "*T H"], weight: Float[Tensor, "H"], epsilon: floa
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
         out: Tensor = _RootMeanSquare.apply(x, weight, epsilon)  # type: ignore[no-untyped-call]
         return out
+    if x.is_cuda:  # one kernel in the place of seven, which each run shorter than they take to start
+        return F.rms_norm(x, weight.shape, weight, epsilon)
     return (x * _scale_of(x, epsilon).to(x.dtype)).mul_(weight)
 
 
