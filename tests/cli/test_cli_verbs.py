@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from causal_models import causal_folder
 from command import QUICK, Command, Tuned
 from paths import let_bf16_be
 from promptgraft.study.compare import ROWS
@@ -202,6 +203,35 @@ def test_slow_bf16_is_remarked_on_once(verb: str, fast_bf16: bool, pg: Command, 
     assert pg(*words, "--arithmetic", "bf16").err.count(ASKED_FOR) == (not fast_bf16)
     for other in ("auto", "fp32"):
         assert ASKED_FOR not in pg(*words, "--arithmetic", other).err
+
+
+def test_what_a_model_takes_is_said_before_it_is_loaded(
+    done: Command, pg: Command, splade_tiny: Path, reviews: Path, tmp_path: Path
+) -> None:
+    causal_folder(tmp_path, "llama")
+    words = ["estimate", "memory", "--model", tmp_path, "--device", "cpu", "--batch", 4, "--seeds", 2]
+    assert [line.split()[0] for line in done(*words).out.splitlines()[1:5]] == ["fp32", "bf16", "int8", "int4"]
+    said = json.loads(done(*words, "--json").out)
+    assert all(line["fits"] == "yes" and line["step"] >= line["weights"] for line in said["lines"])
+    assert [line["again"] for line in json.loads(done(*words[:2], "-m", splade_tiny, "--json").out)["lines"]] == [
+        None
+    ] * 2
+    assert pg("estimate", "memory", reviews, "-m", splade_tiny).err.startswith("promptgraft: what a model takes")
+    assert "estimate tune needs a task" in pg("estimate", "tune", "-m", splade_tiny).err
+
+
+def test_a_causal_model_is_tuned_with_little_memory_in_few_bits(
+    done: Command, pg: Command, reviews: Path, tmp_path: Path
+) -> None:
+    causal_folder(tmp_path, "llama")
+    words = ["tune", reviews, "--model", tmp_path, "--shots", 4, "--steps", 2, "--length", 2, "--max-length", 24]
+    words += ["--template", "{text} It is {mask}", "--verbalizer", "positive=good,negative=bad", "--device", "cpu"]
+    kept = []
+    for number, more in enumerate((["--memory", "low"], ["--memory", "8GB"], [])):
+        done(*words, "--arithmetic", "int4", *more, "--out", tmp_path / str(number))
+        kept.append((tmp_path / str(number) / "artefact" / "prompt.safetensors").read_bytes())
+    assert kept[0] == kept[1] == kept[2]
+    assert "memory 'much' is no size" in pg(*words, "--memory", "much").err
 
 
 def test_auto_is_the_faster_and_what_was_tuned_in_one_is_used_in_the_other(

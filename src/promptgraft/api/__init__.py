@@ -5,7 +5,7 @@ from __future__ import annotations
 from promptgraft.api.artefacts import artefact_folder, export_to_peft, import_from_peft, load
 from promptgraft.api.comparing import Compared, compare, rank
 from promptgraft.api.distilling import Distilled, distil, texts_of
-from promptgraft.api.estimating import estimate
+from promptgraft.api.estimating import estimate, estimate_memory
 from promptgraft.api.extending import Extension, extend
 from promptgraft.api.generating import TextWriter, generate, text_writer
 from promptgraft.api.opening import as_bank, free_text, load_backbone, open_model, open_task
@@ -29,6 +29,7 @@ __all__ = [
     "compare",
     "distil",
     "estimate",
+    "estimate_memory",
     "estimate_search",
     "export_to_peft",
     "extend",

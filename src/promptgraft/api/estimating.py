@@ -16,10 +16,11 @@ from promptgraft.api.jobs import (
     transfer_method,
     tune_jobs,
 )
-from promptgraft.api.opening import Opened, as_bank, free_text, opened, seeds_of
+from promptgraft.api.opening import Opened, as_bank, changed_recipe, free_text, opened, seeds_of
 from promptgraft.bank.bank import Bank
 from promptgraft.engine.estimate import Estimate
 from promptgraft.engine.estimate import estimate as estimate_jobs
+from promptgraft.engine.fits import Fits, fits
 from promptgraft.engine.rank import candidates
 from promptgraft.errors import UsageError, unknown
 from promptgraft.method.job import ValidationFrom
@@ -28,6 +29,7 @@ from promptgraft.model.device import DeviceName
 from promptgraft.study.compare import rows_here
 from promptgraft.task.frames import TaskData
 from promptgraft.task.task import Task
+from promptgraft.train.recipe import Recipe
 
 VERBS = ("tune", "transfer", "compare")
 
@@ -87,6 +89,18 @@ def estimate(
         jobs = [*grafts, *beside]
     rankings = [(choosing_job(context, seed), ranked) for seed in seed_list if ranked]
     return estimate_jobs(context.engine, jobs, rankings=rankings)
+
+
+def estimate_memory(model: str | Path, *, runs: int = 1, device: DeviceName = "auto", **recipe: object) -> Fits:
+    """Estimate what a model would take before it is loaded, in every arithmetic; reads no weights.
+
+    Args:
+        runs: that train together.
+        recipe: values of `Recipe` that differ from the defaults: `batch`, `max_length`, `length` and `most` count.
+    Raises:
+        UsageError: a name or a value that a recipe does not have.
+    """
+    return fits(model, recipe=changed_recipe(Recipe(), recipe), runs=runs, device=device)
 
 
 def _stand_ins(context: Opened, bank: Bank, source: str, seeds: Sequence[int], rows: MethodRows) -> tuple[Chosen, int]:

@@ -202,15 +202,24 @@ def recipe_for(backbone: Backbone, task: Task, shots: int | None, given: Mapping
     Raises:
         UsageError: a name or a value that a recipe does not have.
     """
-    for name in given:
-        if name not in Recipe.model_fields:
-            raise unknown("argument", name, [*Recipe.model_fields, *ARGUMENTS])
     rows = len(task.train) if shots is None else rows_of(task, shots)
     if given.get("template") and given.get("init", "text") == "text" and "init_text" not in given:
         # Vectors that start as real words tune far better on language models.
         given = {**given, "init": "text", "init_text": wording(str(given["template"]))}
+    return changed_recipe(default_recipe(backbone, rows, task.kind), {**given, "arithmetic": backbone.arithmetic})
+
+
+def changed_recipe(recipe: Recipe, given: Mapping[str, object]) -> Recipe:
+    """Change the given values of a recipe.
+
+    Raises:
+        UsageError: a name or a value that a recipe does not have.
+    """
+    for name in given:
+        if name not in Recipe.model_fields:
+            raise unknown("argument", name, [*Recipe.model_fields, *ARGUMENTS])
     try:
-        return default_recipe(backbone, rows, task.kind).changed(**{**given, "arithmetic": backbone.arithmetic})
+        return recipe.changed(**given)
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(

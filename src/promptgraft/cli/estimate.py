@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from promptgraft.cli.compare import SEEDS, chosen_rows
 from promptgraft.cli.options import (
+    TASK_HELP,
     AnyMethod,
     BankOption,
     DataOptions,
@@ -18,7 +20,6 @@ from promptgraft.cli.options import (
     Seeds,
     ShotsOption,
     SourceOption,
-    TaskArgument,
     UnlabelledOption,
     note_slow_arithmetic,
     run_folder,
@@ -26,23 +27,30 @@ from promptgraft.cli.options import (
 from promptgraft.cli.progress import progress
 from promptgraft.cli.say import Say
 from promptgraft.cli.verb import verb
+from promptgraft.errors import UsageError
 
 if TYPE_CHECKING:
     from promptgraft.engine.estimate import Estimate
+    from promptgraft.engine.fits import Fits
 
-VerbArgument = Annotated[str, typer.Argument(metavar="VERB", help="tune, transfer or compare.", show_default=False)]
+VerbArgument = Annotated[
+    str, typer.Argument(metavar="VERB", help="tune, transfer or compare; or memory.", show_default=False)
+]
+OptionalTask = Annotated[
+    str | None, typer.Argument(metavar="TASK", help=f"{TASK_HELP} Not for memory.", show_default=False)
+]
 
 
 @verb
 def estimate(
     verb: VerbArgument,
-    task: TaskArgument,
     model: ModelOption,
     say: Say,
     columns: DataOptions,
     seeds: Seeds,
     options: AnyMethod,
     recipe: RecipeOptions,
+    task: OptionalTask = None,
     bank: BankOption = "starter",
     source: SourceOption = "auto",
     methods: Annotated[str | None, typer.Option(metavar="A,B,...", help="Of compare (default: all).")] = None,
@@ -63,9 +71,22 @@ def estimate(
         promptgraft estimate compare reviews.csv --model minilm --bank starter --shots 8 --seeds 5
 
         promptgraft estimate tune reviews.csv --model minilm --method model-tuning
+
+    `estimate memory` says what a model would take before it is loaded, in every arithmetic: its weights, a training
+    step of one run or --seeds runs together, and writing.
+
+        promptgraft estimate memory --model smollm2-135m --batch 16 --max-length 128 --seeds 4
     """
     from promptgraft import api
 
+    if verb == "memory":
+        if task is not None:
+            raise UsageError("what a model takes depends on no task", do=f"leave {task} out")
+        given = {name: value for name, value in recipe.given().items() if name not in ("arithmetic", "memory")}
+        show_fits(say, api.estimate_memory(model, runs=len(seeds.chosen(1)), device=device, **given))
+        return
+    if task is None:
+        raise UsageError(f"estimate {verb} needs a task", do="give a file, a folder with task.toml, or hub:DATASET")
     with progress(say, "reading task and model, and measuring this machine"):
         target = columns.open(task)
         say.note(*target.notes)
@@ -90,6 +111,33 @@ def estimate(
         )
     say.note(*(f"{label} would be skipped: {reason}" for label, reason in result.skipped.items()))
     show(say, result)
+
+
+def show_fits(say: Say, found: Fits) -> None:
+    """Print what a model would take in each arithmetic, and whether a step fits."""
+    from promptgraft.engine.fits import fitting
+
+    answers = fitting(found.lines, found.room)
+    columns = ("weights", "loading", "step", "again", "writing")
+    rows = [
+        [
+            line.arithmetic,
+            *("" if (size := getattr(line, name)) is None else f"{size / 2**20:.0f}" for name in columns),
+            answers[line.arithmetic],
+        ]
+        for line in found.lines
+    ]
+    say.table(["arithmetic", "weights ", "loading ", "a step ", "layers again ", "writing ", "fits"], rows)
+    room = "any amount" if found.room == float("inf") else f"{found.room / 2**20:.0f} MiB"
+    say.line(f"MiB at the peak of a process; {room} may be taken here ({found.device})")
+    say.data(
+        {
+            "model": found.model,
+            "device": found.device,
+            "room": None if found.room == float("inf") else found.room,
+            "lines": [dataclasses.asdict(line) | {"fits": answers[line.arithmetic]} for line in found.lines],
+        }
+    )
 
 
 def show(say: Say, estimate: Estimate) -> None:

@@ -436,10 +436,10 @@ def kept_bytes(shape: DecoderShape, width: int) -> int:
     """Bytes that the layers keep of a token for the backward.
 
     A layer keeps what comes into its two norms, its queries, keys and values, what is attended, and the wide product;
-    exponentials of scores take about as much as the queries.
+    exponentials of scores take about as much as the queries and half of that again.
 
     Args:
         width: bytes of a number.
     """
     wide = (2 if shape.gated else 1) * shape.wide
-    return shape.layers * width * (2 * shape.hidden + 3 * shape.query_width + 2 * shape.key_width + wide)
+    return shape.layers * width * (2 * shape.hidden + 7 * shape.query_width // 2 + 3 * shape.key_width + wide)

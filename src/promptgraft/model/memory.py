@@ -16,6 +16,9 @@ UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 LOW = "low"
 # Of what is free, how much states may take: allocators round up, and a layer needs room of its own.
 USABLE = 0.8
+# What a step takes of a processor's memory for each byte that it keeps: what is freed between two that stay leaves
+# holes. Measured on smollm2-135m, 1.5 in bf16 and 1.7 in fp32.
+HOLES = 1.6
 # Of a GPU, what stays free of weights for states.
 FOR_STATES, LEAST_FOR_STATES = 0.2, 1 << 30
 
@@ -54,8 +57,8 @@ class MemoryLimit:
         return free if self.limit is None else min(free, max(0.0, self.limit - held_bytes(device)))
 
     def has(self, size: float, device: torch.device) -> bool:
-        """Whether there is room for so much; where there is none, that is logged once."""
-        room = self.room(device)
+        """Whether there is room to keep so much; where there is none, that is logged once."""
+        room, size = self.room(device), taken(size, device)
         if size <= room:
             return True
         if not self.noted and self.limit != 0:
@@ -68,6 +71,11 @@ class MemoryLimit:
         """Bytes that weights may take on a GPU; `low` is about states alone, since to fetch all weights is slow."""
         room = MemoryLimit().room(device) if self.limit == 0 else self.room(device)
         return max(0.0, room - max(LEAST_FOR_STATES, FOR_STATES * room))
+
+
+def taken(size: float, device: torch.device) -> float:
+    """What a step takes to keep so much."""
+    return size if device.type == "cuda" else size * HOLES
 
 
 def shown(size: float) -> str:

@@ -101,7 +101,7 @@ def check_types(files: Sequence[Path]) -> None:
             with safe_open(file, "pt") as opened:
                 kinds = {name: opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
-            raise _damaged(file, error) from error
+            raise damaged(file, error) from error
         strange = next((name for name, kind in kinds.items() if kind not in READ), None)
         if strange is not None:
             message = f"{visible(strange)} is of type {kinds[strange]}"
@@ -142,7 +142,7 @@ def _names(file: Path) -> list[str]:
         with safe_open(file, "pt") as opened:
             return list(opened.keys())
     except (SafetensorError, OSError) as error:
-        raise _damaged(file, error) from error
+        raise damaged(file, error) from error
 
 
 def _tensors(file: Path, names: Mapping[str, str]) -> dict[str, Tensor]:
@@ -150,9 +150,9 @@ def _tensors(file: Path, names: Mapping[str, str]) -> dict[str, Tensor]:
         with safe_open(file, "pt") as opened:
             return {plain: opened.get_tensor(name) for plain, name in names.items()}
     except (SafetensorError, OSError) as error:
-        raise _damaged(file, error) from error
+        raise damaged(file, error) from error
 
 
-def _damaged(file: Path, error: Exception) -> ModelError:
+def damaged(file: Path, error: Exception) -> ModelError:
     first = visible(str(error).splitlines()[0]) if str(error) else type(error).__name__
     return ModelError(f"damaged or incomplete weights ({first})", where=file, do="fetch the model again")

@@ -35,6 +35,8 @@ from promptgraft.train.together import Scored, score_together
 # that of one run with PEFT. In fp32 that costs a wider model up to a tenth of the speed, in bf16 nothing.
 LEAST_TOKENS, MOST_TOKENS = 512, 4096
 KEPT_BYTES = 64 << 20
+# What a layer keeps of a token, in widths of its states; about.
+KEPT_WIDTHS = 12
 
 
 @dataclass(frozen=True)
@@ -133,12 +135,22 @@ def _resume(states: Sequence[State], checkpoints: Checkpoints) -> None:
 
 def step_tokens(backbone: Backbone) -> int:
     """How many tokens go through one forward and backward."""
-    return tokens_at_once(backbone, min(MOST_TOKENS, max(LEAST_TOKENS, KEPT_BYTES // kept_bytes(backbone))))
+    width = backbone.weights[backbone.words].element_size()
+    return tokens_at_once(backbone, most_tokens(backbone.layers * backbone.hidden * width))
+
+
+def most_tokens(states: int) -> int:
+    """How many tokens a processor takes at once.
+
+    Args:
+        states: bytes of a token's states of all layers.
+    """
+    return min(MOST_TOKENS, max(LEAST_TOKENS, KEPT_BYTES // (KEPT_WIDTHS * states)))
 
 
 def kept_bytes(backbone: Backbone) -> int:
-    """Bytes that the layers keep of a token for the backward: about twelve widths each."""
-    return backbone.layers * backbone.hidden * 12 * backbone.weights[backbone.words].element_size()
+    """Bytes that the layers keep of a token for the backward."""
+    return backbone.layers * backbone.hidden * KEPT_WIDTHS * backbone.weights[backbone.words].element_size()
 
 
 def pieces(sizes: Sequence[float], most: int) -> Iterator[range]:
