@@ -20,7 +20,7 @@ from promptgraft.api.opening import Opened, as_bank, changed_recipe, free_text, 
 from promptgraft.bank.bank import Bank
 from promptgraft.engine.estimate import Estimate
 from promptgraft.engine.estimate import estimate as estimate_jobs
-from promptgraft.engine.fits import Fits, fits
+from promptgraft.engine.fits import ModelFit, fits
 from promptgraft.engine.rank import candidates
 from promptgraft.errors import UsageError, unknown
 from promptgraft.method.job import ValidationFrom
@@ -91,7 +91,7 @@ def estimate(
     return estimate_jobs(context.engine, jobs, rankings=rankings)
 
 
-def estimate_memory(model: str | Path, *, runs: int = 1, device: DeviceName = "auto", **recipe: object) -> Fits:
+def estimate_memory(model: str | Path, *, runs: int = 1, device: DeviceName = "auto", **recipe: object) -> ModelFit:
     """Estimate what a model would take before it is loaded, in every arithmetic; reads no weights.
 
     Args:

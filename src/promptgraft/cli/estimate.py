@@ -31,7 +31,7 @@ from promptgraft.errors import UsageError
 
 if TYPE_CHECKING:
     from promptgraft.engine.estimate import Estimate
-    from promptgraft.engine.fits import Fits
+    from promptgraft.engine.fits import ModelFit
 
 VerbArgument = Annotated[
     str, typer.Argument(metavar="VERB", help="tune, transfer or compare; or memory.", show_default=False)
@@ -113,7 +113,7 @@ def estimate(
     show(say, result)
 
 
-def show_fits(say: Say, found: Fits) -> None:
+def show_fits(say: Say, found: ModelFit) -> None:
     """Print what a model would take in each arithmetic, and whether a step fits."""
     from promptgraft.engine.fits import fitting
 

@@ -44,7 +44,7 @@ class NeededMemory:
 
 
 @dataclass(frozen=True)
-class Fits:
+class ModelFit:
     """What a model would take, and what there is.
 
     Attributes:
@@ -57,7 +57,7 @@ class Fits:
     lines: tuple[NeededMemory, ...]
 
 
-def fits(model: str | Path, *, recipe: Recipe, runs: int = 1, device: DeviceName = "auto") -> Fits:
+def fits(model: str | Path, *, recipe: Recipe, runs: int = 1, device: DeviceName = "auto") -> ModelFit:
     """Estimate the memory of a model from its config.json and the headers of its weights.
 
     Args:
@@ -69,7 +69,7 @@ def fits(model: str | Path, *, recipe: Recipe, runs: int = 1, device: DeviceName
     sizes, place = read_sizes(model), resolve_device(device)
     held = held_bytes(place)
     lines = [_needed(sizes, arithmetic, recipe, runs, place, held) for arithmetic in sizes.arithmetics]
-    return Fits(sizes.name, place.type, held + MemoryLimit().room(place), tuple(lines))
+    return ModelFit(sizes.name, place.type, held + MemoryLimit().room(place), tuple(lines))
 
 
 def _needed(
@@ -107,8 +107,8 @@ def _needed(
 
 def _tokens_at_once(sizes: ModelSizes, recipe: Recipe, runs: int, width: int) -> int:
     """Tokens of a piece of a step: those of one run, or as many as the loop takes at once."""
-    one = recipe.batch * recipe.max_length
-    return min(one * runs, max(one, most_tokens(sizes.layers * sizes.hidden * width)))
+    of_run = recipe.batch * recipe.max_length
+    return min(of_run * runs, max(of_run, most_tokens(sizes.layers * sizes.hidden * width)))
 
 
 def _written(sizes: ModelSizes, recipe: Recipe, width: int) -> float:
