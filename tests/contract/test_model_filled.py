@@ -337,9 +337,25 @@ def test_a_template_without_an_answer_is_a_text(bert: FilledReader, reference: o
     assert tokens.marks is None
 
 
-def test_a_masked_model_takes_no_answers(bert: FilledReader) -> None:
-    with pytest.raises(ValueError, match="asked for words at its mask"):
-        bert.tokens(fill(CLOZE, "so"), 64, [["great"]])
+@pytest.mark.parametrize("length", [3, 400])
+def test_words_stand_in_the_place_of_a_masked_models_mask(bert: FilledReader, reference: object, length: int) -> None:
+    """A sequence for each, with their tokens marked; what is cut is the row's text."""
+    words = ["great", "unsentimental"]
+    text = "so " * length
+    template = Template.parse("{text} It was {mask} .")
+    tokens = bert.tokens(fill(template, text.strip()), 64, [words])
+    assert tokens.rows.tolist() == [0, 2]
+    assert tokens.answers is not None
+    rows = sequences(tokens)
+    assert all(len(row) <= 64 for row in rows)
+    left = rows[0].count(rows[0][1])
+    assert (left == length) == (length < 64)
+    wanted = reference([f"{'so ' * left}It was {word} ." for word in words])  # type: ignore[operator]
+    assert rows == wanted["input_ids"]
+    own = bert.tokenizer.word_ids(words)
+    assert tokens.ids[tokens.answers].tolist() == [token for ids in own for token in ids]
+    with pytest.raises(UsageError, match="no token for the word ' '"):
+        bert.tokens(fill(template, text), 64, [[" ", "great"]])
 
 
 def test_tokens_that_are_added_and_not_special_stay_tokens(tmp_path: Path) -> None:

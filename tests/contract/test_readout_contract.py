@@ -12,7 +12,7 @@ from torch import Tensor
 
 from promptgraft.errors import RunError, TaskError, UsageError
 from promptgraft.model.tokens import Tokens, concatenate
-from promptgraft.prompt.reading import Reading
+from promptgraft.prompt.reading import ANSWERED, AT_WORDS, Reading
 from promptgraft.readout.all import find, readouts
 from promptgraft.readout.readout import Given, Readout
 from promptgraft.task.kinds import KINDS
@@ -87,13 +87,13 @@ def make_row(kind: Kind, generator: torch.Generator) -> tuple[Example, Tokens, T
     return Example("a text", "another", label=label), Tokens(ids, types, starts, rows), torch.full((length,), value)
 
 
-def with_answers(row: tuple[Example, Tokens, Tensor]) -> tuple[Example, Tokens, Tensor]:
-    """The row with a sequence for each of its answers, whose tokens all but the first are."""
+def with_answers(row: tuple[Example, Tokens, Tensor], words: int = 1) -> tuple[Example, Tokens, Tensor]:
+    """The row with a sequence for each of its answers, so many a label, whose tokens all but the first are."""
     example, tokens, signal = row
     if not example.choices and not isinstance(example.label, References):
-        lengths = [3, 4, 5]
+        lengths = [length for length in (3, 4, 5) for _ in range(words)]
         ids = torch.arange(sum(lengths))
-        right = torch.tensor([label == example.label for label in LABELS])
+        right = torch.tensor([label == example.label for label in LABELS for _ in range(words)])
         signal = right.repeat_interleave(torch.tensor(lengths)).float()
         tokens = Tokens(ids, ids * 0, offsets(lengths), torch.tensor([0, len(lengths)]))
     answers = torch.ones(len(tokens.ids), dtype=torch.bool).index_fill_(0, tokens.starts[:-1], False)
@@ -103,8 +103,8 @@ def with_answers(row: tuple[Example, Tokens, Tensor]) -> tuple[Example, Tokens, 
 def make_world(name: str, kind: Kind, rows: int = 24, seed: int = 0) -> World:
     generator = torch.Generator().manual_seed(seed)
     made = [make_row(kind, generator) for _ in range(rows)]
-    if readouts()[name].reads == "answer" and kind in readouts()[name].kinds:
-        made = [with_answers(row) for row in made]
+    if readouts()[name].reads in ANSWERED and kind in readouts()[name].kinds:
+        made = [with_answers(row, 2 if readouts()[name].reads == "original" else 1) for row in made]
     examples, tokens, signals = zip(*made, strict=True)
     labels = LABELS if kind in ("classification", "multilabel", "pair", "tagging") else {}
     task = Task("toy", kind, "accuracy", labels, {"train": tuple(examples)})
@@ -134,7 +134,7 @@ def create(name: str, world: World, seed: int = 0) -> Readout:
 
 
 def features(readout: Readout, world: World) -> Tensor:
-    if readout.reads == "answer":
+    if readout.reads in ANSWERED:
         assert world.tokens.answers is not None
         return -world.hidden[world.tokens.answers][:, :1].abs()
     return world.hidden if readout.reads == "tokens" else world.hidden[world.tokens.starts[:-1]]
@@ -348,8 +348,7 @@ def test_models_that_are_scored_together_score_as_each_alone(name: str, kind: Ki
     worlds = [make_world(name, kind, rows=count, seed=seed) for seed, count in enumerate(counts)]
     readouts = [create(name, world, seed) for seed, world in enumerate(worlds)]
     models = [
-        Tuned(None, readout, Reading(readout.reads if readout.reads in ("mark", "answer") else "mean"))
-        for readout in readouts
+        Tuned(None, readout, Reading(readout.reads if readout.reads in AT_WORDS else "mean")) for readout in readouts
     ]
     tokens, hidden = concatenate([world.tokens for world in worlds]), torch.cat(list(map(features, readouts, worlds)))
     groups = list(score_together(models, counts, tokens, hidden))

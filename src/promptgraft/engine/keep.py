@@ -19,7 +19,7 @@ from promptgraft.prompt.artefact import Artefact, Member
 from promptgraft.prompt.card import BackboneCard, Card, Origin, PromptCard, SplitScore, TaskCard, card_of
 from promptgraft.prompt.memory import Memory
 from promptgraft.prompt.prompt import Prompt
-from promptgraft.prompt.reading import Pooling
+from promptgraft.prompt.reading import ANSWERED, Pooling
 from promptgraft.readout.classes import class_indices
 from promptgraft.readout.direction import Directional
 from promptgraft.readout.evidence import balanced
@@ -110,7 +110,7 @@ def _memory(view: JobView, tuned: Tuned) -> Memory | None:
 
 def _features(tuned: Tuned, view: JobView) -> dict[str, Tensor]:
     """Features of a sample of the rows that a classifier was fitted to, by their name."""
-    if not view.task.facts.one_class or tuned.weights is not None or not view.task.train or tuned.read == "answer":
+    if not view.task.facts.one_class or tuned.weights is not None or not view.task.train or tuned.read in ANSWERED:
         return {}
     tokens = view.tokens("train", tuned.reading, sample(view.task.train))
     seen = features(view.shared.states(tokens, tuned.prompt, tuned.read), tokens, tuned.reading.encoding)

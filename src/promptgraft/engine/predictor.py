@@ -24,7 +24,7 @@ from promptgraft.model import forked
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.artefact import Artefact, other_backbone
-from promptgraft.prompt.reading import Reading
+from promptgraft.prompt.reading import ANSWERED, Reading
 from promptgraft.readout.by_class import ByLabel
 from promptgraft.readout.features import features, width_of
 from promptgraft.sheet import LONG, short
@@ -217,7 +217,7 @@ class Predictor:
             states = pooled(member.model or model, member.prompt, shown, member.read)
             with torch.no_grad():
                 scores = score(member, states, shown)
-            seen = scores if member.read == "answer" else features(states, shown, member.reading.encoding)
+            seen = scores if member.read in ANSWERED else features(states, shown, member.reading.encoding)
             looks.append(Look(seen, scores))
         return looks
 

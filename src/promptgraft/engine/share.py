@@ -18,7 +18,7 @@ from promptgraft.model.backbone import Backbone, Read
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.card import card_of
 from promptgraft.prompt.prompt import Prompt, stack
-from promptgraft.prompt.reading import Pooling, Reading
+from promptgraft.prompt.reading import ANSWERED, Pooling, Reading
 from promptgraft.task.task import Example, Kind, References
 from promptgraft.train.predict import pooled_each
 
@@ -140,8 +140,8 @@ class Shared:
         """Hidden states from the disk cache, or else from the backbone."""
         backbone = self.backbone
         parts = {"ids": tokens.ids, "types": tokens.types, "starts": tokens.starts}
-        read_at = {"mark": {"marks": tokens.marks}, "answer": {"answers": tokens.answers}}.get(read, {})
-        content = parts | {name: value for name, value in read_at.items() if value is not None}
+        read_at = {"mark": {"marks": tokens.marks}} | {name: {"answers": tokens.answers} for name in ANSWERED}
+        content = parts | {name: value for name, value in read_at.get(read, {}).items() if value is not None}
         if prompts:
             together = stack(prompts)
             content |= {"prompt": together.table, "prompt_starts": together.starts}

@@ -112,7 +112,7 @@ class JobView:
         """
         name, limit = self.job.options.get("words-model", ""), self.job.recipe.max_length
         backbone = self.other(name) if name else self.backbone
-        if not isinstance(backbone, Speaks) or "mark" not in backbone.reads:
+        if not isinstance(backbone, Speaks) or "mark" not in backbone.reads or "original" in backbone.reads:
             raise RunError(f"{backbone.name} has no head over words to find any", where=self.task.name, do=GIVE_WORDS)
         if not self.task.classes:
             raise RunError("a task without classes has no words of labels", where=self.task.name, do="leave them out")
@@ -140,8 +140,10 @@ class JobView:
     def words(self) -> Mapping[str, tuple[str, ...]]:
         return self.worded.words
 
-    def in_words(self, pooling: Literal["mark", "answer"], model: str = "") -> Reading:
-        answers = self.worded.answers if pooling == "answer" else ()
+    def in_words(self, pooling: Literal["mark", "answer", "original"], model: str = "") -> Reading:
+        words = self.worded.words.values()
+        every = tuple(word for own in words for word in own)
+        answers = {"answer": self.worded.answers, "original": every}.get(pooling, ())
         pool = self.pool if not model else self._pool(self.worded, self.other(model), self.job.recipe.max_length)
         return Reading(pooling, template=self.worded.template, answers=answers, pool=pool)
 

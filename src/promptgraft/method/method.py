@@ -75,7 +75,7 @@ class View(Protocol):
         """
         ...
 
-    def in_words(self, pooling: Literal["mark", "answer"], model: str = "") -> Reading:
+    def in_words(self, pooling: Literal["mark", "answer", "original"], model: str = "") -> Reading:
         """How rows are read in the words of the job's template.
 
         Args:

@@ -75,7 +75,8 @@ def in_words(view: View) -> str:
     """The default readout of a template: the words at the answer's place, whole answers of options, or texts."""
     if view.task.facts.written:
         return view.task.facts.readout
-    name = "option-completion" if view.task.kind == "choice" else "verbalizer"
+    is_detector = "original" in view.backbone.reads
+    name = "option-completion" if view.task.kind == "choice" else "detector" if is_detector else "verbalizer"
     if view.task.kind not in find_readout(name).kinds:
         raise RunError(
             f"no readout reads a {view.task.kind} task in words", where=view.task.name, do="leave out --template"
@@ -93,7 +94,7 @@ def encoding_for(view: View, readout: str) -> Encoding:
 def reading_for(view: View, readout: str) -> Reading:
     """How a readout of that name reads the job's rows: those that read words in the job's template."""
     reads = find_readout(readout).reads
-    if reads == "mark" or reads == "answer":
+    if reads == "mark" or reads == "answer" or reads == "original":
         return view.in_words(reads)
     return Reading(view.pooling, encoding_for(view, readout))
 
@@ -169,8 +170,8 @@ def carried_readout(job: Job, view: View, label_map: Mapping[str, str]) -> Tuned
         if label not in view.task.labels:
             raise unknown(f"label of {view.task.name} in the label map", label, view.task.classes, RunError)
     reading = tuned.reading
-    if reading.pooling == "answer":  # what each class says is the target's own
-        reading = replace(reading, answers=view.in_words("answer").answers)
+    if reading.pooling == "answer" or reading.pooling == "original":  # what each class says is the target's own
+        reading = replace(reading, answers=view.in_words(reading.pooling).answers)
     return replace(tuned, readout=tuned.readout.carry(view.task, given_for(view, reading), label_map), reading=reading)
 
 

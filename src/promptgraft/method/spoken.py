@@ -15,7 +15,7 @@ from promptgraft.method.job import Job
 from promptgraft.method.members import JudgedRows
 from promptgraft.method.method import View
 from promptgraft.method.setup import columns_of, generator
-from promptgraft.model.backbone import Speaks
+from promptgraft.model.backbone import Backbone, Speaks
 from promptgraft.readout.all import find
 from promptgraft.readout.completion import Completion
 from promptgraft.readout.evidence import Evidence
@@ -54,6 +54,13 @@ class Spoken:
         return replace(self.tuned, readout=readout.moved(float(total[0]), torch.from_numpy(total[1:]).float()))
 
 
+def _read_by(backbone: Backbone) -> tuple[Literal["mark", "answer", "original"], str]:
+    """Where a backbone's words are read, and by which readout."""
+    if "answer" in backbone.reads:
+        return "answer", "completion"
+    return ("original", "detector") if "original" in backbone.reads else ("mark", "verbalizer")
+
+
 def words_alone(job: Job, view: View, model: str) -> Tuned:
     """The words of the job's template as they are read without training.
 
@@ -66,8 +73,7 @@ def words_alone(job: Job, view: View, model: str) -> Tuned:
     if not isinstance(backbone, Speaks) or not {"mark", "answer"} & backbone.reads:
         what = f"{backbone.name} has no head over words, so that no template's answer can be read"
         raise RunError(what, where=view.task.name, do="name a model that has one: --words-model smollm2-135m")
-    pooling: Literal["answer", "mark"] = "answer" if "answer" in backbone.reads else "mark"
-    name = "completion" if pooling == "answer" else "verbalizer"
+    pooling, name = _read_by(backbone)
     reading = view.in_words(pooling, model)
     given = Given(partial(view.describe, pooling=view.pooling), view.words, partial(columns_of, backbone))
     readout = find(name).create(view.task, 1, generator(job, 1), given)

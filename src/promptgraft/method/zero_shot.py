@@ -23,7 +23,7 @@ from promptgraft.train.run import Fit, Tuned
 class ZeroShotOptions(Options):
     prompt: Literal["none", "source"] = Field("none", description="Of zero-shot: no prompt, or the source's.")
     readout: Literal[
-        "auto", "label-text", "verbalizer", "soft-verbalizer", "prototype", "completion", "written", "keep"
+        "auto", "label-text", "verbalizer", "soft-verbalizer", "prototype", "completion", "detector", "written", "keep"
     ] = Field("auto", description="What turns hidden states into labels; auto: words where there is a template.")
     calibration: Literal["none", "empty", "unlabelled", "domain"] = Field(
         "none",

@@ -17,7 +17,7 @@ from promptgraft.prompt.reading import Pooling, Reading
 from promptgraft.sheet import LONG, short
 from promptgraft.task.task import Example, Kind
 
-Read = Literal["cls", "mean", "pooler", "tokens", "mark", "answer"]
+Read = Literal["cls", "mean", "pooler", "tokens", "mark", "answer", "original"]
 """What of the last layer is wanted: the first state of a sequence, the mean over its tokens, the first through a
 dense layer, all of them, the marked one as the head over words takes it, or the answer's tokens' log-probabilities."""
 Speech = Literal["masked", "causal", "seq2seq"]
@@ -122,7 +122,8 @@ class Backbone(Protocol):
             vector), `mean` (over the text's tokens, special ones included, prompt vectors not) and `pooler`;
             `[T, H]` for `tokens`, prompt vectors left out; `[S, H]` for `mark`: the state that the head over words
             multiplies by its columns, at the token that `Tokens.marks` names; `[N, 1]` for `answer`: the
-            log-probability of every token of `Tokens.answers`, over the whole vocabulary. The result has a gradient
+            log-probability of every token of `Tokens.answers`, over the whole vocabulary, and for `original` that the
+            token was not put in another's place. The result has a gradient
             where the prompt table or the weights have one.
         """
         ...

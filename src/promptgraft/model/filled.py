@@ -31,6 +31,7 @@ class FilledRow:
 
     Attributes:
         ids: the tokens without the answer, special ones included, `SOFT` for vectors.
+        inside: whether answers stand in the place of the token that is read, and not behind all.
         mark: the index in `ids` of the token that is read; None for a masked model without a place of the answer.
         answers: the tokens of each possible answer.
         texts: what is left of the contents of fields.
@@ -44,6 +45,14 @@ class FilledRow:
     texts: tuple[str, ...]
     lost: tuple[int, ...]
     is_cut: bool
+    inside: bool = False
+
+    def answered(self, answer: list[int]) -> tuple[list[int], list[bool]]:
+        """The tokens with an answer, and which of them are its."""
+        first = self.mark if self.inside and self.mark is not None else len(self.ids)
+        rest = self.ids[first + 1 :]
+        own = [False] * first + [True] * len(answer) + [False] * len(rest)
+        return self.ids[:first] + answer + rest, own
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,7 @@ class FilledReader:
 
         Args:
             limit: tokens of a sequence at most, with special ones, vectors and answers.
-            answers: of every row its possible answers; masked models have none.
+            answers: of every row its possible answers; of a masked model they stand in the place of the mask.
         Raises:
             UsageError: the template alone is too long, or nothing stands before the answer.
         """
@@ -94,7 +103,8 @@ class FilledReader:
             texts, parts = self._fitted(row, contents(beginnings[at]), read[at], room)
             lost = tuple(len(before) - len(after) for before, after in zip(contents(row), texts, strict=True))
             ids, mark = self._framed(parts)
-            result.append(FilledRow(ids, mark, options[at], tuple(texts), lost, any(lost) or shortened[at]))
+            is_cut = any(lost) or shortened[at]
+            result.append(FilledRow(ids, mark, options[at], tuple(texts), lost, is_cut, self.speech == "masked"))
         return result
 
     def packed(self, rows: Sequence[FilledRow]) -> Tokens:
@@ -102,14 +112,15 @@ class FilledReader:
         flat = [(row, answer) for row in rows for answer in row.answers or [[]]]
         frame = self.tokenizer.frames.single
         before, after = (kinds[: len(gap)] for kinds, gap in zip(frame.gap_types, self.around, strict=True))
-        ids = [row.ids + answer for row, answer in flat]
-        inside = [len(row.ids) - len(before) - len(after) for row, _ in flat]
+        read = [row.answered(answer) if row.answers else (row.ids, [False] * len(row.ids)) for row, answer in flat]
+        ids, answered = [ids for ids, _ in read], [own for _, own in read]
+        behind = [0 if row.inside else len(answer) for row, answer in flat]
         types = [
-            [*before, *[frame.text_types[0]] * count, *after, *[frame.text_types[0]] * len(answer)]
-            for count, (_, answer) in zip(inside, flat, strict=True)
+            [*before, *[frame.text_types[0]] * (len(own) - len(before) - len(after) - rest), *after]
+            + [frame.text_types[0]] * rest
+            for own, rest in zip(ids, behind, strict=True)
         ]
         marks = [row.mark for row, _ in flat if row.mark is not None]
-        answered = [[False] * len(row.ids) + [True] * len(answer) for row, answer in flat]
         return Tokens(
             ids=_flat(ids),
             types=_flat(types),
@@ -160,7 +171,7 @@ class FilledReader:
         if answers is None:
             return [[] for _ in rows], [False] * len(rows)
         if self.speech == "masked":
-            raise ValueError("a masked model is asked for words at its mask, not for answers")
+            return self._fillings(answers, limit)
         starts = self.speech == "causal"
         texts = [
             [lead_of(row) + answer.lstrip() if starts else answer for answer in options]
@@ -176,6 +187,21 @@ class FilledReader:
             [[tokens[text] for text in options] for options in texts],
             [any(text in long for text in options) for options in texts],
         )
+
+    def _fillings(self, answers: Sequence[Sequence[str]], limit: int) -> tuple[list[list[list[int]]], list[bool]]:
+        """The tokens of words that are put in the mask's place, and which rows' were longer than half a sequence.
+
+        Raises:
+            UsageError: the model has no token for a word.
+        """
+        distinct = list(dict.fromkeys(chain.from_iterable(answers)))
+        tokens = dict(zip(distinct, self.tokenizer.word_ids(distinct), strict=True))
+        missing = next((word for word in distinct if not tokens[word]), None)
+        if missing is not None:
+            raise UsageError(f"the model has no token for the word {missing!r}", do="give the label another word")
+        most = max(1, limit // 2)
+        options = [[tokens[word][:most] for word in words] for words in answers]
+        return options, [any(len(tokens[word]) > most for word in words) for words in answers]
 
     def _read(self, rows: Sequence[Sequence[Stretch]]) -> list[list[tuple[Stretch, TextTokens]]]:
         """The tokens of every stretch of every row; all texts are read in one go, slots once each."""

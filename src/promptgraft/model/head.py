@@ -156,7 +156,7 @@ class Head:
 
     def columns(
         self, ids: Int[Tensor, "M"], words: Float[Tensor, "V E"]
-    ) -> tuple[Float[Tensor, "M E"], Float[Tensor, "M"]]:
+    ) -> tuple[Float[Tensor, "M N"], Float[Tensor, "M"]]:
         """The weights and biases of some words, in fp32, on the processor; all words' where it has only one column."""
         table = words if self.stored is None else self.stored
         index = torch.zeros_like(ids) if self.detects else ids

@@ -89,7 +89,7 @@ class PackedBackbone(Tokenizing):
     @cached_property
     def reads(self) -> frozenset[Read]:
         pooler: tuple[Read, ...] = ("pooler",) if self._encoder.pooler is not None else ()
-        mark: tuple[Read, ...] = ("mark",) if self.head is not None else ()
+        mark: tuple[Read, ...] = () if self.head is None else ("mark", "original") if self.head.detects else ("mark",)
         return frozenset({"cls", "mean", "tokens", *pooler, *mark})
 
     def forward(
@@ -97,6 +97,8 @@ class PackedBackbone(Tokenizing):
     ) -> Float[Tensor, "N H"]:
         encoder = self._encoder
         self._check(prompts, read, encoder)
+        if read == "original":
+            return self._originals(batch, self.forward(batch, prompts, "tokens", dropout=dropout))
         layout = lay_out(batch, prompts, read, self.max_length)
         if read == "mark":
             batch, layout = marked_first(batch, layout)
@@ -126,6 +128,14 @@ class PackedBackbone(Tokenizing):
         if read == "pooler" and encoder.pooler is not None:
             return torch.tanh(encoder.pooler(x)).float()
         return self.head(x) if read == "mark" and self.head is not None else x.float()
+
+    def _originals(self, batch: Batch, states: Float[Tensor, "T H"]) -> Float[Tensor, "N 1"]:
+        """The log-probability that each token of an answer is original, from the states of all tokens."""
+        assert self.head is not None, "there is a head that detects"
+        assert batch.tokens.answers is not None, "words stand in the answer's place"
+        weights, biases = self.head.columns(torch.zeros(1, dtype=torch.long), self._columns)
+        asked = self.head(states[batch.tokens.answers.to(states.device)])
+        return F.logsigmoid(-(asked @ weights.to(asked).T + biases.to(asked)))
 
     @property
     def mask(self) -> int | None:
@@ -243,6 +253,8 @@ class PackedBackbone(Tokenizing):
             raise ModelError("this model has no pooler", where=self.name, do="read cls or mean")
         if read == "mark" and self.head is None:
             raise self._no_head()
+        if read == "original" and "original" not in self.reads:
+            raise ModelError("it does not tell original words from others", where=self.name, do="read mark")
         if read == "answer":
             raise ModelError("it writes no answers", where=self.name, do="read mark, or use a causal model")
         if prompts is None:

@@ -14,7 +14,7 @@ from promptgraft.model.nearby import row_features, shown_lines
 from promptgraft.model.tokenize import Tokenizer
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.pool import LabelledPool
-from promptgraft.prompt.reading import Reading
+from promptgraft.prompt.reading import ANSWERED, Reading
 from promptgraft.task.kinds import KINDS
 from promptgraft.task.task import Example, Kind, References
 from promptgraft.template.template import Template
@@ -51,7 +51,7 @@ def tokenized(
     else:
         lines = shown_lines(reading.pool, near(reading.pool), examples, template.demos.count, reader.sizes, limit)
         rows = [template.showing(own).filled(example) for own, example in zip(lines, examples, strict=True)]
-    answers = None if reading.pooling != "answer" else [answers_of(example, kind, reading) for example in examples]
+    answers = None if reading.pooling not in ANSWERED else [answers_of(example, kind, reading) for example in examples]
     return reader.tokens(rows, limit, answers)
 
 

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:  # cards are listed without loading torch
     from promptgraft.prompt.pool import LabelledPool
 
-Pooling = Literal["cls", "mean", "pooler", "mark", "answer"]
+Pooling = Literal["cls", "mean", "pooler", "mark", "answer", "original"]
 """What of a sequence is read: the first state, the mean over its tokens, the first through a dense layer, the state at
-the answer's place as the head over words takes it, or the log-probabilities of an answer's tokens."""
+the answer's place as the head over words takes it, the log-probabilities of an answer's tokens, or, of words that are
+put in the answer's place, that each of their tokens is original."""
 Encoding = Literal["cross", "separate", "cosine"]
-AT_WORDS: frozenset[Pooling] = frozenset({"mark", "answer"})
-"""Poolings that need a template and a model with a head over words."""
+ANSWERED: frozenset[Pooling] = frozenset({"answer", "original"})
+"""Poolings that give a number for each token of an answer, of which a row has several."""
+AT_WORDS: frozenset[Pooling] = ANSWERED | {"mark"}
+"""Poolings that need a template and a model with a head over words, or one that detects wrong ones."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,8 @@ class Reading:
         encoding: pairs as one sequence (`cross`) or two (`separate`, `cosine`).
         template: the words that a row stands in; None: the row alone. Demonstrations are written out, but those that
             are chosen for each row.
-        answers: what each class says (`answer`); a row has a sequence for each.
+        answers: what each class says (`answer`), or all words of all classes (`original`); a row has a sequence for
+            each.
         pool: the labelled rows that demonstrations are chosen from for each row; None where none are.
     """
 
@@ -48,4 +52,4 @@ class Reading:
 
 def at_mark(reading: Reading) -> Reading:
     """The same rows read by states: those of whole answers, which differ by class, at the answer's place."""
-    return replace(reading, pooling="mark", answers=()) if reading.pooling == "answer" else reading
+    return replace(reading, pooling="mark", answers=()) if reading.pooling in ANSWERED else reading

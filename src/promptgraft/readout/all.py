@@ -9,6 +9,7 @@ from promptgraft.plugins import load
 from promptgraft.readout import (
     choice,
     completion,
+    detector,
     direction,
     label_text,
     linear,
@@ -27,6 +28,7 @@ from promptgraft.readout.readout import READOUTS, Readout
 __all__ = [
     "choice",
     "completion",
+    "detector",
     "direction",
     "find",
     "label_text",

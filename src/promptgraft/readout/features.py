@@ -39,6 +39,11 @@ def width_of(backbone: Backbone, reads: str, encoding: Encoding) -> int:
     Raises:
         RunError: it reads words, and the backbone has no head over words.
     """
+    if reads == "original":
+        if "original" not in backbone.reads:
+            what = f"{backbone.name} does not tell original words from others, as ELECTRA's discriminators do"
+            raise RunError(what, do="take such a model, or readout verbalizer")
+        return 1
     if reads == "answer":
         if "answer" not in backbone.reads:
             what = f"{backbone.name} gives no probability of whole answers"

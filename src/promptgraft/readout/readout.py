@@ -50,7 +50,8 @@ class Readout(Protocol):
         name: registry name.
         kinds: task kinds it can read.
         reads: `pooled` (one vector a sequence), `tokens` (one a token), `mark` (that at the answer's place, as the head
-            over words takes it) or `answer` (the log-probability of each of an answer's tokens).
+            over words takes it), `answer` (the log-probability of each of an answer's tokens) or `original` (that each
+            token of a word in the answer's place is original).
         unit: what scores and gold labels are counted in.
         pairs: whether it can read separately encoded pairs (features |u-v|, u*v).
         form: shape of every tensor of `state()`, on which `load` relies: numbers, and the names of sizes: `classes`,
@@ -65,7 +66,7 @@ class Readout(Protocol):
 
     name: ClassVar[str]
     kinds: ClassVar[frozenset[Kind]]
-    reads: ClassVar[Literal["pooled", "tokens", "mark", "answer"]] = "pooled"
+    reads: ClassVar[Literal["pooled", "tokens", "mark", "answer", "original"]] = "pooled"
     unit: ClassVar[Literal["row", "word"]] = "row"
     pairs: ClassVar[bool] = False
     form: ClassVar[Mapping[str, tuple[int | str, ...]]]

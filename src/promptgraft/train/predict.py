@@ -13,6 +13,7 @@ from promptgraft.model.backbone import Backbone, Batch, Read
 from promptgraft.model.device import tokens_at_once
 from promptgraft.model.tokens import Tokens, concatenate, gather
 from promptgraft.prompt.prompt import Prompt, PromptStack, stack
+from promptgraft.prompt.reading import ANSWERED
 from promptgraft.readout.features import features
 from promptgraft.readout.readout import device_of
 from promptgraft.train.run import Tuned
@@ -50,7 +51,7 @@ def hidden_states(
             parts.append(backbone.forward(batch, prompts, read).cpu())
             places.append(places_of(tokens, index, read))
     if not parts:
-        return torch.zeros(0, 1 if read == "answer" else backbone.hidden)
+        return torch.zeros(0, 1 if read in ANSWERED else backbone.hidden)
     states = torch.cat(parts)
     result = torch.empty_like(states)
     result[torch.cat(places)] = states
@@ -59,7 +60,7 @@ def hidden_states(
 
 def places_of(tokens: Tokens, index: Int[Tensor, "M"], read: Read) -> Int[Tensor, "N"]:
     """Where the states of some sequences stand among those of all."""
-    if read not in ("tokens", "answer"):
+    if read != "tokens" and read not in ANSWERED:
         return index
     places, _ = gather(tokens.starts, index)
     if read == "tokens":

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from promptgraft.model.backbone import Read
 from promptgraft.model.tokens import Tokens
+from promptgraft.prompt.reading import ANSWERED
 from promptgraft.readout.features import features
 from promptgraft.readout.readout import Readout, device_of, kind_of, stack_readouts
 from promptgraft.train.run import Tuned
@@ -73,7 +74,7 @@ def readers(models: Sequence[Tuned], rows: Sequence[int]) -> list[Readers]:
 
 def _ends(tokens: Tokens, sequences: Int[Tensor, "M"], read: Read) -> list[int]:
     """Where states of sequences begin, among those that a backbone gives of a batch."""
-    if read not in ("tokens", "answer"):
+    if read != "tokens" and read not in ANSWERED:
         return sequences.tolist()
     starts = tokens.starts[sequences]
     if read == "tokens" or tokens.answers is None:
