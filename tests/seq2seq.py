@@ -57,14 +57,20 @@ def small(family: str) -> Any:
     return t5.eval()
 
 
-def write_small(family: str, folder: Path) -> Any:
-    """A folder with a model of the family and a tokenizer of single words; gives the model."""
+def write_small(family: str, folder: Path, gaps: int = 0) -> Any:
+    """A folder with a model of the family and a tokenizer of single words; gives the model.
+
+    Args:
+        gaps: how many tokens for gaps in texts it knows.
+    """
     model = small(family)
     model.save_pretrained(folder)
     special = ["<s>", "<pad>", "</s>", "<unk>"] if family == "bart" else ["<pad>", "</s>", "<unk>"]
     words = [*special, "a", *(f"w{number}" for number in range(VOCABULARY - len(special) - 1))]
+    signs = [f"<extra_id_{number}>" for number in range(gaps)]
+    words[len(words) - gaps :] = signs
     engine = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
-    engine.add_special_tokens(special)
+    engine.add_special_tokens([*special, *signs])
     engine.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     first, second = ("<s> ", "$A </s> </s> $B </s>") if family == "bart" else ("", "$A </s> $B </s>")
     ends = [(word, words.index(word)) for word in special if word in ("<s>", "</s>")]

@@ -5,24 +5,30 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
 from causal_models import causal_folder
 from promptgraft.api.searching import search, setting_for, skills
 from promptgraft.errors import PromptgraftError
-from promptgraft.model.backbone import Backbone
+from promptgraft.model.backbone import Backbone, Batch
+from promptgraft.model.causal import CausalBackbone
+from promptgraft.model.gaps import FilledGaps
 from promptgraft.model.load import load_backbone
+from promptgraft.model.seq2seq import SequenceBackbone
+from promptgraft.searches import asker
 from promptgraft.searches import run as running
 from promptgraft.searches.all import algorithms
-from promptgraft.searches.asker import Asker
 from promptgraft.searches.journal import Journal, KeptAnswer
 from promptgraft.task.task import Example, Task
+from seq2seq import write_small
 from toys import masked_model, toy_task
 
 NAMES = sorted(algorithms())
-PASSES = 120
+PASSES = 64
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +45,24 @@ def causal(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
     return load_backbone(folder)
 
 
+@pytest.fixture(scope="module")
+def filling(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    """A small random model that fills gaps."""
+    folder = tmp_path_factory.mktemp("models") / "t5"
+    write_small("t5", folder, gaps=3)
+    return load_backbone(folder)
+
+
 def prepared(task: Task, model: Backbone, **changes: object) -> running.Setting:
     """A search with a budget for a few candidates."""
     values: dict[str, object] = {"passes": PASSES, "shots": 4, "max_length": 60, **changes}
     return setting_for(task, model, **values)[0]  # type: ignore[arg-type]
+
+
+@cache
+def toy(model: Backbone) -> running.Setting:
+    """A search on the toy task, prepared once a model."""
+    return prepared(toy_task(), model)
 
 
 def found(setting: running.Setting, name: str, folder: Path | None = None) -> running.FoundPrompt:
@@ -63,15 +83,17 @@ def fitting(name: str, *models: Backbone) -> Backbone:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_budget_is_never_exceeded(name: str, masked: Backbone, causal: Backbone, tmp_path: Path) -> None:
+def test_a_budget_is_never_exceeded(
+    name: str, masked: Backbone, causal: Backbone, filling: Backbone, tmp_path: Path
+) -> None:
     """By what the journal says of every single answer, up to the report."""
-    setting = prepared(toy_task(), fitting(name, masked, causal))
+    setting = toy(fitting(name, masked, causal, filling))
     result = found(setting, name, tmp_path)
     entries = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
     assert 0 < result.passes <= PASSES
     assert result.passes == sum(entry[1] for entry in entries[:-1])
     assert result.tokens == sum(entry[2] for entry in entries[:-1])
-    assert entries[-1][1] == len(setting.split.report)
+    assert entries[-1][1] == len(setting.split.report) * setting.passes_a_row
 
 
 def simplest(result: running.FoundPrompt) -> dict[str, object]:
@@ -81,13 +103,19 @@ def simplest(result: running.FoundPrompt) -> dict[str, object]:
     return {**content, "answers": [result.choosing.answers, result.report.answers], "key": result.candidate.key}
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_killed_search_goes_on_with_the_same_bits(
-    name: str, kills: int, masked: Backbone, causal: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    kills: int,
+    masked: Backbone,
+    causal: Backbone,
+    filling: Backbone,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Killed in the middle of keeping an answer, at random points one after the other, all in one search."""
-    setting = prepared(toy_task(), fitting(name, masked, causal))
+    setting = toy(fitting(name, masked, causal, filling))
     whole = found(setting, name, tmp_path / "whole")
     count = len((tmp_path / "whole" / "journal.jsonl").read_bytes().splitlines())
     keep = Journal.keep
@@ -118,36 +146,42 @@ RUBBISH = ["", " ", "the the the the " * 200, "{{{mask}}}", "{text}", "\x00\ufff
 def rubbish(monkeypatch: pytest.MonkeyPatch) -> None:
     """Models that propose nothing of use."""
 
-    def likely_words(self: Asker, gaps: Sequence[object], most: int) -> list[list[tuple[str, float]]]:
-        return [[(text, -1.0) for text in RUBBISH][:most] for _ in gaps]
+    def words(values: Tensor, known: Sequence[str], most: int) -> list[list[list[object]]]:
+        return [[[text, -1.0] for text in RUBBISH][:most] for _ in values]
 
-    def texts(self: Asker, beginnings: Sequence[str], **_: object) -> list[str]:
-        return [RUBBISH[place % len(RUBBISH)] for place in range(len(beginnings))]
+    def texts(self: Backbone, batch: Batch, *_: object, **__: object) -> list[str]:
+        return [RUBBISH[place % len(RUBBISH)] for place in range(batch.tokens.sequences)]
 
-    monkeypatch.setattr(Asker, "likely_words", likely_words)
-    monkeypatch.setattr(Asker, "texts", texts)
+    def gaps(self: Backbone, asked: Sequence[Sequence[str]], *, most: int, **_: object) -> FilledGaps:
+        spans = [(RUBBISH[place % len(RUBBISH)], RUBBISH[-1]) for place in range(len(asked))]
+        return FilledGaps(tuple(spans), len(asked), most * len(asked))
+
+    monkeypatch.setattr(asker, "likeliest", words)
+    monkeypatch.setattr(CausalBackbone, "generate", texts)
+    monkeypatch.setattr(SequenceBackbone, "fill", gaps)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_rubbish_costs_its_passes_and_nothing_else(
-    name: str, masked: Backbone, causal: Backbone, rubbish: None
+    name: str, masked: Backbone, causal: Backbone, filling: Backbone, rubbish: None
 ) -> None:
-    assert found(prepared(toy_task(), fitting(name, masked, causal)), name).passes <= PASSES
+    assert found(toy(fitting(name, masked, causal, filling)), name).passes <= PASSES
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_two_labelled_rows_a_class_are_enough(name: str, masked: Backbone, causal: Backbone) -> None:
+def test_two_labelled_rows_a_class_are_enough(name: str, masked: Backbone, causal: Backbone, filling: Backbone) -> None:
     rows = [Example("a good film", label="positive"), Example("a bad film", label="negative")]
     splits = {"train": tuple(rows * 2), "validation": tuple(rows), "test": tuple(rows)}
     task = Task("few", "classification", "accuracy", {"negative": "bad", "positive": "good"}, splits)
-    assert found(prepared(task, fitting(name, masked, causal), shots=None), name).report.rows == 2
+    assert found(prepared(task, fitting(name, masked, causal, filling), shots=None), name).report.rows == 2
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_class_alone_is_always_right(name: str, masked: Backbone, causal: Backbone) -> None:
+def test_a_class_alone_is_always_right(name: str, masked: Backbone, causal: Backbone, filling: Backbone) -> None:
     rows = tuple(Example(f"film {number}", label="positive") for number in range(12))
     task = Task("alone", "classification", "accuracy", {"positive": "good"}, {"train": rows, "test": rows[:3]})
-    assert found(prepared(task, fitting(name, masked, causal)), name).report.score == 100
+    setting = prepared(task, fitting(name, masked, causal, filling), passes=40)
+    assert found(setting, name).report.score == 100
 
 
 @pytest.fixture(scope="module")
@@ -160,12 +194,12 @@ def test_chinese_words_are_searched(name: str, chinese: Backbone) -> None:
     rows = [Example(f"这个手机{word}", label=label) for word, label in (("很好", "好评"), ("很差", "差评"))] * 12
     splits = {"train": tuple(rows), "test": tuple(rows[:6])}
     task = Task("reviews", "classification", "accuracy", {"好评": "好评", "差评": "差评"}, splits)
-    result = found(prepared(task, fitting(name, chinese), passes=60, shots=2), name)
+    result = found(prepared(task, fitting(name, chinese), passes=24, shots=1), name)
     assert "{mask}" in result.candidate.template
 
 
 def test_the_best_so_far_is_on_disk(masked: Backbone, tmp_path: Path) -> None:
-    result = found(prepared(toy_task(), masked), "library", tmp_path)
+    result = found(toy(masked), "library", tmp_path)
     best = json.loads((tmp_path / "best.json").read_text())
     assert best["template"] == result.curve[-1].template
 
