@@ -29,6 +29,11 @@ from toys import masked_model, toy_task
 
 NAMES = sorted(algorithms())
 PASSES = 64
+OFTEN = ("random", "grips", "autoprompt", "policy-gradient", "cma-es")
+EACH = [name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
+"""All algorithms; those that are unlike each other in the fast tests as well."""
+ASKING = [name for name in NAMES if algorithms()[name].needs & {"words", "text", "spans"}]
+"""Those that take what a model proposes."""
 
 
 @pytest.fixture(scope="module")
@@ -161,14 +166,14 @@ def rubbish(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SequenceBackbone, "fill", gaps)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ASKING)
 def test_rubbish_costs_its_passes_and_nothing_else(
     name: str, masked: Backbone, causal: Backbone, filling: Backbone, rubbish: None
 ) -> None:
     assert found(toy(fitting(name, masked, causal, filling)), name).passes <= PASSES
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EACH)
 def test_two_labelled_rows_a_class_are_enough(name: str, masked: Backbone, causal: Backbone, filling: Backbone) -> None:
     rows = [Example("a good film", label="positive"), Example("a bad film", label="negative")]
     splits = {"train": tuple(rows * 2), "validation": tuple(rows), "test": tuple(rows)}
@@ -176,7 +181,7 @@ def test_two_labelled_rows_a_class_are_enough(name: str, masked: Backbone, causa
     assert found(prepared(task, fitting(name, masked, causal, filling), shots=None), name).report.rows == 2
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EACH)
 def test_a_class_alone_is_always_right(name: str, masked: Backbone, causal: Backbone, filling: Backbone) -> None:
     rows = tuple(Example(f"film {number}", label="positive") for number in range(12))
     task = Task("alone", "classification", "accuracy", {"positive": "good"}, {"train": rows, "test": rows[:3]})
@@ -189,7 +194,7 @@ def chinese(albert_tiny_zh: Path) -> Backbone:
     return load_backbone(albert_tiny_zh)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EACH)
 def test_chinese_words_are_searched(name: str, chinese: Backbone) -> None:
     rows = [Example(f"这个手机{word}", label=label) for word, label in (("很好", "好评"), ("很差", "差评"))] * 12
     splits = {"train": tuple(rows), "test": tuple(rows[:6])}
