@@ -162,7 +162,7 @@ def _whole_answers(scorer: Scorer, words: Words) -> tuple[bool, tuple[str, ...]]
         scorer.columns_of_words(words)
     except RunError as error:
         if "answer" not in scorer.backbone.reads:
-            raise
+            raise RunError(error.what, where=scorer.task.name, do="give them other words with --verbalizer") from None
         return True, (f"{error.what}: whole answers are compared, a pass for each label",)
     return False, ()
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from promptgraft.cli.compare import without_place
 from promptgraft.cli.options import DataOptions, DeviceOption, ModelOption, OutOption, ReplaceOption, TaskArgument
 from promptgraft.cli.progress import progress
 from promptgraft.cli.say import Say
@@ -93,15 +96,18 @@ def show_cost(say: Say, cost: SearchCost) -> None:
 
 def show(say: Say, outcome: SearchOutcome, folder: Path) -> None:
     """Print what each algorithm found, and what it is worth."""
+    from promptgraft.report.search import write
     from promptgraft.searches.outcome import COLUMNS, table
     from promptgraft.searches.run import plain
 
+    command = shlex.join(["promptgraft", *map(without_place, sys.argv[1:])])
+    path = write(outcome, folder, command)
     best = outcome.best
     say.note(*outcome.notes)
     say.table(COLUMNS, table(outcome), best=outcome.found.index(best))
     say.line(outcome.verdict)
     say.line(f"the words of its labels: {best.candidate.verbalizer}")
-    say.line(f"kept in {folder}")
+    say.line(f"kept in {folder}; the page: {path}")
     say.data(
         {
             "task": outcome.task.name,
@@ -111,6 +117,7 @@ def show(say: Say, outcome: SearchOutcome, folder: Path) -> None:
             "found": [plain(entry) for entry in outcome.found],
             "problems": outcome.problems,
             "out": str(folder),
+            "page": str(path),
             "notes": list(outcome.notes),
         }
     )

@@ -7,6 +7,7 @@ import io
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from promptgraft import __version__
 from promptgraft.engine.reliability import BINS
@@ -16,6 +17,9 @@ from promptgraft.report import plots, verdict, words
 from promptgraft.report.rows import TITLES, against_placebos, find, grouped, losses, perfect, seeds
 from promptgraft.study.compare import BASELINE, CSV_COLUMNS, Comparison, csv_row
 from promptgraft.untrusted import visible
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 PAGE = "report.html"
 ROWS = "results.csv"
@@ -52,40 +56,48 @@ def rows(comparison: Comparison) -> str:
 
 def page(comparison: Comparison, command: str | None = None) -> str:
     """The text of report.html: everything in one file, no scripts, nothing loaded from elsewhere."""
+    return (
+        environment()
+        .get_template("compare.html")
+        .render(
+            comparison=comparison,
+            title=f"{comparison.task.name} on {comparison.backbone}",
+            shots=_shots(comparison.shots, comparison.rows[0].results[0].validation_from),
+            seeds=seeds(comparison),
+            metric=comparison.rows[0].results[0].metric,
+            baseline=BASELINE,
+            has_baseline=find(comparison, BASELINE) is not None,
+            groups=grouped(comparison),
+            titles=TITLES,
+            against_placebos=against_placebos(comparison),
+            verdict=verdict.verdict(comparison),
+            placebos=verdict.placebos(comparison),
+            calibrated=any(row.ece for row in comparison.rows),
+            losses=losses(comparison),
+            perfect=f"{perfect(comparison):.1f}",
+            bins=BINS,
+            intervals=verdict.intervals(comparison),
+            plots=plots.draw(comparison),
+            recipe=comparison.recipe.model_dump(),
+            notes=[*comparison.task.notes, *comparison.notes],
+            versions=_versions(),
+            command=command,
+            words=words,
+            rows_file=ROWS,
+        )
+    )
+
+
+def environment() -> Environment:
+    """What renders pages: what stands in them is shown as text, and a name that is missing is a mistake."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(
+    return Environment(
         loader=PackageLoader("promptgraft.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         finalize=_visible,
-    )
-    return environment.get_template("compare.html").render(
-        comparison=comparison,
-        title=f"{comparison.task.name} on {comparison.backbone}",
-        shots=_shots(comparison.shots, comparison.rows[0].results[0].validation_from),
-        seeds=seeds(comparison),
-        metric=comparison.rows[0].results[0].metric,
-        baseline=BASELINE,
-        has_baseline=find(comparison, BASELINE) is not None,
-        groups=grouped(comparison),
-        titles=TITLES,
-        against_placebos=against_placebos(comparison),
-        verdict=verdict.verdict(comparison),
-        placebos=verdict.placebos(comparison),
-        calibrated=any(row.ece for row in comparison.rows),
-        losses=losses(comparison),
-        perfect=f"{perfect(comparison):.1f}",
-        bins=BINS,
-        intervals=verdict.intervals(comparison),
-        plots=plots.draw(comparison),
-        recipe=comparison.recipe.model_dump(),
-        notes=[*comparison.task.notes, *comparison.notes],
-        versions=_versions(),
-        command=command,
-        words=words,
-        rows_file=ROWS,
     )
 
 
