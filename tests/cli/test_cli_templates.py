@@ -82,3 +82,35 @@ def test_what_is_wrong_is_one_line(
     assert said.err.startswith(f"promptgraft: {line}")
     assert said.err.count("\n") == 1
     assert (said.status, said.out) == (2, "")
+
+
+def test_words_are_found_and_demonstrations_chosen_from_the_command_line(
+    done: Command, reviews: Path, splade_tiny: Path, tmp_path: Path
+) -> None:
+    run, new = tmp_path / "run", tmp_path / "new.csv"
+    new.write_text("text\nA lovely chair.\n好用\n" + "so bad " * 2000 + "\n", encoding="utf-8")
+    said = done(
+        "tune", reviews, "--model", splade_tiny, "--method", "zero-shot", "--shots", 4, "--max-length", 160,
+        "--template", "{demos:2 near}\n{text} It was {mask}.", "--verbalizer", "auto", "--out", run,
+    )  # fmt: skip
+    assert "each row is shown the 2 labelled rows of 8 that are nearest to it" in said.err
+    assert "words of labels, found from 8 labelled rows: negative = " in said.err
+    assert "tokens more a row" in said.err
+    done("predict", run, "--model", splade_tiny, "--file", new, "--out", tmp_path / "answers.csv")
+    assert len((tmp_path / "answers.csv").read_text("utf-8").splitlines()) == 4
+
+
+def test_what_neither_rows_nor_words_are_there_for_is_one_line(
+    pg: Command, reviews: Path, splade_tiny: Path, tmp_path: Path
+) -> None:
+    common = ("tune", reviews, "--model", splade_tiny, "--method", "zero-shot", "--out", tmp_path / "run")
+    cloze = ("--template", "{text} It was {mask}.")
+    for words, message in (
+        ((*cloze, "--shots", 0, "--verbalizer", "auto"), "words are found from labelled rows, and there are none"),
+        (("--template", "{demos:2 near}\n{text} {mask}", "--shots", 0), "no training rows for demonstrations"),
+        (("--template", "{demos:2 next}\n{text} {mask}", "--shots", 4), "write {demos:4}, {demos:4 near} or"),
+        ((*cloze, "--shots", 4, "--calibration", "domian"), "domain"),
+    ):
+        said = pg(*common, *words)
+        assert said.status != 0
+        assert message in " ".join(said.err.split())

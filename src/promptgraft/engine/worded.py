@@ -75,7 +75,8 @@ def in_words(
             notes = (f"{task.name}: no template was given, so the model writes behind the text: {known.text!r}",)
         if not words and task.labels:
             usual = words_for(known, task)
-            words, notes = dict(usual.words), usual.notes
+            words, is_read = dict(usual.words), verbalizer != AUTO or known.template.demos is not None
+            notes = (*notes, *usual.notes) if is_read else notes
         return _demonstrated(known.template, task, words, notes, seed)
     except UsageError as error:
         raise RunError(str(error), where=task.name) from None
