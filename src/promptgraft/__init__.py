@@ -10,6 +10,7 @@ if TYPE_CHECKING:
         compare,
         distil,
         estimate,
+        estimate_memory,
         extend,
         generate,
         load,

@@ -14,10 +14,11 @@ from causal_models import FAMILIES, Pair, batch_of, causal_folder, causal_pair, 
 from promptgraft.errors import ModelError, RunError
 from promptgraft.kernels import causal
 from promptgraft.model import decoder
-from promptgraft.model.backbone import Backbone, Speaks
+from promptgraft.model.backbone import Backbone, Batch, Speaks
 from promptgraft.model.load import load_backbone
 from promptgraft.model.tokens import SOFT
 from promptgraft.prompt.prompt import Prompt, stack
+from promptgraft.train import predict
 
 (INSTRUCTION,) = drawn([30], 7)
 
@@ -226,3 +227,31 @@ def test_a_large_shared_block_is_attended_to_at_once_with_the_same_values(
         with torch.no_grad():
             states = ours.forward(batch_of(rows_of(rows)), None, "mark")
         torch.testing.assert_close(states, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("room", [4096, 40])
+def test_answers_of_a_row_stay_together_when_many_rows_are_read(
+    pair: Pair, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts, ends = drawn([8, 11, 5], 2), drawn([2, 1, 3], 3)
+    counts = [3, 1, 2]
+    sequences = [text + end for text, count in zip(texts, counts, strict=True) for end in ends[:count]]
+    lengths = [len(end) for count in counts for end in ends[:count]]
+    tokens = rows_of(sequences, counts)
+    answers = torch.zeros(len(tokens.ids), dtype=torch.bool)
+    for end, length in zip(tokens.starts[1:].tolist(), lengths, strict=True):
+        answers[end - length : end] = True
+    tokens = dataclasses.replace(tokens, answers=answers)
+    monkeypatch.setattr(predict, "FORWARD_TOKENS", room)
+    ours = pair.ours.with_weights(dict(pair.ours.weights))
+    prompts = stack([Prompt(deep(pair, 3)), Prompt(deep(pair, 2, 1))])
+    owner = torch.tensor([0, 0, 0, 1, 0, 0])
+    alone = [
+        ours.forward(Batch(tokens.singly.part(place, place + 1), owner[place : place + 1]), prompts, "answer")
+        for place in range(6)
+    ]
+    counted = computed(pair, monkeypatch)
+    found = predict.hidden_states(ours, tokens, prompts, owner, "answer")
+    torch.testing.assert_close(found, torch.cat(alone), atol=1e-4, rtol=1e-4)
+    assert sum(counted) == 8 + 11 + 5 + 6 + 2 + 3
+    assert predict.answered_lengths(tokens).tolist() == [8 + 6, 11 + 2, 5 + 3]

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from promptgraft.model.backbone import Backbone, Batch, Read
+from promptgraft.model.backbone import Backbone, Batch, Read, Writes
 from promptgraft.model.device import tokens_at_once
 from promptgraft.model.tokens import Tokens, concatenate, gather
 from promptgraft.prompt.prompt import Prompt, PromptStack, stack
@@ -37,25 +37,44 @@ def hidden_states(
 ) -> Float[Tensor, "N H"]:
     """Hidden states of all sequences, computed in batches of similar length, in the order of the input.
 
-    They come back to the processor, where there is room for any number.
+    They come back to the processor, where there is room for any number. The answers of a row stay together where the
+    backbone reads once what they begin with.
 
     Returns: `[S, H]`, `[T, H]` where `read` is `tokens`, or `[N, 1]` of N answers' tokens where it is `answer`.
     """
-    single = tokens.singly
-    budget = tokens_at_once(backbone, FORWARD_TOKENS)
+    rows = (
+        tokens if read == "answer" and isinstance(backbone, Writes) and backbone.speech == "causal" else tokens.singly
+    )
+    lengths = rows.lengths if rows.count == rows.sequences else answered_lengths(rows)
     parts: list[Tensor] = []
     places: list[Tensor] = []
     with torch.no_grad():
-        for index in batches_by_length(tokens.lengths, budget):
-            batch = Batch(single.select(index), None if prompt_of is None else prompt_of[index])
+        for index in batches_by_length(lengths, tokens_at_once(backbone, FORWARD_TOKENS)):
+            sequences, _ = gather(rows.rows, index)
+            batch = Batch(rows.select(index), None if prompt_of is None else prompt_of[sequences])
             parts.append(backbone.forward(batch, prompts, read).cpu())
-            places.append(places_of(tokens, index, read))
+            places.append(places_of(tokens, sequences, read))
     if not parts:
         return torch.zeros(0, 1 if read in ANSWERED else backbone.hidden)
     states = torch.cat(parts)
     result = torch.empty_like(states)
     result[torch.cat(places)] = states
     return result
+
+
+def answered_lengths(tokens: Tokens) -> Int[Tensor, "B"]:
+    """How many tokens of a row's sequences are read where its answers share their text."""
+    assert tokens.answers is not None, "only rows with answers share a text"
+    answers = _sums(tokens.answers, tokens.starts)
+    texts = tokens.lengths - answers
+    row_of = torch.arange(tokens.count).repeat_interleave(tokens.rows.diff())
+    longest = torch.zeros(tokens.count, dtype=torch.long).scatter_reduce_(0, row_of, texts, "amax")
+    return longest + _sums(answers, tokens.rows)
+
+
+def _sums(values: Tensor, ends: Int[Tensor, "N_plus_1"]) -> Int[Tensor, "N"]:
+    """The sums of values between the ends."""
+    return torch.nn.functional.pad(values.long().cumsum(0), (1, 0))[ends].diff()
 
 
 def places_of(tokens: Tokens, index: Int[Tensor, "M"], read: Read) -> Int[Tensor, "N"]:
