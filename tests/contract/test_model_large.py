@@ -105,6 +105,13 @@ def test_too_little_memory_is_said_once(llama: Path, caplog: pytest.LogCaptureFi
     assert "computed again" in caplog.messages[0]
 
 
+def test_memory_that_a_model_does_not_go_by_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "promptgraft"):
+        load_backbone(tiny_model(tmp_path / "bert", "bert"), memory="4GB")
+        load_backbone(tiny_model(tmp_path / "albert", "albert"))
+    assert caplog.messages == ["memory is for causal models; bert takes what it needs"]
+
+
 def test_memory_is_a_size() -> None:
     assert [MemoryLimit.parse(text).limit for text in ("4GB", "800 MiB", "1.5g", "low", "64")] == [
         4 << 30, 800 << 20, 3 << 29, 0, 64,

@@ -39,7 +39,7 @@ from promptgraft.model.decoder import (
     read_decoder_shape,
 )
 from promptgraft.model.fingerprint import fingerprint
-from promptgraft.model.memory import MemoryLimit
+from promptgraft.model.memory import LOG, MemoryLimit, shown
 from promptgraft.model.plain_text import PlainReader
 from promptgraft.model.resolved import Resolved
 from promptgraft.model.stored import FEW_BITS, Room, StoredProjection, TakeFrozen
@@ -568,6 +568,11 @@ def load_causal(
         raise ModelError(message, where=resolved.path, do="is the tokenizer of the same model?")
     room = Room(math.inf if device.type == "cpu" else memory.for_weights(device))
     take = TakeFrozen(weights, where, dtype, device, arithmetic, room)
+    frozen = assemble(shape, take)
+    if room.refused:
+        LOG.warning(
+            "%s of weights have no room on the GPU and are copied for each product, which is slow", shown(room.refused)
+        )
     return CausalBackbone(
         resolved.name,
         shape,
@@ -577,7 +582,7 @@ def load_causal(
         arithmetic=arithmetic,
         pooling=resolved.pooling,
         fingerprint=identity,
-        frozen=assemble(shape, take),
+        frozen=frozen,
         ends=_ends(config, read_optional(resolved.path / "generation_config.json")),
         memory=memory,
     )

@@ -20,7 +20,7 @@ from promptgraft.model.device import CPU, DeviceName, resolve_device
 from promptgraft.model.encoder import Assemble, Shape, Take, read_shape
 from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.head import Head, assemble_head, head_parts
-from promptgraft.model.memory import MemoryLimit
+from promptgraft.model.memory import LOG, MemoryLimit
 from promptgraft.model.packed import WORDS, PackedBackbone
 from promptgraft.model.places import remember
 from promptgraft.model.plain import Plan, load_plain
@@ -100,6 +100,8 @@ def load_folder(
     if kind in FAMILIES:
         stored_as = storage(fastest(place) if arithmetic in FEW_BITS else arithmetic)
         return load_causal(resolved, config, stored_as, place, arithmetic, memory or MemoryLimit())
+    if memory is not None and memory.limit is not None:
+        LOG.warning("memory is for causal models; %s takes what it needs", resolved.name)
     if arithmetic == "int4" or (family is None and arithmetic == "int8"):
         models = "causal models" if arithmetic == "int4" else "causal models and encoders of the BERT family"
         raise ModelError(f"{arithmetic} is for {models}", where=resolved.name, do="use fp32 or bf16")

@@ -39,15 +39,16 @@ class StoredProjection:
 
 
 class Room:
-    """Bytes that weights may still take on a device."""
+    """Bytes that weights may still take on a device, and those that found no place there."""
 
     def __init__(self, left: float = math.inf) -> None:
-        self.left = left
+        self.left, self.refused = left, 0
 
     def take(self, size: int) -> bool:
         """Take so much of it if there is as much."""
         fits = size <= self.left
         self.left -= size if fits else 0
+        self.refused += 0 if fits else size
         return fits
 
 
