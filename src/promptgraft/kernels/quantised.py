@@ -17,8 +17,9 @@ from torch import Tensor
 
 from promptgraft.kernels.device import on_gpu
 
-# Numbers that share a scale in four bits: 4.5 bits a number in all, the usual compromise.
-GROUP = 64
+# Numbers that share a scale in four bits: 5 bits a number in all. With 64, which is 4.5, smollm2-135m read 300 rows of
+# SST-2 at 71.3 in the place of 78.0; bf16 reads them at 77.7.
+GROUP = 32
 # Of a group's range, how much the steps span; the best of these is taken, by the squared error.
 SPANS = (1.0, 0.94, 0.88, 0.82, 0.76)
 # Numbers that are quantised at a time, in fp32.

@@ -10,6 +10,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from promptgraft.kernels.quantised import GROUP
 from promptgraft.model.backbone import Arithmetic
 from promptgraft.model.catalog import resolve
 from promptgraft.model.config import read_config
@@ -18,7 +19,7 @@ from promptgraft.model.weights import damaged, files
 
 WIDTHS: Mapping[Arithmetic, int] = {"fp32": 4, "bf16": 2, "int8": 2, "int4": 2}
 """Bytes of a number that is in no product, and of a state."""
-PER_NUMBER: Mapping[Arithmetic, float] = {"fp32": 4, "bf16": 2, "int8": 1, "int4": 0.5 + 2 * 2 / 64}
+PER_NUMBER: Mapping[Arithmetic, float] = {"fp32": 4, "bf16": 2, "int8": 1, "int4": 0.5 + 2 * 2 / GROUP}
 """Bytes of a number of a product's weight, scales counted."""
 FILE_WIDTHS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 TABLES = ("embed", "wte", "wpe", "lm_head", "shared", "position", "token_type")
