@@ -23,7 +23,7 @@ from promptgraft.readout.readout import Given
 from promptgraft.readout.verbalizer import label_columns
 from promptgraft.searches.candidate import Candidate, Words
 from promptgraft.task.task import Example, Task
-from promptgraft.train.predict import hidden_states
+from promptgraft.train.predict import FORWARD_TOKENS, hidden_states
 
 LabelColumns = tuple[Float[Tensor, "C E"], Float[Tensor, "C"]]
 
@@ -105,15 +105,19 @@ class Scorer:
             RunError: sheets with vectors of different kinds.
         """
         forget(self.backbone)
+        groups = _companies(sheets) if isinstance(self.backbone, CausalBackbone) else [sheets]
+        scores = torch.cat([self._scores(group) for group in groups])
+        return list(scores.softmax(-1).split([sheet.tokens.count for sheet in sheets]))
+
+    def _scores(self, sheets: Sequence[AskedRows]) -> Float[Tensor, "B C"]:
+        """The scores of the classes for the rows of sheets that share batches."""
         tokens = concatenate([sheet.tokens for sheet in sheets])
         prompts, owner = self._prompts(sheets)
         states = hidden_states(self.backbone, tokens, prompts, owner, "answer" if self.answers else "mark")
-        if self.answers:
-            totals, lengths = answer_sums(states, tokens)
-            scores = (totals / lengths).view(tokens.count, -1)
-        else:
-            scores = _by_columns(states.float(), sheets)
-        return list(scores.softmax(-1).split([sheet.tokens.count for sheet in sheets]))
+        if not self.answers:
+            return _by_columns(states.float(), sheets)
+        totals, lengths = answer_sums(states, tokens)
+        return (totals / lengths).view(tokens.count, -1)
 
     def _prompts(self, sheets: Sequence[AskedRows]) -> tuple[PromptStack | None, Int[Tensor, "S"] | None]:
         """The vectors of each sheet's candidate.
@@ -136,6 +140,20 @@ class Scorer:
     def gold(self, examples: Sequence[Example]) -> list[int]:
         """The class of each row."""
         return class_indices((example.label for example in examples), self.task)
+
+
+def _companies(sheets: Sequence[AskedRows]) -> list[list[AskedRows]]:
+    """Sheets in groups of one forward's tokens, so that the rows of a candidate, which begin alike, share batches."""
+    groups: list[list[AskedRows]] = []
+    room = 0
+    for sheet in sheets:
+        size = len(sheet.tokens.ids)
+        if not groups or size > room:
+            groups.append([])
+            room = FORWARD_TOKENS
+        groups[-1].append(sheet)
+        room -= size
+    return groups
 
 
 def forget(backbone: Backbone) -> None:
