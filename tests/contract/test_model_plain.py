@@ -233,7 +233,7 @@ def test_a_word_at_the_mask_in_a_prompted_row(model: Callable[[], Any], tmp_path
 
 
 def test_int8_is_refused_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="int8 is for encoders of the BERT family"):
+    with pytest.raises(ModelError, match="int8 is for causal models and encoders of the BERT family"):
         load_backbone(saved(tmp_path, FAMILIES["modernbert"]()), dtype="int8")
 
 

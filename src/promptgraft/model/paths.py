@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -41,6 +41,8 @@ BF16 = ("amx", "avx512bf16")
 NEAR = 1.1
 """A path that is this near to the fastest is as fast: the ablest of those is taken, so that noise does not choose."""
 
+TIMED: tuple[Arithmetic, ...] = ("fp32", "bf16", "int8")
+"""The arithmetics that have native paths of their own."""
 KEPT_IN = "paths.json"
 LIMITS = ("ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
 """What keeps torch's libraries from instructions that the processor has."""
@@ -154,10 +156,9 @@ def _alone(file: Path) -> Iterator[bool]:
 def _stored(file: Path, key: str) -> Seconds | None:
     """The seconds stored under a key; None if there are none, or the file is damaged."""
     entry = _entries(file).get(key)
-    names = get_args(Arithmetic)
-    if not isinstance(entry, dict) or set(entry) != set(names):
+    if not isinstance(entry, dict) or set(entry) != set(TIMED):
         return None
-    spans = [span for name in names for span in (entry[name].values() if isinstance(entry[name], dict) else [None])]
+    spans = [span for name in TIMED for span in (entry[name].values() if isinstance(entry[name], dict) else [None])]
     return entry if all(isinstance(span, float) for span in spans) else None
 
 
