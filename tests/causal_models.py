@@ -146,8 +146,18 @@ def their_states(
     """The last hidden states of one sequence; a deep prompt is seen by all of its tokens, whatever slides."""
     count = len(ids) if embeds is None else len(embeds)
     positions = torch.arange(count)
+    masks = masks_of(model, count, 0 if deep is None else deep.shape[2])
+    inputs = {"input_ids": torch.tensor([list(ids)])} if embeds is None else {"inputs_embeds": embeds[None]}
+    past = {} if deep is None else {"past_key_values": cache_of(model, deep)}
+    out = model.base_model(**inputs, attention_mask=masks, position_ids=(positions + shift)[None], **past)
+    states: Tensor = out.last_hidden_state[0]
+    return states
+
+
+def masks_of(model: Any, count: int, length: int) -> Any:
+    """What transformers adds to scores of a sequence, all of whose tokens see a prompt."""
+    positions = torch.arange(count)
     seen = positions[None] <= positions[:, None]
-    length = 0 if deep is None else deep.shape[2]
     prompt_seen = torch.ones(count, length, dtype=torch.bool)
     whole = torch.cat([prompt_seen, seen], 1)
     masks: Any = _as_bias(whole)
@@ -158,11 +168,7 @@ def their_states(
         masks = _as_bias(near)
         if kinds is not None:
             masks = {"full_attention": _as_bias(whole), "sliding_attention": _as_bias(near)}
-    inputs = {"input_ids": torch.tensor([list(ids)])} if embeds is None else {"inputs_embeds": embeds[None]}
-    past = {} if deep is None else {"past_key_values": cache_of(model, deep)}
-    out = model.base_model(**inputs, attention_mask=masks, position_ids=(positions + shift)[None], **past)
-    states: Tensor = out.last_hidden_state[0]
-    return states
+    return masks
 
 
 def _as_bias(seen: Tensor) -> Tensor:

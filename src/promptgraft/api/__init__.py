@@ -6,6 +6,7 @@ from promptgraft.api.artefacts import artefact_folder, export_to_peft, import_fr
 from promptgraft.api.comparing import Compared, compare, rank
 from promptgraft.api.distilling import Distilled, distil, texts_of
 from promptgraft.api.estimating import estimate, estimate_memory
+from promptgraft.api.explaining import Explanation, explain
 from promptgraft.api.extending import Extension, extend
 from promptgraft.api.generating import TextWriter, generate, text_writer
 from promptgraft.api.opening import as_bank, free_text, load_backbone, open_model, open_task
@@ -18,6 +19,7 @@ from promptgraft.api.tuning import Outcome, transfer, tune
 __all__ = [
     "Compared",
     "Distilled",
+    "Explanation",
     "Extension",
     "Outcome",
     "SearchCost",
@@ -31,6 +33,7 @@ __all__ = [
     "estimate",
     "estimate_memory",
     "estimate_search",
+    "explain",
     "export_to_peft",
     "extend",
     "free_text",

@@ -9,13 +9,14 @@ from promptgraft.bank.bank import Bank
 from promptgraft.bank.names import DEFAULT
 from promptgraft.engine.predictor import Predictor
 from promptgraft.engine.store import ARTEFACT
-from promptgraft.errors import ArtefactError, ModelError
+from promptgraft.errors import ArtefactError, ModelError, RunError
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.catalog import entries, resolve
 from promptgraft.model.device import DeviceName
 from promptgraft.model.load import DType
 from promptgraft.model.places import place_of
 from promptgraft.prompt import artefact as artefacts
+from promptgraft.prompt.artefact import Artefact
 from promptgraft.prompt.card import BackboneCard, TaskCard
 from promptgraft.prompt.files import CARD
 from promptgraft.prompt.peft import export_peft, import_peft
@@ -40,6 +41,23 @@ def load(
     artefact = artefacts.load(artefact_folder(path))
     backbone = model if model is not None else _local_model(artefact.card.backbone, path)
     return Predictor(artefact, open_model(backbone, arithmetic, device))
+
+
+def as_predictor(
+    run: Artefact | Predictor | str | Path, model: Backbone | str | Path | None, device: DeviceName
+) -> tuple[Predictor, str]:
+    """An artefact, ready to predict, and what it is called.
+
+    Args:
+        run: a run folder, an artefact's folder, an artefact (with `model`), or a predictor.
+    """
+    if isinstance(run, Predictor):
+        return run, run.artefact.card.task.name
+    if not isinstance(run, Artefact):
+        return load(run, model, device=device), Path(run).resolve().name
+    if model is None:
+        raise RunError("an artefact alone has no model", where=run.card.task.name, do="pass model=, or its folder")
+    return Predictor(run, open_model(model, device=device)), run.card.task.name
 
 
 def _local_model(model: BackboneCard, where: str | Path) -> str | Path:

@@ -6,12 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from promptgraft.api.artefacts import artefact_folder, load
-from promptgraft.api.opening import log_notes, open_model, with_columns
+from promptgraft.api.artefacts import artefact_folder, as_predictor
+from promptgraft.api.opening import log_notes, with_columns
 from promptgraft.engine import extend as engine
 from promptgraft.engine.given import labelled_of
 from promptgraft.engine.predictor import Predictor
-from promptgraft.errors import ArtefactError, RunError
+from promptgraft.errors import ArtefactError
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.device import DeviceName
 from promptgraft.prompt import artefact as artefacts
@@ -95,7 +95,7 @@ def extend(
         UsageError, TaskError, RunError, ArtefactError: one line, what and what to do.
     """
     folder = None if out is None else _free(Path(out), replace=replace)
-    predictor, name = _predictor(run, model, device)
+    predictor, name = as_predictor(run, model, device)
     described = given_labels(labels)
     classes = [*predictor.classes, *described]
     task = with_columns(predictor.task, columns)
@@ -117,19 +117,6 @@ def labelled(rows: object, task: Task, classes: Collection[str]) -> tuple[tuple[
     if isinstance(rows, str | Path):
         return read_labelled(rows, task, classes)
     return labelled_of(rows, task, classes), ()
-
-
-def _predictor(
-    run: Artefact | Predictor | str | Path, model: Backbone | str | Path | None, device: DeviceName
-) -> tuple[Predictor, str]:
-    """What is extended, ready to predict, and what it is called."""
-    if isinstance(run, Predictor):
-        return run, run.artefact.card.task.name
-    if not isinstance(run, Artefact):
-        return load(run, model, device=device), Path(run).resolve().name
-    if model is None:
-        raise RunError("an artefact alone has no model", where=run.card.task.name, do="pass model=, or its folder")
-    return Predictor(run, open_model(model, device=device)), run.card.task.name
 
 
 def _free(folder: Path, *, replace: bool) -> Path:

@@ -14,6 +14,7 @@ from promptgraft.cli.compare import compare
 from promptgraft.cli.distil import distil
 from promptgraft.cli.doctor import doctor
 from promptgraft.cli.estimate import estimate
+from promptgraft.cli.explain import explain
 from promptgraft.cli.extend import extend
 from promptgraft.cli.generate import generate
 from promptgraft.cli.models import models
@@ -80,7 +81,7 @@ def root(
 app.add_typer(models, name="models")
 for name, function in {
     "tune": tune, "rank": rank, "transfer": transfer, "compare": compare, "estimate": estimate, "predict": predict,
-    "generate": generate, "distil": distil, "extend": extend, "suggest": suggest, "search": search,
+    "generate": generate, "distil": distil, "extend": extend, "suggest": suggest, "search": search, "explain": explain,
 }.items():  # fmt: skip
     add(app, name, function)
 app.add_typer(templates, name="templates")

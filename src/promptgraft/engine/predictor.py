@@ -240,14 +240,25 @@ class Predictor:
 
     def _texts(self, examples: Sequence[Example]) -> Predictions:
         """Write a text for each example."""
-        forked.check(self.backbone.device)
+        question = self.to_write(examples)
+        return Predictions([*self.written(question)], None, question.tokens.cut)
+
+    def to_write(self, examples: Sequence[Example]) -> Question:
+        """The model with the rows that it is to write texts for."""
         recipe = self.artefact.card.recipe
         most, limit = recipe.get("most", MOST), recipe.get("max_length", self.backbone.max_length)
         assert isinstance(most, int), "an artefact is checked when it is loaded"
         assert isinstance(limit, int), "an artefact is checked when it is loaded"
         limit = longest_read(self.backbone, self.tuned.prompt, limit, most)
         tokens = self.backbone.tokenize(examples, self.task.kind, self.tuned.reading.unanswered, max_length=limit)
-        return Predictions([*write(self.backbone, self.tuned, tokens, decoding_of(self.tuned, most))], None, tokens.cut)
+        return Question(self.tuned, tokens)
+
+    def written(self, question: Question) -> list[str]:
+        """Write the texts that a model is asked for."""
+        forked.check(self.backbone.device)
+        most = self.artefact.card.recipe.get("most", MOST)
+        assert isinstance(most, int), "an artefact is checked when it is loaded"
+        return write(self.backbone, question.tuned, question.tokens, decoding_of(question.tuned, most))
 
     def _shares(self, scores: Tensor) -> np.ndarray:
         """Probabilities of the classes, from their scores."""
@@ -288,6 +299,10 @@ class Predictor:
         length = self.artefact.card.recipe.get("max_length")
         limit = length if isinstance(length, int) else None
         return (member.model or self.backbone).tokenize(examples, self.task.kind, member.reading, max_length=limit)
+
+    def questions(self, examples: Sequence[Example]) -> list[Question]:
+        """Each member of the model with the rows as it is shown them."""
+        return self._questions(examples, self._tokens(examples))
 
     def _questions(self, examples: Sequence[Example], first: Tokens) -> list[Question]:
         """Each member of the model with the rows as it is shown them; those that are shown them alike share tokens."""

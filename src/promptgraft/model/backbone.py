@@ -128,6 +128,10 @@ class Backbone(Protocol):
         """
         ...
 
+    def lone_words(self) -> Mapping[str, int]:
+        """The words that are a single token inside a sentence, with it."""
+        ...
+
     def embed(self, ids: Int[Tensor, "P"]) -> Float[Tensor, "P E"]:
         """Rows of the input embedding table, to start shallow prompts from (on the processor)."""
         ...

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -47,6 +47,7 @@ from promptgraft.model.tokenize import Tokenizer, load_tokenizer
 from promptgraft.model.tokenized import Tokenizing
 from promptgraft.model.tokens import Tokens
 from promptgraft.model.tree import Elements, Tree, common, first_wanted, grow, lay_out_elements
+from promptgraft.model.watch import note_vectors, watching
 from promptgraft.model.weights import check_weights, read_encoder, read_head
 from promptgraft.model.writing import Rules, Writing
 from promptgraft.prompt.prompt import PromptStack
@@ -425,6 +426,7 @@ class CausalBackbone(Tokenizing):
         if len(vectors) and prompts is not None:
             table = prompts.table.to(self.device, words.dtype)
             words = words.index_copy(0, vectors, table.index_select(0, codes[vectors] - self._shape.vocabulary))
+            note_vectors(codes, self._shape.vocabulary)
         if decoder.positions is None:
             return words
         return words + F.embedding(tree.positions.to(self.device), decoder.positions)
@@ -477,17 +479,36 @@ class CausalBackbone(Tokenizing):
         if len(run.keeps) and len(kept) == number:  # a layer that is computed again has been kept already
             of_kept = None if turns is None else turns[1].select(run.keeps)
             kept.append(turned_keys(keys_values.detach().index_select(0, run.keeps), of_kept))
-        mixed = causal_attention(
+        attend = partial(
+            causal_attention,
             queries,
-            keys_values,
-            run.all_rows if read is None else run.read_rows,
-            self._scoring,
+            pattern=run.all_rows if read is None else run.read_rows,
+            scoring=self._scoring,
             turns=turns,
             window=self._shape.windows[number],
-            prompts=prompts,
             past=None if run.found.keys_values is None else run.found.keys_values[number],
         )
-        return after_attention(layer, mixed.flatten(1), x, self._shape)
+        self._watch(attend, keys_values, prompts)
+        return after_attention(layer, attend(keys_values, prompts=prompts).flatten(1), x, self._shape)
+
+    def _watch(
+        self,
+        attend: Callable[..., Tensor],
+        keys_values: Float[Tensor, "R two_key_heads width"],
+        prompts: Float[Tensor, "2 N K"] | None,
+    ) -> None:
+        """Let what reads off the pass see an attention."""
+        watch = watching()
+        if watch is None:
+            return
+        keys, values = keys_values.chunk(2, 1)
+
+        def marked(others: Tensor, deep: Tensor | None) -> Tensor:
+            table = None if prompts is None or deep is None else torch.stack([prompts[0], deep.flatten(1)])
+            return attend(torch.cat([keys, others], 1), prompts=table)
+
+        own = None if prompts is None else prompts[1].unflatten(1, (self.key_heads, -1))
+        watch.see(marked, values, own, "decoder")
 
     def _check(self, prompts: PromptStack | None, read: str, dropout: Dropout | None) -> None:
         if read not in self.reads:

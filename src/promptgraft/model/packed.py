@@ -25,6 +25,7 @@ from promptgraft.model.native import NativeEncoder, NativeRows
 from promptgraft.model.tokenize import Tokenizer
 from promptgraft.model.tokenized import Tokenizing
 from promptgraft.model.tokens import Tokens
+from promptgraft.model.watch import note_vectors, watching
 from promptgraft.prompt.prompt import PromptStack
 from promptgraft.prompt.reading import Pooling
 
@@ -102,7 +103,8 @@ class PackedBackbone(Tokenizing):
         layout = lay_out(batch, prompts, read, self.max_length)
         if read == "mark":
             batch, layout = marked_first(batch, layout)
-        if self._graphs is not None and prompts is not None and dropout is None and fits(layout, prompts):
+        plain = watching() is not None  # an attention can be read off in plain torch alone
+        if not plain and self._graphs is not None and prompts is not None and dropout is None and fits(layout, prompts):
             return self._graphs(batch, layout, prompts, read)
         return self._states(encoder, *place(batch, layout, prompts, self.device), read, dropout)
 
@@ -116,7 +118,7 @@ class PackedBackbone(Tokenizing):
         dropout: Dropout | None = None,
     ) -> Float[Tensor, "N H"]:
         """Run the whole pass over inputs on the backbone's device."""
-        native = self._native if batch.tokens.sequences else None
+        native = self._native if batch.tokens.sequences and watching() is None else None
         if native is not None:
             x = self._natively(native, encoder, layout, batch, prompts, read, dropout)
         else:
@@ -284,6 +286,7 @@ class PackedBackbone(Tokenizing):
         words = F.embedding(ids if layout.source is None else ids.clamp_min(0), encoder.words)
         if layout.source is not None and prompts is not None:
             words = torch.cat([words, prompts.table.to(words.dtype)]).index_select(0, layout.source)
+            note_vectors(layout.source, len(ids))
         types = F.embedding(layout.types, encoder.types)
         positions = F.embedding(layout.positions + self._shape.first_position, encoder.positions)
         norm = encoder.embedded_norm
@@ -334,8 +337,26 @@ class PackedBackbone(Tokenizing):
             k, v = layer.qkv.rows(self.hidden, 3 * self.hidden)(x).chunk(2, -1)
         prompt_k, prompt_v = (None, None) if prompt is None else prompt.unbind(0)
         dropped = None if dropout is None else (dropout, attention_site(number))
+        self._watch(q, k, v, rows, prompt_k, prompt_v)
         mixed = kernels.attention(q, k, v, rows, prompt_k, prompt_v, dropped)
         return self._after_attention(layer, number, mixed, residual, dropout)
+
+    def _watch(
+        self, q: Tensor, k: Tensor, v: Tensor, rows: kernels.Rows, prompt_k: Tensor | None, prompt_v: Tensor | None
+    ) -> None:
+        """Let what reads off the pass see an attention."""
+        watch = watching()
+        if watch is None:
+            return
+
+        def attend(values: Tensor, deep: Tensor | None) -> Tensor:
+            mixed = kernels.attention(
+                q, k, values.flatten(1), rows, prompt_k, None if deep is None else deep.flatten(1)
+            )
+            return torch.unflatten(mixed, 1, (self.heads, -1))
+
+        heads = (self.heads, -1)
+        watch.see(attend, v.unflatten(1, heads), None if prompt_v is None else prompt_v.unflatten(1, heads))
 
     def _after_attention(
         self,

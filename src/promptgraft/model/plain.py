@@ -27,6 +27,7 @@ from promptgraft.model.resolved import Resolved
 from promptgraft.model.tokenize import Tokenizer, load_tokenizer
 from promptgraft.model.tokenized import Tokenizing
 from promptgraft.model.tokens import Tokens
+from promptgraft.model.watch import note_vectors, watching
 from promptgraft.model.weights import check_weights, read_encoder, read_head
 from promptgraft.prompt.prompt import PromptStack
 from promptgraft.prompt.reading import Pooling
@@ -293,6 +294,7 @@ class PlainBackbone(Tokenizing):
         words = F.embedding(ids if layout.source is None else ids.clamp_min(0), stack.words)
         if layout.source is not None and prompts is not None:
             words = torch.cat([words, prompts.table.to(words.dtype)]).index_select(0, layout.source)
+            note_vectors(layout.source, len(ids))
         return stack.embedded(words, layout)
 
     def _through_layers(
@@ -316,9 +318,32 @@ class PlainBackbone(Tokenizing):
                 dropout = None if dropout is None else dropout.select(read)
             states = stack.projected(number, x, geometry, asking)
             dropped = None if dropout is None else (dropout, attention_site(number))
-            mixed = stack.attended(number, states, geometry, None if table is None else table[number], dropped)
+            prompt = None if table is None else table[number]
+            self._watch(stack, number, states, geometry, prompt)
+            mixed = stack.attended(number, states, geometry, prompt, dropped)
             x = stack.after_attention(number, mixed, residual, dropout)
         return stack.final(x)
+
+    def _watch(
+        self,
+        stack: Stack[Any],
+        number: int,
+        states: tuple[Tensor, Tensor, Tensor],
+        geometry: Any,
+        prompt: Float[Tensor, "2 N A"] | None,
+    ) -> None:
+        """Let what reads off the pass see an attention."""
+        watch = watching()
+        if watch is None:
+            return
+
+        def attend(values: Tensor, deep: Tensor | None) -> Tensor:
+            marked = None if prompt is None or deep is None else torch.stack([prompt[0], deep.flatten(1)])
+            mixed = stack.attended(number, (*states[:2], values.flatten(1)), geometry, marked, None)
+            return torch.unflatten(mixed, 1, (self.heads, -1))
+
+        heads = (self.heads, -1)
+        watch.see(attend, states[2].unflatten(1, heads), None if prompt is None else prompt[1].unflatten(1, heads))
 
     def _check(self, prompts: PromptStack | None, read: Read) -> None:
         if read not in self.reads:

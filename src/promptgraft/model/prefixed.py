@@ -6,14 +6,17 @@ the textbook formula, and puts before its keys those of the `Prefix` that its st
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+from promptgraft.model.watch import AttentionSide, watching
 
 NAME = "promptgraft"
 Taken = dict[nn.Module, tuple[Tensor, Tensor]]
@@ -69,14 +72,31 @@ def attend(
     if taken is not None:
         taken[module] = key, value
     bias = attention_mask if position_bias is None else _sum(position_bias, attention_mask)
-    before = None if prefix is None else prefix.before(module, key)
+    before, ahead = None if prefix is None else prefix.before(module, key), 0
     if before is not None:
         keys, values, prompt_bias = before
         words = key.shape[2]
-        key, value = torch.cat([keys, key], dim=2), torch.cat([values, value], dim=2)
+        key, value, ahead = torch.cat([keys, key], dim=2), torch.cat([values, value], dim=2), keys.shape[2]
         bias = _beside(prompt_bias.to(query.dtype), bias, words)
+    _watch(module, partial(F.scaled_dot_product_attention, query, key, attn_mask=bias, scale=scaling), value, ahead)
     out = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scaling)
     return out.transpose(1, 2), None
+
+
+def _watch(module: nn.Module, attend: Callable[..., Tensor], value: Float[Tensor, "B heads T D"], ahead: int) -> None:
+    """Let what reads off the pass of one sequence see an attention, in which `ahead` deep vectors come first."""
+    watch = watching()
+    if watch is None:
+        return
+    values = value[0].transpose(0, 1)
+
+    def marked(others: Tensor, deep: Tensor | None) -> Tensor:
+        table = others if deep is None else torch.cat([deep, others])
+        mixed: Tensor = attend(value=table.transpose(0, 1)[None])
+        return mixed[0].transpose(0, 1)
+
+    side: AttentionSide = "decoder" if module.is_causal else "across" if module.is_decoder else "encoder"
+    watch.see(marked, values[ahead:], values[:ahead] if ahead else None, side, shallow=not module.is_causal)
 
 
 def _sum(bias: Tensor, mask: Tensor | None) -> Tensor:

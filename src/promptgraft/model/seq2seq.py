@@ -26,6 +26,7 @@ from promptgraft.model.seq2seq_form import Form, Tower
 from promptgraft.model.sides import Sides, part
 from promptgraft.model.tokenize import Tokenizer
 from promptgraft.model.tokenized import Tokenizing
+from promptgraft.model.watch import note_vectors
 from promptgraft.model.writing import Rules, Writing
 from promptgraft.prompt.prompt import PromptStack
 from promptgraft.prompt.reading import Pooling
@@ -250,6 +251,7 @@ class SequenceBackbone(Tokenizing):
         if layout.source is not None and shallow is not None:
             table = shallow.table.to(self.device, words.dtype)
             words = torch.cat([words, table]).index_select(0, layout.source.to(self.device))
+            note_vectors(layout.source, len(sources.tokens.ids))
         index, valid = padded(layout.starts, torch.arange(sources.tokens.sequences))
         prefix = self._prefix(sources, prompts, self._form.attentions[0])
         valid = valid.to(self.device)

@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
-import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from promptgraft import __version__
 from promptgraft.engine.reliability import BINS
 from promptgraft.method.job import ValidationFrom
 from promptgraft.prompt.atomic import write_text
 from promptgraft.report import plots, verdict, words
+from promptgraft.report.pages import render, versions
 from promptgraft.report.rows import TITLES, against_placebos, find, grouped, losses, perfect, seeds
 from promptgraft.study.compare import BASELINE, CSV_COLUMNS, Comparison, csv_row
-from promptgraft.untrusted import visible
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 PAGE = "report.html"
 ROWS = "results.csv"
-LIBRARIES = ("torch", "transformers", "tokenizers", "scikit-learn", "scipy", "numpy")
 
 
 def write(comparison: Comparison, folder: Path, command: str | None = None) -> dict[str, Path]:
@@ -56,54 +48,33 @@ def rows(comparison: Comparison) -> str:
 
 def page(comparison: Comparison, command: str | None = None) -> str:
     """The text of report.html: everything in one file, no scripts, nothing loaded from elsewhere."""
-    return (
-        environment()
-        .get_template("compare.html")
-        .render(
-            comparison=comparison,
-            title=f"{comparison.task.name} on {comparison.backbone}",
-            shots=_shots(comparison.shots, comparison.rows[0].results[0].validation_from),
-            seeds=seeds(comparison),
-            metric=comparison.rows[0].results[0].metric,
-            baseline=BASELINE,
-            has_baseline=find(comparison, BASELINE) is not None,
-            groups=grouped(comparison),
-            titles=TITLES,
-            against_placebos=against_placebos(comparison),
-            verdict=verdict.verdict(comparison),
-            placebos=verdict.placebos(comparison),
-            calibrated=any(row.ece for row in comparison.rows),
-            losses=losses(comparison),
-            perfect=f"{perfect(comparison):.1f}",
-            bins=BINS,
-            intervals=verdict.intervals(comparison),
-            plots=plots.draw(comparison),
-            recipe=comparison.recipe.model_dump(),
-            notes=[*comparison.task.notes, *comparison.notes],
-            versions=_versions(),
-            command=command,
-            words=words,
-            rows_file=ROWS,
-        )
+    return render(
+        "compare.html",
+        comparison=comparison,
+        title=f"{comparison.task.name} on {comparison.backbone}",
+        shots=_shots(comparison.shots, comparison.rows[0].results[0].validation_from),
+        seeds=seeds(comparison),
+        metric=comparison.rows[0].results[0].metric,
+        baseline=BASELINE,
+        has_baseline=find(comparison, BASELINE) is not None,
+        groups=grouped(comparison),
+        titles=TITLES,
+        against_placebos=against_placebos(comparison),
+        verdict=verdict.verdict(comparison),
+        placebos=verdict.placebos(comparison),
+        calibrated=any(row.ece for row in comparison.rows),
+        losses=losses(comparison),
+        perfect=f"{perfect(comparison):.1f}",
+        bins=BINS,
+        intervals=verdict.intervals(comparison),
+        plots=plots.draw(comparison),
+        recipe=comparison.recipe.model_dump(),
+        notes=[*comparison.task.notes, *comparison.notes],
+        versions=versions(),
+        command=command,
+        words=words,
+        rows_file=ROWS,
     )
-
-
-def environment() -> Environment:
-    """What renders pages: what stands in them is shown as text, and a name that is missing is a mistake."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    return Environment(
-        loader=PackageLoader("promptgraft.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        finalize=_visible,
-    )
-
-
-def _visible(value: object) -> object:
-    """A value as the page shows it: text without characters that control a screen or change its direction."""
-    return visible(value, lines=True) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def _shots(shots: int | None, validation_from: ValidationFrom) -> str:
@@ -114,13 +85,3 @@ def _shots(shots: int | None, validation_from: ValidationFrom) -> str:
         return "all labelled rows, validation rows among them" if among else "the whole training split"
     rows = f"{words.count(shots, 'labelled row')} a class"
     return f"{rows}, validation rows among them" if among else f"{rows}, and as many again for validation"
-
-
-def _versions() -> dict[str, str]:
-    versions = {"promptgraft": __version__, "Python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from promptgraft.prompt.atomic import write_text
 from promptgraft.report import words
-from promptgraft.report.compare import environment
+from promptgraft.report.pages import render
 from promptgraft.report.plots import Plot
 from promptgraft.report.svg import COLOURS, STYLE, inline
 from promptgraft.searches.all import PLACEBOS
@@ -41,18 +41,15 @@ def write(outcome: SearchOutcome, folder: Path, command: str | None = None) -> P
 
 def page(outcome: SearchOutcome, command: str | None = None) -> str:
     """The text of search.html: everything in one file, no scripts, nothing loaded from elsewhere."""
-    return (
-        environment()
-        .get_template("search.html")
-        .render(
-            outcome=outcome,
-            title=f"Prompts found for {outcome.task.name}",
-            best=outcome.best,
-            placebos=PLACEBOS,
-            plot=curves(outcome),
-            words=words,
-            command=command,
-        )
+    return render(
+        "search.html",
+        outcome=outcome,
+        title=f"Prompts found for {outcome.task.name}",
+        best=outcome.best,
+        placebos=PLACEBOS,
+        plot=curves(outcome),
+        words=words,
+        command=command,
     )
 
 

@@ -11,7 +11,9 @@ from promptgraft.errors import TaskError, listed, quoted, unknown
 from promptgraft.task.compare import count_rows
 from promptgraft.task.examples import make_examples
 from promptgraft.task.infer import infer_columns, missing
+from promptgraft.task.kinds import KINDS
 from promptgraft.task.load import TaskLike, columns_of, read_inputs
+from promptgraft.task.names import LABELS
 from promptgraft.task.table import Columns
 from promptgraft.task.task import Example
 
@@ -42,6 +44,31 @@ def read_labelled(
     if len(kept) < len(table.rows):
         notes = [*notes, f"{table.where}: {count_rows(len(table.rows) - len(kept))} without a label, left out"]
     return examples, (*table.notes, *notes)
+
+
+def read_rows(
+    path: str | Path, task: TaskLike, classes: Collection[str]
+) -> tuple[tuple[Example, ...], tuple[str, ...]]:
+    """The rows of a file of a task's kind, with a label where they have one, and notes.
+
+    Args:
+        classes: that a row's one class may be.
+    Raises:
+        TaskError: the file or a column cannot be read, or a label is none of the classes; with file:line.
+    """
+    table = read_inputs(path, task)
+    names, columns = table.rows[0][0], columns_of(task, table)
+    named = columns.get("label") or table.columns.label
+    label = next((name for name in (named, *LABELS) if name in names), None)
+    columns = {role: name for role, name in columns.items() if role != "label"}
+    if label is not None and label not in columns.values():
+        columns["label"] = str(label)
+    examples = make_examples(task.kind, columns, table.rows, table.where, labelled=False)
+    for example, (_, line) in zip(examples, table.rows, strict=True):
+        if KINDS[task.kind].one_class and example.label is not None and example.label not in classes:
+            error = unknown("class", str(example.label), classes, TaskError)
+            raise TaskError(error.what, where=f"{table.where}:{line}", do=f"{error.do} Or name another --label-column")
+    return examples, tuple(table.notes)
 
 
 def read_unlabelled(

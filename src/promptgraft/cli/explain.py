@@ -1,0 +1,114 @@
+"""promptgraft explain"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from promptgraft.cli.compare import without_place
+from promptgraft.cli.options import (
+    DeviceOption,
+    LabelColumnOption,
+    PairColumnOption,
+    TextColumnOption,
+    columns_given,
+)
+from promptgraft.cli.progress import progress
+from promptgraft.cli.say import Say
+from promptgraft.cli.verb import verb
+from promptgraft.sheet import short
+
+if TYPE_CHECKING:
+    from promptgraft.api import Explanation
+
+SHOWN_TEXTS, SHOWN_LETTERS = 8, 60
+
+
+@verb
+def explain(
+    path: Annotated[
+        Path, typer.Argument(metavar="ARTEFACT", help="A run folder of tune or transfer, or a bank's entry.")
+    ],
+    say: Say,
+    file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|TASK", help="Rows to ask: a file, labelled or not, or a task, of which test rows are taken."
+        ),
+    ] = None,
+    rows: Annotated[int, typer.Option(min=1, help="Of more rows so many are drawn.")] = 64,
+    text_column: TextColumnOption = None,
+    pair_column: PairColumnOption = None,
+    label_column: LabelColumnOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of the page (default: runs/explain-ARTEFACT).")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="The frozen model (default: the one on the card).")
+    ] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Say what is in a prompt and what it does: nearest words, attention, the loss without each vector, texts.
+
+    Prints a table and writes report.html and explain.json. Without rows, words and norms alone are told.
+
+        promptgraft explain runs/reviews --file reviews.csv
+
+        promptgraft explain runs/reviews --file examples/data/home_reviews --rows 128 --out runs/why
+    """
+    from promptgraft import api
+
+    with progress(say, "reading model and rows") as callback:
+        explanation = api.explain(
+            path,
+            file,
+            most=rows,
+            columns=columns_given(text_column, pair_column, label_column),
+            model=model,
+            device=device,
+            progress=callback,
+        )
+    if not explanation.has_prompt:
+        say.line(". ".join(explanation.notes))
+        say.data(explanation.data())
+        return
+    say.note(*explanation.notes)
+    folder = Path("runs") / f"explain-{path.resolve().name}" if out is None else out
+    command = shlex.join(["promptgraft", *map(without_place, sys.argv[1:])])
+    show(say, explanation, explanation.save(folder, command))
+
+
+def show(say: Say, explanation: Explanation, files: dict[str, Path]) -> None:
+    """Print the tables of vectors and texts, what they say, and where the page is."""
+    from promptgraft.report.explain import (
+        TEXT_COLUMNS,
+        WEAK,
+        facts,
+        reference,
+        text_table,
+        vector_columns,
+        vector_table,
+    )
+
+    many = len(explanation.members) > 1
+    for number, member in enumerate(explanation.members, 1):
+        weight = "" if member.weight is None else f" (weight {member.weight:.2f})"
+        title = f"member {number}: {member.name}{weight}" if many else member.name
+        if member.prompt is None:
+            say.line(f"{title}{'' if member.template is None else f': {member.template}'}")
+            continue
+        say.table(vector_columns(member), vector_table(member), title=title)
+        say.line(reference(member))
+    say.line(WEAK)
+    texts = text_table(explanation)[:SHOWN_TEXTS]
+    if texts:
+        cut = [[short(row[0], SHOWN_LETTERS), *row[1:]] for row in texts]
+        say.table(TEXT_COLUMNS, cut, title="texts whose answer the prompt changes most")
+    for line in facts(explanation):
+        say.line(line)
+    say.line(f"written: {', '.join(map(str, files.values()))}")
+    say.data({**explanation.data(), "files": [str(path) for path in files.values()]})

@@ -1,0 +1,163 @@
+"""What is in an artefact's prompt and what it does: nearest words, attention, what each vector is worth, texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from promptgraft.engine.attended import AttentionShares, attention_shares
+from promptgraft.engine.changed import Changes, changed
+from promptgraft.engine.left_out import LeftOut, left_out
+from promptgraft.engine.near_words import NearWords, near_words
+from promptgraft.engine.predictor import Predictor
+from promptgraft.prompt.card import Card, PromptCard
+from promptgraft.task.task import Example
+from promptgraft.train.predict import Question, answer
+from promptgraft.train.run import Tuned
+
+Tell = Callable[[str, int, int], None]
+"""Is told what is looked at now, how many pieces are done, and of how many."""
+
+
+@dataclass(frozen=True)
+class ExplainedMember:
+    """A model of an artefact, its prompt explained.
+
+    Attributes:
+        name: what it is.
+        weight: its part of the spread of all members' scores over the answers; None of one alone.
+        prompt: the form of its prompt; None where it has none.
+        template: the words that it reads rows in.
+        words, attention, left_out: None where there are none; the notes say why.
+    """
+
+    name: str
+    weight: float | None
+    prompt: PromptCard | None
+    template: str | None
+    words: NearWords | None = None
+    attention: AttentionShares | None = None
+    left_out: LeftOut | None = None
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What was found out about an artefact.
+
+    Attributes:
+        members: its models; one for most.
+        rows, labelled: rows that were asked, and how many of these have a label.
+        changes: of the answers without the prompt; None without rows or prompt.
+    """
+
+    card: Card
+    members: tuple[ExplainedMember, ...]
+    rows: int
+    labelled: int
+    changes: Changes | None
+    notes: tuple[str, ...]
+
+    @property
+    def has_prompt(self) -> bool:
+        """Whether there are vectors to explain."""
+        return any(member.prompt is not None for member in self.members)
+
+
+@dataclass(frozen=True)
+class AskedRows:
+    """The rows that an artefact is asked.
+
+    Attributes:
+        questions, whole: every member with the rows as it is shown them, and its scores.
+    """
+
+    examples: tuple[Example, ...] = ()
+    labelled: int = 0
+    questions: tuple[Question, ...] = ()
+    whole: tuple[Tensor, ...] = ()
+
+
+def explain(predictor: Predictor, examples: Sequence[Example] = (), tell: Tell | None = None) -> Explained:
+    """Explain the prompts of an artefact.
+
+    Args:
+        examples: rows to ask; where some are labelled, the others are left out. Without any, words and norms are told.
+    """
+    members, card = predictor.tuned.members, predictor.artefact.card
+    if all(member.prompt is None for member in members):
+        note = f"{card.method} has no prompt, so there are no vectors to explain"
+        plain = tuple(ExplainedMember(_name(member), None, None, member.reading.template) for member in members)
+        return Explained(card, plain, 0, 0, None, (note,))
+    asked, notes = _asked(predictor, examples)
+    explained = []
+    for number in range(len(members)):
+        if tell is not None:
+            tell(f"member {number + 1} of {len(members)}", number, len(members) + 1)
+        member, more = _member(predictor, asked, number)
+        explained.append(member)
+        notes += more
+    if tell is not None:
+        tell("texts", len(members), len(members) + 1)
+    changes = changed(predictor, asked.examples, asked.questions, asked.whole) if asked.questions else None
+    return Explained(card, tuple(explained), len(asked.examples), asked.labelled, changes, tuple(dict.fromkeys(notes)))
+
+
+def _asked(predictor: Predictor, examples: Sequence[Example]) -> tuple[AskedRows, list[str]]:
+    """Ask every member for the rows, and say what is left out for want of rows or labels."""
+    labelled = [example for example in examples if example.label is not None]
+    notes = []
+    if labelled and len(labelled) < len(examples):
+        count = len(examples) - len(labelled)
+        notes.append(
+            "1 row without a label is left out" if count == 1 else f"{count} rows without a label are left out"
+        )
+    if not examples:
+        return AskedRows(), ["no rows were given (--file), so that only words and norms are told"]
+    if not labelled:
+        notes.append("no row has a label, so that it is not told what leaving out a vector costs")
+    rows = tuple(labelled or examples)
+    questions = predictor.questions(rows)
+    scored = bool(labelled) or not predictor.tuned.readout.writes
+    whole = answer(predictor.backbone, questions) if scored else []
+    return AskedRows(rows, len(labelled), tuple(questions), tuple(whole)), notes
+
+
+def _member(predictor: Predictor, asked: AskedRows, number: int) -> tuple[ExplainedMember, list[str]]:
+    """Explain one member, with notes on what cannot be told of it."""
+    member = predictor.tuned.members[number]
+    backbone, template = member.model or predictor.backbone, member.reading.template
+    weight = _weight(asked.whole, number) if len(asked.whole) > 1 else None
+    if member.prompt is None:
+        return ExplainedMember(_name(member), weight, None, template), []
+    notes = []
+    words = near_words(backbone, member.prompt)
+    if words is None:
+        notes.append(f"the vocabulary of {backbone.name} has no whole words, so that none is nearest")
+    attention = attention_shares(predictor.backbone, asked.questions[number]) if asked.questions else None
+    if asked.questions and attention is None:
+        notes.append(f"{backbone.name} runs through transformers, where attention is not read off")
+    left = None
+    if asked.labelled:
+        left = left_out(predictor.backbone, asked.questions, asked.whole, number, asked.examples, predictor.task)
+    form = PromptCard.of(member.prompt)
+    return ExplainedMember(_name(member), weight, form, template, words, attention, left), notes
+
+
+def _weight(whole: Sequence[Tensor], number: int) -> float:
+    """A member's part of the spread of all members' scores over the answers."""
+    spreads = []
+    for scores in whole:
+        finite = scores.double().masked_fill(~scores.isfinite(), float("nan"))
+        centred = finite - finite.nanmean(-1, keepdim=True) if scores.ndim > 1 else finite - finite.mean()
+        spreads.append(float(centred.square().nanmean().sqrt()))
+    return spreads[number] / (sum(spreads) or 1.0)
+
+
+def _name(member: Tuned) -> str:
+    """What a member is, in words."""
+    prompt, reader = member.prompt, "" if member.model is None else f" read by {member.model.name}"
+    if prompt is not None:
+        return f"{prompt.depth} prompt of {prompt.length} vector{'' if prompt.length == 1 else 's'}{reader}"
+    return f"words of a template{reader}" if member.reading.template is not None else f"no prompt{reader}"
