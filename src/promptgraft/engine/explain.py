@@ -17,7 +17,7 @@ from promptgraft.task.task import Example
 from promptgraft.train.predict import Question, answer
 from promptgraft.train.run import Tuned
 
-Tell = Callable[[str, int, int], None]
+ExplainTell = Callable[[str, int, int], None]
 """Is told what is looked at now, how many pieces are done, and of how many."""
 
 
@@ -66,7 +66,7 @@ class Explained:
 
 
 @dataclass(frozen=True)
-class AskedRows:
+class ExplainedRows:
     """The rows that an artefact is asked.
 
     Attributes:
@@ -79,7 +79,7 @@ class AskedRows:
     whole: tuple[Tensor, ...] = ()
 
 
-def explain(predictor: Predictor, examples: Sequence[Example] = (), tell: Tell | None = None) -> Explained:
+def explain(predictor: Predictor, examples: Sequence[Example] = (), tell: ExplainTell | None = None) -> Explained:
     """Explain the prompts of an artefact.
 
     Args:
@@ -104,7 +104,7 @@ def explain(predictor: Predictor, examples: Sequence[Example] = (), tell: Tell |
     return Explained(card, tuple(explained), len(asked.examples), asked.labelled, changes, tuple(dict.fromkeys(notes)))
 
 
-def _asked(predictor: Predictor, examples: Sequence[Example]) -> tuple[AskedRows, list[str]]:
+def _asked(predictor: Predictor, examples: Sequence[Example]) -> tuple[ExplainedRows, list[str]]:
     """Ask every member for the rows, and say what is left out for want of rows or labels."""
     labelled = [example for example in examples if example.label is not None]
     notes = []
@@ -114,17 +114,17 @@ def _asked(predictor: Predictor, examples: Sequence[Example]) -> tuple[AskedRows
             "1 row without a label is left out" if count == 1 else f"{count} rows without a label are left out"
         )
     if not examples:
-        return AskedRows(), ["no rows were given (--file), so that only words and norms are told"]
+        return ExplainedRows(), ["no rows were given (--file), so that only words and norms are told"]
     if not labelled:
         notes.append("no row has a label, so that it is not told what leaving out a vector costs")
     rows = tuple(labelled or examples)
     questions = predictor.questions(rows)
     scored = bool(labelled) or not predictor.tuned.readout.writes
     whole = answer(predictor.backbone, questions) if scored else []
-    return AskedRows(rows, len(labelled), tuple(questions), tuple(whole)), notes
+    return ExplainedRows(rows, len(labelled), tuple(questions), tuple(whole)), notes
 
 
-def _member(predictor: Predictor, asked: AskedRows, number: int) -> tuple[ExplainedMember, list[str]]:
+def _member(predictor: Predictor, asked: ExplainedRows, number: int) -> tuple[ExplainedMember, list[str]]:
     """Explain one member, with notes on what cannot be told of it."""
     member = predictor.tuned.members[number]
     backbone, template = member.model or predictor.backbone, member.reading.template

@@ -22,7 +22,7 @@ UNKNOWN = -100
 
 
 @dataclass(frozen=True)
-class Left:
+class VectorLeft:
     """What a model becomes without a vector of its prompt, or without all of them.
 
     Attributes:
@@ -49,8 +49,8 @@ class LeftOut:
 
     rows: int
     loss: float
-    vectors: tuple[Left, ...]
-    prompt: Left
+    vectors: tuple[VectorLeft, ...]
+    prompt: VectorLeft
 
 
 def without_prompt(question: Question) -> Question:
@@ -115,13 +115,13 @@ def left_out(
     start = losses.of(add_scores(whole))
     answers = losses.answers(add_scores(whole))
 
-    def left(scores: Tensor) -> Left:
+    def left(scores: Tensor) -> VectorLeft:
         total = add_scores([*whole[:number], scores, *whole[number + 1 :]])
         change = losses.of(total) - start
         error = float(change.std()) / math.sqrt(len(change)) if len(change) > 1 else None
         others = losses.answers(total)
         moved = None if answers is None or others is None else sum(map(_differ, answers, others))
-        return Left(float(change.mean()), error, moved)
+        return VectorLeft(float(change.mean()), error, moved)
 
     *each, none = [left(scores) for scores in answer(backbone, [*variants, bare])]
     return LeftOut(len(examples), float(start.mean()), tuple(each), none)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from promptgraft.engine.explain import Explained, ExplainedMember
-from promptgraft.engine.left_out import Left
+from promptgraft.engine.left_out import VectorLeft
 from promptgraft.engine.near_words import NearWord, NearWords
 from promptgraft.prompt.atomic import write_text
 from promptgraft.report import words
@@ -107,7 +107,7 @@ def facts(explained: Explained) -> list[str]:
     return lines
 
 
-def interval(left: Left) -> str:
+def interval(left: VectorLeft) -> str:
     """The 95 % interval of a change of the loss, in words."""
     if left.error is None:
         return "one row: no interval"
