@@ -69,18 +69,19 @@ def changed(
     readout, tokens = predictor.tuned.readout, questions[0].tokens
     if readout.writes:
         return _written(predictor, examples[:WRITTEN_ROWS])
-    bare = answer(predictor.backbone, [_bare(question) for question in questions])
-    scores = add_scores(whole), add_scores(bare)
+    without = answer(predictor.backbone, [_bare(question) for question in questions])
+    scores = add_scores(whole), add_scores(without)
     answers, others = ([*readout.predict(own, tokens, examples, predictor.task)] for own in scores)
     if predictor.task.kind == "regression":
-        distance = [abs(float(str(one)) - float(str(other))) for one, other in zip(answers, others, strict=True)]
+        numbers = zip(answers, others, strict=True)
+        distance = [abs(float(str(known)) - float(str(bare))) for known, bare in numbers]
     else:
         distance = row_distance(*scores, questions[0]).tolist()
     of_one = predictor.task.facts.one_class or predictor.task.kind == "choice"
     sure = [own.double().softmax(-1).amax(-1).tolist() if of_one else [None] * len(examples) for own in scores]
     rows = [
-        ChangedText(shown(example), plain(example.label), plain(one), plain(other), far, *pair)
-        for example, one, other, far, pair in zip(
+        ChangedText(shown(example), plain(example.label), plain(known), plain(bare), far, *pair)
+        for example, known, bare, far, pair in zip(
             examples, answers, others, distance, zip(*sure, strict=True), strict=True
         )
     ]
@@ -91,9 +92,9 @@ def _bare(question: Question) -> Question:
     return question if question.tuned.prompt is None else without_prompt(question)
 
 
-def row_distance(one: Tensor, other: Tensor, question: Question) -> Float[Tensor, "B"]:
+def row_distance(scores: Tensor, others: Tensor, question: Question) -> Float[Tensor, "B"]:
     """How far the probabilities of two models of the same rows are apart: the mean over a row's units."""
-    apart = (one.double().softmax(-1) - other.double().softmax(-1)).abs().sum(-1) / 2
+    apart = (scores.double().softmax(-1) - others.double().softmax(-1)).abs().sum(-1) / 2
     apart = apart.flatten(1).mean(1) if apart.ndim > 1 else apart
     if question.tuned.readout.unit == "row":
         return apart
@@ -105,8 +106,8 @@ def _written(predictor: Predictor, examples: Sequence[Example]) -> Changes:
     question = predictor.to_write(examples)
     texts, others = (predictor.written(asked) for asked in (question, _bare(question)))
     rows = [
-        ChangedText(shown(row), plain(row.label), one, other, 1 - difflib.SequenceMatcher(None, one, other).ratio())
-        for row, one, other in zip(examples, texts, others, strict=True)
+        ChangedText(shown(row), plain(row.label), text, bare, 1 - difflib.SequenceMatcher(None, text, bare).ratio())
+        for row, text, bare in zip(examples, texts, others, strict=True)
     ]
     return _changes(rows, _scores(predictor.task, texts, others, examples))
 

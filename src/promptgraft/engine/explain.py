@@ -70,13 +70,13 @@ class ExplainedRows:
     """The rows that an artefact is asked.
 
     Attributes:
-        questions, whole: every member with the rows as it is shown them, and its scores.
+        questions, scores: every member with the rows as it is shown them, and its scores.
     """
 
     examples: tuple[Example, ...] = ()
     labelled: int = 0
     questions: tuple[Question, ...] = ()
-    whole: tuple[Tensor, ...] = ()
+    scores: tuple[Tensor, ...] = ()
 
 
 def explain(predictor: Predictor, examples: Sequence[Example] = (), tell: ExplainTell | None = None) -> Explained:
@@ -100,7 +100,7 @@ def explain(predictor: Predictor, examples: Sequence[Example] = (), tell: Explai
         notes += more
     if tell is not None:
         tell("texts", len(members), len(members) + 1)
-    changes = changed(predictor, asked.examples, asked.questions, asked.whole) if asked.questions else None
+    changes = changed(predictor, asked.examples, asked.questions, asked.scores) if asked.questions else None
     return Explained(card, tuple(explained), len(asked.examples), asked.labelled, changes, tuple(dict.fromkeys(notes)))
 
 
@@ -120,15 +120,15 @@ def _asked(predictor: Predictor, examples: Sequence[Example]) -> tuple[Explained
     rows = tuple(labelled or examples)
     questions = predictor.questions(rows)
     scored = bool(labelled) or not predictor.tuned.readout.writes
-    whole = answer(predictor.backbone, questions) if scored else []
-    return ExplainedRows(rows, len(labelled), tuple(questions), tuple(whole)), notes
+    scores = answer(predictor.backbone, questions) if scored else []
+    return ExplainedRows(rows, len(labelled), tuple(questions), tuple(scores)), notes
 
 
 def _member(predictor: Predictor, asked: ExplainedRows, number: int) -> tuple[ExplainedMember, list[str]]:
     """Explain one member, with notes on what cannot be told of it."""
     member = predictor.tuned.members[number]
     backbone, template = member.model or predictor.backbone, member.reading.template
-    weight = _weight(asked.whole, number) if len(asked.whole) > 1 else None
+    weight = _weight(asked.scores, number) if len(asked.scores) > 1 else None
     if member.prompt is None:
         return ExplainedMember(_name(member), weight, None, template), []
     notes = []
@@ -140,15 +140,15 @@ def _member(predictor: Predictor, asked: ExplainedRows, number: int) -> tuple[Ex
         notes.append(f"{backbone.name} runs through transformers, where attention is not read off")
     left = None
     if asked.labelled:
-        left = left_out(predictor.backbone, asked.questions, asked.whole, number, asked.examples, predictor.task)
+        left = left_out(predictor.backbone, asked.questions, asked.scores, number, asked.examples, predictor.task)
     form = PromptCard.of(member.prompt)
     return ExplainedMember(_name(member), weight, form, template, words, attention, left), notes
 
 
-def _weight(whole: Sequence[Tensor], number: int) -> float:
+def _weight(members: Sequence[Tensor], number: int) -> float:
     """A member's part of the spread of all members' scores over the answers."""
     spreads = []
-    for scores in whole:
+    for scores in members:
         finite = scores.double().masked_fill(~scores.isfinite(), float("nan"))
         centred = finite - finite.nanmean(-1, keepdim=True) if scores.ndim > 1 else finite - finite.mean()
         spreads.append(float(centred.square().nanmean().sqrt()))

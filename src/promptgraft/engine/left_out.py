@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -120,15 +121,11 @@ def left_out(
         change = losses.of(total) - start
         error = float(change.std()) / math.sqrt(len(change)) if len(change) > 1 else None
         others = losses.answers(total)
-        moved = None if answers is None or others is None else sum(map(_differ, answers, others))
+        moved = None if answers is None or others is None else sum(map(operator.ne, answers, others))
         return VectorLeft(float(change.mean()), error, moved)
 
     *each, none = [left(scores) for scores in answer(backbone, [*variants, bare])]
     return LeftOut(len(examples), float(start.mean()), tuple(each), none)
-
-
-def _differ(one: object, other: object) -> bool:
-    return one != other
 
 
 @dataclass(frozen=True)
