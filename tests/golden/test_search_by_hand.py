@@ -200,7 +200,13 @@ def test_a_causal_model_scores_many_candidates_as_each_alone(tmp_path: Path) -> 
     causal_folder(tmp_path / "llama", "llama")
     model = load_backbone(tmp_path / "llama", dtype="fp32")
     scorer = setting_for(toy_task(), model, shots=4, passes=1000, max_length=90)[0].scorer
-    texts = ["it is: {text} so {mask}", "{text} {mask}", "the text: {text} is {mask}"]
+    texts = [
+        "it is: {text} so {mask}",
+        "{text} {mask}",
+        "the text: {text} is {mask}",
+        "{text} so {mask}",
+        "{text}{mask}",
+    ]
     sheets = [scorer.sheet(Candidate(text, WORDS), scorer.pool, range(6), own=True) for text in texts]
     together = scorer.shares(sheets)
     for sheet, share in zip(sheets, together, strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from promptgraft.errors import RunError, UsageError
 from promptgraft.method.setup import columns_of
-from promptgraft.model.backbone import Backbone, Speaks
+from promptgraft.model.backbone import Backbone, Batch, Speaks
 from promptgraft.model.causal import CausalBackbone
 from promptgraft.model.tokens import Tokens, concatenate
 from promptgraft.prompt.prompt import Prompt, PromptStack, stack
@@ -23,8 +23,13 @@ from promptgraft.readout.readout import Given
 from promptgraft.readout.verbalizer import label_columns
 from promptgraft.searches.candidate import Candidate, Words
 from promptgraft.task.task import Example, Task
+from promptgraft.template.parts import Field
+from promptgraft.template.template import Template
 from promptgraft.train.predict import FORWARD_TOKENS, hidden_states
 
+SHARED_TOKENS, AT_ONCE_TOKENS = 4 * FORWARD_TOKENS, 32 * FORWARD_TOKENS
+"""Tokens of a forward whose sequences begin alike, most of which are not computed, and of sheets that are looked at for
+what they share."""
 LabelColumns = tuple[Float[Tensor, "C E"], Float[Tensor, "C"]]
 
 
@@ -105,9 +110,35 @@ class Scorer:
             RunError: sheets with vectors of different kinds.
         """
         forget(self.backbone)
-        groups = _companies(sheets) if isinstance(self.backbone, CausalBackbone) else [sheets]
-        scores = torch.cat([self._scores(group) for group in groups])
-        return list(scores.softmax(-1).split([sheet.tokens.count for sheet in sheets]))
+        if not isinstance(self.backbone, CausalBackbone):
+            return _parted(self._scores(sheets), sheets)
+        result: dict[int, Tensor] = {}
+        for is_first in (True, False):
+            places = [place for place, sheet in enumerate(sheets) if text_first(sheet.candidate) == is_first]
+            groups = _companies([sheets[place] for place in places])
+            shares = [share for group in groups for share in _parted(self._shared_scores(group), group)]
+            result |= zip(places, shares, strict=True)
+        return [result[place] for place in range(len(sheets))]
+
+    def _shared_scores(self, sheets: Sequence[AskedRows]) -> Float[Tensor, "B C"]:
+        """The scores of a causal model, what sequences begin with alike computed once.
+
+        Where candidates have more in common on a row (its text comes first) than rows do under a candidate (its
+        instruction or its demonstrations come first), the sequences of a row stand together.
+        """
+        is_plain = not self.answers and all(sheet.candidate.vectors is None for sheet in sheets)
+        if not is_plain or len({sheet.rows for sheet in sheets}) > 1:
+            return torch.cat([self._scores(group) for group in _companies(sheets, FORWARD_TOKENS)])
+        tokens = concatenate([sheet.tokens for sheet in sheets])
+        order = torch.arange(tokens.count).view(len(sheets), -1)
+        if saved(tokens, order.T) <= saved(tokens, order):
+            return torch.cat([self._scores(group) for group in _companies(sheets, FORWARD_TOKENS)])
+        states = torch.empty(tokens.count, self.backbone.hidden)
+        with torch.no_grad():
+            for rows in order.T.split(max(1, SHARED_TOKENS // max(1, len(tokens.ids) // order.shape[1]))):
+                part = replace(tokens.select(rows.flatten()), rows=torch.arange(0, rows.numel() + 1, len(sheets)))
+                states[rows.flatten()] = self.backbone.forward(Batch(part), None, "mark").cpu()
+        return _by_columns(states, sheets)
 
     def _scores(self, sheets: Sequence[AskedRows]) -> Float[Tensor, "B C"]:
         """The scores of the classes for the rows of sheets that share batches."""
@@ -142,15 +173,35 @@ class Scorer:
         return class_indices((example.label for example in examples), self.task)
 
 
-def _companies(sheets: Sequence[AskedRows]) -> list[list[AskedRows]]:
-    """Sheets in groups of one forward's tokens, so that the rows of a candidate, which begin alike, share batches."""
+def text_first(candidate: Candidate) -> bool:
+    """Whether a row's text comes before all words of the template."""
+    return isinstance(next(iter(Template.parse(candidate.template).parts), None), Field)
+
+
+def _parted(scores: Float[Tensor, "B C"], sheets: Sequence[AskedRows]) -> list[Float[Tensor, "R C"]]:
+    """The probabilities of the classes for the rows of each sheet."""
+    return list(scores.softmax(-1).split([sheet.tokens.count for sheet in sheets]))
+
+
+def saved(tokens: Tokens, groups: Int[Tensor, "G N"]) -> int:
+    """How many tokens need not be computed where the sequences of a group begin alike and that is computed once."""
+    longest = int(tokens.lengths.max())
+    ids = torch.full((tokens.sequences, longest), -2)
+    sequence = torch.arange(tokens.sequences).repeat_interleave(tokens.lengths)
+    ids[sequence, torch.arange(len(tokens.ids)) - tokens.starts[sequence]] = tokens.ids
+    alike = (ids[groups] == ids[groups[:, :1]]).all(1).long().cumprod(1).sum(1)
+    return int(alike.sum()) * (groups.shape[1] - 1)
+
+
+def _companies(sheets: Sequence[AskedRows], most: int = AT_ONCE_TOKENS) -> list[list[AskedRows]]:
+    """Sheets in groups of so many tokens, so that what begins alike shares batches."""
     groups: list[list[AskedRows]] = []
     room = 0
     for sheet in sheets:
         size = len(sheet.tokens.ids)
         if not groups or size > room:
             groups.append([])
-            room = FORWARD_TOKENS
+            room = most
         groups[-1].append(sheet)
         room -= size
     return groups
