@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
+from promptgraft.api.finding import with_found
 from promptgraft.api.notebook import notebook_progress
 from promptgraft.bank.bank import Bank, open_bank
 from promptgraft.engine.local import LocalEngine
@@ -22,6 +23,7 @@ from promptgraft.model.backbone import Backbone, Speaks
 from promptgraft.model.device import DeviceName
 from promptgraft.model.load import DType
 from promptgraft.model.load import load_backbone as load_model
+from promptgraft.prompt.card import SearchCard
 from promptgraft.readout.restore import check_artefact
 from promptgraft.task.frames import TaskData
 from promptgraft.task.load import load_task, read_texts
@@ -42,13 +44,18 @@ ARGUMENTS = (
 
 @dataclass(frozen=True)
 class Opened:
-    """The opened arguments of a verb that runs jobs: engine, task, recipe, shots, and where validation is from."""
+    """The opened arguments of a verb that runs jobs: engine, task, recipe, shots, and where validation is from.
+
+    Attributes:
+        search: what found the words that were given as the folder of a search; None where none was.
+    """
 
     engine: LocalEngine
     task: Task
     recipe: Recipe
     shots: int | None
     validation_from: ValidationFrom = "extra"
+    search: SearchCard | None = None
 
     @property
     def backbone(self) -> Backbone:
@@ -92,10 +99,13 @@ def opened(
     memory = recipe.pop("memory", None)
     backbone = open_model(model, recipe.get("arithmetic", "auto"), device, None if memory is None else str(memory))
     loaded = open_task(task, test_rows=test_rows)
+    recipe, found = with_found(recipe, loaded)
+    loaded = loaded if found is None else loaded.noted(*found.notes)
     check_writes(backbone, loaded)
     store = None if out is None else Store(Path(out), keep_weights=keep_weights)
     engine = LocalEngine(backbone, store=store, progress=progress or notebook_progress())
-    return Opened(engine, loaded, recipe_for(backbone, loaded, shots, recipe), shots, validation_from)
+    search = None if found is None else found.card
+    return Opened(engine, loaded, recipe_for(backbone, loaded, shots, recipe), shots, validation_from, search)
 
 
 def with_columns(task: Task, columns: Mapping[str, str] | None) -> Task:

@@ -9,10 +9,9 @@ from pathlib import Path
 from promptgraft.api.advice import advice
 from promptgraft.api.jobs import choose_sources, graft_jobs, transfer_method, tune_jobs
 from promptgraft.api.keeping import Keeper, keeper
-from promptgraft.api.opening import as_bank, free_text, log_notes, opened
+from promptgraft.api.opening import Opened, as_bank, free_text, log_notes, opened
 from promptgraft.bank.bank import Bank
 from promptgraft.engine.keep import make_artefact
-from promptgraft.engine.local import LocalEngine
 from promptgraft.engine.predictor import Predictor
 from promptgraft.engine.progress import Progress
 from promptgraft.engine.result import Finished, Result
@@ -116,7 +115,7 @@ def tune(
     jobs = tune_jobs(context, method, options, seeds)
     for job in jobs:
         check(job, learns=context.backbone.learns)
-    return _keep(context.engine, jobs, (), keeper(context.task, out, bank, name, replace=replace))
+    return _keep(context, jobs, (), keeper(context.task, out, bank, name, replace=replace))
 
 
 def transfer(
@@ -169,7 +168,7 @@ def transfer(
         check(job, learns=context.backbone.learns)
     is_measured = method == "graft" and context.task.kind == "classification" and all(map(_has_labels, jobs))
     last = advice(context.backbone.name) if is_measured else ()
-    return _keep(context.engine, jobs, beside, places, chosen.notes, last)
+    return _keep(context, jobs, beside, places, chosen.notes, last)
 
 
 def _has_labels(job: Job) -> bool:
@@ -177,7 +176,7 @@ def _has_labels(job: Job) -> bool:
 
 
 def _keep(
-    engine: LocalEngine,
+    context: Opened,
     jobs: Sequence[Job],
     beside: Sequence[Job],
     places: Keeper,
@@ -190,12 +189,14 @@ def _keep(
         notes: what was said before anything ran.
         last: what is said at the end.
     """
+    engine = context.engine
     by_id = {finished.job.id: finished for finished in engine.run([*jobs, *beside], skip=True)}
     finished = tuple(by_id[job.id] for job in jobs if job.id in by_id)
     if not finished:
         raise engine.problems[jobs[0].id][1]
     best = max(finished, key=_on_validation)
     artefact = make_artefact(best, engine.view(best.job))
+    artefact = artefact.replace(card=artefact.card.replace(search=context.search))
     replaced = places.keep(artefact)
     run_notes = dict.fromkeys(note for item in finished for note in item.result.notes)
     failed = (f"{label} is left out: {reason}" for label, reason in engine.skipped.items())

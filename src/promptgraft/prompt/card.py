@@ -155,6 +155,22 @@ class Origin(Part):
     licence: str | None = None
 
 
+class SearchCard(Part):
+    """The search that found an artefact's words.
+
+    Attributes:
+        model: that they were searched with.
+        passes: its budget that was spent.
+        choosing, report: the metric on the rows that chose them, and on rows that nothing had seen.
+    """
+
+    algorithm: str
+    model: str = ""
+    passes: int
+    choosing: SplitScore
+    report: SplitScore
+
+
 class MemberCard(Part):
     """A model whose scores are added to the artefact's own: its prompt's form (None: no prompt), and its reading.
 
@@ -210,6 +226,7 @@ class Card(Part):
         others: models whose scores are added to those.
         method, options, recipe, seed, shots: how it was tuned; `shots` is rows a class, None for all.
         lineage: the artefacts it came from, by content hash.
+        search: what found its template, or the words that it started from; None where none did.
         scores: split -> score; test is never looked at while tuning.
         trainable: number of trained parameters.
         tensors: sha256 over the tensors beside the card; filled in when an artefact is saved.
@@ -232,6 +249,7 @@ class Card(Part):
     seed: int = 0
     shots: int | None = None
     lineage: tuple[Origin, ...] = ()
+    search: SearchCard | None = None
     scores: dict[str, SplitScore] = {}
     trainable: int = 0
     seconds: Finite = 0.0
@@ -255,7 +273,7 @@ class Card(Part):
             del meaning["task"]["columns"]
         if self.task.separator is None:
             del meaning["task"]["separator"]
-        for name in ("others", "words"):
+        for name in ("others", "words", "search"):
             if not meaning[name]:
                 del meaning[name]
         for part in (meaning, *meaning.get("others", ())):

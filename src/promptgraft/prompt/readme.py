@@ -95,8 +95,12 @@ def _sections(card: Card) -> list[str]:
             f"- **{_text(label)}**: {_text(text)}{_read_as(card, label)}" for label, text in card.task.labels.items()
         ]
         sections.append("\n".join(["## Labels", "", *rows]))
-    if card.lineage:
-        rows = [f"- {origin.role}: {_text(origin.name)} ({_text(origin.hash[:12])})" for origin in card.lineage]
+    rows = [f"- {origin.role}: {_text(origin.name)} ({_text(origin.hash[:12])})" for origin in card.lineage]
+    if card.search is not None:
+        found = card.search
+        by = f"{_text(found.algorithm)} with {_text(found.model)}, {found.passes:,} passes"
+        rows.append(f"- words found by {by}: {found.report.value:.1f} on rows that nothing had seen")
+    if rows:
         sections.append("\n".join(["## Came from", "", *rows]))
     return sections
 

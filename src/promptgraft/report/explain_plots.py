@@ -70,7 +70,7 @@ def _norms(near: NearWords, prefix: str) -> Plot:
         own = [norms for norms in near.norms if norms.part == part]
         _by_vector(panel, own[0], near, tips) if part == "embeddings" else _by_layer(panel, own, tips)
         panel.set_ylabel(f"norm of {part}")
-        panel.set_ylim(bottom=0)
+        panel.set_ylim(0, 1.06 * max(max(*norms.vectors, norms.high) for norms in near.norms if norms.part == part))
         _whole(panel)
     axes[-1].set_xlabel("vector" if parts == ["embeddings"] else "layer")
     caption = "Points: vectors of the prompt. Band: nine tenths of the words; line: their middle."

@@ -39,7 +39,10 @@ class Recipe(BaseModel):
     init: Literal["normal", "vocabulary", "labels", "text"] = Field(
         default="normal", description="What a prompt from scratch starts as."
     )
-    init_text: str = Field(default="", description="The words that init=text starts from.")
+    init_text: str = Field(
+        default="",
+        description="The words that init=text starts from; or the folder of a search, for those that it found.",
+    )
     parameterisation: str = Field(default="direct", description="How the prompt is trained: direct, mlp or residual.")
     max_length: int = Field(default=128, ge=8, description="Tokens a sequence; longer ones are cut.")
     pooling: Literal["auto"] | Pooling = Field(
@@ -52,8 +55,8 @@ class Recipe(BaseModel):
     )
     template: str = Field(
         default="",
-        description="The words that a row stands in: a name of `promptgraft templates list`, or words with {text} and "
-        "{mask}.",
+        description="The words that a row stands in: a name of `promptgraft templates list`, words with {text} and "
+        "{mask}, or the folder of a search, for what it found.",
     )
     verbalizer: str = Field(
         default="",
