@@ -116,6 +116,7 @@ def _attention(attention: AttentionShares, prefix: str) -> Plot:
     if attention.even is not None:
         panel.axhline(100 * attention.even, color=COLOURS["muted"], linewidth=1, linestyle=(0, (4, 3)))
     _whole(panel)
+    panel.set_xlim(0.4, len(attention.names) + 0.6)
     panel.set_xlabel("layer" if len(order) == 1 else "attention, in the order of the pass")
     panel.set_ylabel("attention on the prompt, %")
     if len(order) > 1:
