@@ -60,6 +60,7 @@ def test_what_is_wrong_is_one_line(pg: Command, tuned: Tuned, splade_tiny: Path,
     for words, part in (
         ([tmp_path / "nowhere"], "no artefact here"),
         ([tuned.run, "--file", file, *model], "unknown class 'nonsense'"),
+        ([tuned.run, "--file", file, *model], "; or name another --label-column"),
         ([tuned.run, "--file", empty, *model], "empty"),
         ([tuned.run, "--file", file, "--text-column", "texts", *model], "no column 'texts'"),
         ([tuned.run, "--file", tmp_path / "missing.csv", *model], "missing.csv"),

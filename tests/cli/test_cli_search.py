@@ -63,3 +63,8 @@ def test_what_cannot_be_searched_has_its_line(pg: Command, splade_tiny: Path, re
     said = pg("search", few, "--model", splade_tiny, "--out", tmp_path / "run")
     assert said.status == 1
     assert "no labelled rows are left to" in said.err
+    said = pg("search", reviews, "--model", splade_tiny, "-a", " ,", "--out", tmp_path / "run")
+    assert (said.status, said.err.splitlines()[-1][:40]) == (2, "promptgraft: --algorithms names none; gi")
+    said = pg("search", reviews, "--model", splade_tiny, "--verbalizer", "auto", "--out", tmp_path / "run")
+    assert said.status == 2
+    assert "search takes no --verbalizer auto; leave it out and name the algorithm label-words" in said.err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -222,7 +223,13 @@ def test_a_search_without_gain_says_so(masked: Backbone) -> None:
     rows = [Example(f"film {draws.random()}", label=draws.choice(["negative", "positive"])) for _ in range(80)]
     splits = {"train": tuple(rows[:32]), "test": tuple(rows[32:])}
     task = Task("noise", "classification", "accuracy", {"negative": "bad", "positive": "good"}, splits)
-    assert search(task, masked, shots=4, passes=PASSES).verdict.startswith("no better than the template")
+    outcome = search(task, masked, shots=4, passes=PASSES)
+    assert outcome.verdict.startswith("no better than the template")
+    none = outcome.of("none")
+    assert none is not None
+    alone = replace(none, choosing=replace(none.choosing, score=101.0))
+    others = tuple(entry for entry in outcome.found if entry is not none)
+    assert "the row without a template is " in replace(outcome, found=(alone, *others)).verdict
 
 
 def test_what_cannot_be_searched_is_refused_in_one_line(masked: Backbone, minilm: Path) -> None:

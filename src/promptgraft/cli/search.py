@@ -15,6 +15,7 @@ from promptgraft.cli.progress import progress
 from promptgraft.cli.say import Say
 from promptgraft.cli.templates import TEMPLATE_HELP
 from promptgraft.cli.verb import resuming_verb
+from promptgraft.errors import UsageError, listed
 from promptgraft.untrusted import file_name
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ def search(
     from promptgraft.searches.all import algorithms as known
 
     names = tuple(known()) if algorithms == "all" else tuple(filter(None, map(str.strip, algorithms.split(","))))
+    if not names:
+        raise UsageError("--algorithms names none", do=f"give one or more of {listed(list(known()))}, or all")
     given: dict[str, Any] = {
         "passes": passes,
         "shots": shots,

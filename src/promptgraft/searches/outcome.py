@@ -87,7 +87,8 @@ class SearchOutcome:
         by = f"{gain.value:+.1f} points ({gain.low:+.1f} to {gain.high:+.1f}) on {len(self.report):,} report rows"
         if gain.is_sure:
             return f"{best.algorithm} is better than {name}: {by}"
-        return f"no better than {name}: what {best.algorithm} found is {by}"
+        found = "the row without a template" if best.algorithm == "none" else f"what {best.algorithm} found"
+        return f"no better than {name}: {found} is {by}"
 
 
 def table(outcome: SearchOutcome) -> list[list[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from promptgraft.engine.worded import PLAIN, labels_words
+from promptgraft.engine.worded import AUTO, PLAIN, labels_words
 from promptgraft.errors import RunError, UsageError
 from promptgraft.model.backbone import Backbone
 from promptgraft.searches.candidate import Candidate
@@ -64,7 +64,7 @@ def make_space(
     language = task.language or ("zh" if any(CHINESE.search(row.text) for row in rows[:20]) else "en")
     left_to_right = getattr(backbone, "speech", "masked") == "causal"
     fitting = _fitting(task, language, left_to_right)
-    given, notes = labels_words(verbalizer, task)
+    given, notes = _given_words(verbalizer, task)
     library = [_candidate(known, task, given, f"the library's {known.name}") for known in fitting]
     if template:
         known = _with_language(open_template(template), language)
@@ -79,6 +79,13 @@ def make_space(
     words = backbone.lone_words() if hasattr(backbone, "lone_words") else {}
     space = Space(task, rows, start, tuple(library), plain, language, left_to_right, bool(given), words)
     return space, notes
+
+
+def _given_words(verbalizer: str, task: Task) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
+    if verbalizer == AUTO:
+        do = "leave it out and name the algorithm label-words, or write label=word|word,label=word"
+        raise UsageError("search takes no --verbalizer auto", do=do)
+    return labels_words(verbalizer, task)
 
 
 def _fitting(task: Task, language: str, left_to_right: bool) -> list[KnownTemplate]:

@@ -67,7 +67,9 @@ def read_rows(
     for example, (_, line) in zip(examples, table.rows, strict=True):
         if KINDS[task.kind].one_class and example.label is not None and example.label not in classes:
             error = unknown("class", str(example.label), classes, TaskError)
-            raise TaskError(error.what, where=f"{table.where}:{line}", do=f"{error.do} Or name another --label-column")
+            known = str(error.do)
+            do = f"{known}{' Or' if known.endswith('?') else '; or'} name another --label-column"
+            raise TaskError(error.what, where=f"{table.where}:{line}", do=do)
     return examples, tuple(table.notes)
 
 
