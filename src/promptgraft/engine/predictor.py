@@ -83,7 +83,8 @@ class Predictor:
 
     def __init__(self, artefact: Artefact, backbone: Backbone) -> None:
         if artefact.card.backbone.fingerprint != backbone.fingerprint:
-            raise other_backbone(artefact.card, backbone.fingerprint, backbone.name, where="predict")
+            where = f"the artefact of {artefact.card.task.name}"
+            raise other_backbone(artefact.card, backbone.fingerprint, backbone.name, where)
         self.artefact = artefact
         self.backbone = backbone
         self._cut_was_logged = self._blank_was_logged = False
