@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -19,9 +20,9 @@ class Fixed(Algorithm):
         super().__init__(space, asker, generator)
         self._rest = list(self.listed())
 
+    @abstractmethod
     def listed(self) -> Sequence[Candidate]:
         """The candidates."""
-        raise NotImplementedError
 
     def propose(self) -> Sequence[Candidate]:
         rest, self._rest = self._rest, []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
@@ -59,9 +60,9 @@ class VectorSearch(Algorithm):
         self.draws = draws
         self._begun = False
 
+    @abstractmethod
     def points(self) -> Float[Array, "N D"]:
         """The points to try next."""
-        raise NotImplementedError
 
     def told(self, points: Sequence[tuple[Float[Array, "D"], float]]) -> None:
         """Take note of the costs of points."""
