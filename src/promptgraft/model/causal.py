@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,17 +14,17 @@ from torch import Tensor
 
 from promptgraft import kernels
 from promptgraft.errors import ModelError, RunError
-from promptgraft.kernels.causal import Pattern, Scoring, causal_attention, turned_keys
+from promptgraft.kernels.causal import Scoring, causal_attention, turned_keys
 from promptgraft.kernels.dropout import Dropout
 from promptgraft.kernels.logits import log_probabilities, logits
+from promptgraft.kernels.pattern import Pattern
 from promptgraft.kernels.rotary import Turns
 from promptgraft.model.again import computed_again
 from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Read, Speech
 from promptgraft.model.beginnings import LEAST_KEPT, Beginning, Beginnings, joined
-from promptgraft.model.config import read_optional
+from promptgraft.model.causal_pass import DecoderPass, Found, NewBeginning, answer_tokens, wanted_elements
 from promptgraft.model.continuing import Continued, KeptRows
 from promptgraft.model.decoder import (
-    HEAD,
     Decoder,
     DecoderLayer,
     DecoderShape,
@@ -36,88 +34,19 @@ from promptgraft.model.decoder import (
     kept_bytes,
     key_value_heads,
     query_heads,
-    read_decoder_shape,
 )
 from promptgraft.model.fingerprint import fingerprint
-from promptgraft.model.memory import LOG, MemoryLimit, shown
+from promptgraft.model.memory import MemoryLimit
 from promptgraft.model.plain_text import PlainReader
-from promptgraft.model.resolved import Resolved
 from promptgraft.model.stored import FEW_BITS, Room, StoredProjection, TakeFrozen
-from promptgraft.model.tokenize import Tokenizer, load_tokenizer
+from promptgraft.model.tokenize import Tokenizer
 from promptgraft.model.tokenized import Tokenizing
 from promptgraft.model.tokens import Tokens
 from promptgraft.model.tree import Elements, Tree, common, first_wanted, grow, lay_out_elements
 from promptgraft.model.watch import note_vectors, watching
-from promptgraft.model.weights import check_weights, read_encoder, read_head
 from promptgraft.model.writing import Rules, Writing
 from promptgraft.prompt.prompt import PromptStack
 from promptgraft.prompt.reading import Pooling
-
-# What some files hold beside weights: masks, and frequencies of rotary positions.
-BUFFERS = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")
-
-
-@dataclass(frozen=True)
-class NewBeginning:
-    """A beginning that a pass computes and that is then kept.
-
-    Attributes:
-        owner: what of its prompt decides its keys and values.
-        first: its first element.
-        known: how much of it is kept already.
-    """
-
-    owner: bytes
-    codes: Int[Tensor, "N"]
-    prompt: int
-    first: int
-    known: int
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a pass finds kept of its sequences' beginnings.
-
-    Attributes:
-        length: of every sequence how much.
-        rows: of a prompt its rows among all that is found, first and one past the last.
-        places: of each of these rows its place in its sequence.
-        new: what is to be kept beyond that.
-    """
-
-    length: Int[Tensor, "S"]
-    rows: Mapping[int, tuple[int, int]]
-    places: Int[Tensor, "A"]
-    keys_values: Float[Tensor, "L 2 A K"] | None
-    new: tuple[NewBeginning, ...]
-
-    @classmethod
-    def nothing(cls, sequences: int) -> Found:
-        zeros = torch.zeros(sequences, dtype=torch.long)
-        return cls(zeros, {}, zeros[:0], None, ())
-
-
-@dataclass(frozen=True)
-class DecoderPass:
-    """The packed rows of one pass, with all that its layers need beside the states.
-
-    Attributes:
-        read: the rows whose last state is wanted; None: all.
-        all_rows, read_rows: what every row, and what each row that is read, sees.
-        turns: of each kind of rotary positions those of all rows, and of the rows that are read.
-        prompts: the table of deep prompts.
-        found: the beginnings that are kept from earlier passes, and those to keep.
-        keeps: the rows of those to keep.
-    """
-
-    tree: Tree
-    read: Int[Tensor, "Q"] | None
-    all_rows: Pattern
-    read_rows: Pattern
-    turns: tuple[tuple[Turns, Turns], ...]
-    prompts: Float[Tensor, "L 2 N K"] | None
-    found: Found
-    keeps: Int[Tensor, "M"]
 
 
 class CausalBackbone(Tokenizing):
@@ -185,7 +114,7 @@ class CausalBackbone(Tokenizing):
     ) -> Float[Tensor, "N H"]:
         self._check(prompts, read, dropout)
         elements = self._elements(batch, prompts)
-        wanted = _wanted(batch.tokens, elements, read)
+        wanted = wanted_elements(batch.tokens, elements, read)
         decoder = self._decoder
         if not len(wanted):
             return torch.zeros(0, 1 if read == "answer" else self.hidden, device=self.device)
@@ -194,7 +123,7 @@ class CausalBackbone(Tokenizing):
         self._keep(run, kept)
         x = decoder.norm(x)
         if read == "answer":
-            words = batch.tokens.ids[_answers(batch.tokens)].to(self.device)
+            words = batch.tokens.ids[answer_tokens(batch.tokens)].to(self.device)
             return log_probabilities(x, words, row_of, decoder.head, self._shape.logit_cap)[:, None]
         states = x.float().index_select(0, row_of)
         if read == "mean":
@@ -278,7 +207,7 @@ class CausalBackbone(Tokenizing):
         if needed > self.max_length:
             message = f"a sequence and its answer take {needed} positions, the backbone has {self.max_length}"
             raise RunError(message, do="cut the text (max_length), or ask for fewer tokens")
-        run, row_of = self._pass(batch, elements, prompts, _wanted(batch.tokens, elements, "mark"), keeps=True)
+        run, row_of = self._pass(batch, elements, prompts, wanted_elements(batch.tokens, elements, "mark"), keeps=True)
         every = replace(run, keeps=torch.arange(len(run.tree.codes), device=self.device))
         x, kept = self._through_layers(decoder, self._embedded(decoder, run.tree, prompts), every)
         self._keep(run, [layer.index_select(1, run.keeps) for layer in kept])
@@ -525,93 +454,3 @@ class CausalBackbone(Tokenizing):
             sizes, needed = prompts.table.shape[-1], self.embedding_width
         if sizes != needed:
             raise RunError(f"a {prompts.depth} prompt of {sizes} does not fit {self.name}, which needs {needed}")
-
-
-def _wanted(tokens: Tokens, elements: Elements, read: Read) -> Int[Tensor, "N"]:
-    """The elements whose states are read.
-
-    Raises:
-        RunError: a sequence has no token, or an answer stands at the very beginning.
-    """
-    if read in ("mean", "tokens"):
-        return elements.of_token
-    if read == "mark":
-        lengths = tokens.lengths
-        if bool((lengths == 0).any()):
-            raise RunError("an empty text has no token to be read at", do="use a template with words of its own")
-        marks = lengths - 1 if tokens.marks is None else torch.where(tokens.marks < 0, lengths - 1, tokens.marks)
-        return elements.of_token[tokens.starts[:-1] + marks]
-    found = elements.of_token[_answers(tokens)]
-    begins = torch.zeros(len(elements.codes) + 1, dtype=torch.bool)
-    begins[elements.starts[:-1]] = True
-    if bool(begins[found].any()):
-        raise RunError("an answer has nothing before it", do="use a template with words before the answer")
-    return found - 1
-
-
-def _answers(tokens: Tokens) -> Int[Tensor, "N"]:
-    """The tokens of answers."""
-    if tokens.answers is None:
-        raise RunError("rows without answers have no probability of one", do="give a template and answers")
-    return tokens.answers.nonzero().flatten()
-
-
-def load_causal(
-    resolved: Resolved,
-    config: Mapping[str, Any],
-    dtype: torch.dtype,
-    device: torch.device,
-    arithmetic: Arithmetic,
-    memory: MemoryLimit,
-) -> CausalBackbone:
-    """Load a decoder of the Llama kind or GPT-2.
-
-    Args:
-        dtype: of states and of all weights that are not in few bits.
-
-    Raises:
-        ModelError: its weights or its tokenizer cannot be used, or its config.json asks for what is not computed here.
-    """
-    where = str(resolved.path)
-    shape = read_decoder_shape(config, where)
-    gpt2 = shape.family == "gpt2"
-    found = read_encoder(
-        resolved.path,
-        "wte.weight" if gpt2 else "embed_tokens.weight",
-        ("wte.", "wpe.", "h.", "ln_f.") if gpt2 else ("embed_tokens.", "layers.", "norm."),
-    ) | ({} if shape.tied else read_head(resolved.path, (HEAD,)))
-    weights = {name: weight for name, weight in found.items() if not name.endswith(BUFFERS)}
-    check_weights(weights, resolved.path)
-    identity = fingerprint(weights)
-    tokenizer = load_tokenizer(resolved.path, prefix=resolved.text_prefix, to_traditional=resolved.to_traditional)
-    if tokenizer.highest >= shape.vocabulary:
-        message = f"its tokenizer gives token {tokenizer.highest}, its weights have {shape.vocabulary}"
-        raise ModelError(message, where=resolved.path, do="is the tokenizer of the same model?")
-    room = Room(math.inf if device.type == "cpu" else memory.for_weights(device))
-    take = TakeFrozen(weights, where, dtype, device, arithmetic, room)
-    frozen = assemble(shape, take)
-    if room.refused:
-        LOG.warning(
-            "%s of weights have no room on the GPU and are copied for each product, which is slow", shown(room.refused)
-        )
-    return CausalBackbone(
-        resolved.name,
-        shape,
-        take.weights,
-        tokenizer,
-        dtype=dtype,
-        arithmetic=arithmetic,
-        pooling=resolved.pooling,
-        fingerprint=identity,
-        frozen=frozen,
-        ends=_ends(config, read_optional(resolved.path / "generation_config.json")),
-        memory=memory,
-    )
-
-
-def _ends(*configs: Mapping[str, Any]) -> frozenset[int]:
-    """The tokens that end a text, one or several, as any of a model's files names them."""
-    named = [config.get("eos_token_id") for config in configs]
-    return frozenset(
-        token for value in named for token in (value if isinstance(value, list) else [value]) if type(token) is int
-    )

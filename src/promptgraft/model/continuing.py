@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from promptgraft.kernels.causal import HIDDEN, Scoring
+from promptgraft.kernels.causal import Scoring
+from promptgraft.kernels.pattern import HIDDEN
 from promptgraft.kernels.rotary import Turns
 from promptgraft.kernels.rows import padded
 from promptgraft.model.decoder import (

@@ -13,7 +13,7 @@ from promptgraft.errors import ModelError
 from promptgraft.model import albert, bert, deberta, distilbert, forked, modernbert, mpnet, paths
 from promptgraft.model.backbone import Arithmetic, Backbone
 from promptgraft.model.catalog import entries, resolve
-from promptgraft.model.causal import load_causal
+from promptgraft.model.causal_load import load_causal
 from promptgraft.model.config import read_config
 from promptgraft.model.decoder import FAMILIES
 from promptgraft.model.device import CPU, DeviceName, resolve_device

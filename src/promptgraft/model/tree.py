@@ -16,7 +16,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from promptgraft.errors import RunError
-from promptgraft.kernels.causal import Level
+from promptgraft.kernels.pattern import Level
 from promptgraft.model.backbone import Batch
 from promptgraft.model.tokens import SOFT, gather
 from promptgraft.prompt.prompt import PromptStack
