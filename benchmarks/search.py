@@ -5,7 +5,9 @@
 A candidate is the template "{text} It was {mask}." with a few of its words changed at random (`words`), or with four
 labelled rows shown before it (`demonstrations`); each is scored on 32 reviews of the sample data, from texts on.
 transformers takes a candidate at a time: its rows padded to the longest, fp32, logits of the last place alone where it
-offers that. Ours uses the arithmetic that the product chooses. `ratio` is transformers' time over ours, round by round.
+offers that. Ours uses the arithmetic that the product chooses, and has other candidates in every step, of rows that it
+has read before, as in a search; beside it the same with every candidate tokenised by itself. `ratio` is a path's time
+over ours, round by round.
 
 Prints JSON and writes benchmarks/results/search.json.
 """
@@ -16,6 +18,7 @@ import random
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import cycle, islice
 from typing import Any
 
 import common
@@ -26,14 +29,18 @@ from promptgraft.api.searching import setting_for
 from promptgraft.model.backbone import Backbone, Speaks
 from promptgraft.model.catalog import resolve
 from promptgraft.model.load import load_backbone
+from promptgraft.prompt.reading import Reading
 from promptgraft.searches.candidate import Candidate
 from promptgraft.searches.random_search import random_edits
 from promptgraft.searches.run import Setting
+from promptgraft.searches.scorer import AskedRows
 from promptgraft.template.template import Template
 
 TEMPLATE = "{text} It was {mask}."
 CANDIDATES, QUICK, SHOWN = 32, 4, 4
-OURS, PLAIN = "promptgraft", "transformers"
+GENERATIONS = 64
+"""Steps after which the first candidates come again."""
+OURS, ALONE, PLAIN = "promptgraft", "promptgraft, each tokenised alone", "transformers"
 TARGET = 8.0
 
 
@@ -52,14 +59,32 @@ def candidates(setting: Setting, what: str, count: int) -> list[Candidate]:
     return list(found.values())
 
 
-def our_turn(setting: Setting, found: Sequence[Candidate]) -> Turn:
-    """All candidates on the choosing rows; the classes' probabilities."""
-    rows = setting.split.choosing
+def our_turn(setting: Setting, found: Sequence[Candidate], count: int) -> Turn:
+    """So many candidates on the choosing rows, others in each step; the classes' probabilities."""
+    rows, scorer = setting.split.choosing, setting.scorer
+    starts = cycle(range(0, len(found), count))
+
+    def turn(steps: int) -> None:
+        for start in islice(starts, steps):
+            asked = [(candidate, range(len(rows))) for candidate in found[start : start + count]]
+            scorer.shares([sheet for sheet in scorer.sheets(asked, rows, own=False) if isinstance(sheet, AskedRows)])
+
+    return turn
+
+
+def turn_alone(setting: Setting, found: Sequence[Candidate]) -> Turn:
+    """The same with every candidate tokenised by itself."""
+    rows, scorer, task = setting.split.choosing, setting.scorer, setting.space.task
+
+    def sheet(candidate: Candidate) -> AskedRows:
+        reading = Reading("mark", template=candidate.written_out(task, scorer.pool))
+        limit = scorer.backbone.max_length if candidate.shown else scorer.limit
+        tokens = scorer.backbone.tokenize(rows, task.kind, reading, max_length=limit)
+        return AskedRows(candidate, tuple(range(len(rows))), tokens, scorer.columns_of_words(candidate.words))
 
     def turn(steps: int) -> None:
         for _ in range(steps):
-            sheets = [setting.scorer.sheet(entry, rows, range(len(rows)), own=False) for entry in found]
-            setting.scorer.shares(sheets)
+            scorer.shares([sheet(candidate) for candidate in found])
 
     return turn
 
@@ -106,17 +131,25 @@ def measured(model: str, what: str, rounds: int, *, quick: bool) -> list[Row]:
     """A row for each path."""
     backbone: Backbone = load_backbone(resolve(model).path, dtype="auto")
     setting, _ = setting_for(common.TARGET, backbone, shots=16, passes=10_000, template=TEMPLATE)
-    found = candidates(setting, what, QUICK if quick else CANDIDATES)
-    turns = {OURS: our_turn(setting, found), PLAIN: their_turn(model, setting, found)}
+    count = QUICK if quick else CANDIDATES
+    every = candidates(setting, what, count * (2 if quick else GENERATIONS))
+    found = every[:count]
+    turns = {
+        OURS: our_turn(setting, every, count),
+        ALONE: turn_alone(setting, found),
+        PLAIN: their_turn(model, setting, found),
+    }
     seconds = common.interleaved(turns, rounds, seconds=0.05 if quick else 0.6)
-    ratios = [theirs / ours for theirs, ours in zip(seconds[PLAIN], seconds[OURS], strict=True)]
+    ratios = {
+        path: [its / ours for its, ours in zip(seconds[path], seconds[OURS], strict=True)] for path in (ALONE, PLAIN)
+    }
     shared = {"model": model, "what": what, "rows": len(setting.split.choosing), "candidates": len(found)}
     return [
         {
             **shared,
             "path": path,
             **common.spread("candidates_a_second", [len(found) / value for value in seconds[path]], 1),
-            **(common.spread("ratio", ratios, 2) if path == OURS else {}),
+            **(common.spread("ratio", ratios[path], 2) if path in ratios else {}),
             "target": TARGET,
         }
         for path in turns

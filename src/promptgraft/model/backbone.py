@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -16,6 +16,9 @@ from promptgraft.prompt.prompt import PromptStack
 from promptgraft.prompt.reading import Pooling, Reading
 from promptgraft.sheet import LONG, short
 from promptgraft.task.task import Example, Kind
+
+if TYPE_CHECKING:
+    from promptgraft.model.composed import TemplateTokenizer
 
 Read = Literal["cls", "mean", "pooler", "tokens", "mark", "answer", "original"]
 """What of the last layer is wanted: the first state of a sequence, the mean over its tokens, the first through a
@@ -103,6 +106,10 @@ class Backbone(Protocol):
             reading: how rows are shown; of readings that show them alike any will do.
             max_length: tokens a sequence, special tokens included; default and upper limit: the backbone's.
         """
+        ...
+
+    def template_tokenizer(self, examples: Sequence[Example], kind: Kind, max_length: int) -> TemplateTokenizer:
+        """What tokenises many templates over the same examples, each as `tokenize` does."""
         ...
 
     def slots(self, template: str) -> tuple[int | None, ...]:

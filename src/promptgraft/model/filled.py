@@ -96,7 +96,7 @@ class FilledReader:
         options, shortened = self._answers(rows, answers, limit)
         size = CHARACTERS_A_TOKEN * (limit + MARGIN)
         beginnings = [with_contents(row, [text[:size] for text in contents(row)]) for row in rows]
-        read = self._read([self._stretches(row) for row in beginnings])
+        read = self._read([self.stretches_of(row) for row in beginnings])
         result = []
         for at, row in enumerate(rows):
             room = limit - sum(map(len, self.around)) - max(map(len, options[at]), default=0)
@@ -141,7 +141,7 @@ class FilledReader:
         Raises:
             UsageError: the model knows no token for the words of `{soft}`.
         """
-        slots = [part for part in self._stretches(template.filled(Example())) if isinstance(part, Slot)]
+        slots = [part for part in self.stretches_of(template.filled(Example())) if isinstance(part, Slot)]
         return tuple(chain.from_iterable(self._starts(slot) for slot in slots))
 
     @property
@@ -150,7 +150,7 @@ class FilledReader:
             raise UsageError("the model has no mask for the template's {mask}", do="use a masked or a causal model")
         return self.tokenizer.mask
 
-    def _stretches(self, row: Filled) -> list[Stretch]:
+    def stretches_of(self, row: Filled) -> list[Stretch]:
         return stretches(row, drops_rest=self.speech == "causal")
 
     def _starts(self, slot: Slot) -> Sequence[int | None]:
@@ -211,7 +211,7 @@ class FilledReader:
             if isinstance(stretch, Passage):
                 passages[stretch.goes_on].append(stretch.text)
             elif stretch not in slots:
-                slots[stretch] = self._slot_tokens(stretch)
+                slots[stretch] = self.slot_tokens(stretch)
         read = {goes_on: iter(self.plain.read(texts, goes_on=goes_on)) for goes_on, texts in passages.items()}
         return [
             [
@@ -221,7 +221,7 @@ class FilledReader:
             for row in rows
         ]
 
-    def _slot_tokens(self, slot: Slot) -> TextTokens:
+    def slot_tokens(self, slot: Slot) -> TextTokens:
         if isinstance(slot.part, Blank):
             ids = [self._mask] if self.speech == "masked" else []
         else:
@@ -243,7 +243,7 @@ class FilledReader:
         ):
             size = min(GROWTH * size, MOST_CHARACTERS)
             texts = [text[:size] for text in complete]
-            [read] = self._read([self._stretches(with_contents(row, texts))])
+            [read] = self._read([self.stretches_of(with_contents(row, texts))])
         while (count := _count(read)) > room:
             if not any(texts):
                 raise UsageError(
@@ -251,7 +251,7 @@ class FilledReader:
                     do="shorten it, or show fewer demonstrations",
                 )
             texts = _shorter(row, texts, read, count - room)
-            [read] = self._read([self._stretches(with_contents(row, texts))])
+            [read] = self._read([self.stretches_of(with_contents(row, texts))])
         return texts, read
 
     def _framed(self, read: Sequence[tuple[Stretch, TextTokens]]) -> tuple[list[int], int | None]:

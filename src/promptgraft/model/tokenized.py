@@ -9,6 +9,7 @@ from torch import Tensor
 
 from promptgraft.errors import RunError
 from promptgraft.model.backbone import Backbone, Speech
+from promptgraft.model.composed import TemplateTokenizer
 from promptgraft.model.filled import FilledReader
 from promptgraft.model.nearby import row_features, shown_lines
 from promptgraft.model.tokenize import Tokenizer
@@ -103,6 +104,11 @@ class Tokenizing:
             return row_features(self, examples, kind, pool.pooling, limit)
 
         return tokenized(self._tokenizer, self.speech, examples, kind, reading, limit, self.text_end, near)
+
+    def template_tokenizer(self, examples: Sequence[Example], kind: Kind, max_length: int) -> TemplateTokenizer:
+        end = self.text_end if KINDS[kind].written else ()
+        reader = FilledReader(self._tokenizer, self.speech, end)
+        return TemplateTokenizer(reader, examples, min(max_length, self.max_length))
 
     def lone_words(self) -> Mapping[str, int]:
         """The words that are a single token inside a sentence, with it: letters alone, two or more of an alphabet."""

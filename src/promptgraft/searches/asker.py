@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -20,15 +21,15 @@ from promptgraft.searches.candidate import Candidate
 from promptgraft.searches.gradients import slotted, steepest, word_gradients
 from promptgraft.searches.oracle import Oracle, Priced
 from promptgraft.searches.phrases import Phrases
-from promptgraft.searches.scorer import forget
+from promptgraft.searches.scorer import LabelColumns, forget
 from promptgraft.task.draws import Array
 from promptgraft.task.task import Example, content_hash
 from promptgraft.template.parts import Blank, Wording
 from promptgraft.template.template import Template
 from promptgraft.train.predict import hidden_states
 
-LONGEST = 2000
-"""Characters before and after a gap that are read."""
+LONGEST, SHORTER = 2000, 200
+"""Characters before and after a gap that are read, and where these are too many tokens."""
 
 
 @dataclass(frozen=True)
@@ -75,31 +76,36 @@ class Asker:
         return [[(word, share) for word, share in entry] for entry in answer]
 
     def _words_plan(self, gaps: Sequence[WordGap], most: int) -> Priced:
-        tokens = concatenate([self._gap_tokens(gap) for gap in gaps])
+        tokens = concatenate(self._gap_tokens(gaps))
 
         def ask() -> tuple[Any, int, int]:
             forget(self.proposer)
-            assert isinstance(self.proposer, Speaks), "it was checked to have a head over words"
             states = hidden_states(self.proposer, tokens, None, None, "mark")
-            shares = word_shares(self.proposer, self._vocabulary, states)
+            shares = word_shares(self._columns, states)
             return likeliest(shares, list(self._vocabulary), most), tokens.sequences, len(tokens.ids)
 
         return Priced(tokens.sequences, ask)
 
-    def _gap_tokens(self, gap: WordGap) -> Tokens:
-        """A text with a gap as the proposer reads it; one that cannot be read is read without what stands around."""
-        before, after = gap.before[-LONGEST:], gap.after[:LONGEST]
-        for left, right in ((before, after), (before[-200:], after[:200]), ("", "")):
-            template = Template((Wording(left or " "), Blank(), *([Wording(right)] if right else ())))
-            try:
-                return self._tokens(str(template), "")
-            except (RunError, UsageError):
-                continue
-        return self._tokens("{text}{mask}", ".")
+    @cached_property
+    def _columns(self) -> LabelColumns:
+        """The weights and biases of the words that the proposer is asked for; to take them takes longer than to ask."""
+        assert isinstance(self.proposer, Speaks), "it was checked to have a head over words"
+        return self.proposer.columns(torch.tensor(list(self._vocabulary.values())))
 
-    def _tokens(self, template: str, text: str) -> Tokens:
-        reading = Reading("mark", template=template)
-        return self.proposer.tokenize([Example(text=text)], "text", reading)
+    def _gap_tokens(self, gaps: Sequence[WordGap]) -> list[Tokens]:
+        """Texts with gaps as the proposer reads them; one that cannot be read is read without what stands around."""
+        tokenizer = self.proposer.template_tokenizer((Example(),), "text", self.proposer.max_length)
+        read: dict[int, Tokens] = {}
+        for most in (LONGEST, SHORTER, 0):
+            places = [place for place in range(len(gaps)) if place not in read]
+            own = tokenizer.tokens([(_around(gaps[place], most), (0,)) for place in places])
+            read |= {place: tokens for place, tokens in zip(places, own, strict=True) if isinstance(tokens, Tokens)}
+        if len(read) < len(gaps):
+            [last] = tokenizer.tokens([(".{mask}", (0,))])
+            if not isinstance(last, Tokens):
+                raise last
+            read = {place: read.get(place, last) for place in range(len(gaps))}
+        return [read[place] for place in range(len(gaps))]
 
     def texts(self, beginnings: Sequence[str], *, most: int, temperature: float, seed: int) -> list[str]:
         """What the proposer writes behind each text, to the end of a line or so many tokens.
@@ -182,7 +188,8 @@ class Asker:
             forget(backbone)
             assert isinstance(backbone, Speaks), "it was checked to have a head over words"
             vocabulary = backbone.lone_words()
-            shares = word_shares(backbone, vocabulary, hidden_states(backbone, tokens, None, None, "mark"))
+            columns = backbone.columns(torch.tensor(list(vocabulary.values())))
+            shares = word_shares(columns, hidden_states(backbone, tokens, None, None, "mark"))
             totals = torch.zeros(len(scorer.task.classes), shares.shape[1]).index_add_(0, gold, shares)
             return likeliest(totals, list(vocabulary), most), tokens.sequences, len(tokens.ids)
 
@@ -235,9 +242,19 @@ class Asker:
         return Priced(GRADIENT * tokens.sequences, ask)
 
 
-def word_shares(backbone: Speaks, vocabulary: Mapping[str, int], states: Float[Tensor, "B E"]) -> Float[Tensor, "B V"]:
-    """The log-probabilities of some words at the marks that states were read at, among all of these words."""
-    weights, biases = backbone.columns(torch.tensor(list(vocabulary.values())))
+def _around(gap: WordGap, most: int) -> str:
+    """A template whose answer is a gap, with so many characters on either side of it."""
+    before, after = gap.before[max(0, len(gap.before) - most) :], gap.after[:most]
+    return str(Template((Wording(before or " "), Blank(), *([Wording(after)] if after else ()))))
+
+
+def word_shares(columns: LabelColumns, states: Float[Tensor, "B E"]) -> Float[Tensor, "B V"]:
+    """The log-probabilities of some words at the marks that states were read at, among all of these words.
+
+    Args:
+        columns: of these words.
+    """
+    weights, biases = columns
     return (states.float() @ weights.mT + biases).log_softmax(-1)
 
 

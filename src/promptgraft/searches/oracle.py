@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from promptgraft.errors import RunError, UsageError
 from promptgraft.searches.budget import Budget, SpentError
 from promptgraft.searches.candidate import Candidate
 from promptgraft.searches.journal import Journal, KeptAnswer
@@ -97,12 +96,8 @@ class Oracle:
             self._known[candidate.key] |= scores
 
     def _plan(self, wanted: Sequence[tuple[Candidate, tuple[int, ...]]]) -> Priced:
-        sheets: list[AskedRows | str] = []
-        for candidate, rows in wanted:
-            try:
-                sheets.append(self.scorer.sheet(candidate, self.examples, rows, own=self.own))
-            except (RunError, UsageError) as error:
-                sheets.append(unusable(error))
+        made = self.scorer.sheets(wanted, self.examples, own=self.own)
+        sheets = [sheet if isinstance(sheet, AskedRows) else unusable(sheet) for sheet in made]
         usable = [sheet for sheet in sheets if isinstance(sheet, AskedRows)]
         passes = sum(sheet.tokens.sequences for sheet in usable)
         tokens = sum(len(sheet.tokens.ids) for sheet in usable)

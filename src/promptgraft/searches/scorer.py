@@ -14,6 +14,7 @@ from promptgraft.errors import RunError, UsageError
 from promptgraft.method.setup import columns_of
 from promptgraft.model.backbone import Backbone, Batch, Speaks
 from promptgraft.model.causal import CausalBackbone
+from promptgraft.model.composed import TemplateTokenizer
 from promptgraft.model.tokens import Tokens, concatenate
 from promptgraft.prompt.prompt import Prompt, PromptStack, stack
 from promptgraft.prompt.reading import Reading
@@ -30,6 +31,8 @@ from promptgraft.train.predict import FORWARD_TOKENS, hidden_states
 SHARED_TOKENS, AT_ONCE_TOKENS = 4 * FORWARD_TOKENS, 32 * FORWARD_TOKENS
 """Tokens of a forward whose sequences begin alike, most of which are not computed, and of sheets that are looked at for
 what they share."""
+RowGroup = tuple[str, tuple[int, ...]]
+"""A template, and the rows that it is filled with."""
 LabelColumns = tuple[Float[Tensor, "C E"], Float[Tensor, "C"]]
 
 
@@ -45,6 +48,19 @@ class AskedRows:
     rows: tuple[int, ...]
     tokens: Tokens
     columns: LabelColumns | None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a candidate's rows are shown.
+
+    Attributes:
+        groups: of rows that are shown the same.
+    """
+
+    candidate: Candidate
+    columns: LabelColumns | None
+    groups: list[RowGroup]
 
 
 @dataclass
@@ -63,6 +79,7 @@ class Scorer:
     limit: int
     answers: bool = False
     _columns: dict[Words, LabelColumns] = field(default_factory=dict, repr=False)
+    _tokenizers: dict[tuple[int, int], TemplateTokenizer] = field(default_factory=dict, repr=False)
 
     def sheet(self, candidate: Candidate, examples: Sequence[Example], rows: Sequence[int], *, own: bool) -> AskedRows:
         """A candidate with some rows in it.
@@ -73,22 +90,78 @@ class Scorer:
             UsageError: the template is none, or too long for the model.
             RunError: the model cannot read it, or tell its labels' words.
         """
-        words = None if self.answers else self.columns_of_words(candidate.words)
+        [sheet] = self.sheets([(candidate, rows)], examples, own=own)
+        if not isinstance(sheet, AskedRows):
+            raise sheet
+        return sheet
+
+    def sheets(
+        self, asked: Sequence[tuple[Candidate, Sequence[int]]], examples: Sequence[Example], *, own: bool
+    ) -> list[AskedRows | RunError | UsageError]:
+        """Candidates, each with some rows in it, or why it cannot be used; all are tokenised together."""
+        shown = [self._shown(candidate, rows, own=own) for candidate, rows in asked]
+        groups = [(entry.candidate, group) for entry in shown if isinstance(entry, Shown) for group in entry.groups]
+        read = iter(self._tokens(groups, examples))
+        return [
+            _sheet(entry, [next(read) for _ in entry.groups]) if isinstance(entry, Shown) else entry for entry in shown
+        ]
+
+    def _shown(self, candidate: Candidate, rows: Sequence[int], *, own: bool) -> Shown | RunError | UsageError:
+        """What a candidate's rows are shown; or why it cannot be used."""
         alone = [row for row in rows if own and row in candidate.shown]
         others = [row for row in rows if row not in alone]
-        parts = [
-            self._tokens(candidate, [examples[row] for row in group], without)
-            for group, without in ((others, None), *(([row], row) for row in alone))
-            if group
-        ]
-        return AskedRows(candidate, (*others, *alone), concatenate(parts), words)
+        try:
+            columns = None if self.answers else self.columns_of_words(candidate.words)
+            groups = [
+                (candidate.written_out(self.task, self.pool, without), tuple(group))
+                for group, without in ((others, None), *(([row], row) for row in alone))
+                if group
+            ]
+        except (RunError, UsageError) as error:
+            return error
+        return Shown(candidate, columns, groups)
 
-    def _tokens(self, candidate: Candidate, examples: Sequence[Example], without: int | None) -> Tokens:
-        template = candidate.written_out(self.task, self.pool, without)
-        answers = tuple(own[0] for _, own in candidate.words) if self.answers else ()
-        reading = Reading("answer" if self.answers else "mark", template=template, answers=answers)
-        limit = self.backbone.max_length if candidate.shown else self.limit
-        return self.backbone.tokenize(examples, self.task.kind, reading, max_length=limit)
+    def _tokens(
+        self, groups: Sequence[tuple[Candidate, RowGroup]], examples: Sequence[Example]
+    ) -> list[Tokens | RunError | UsageError]:
+        """The tokens of each group of rows, or why it has none."""
+        if self.answers:
+            return [self._answered(candidate, group, examples) for candidate, group in groups]
+        result: dict[int, Tokens | UsageError] = {}
+        for limit in (self.limit, self.backbone.max_length):
+            places = [
+                place for place, (candidate, _) in enumerate(groups)
+                if place not in result and self._limit(candidate) == limit
+            ]  # fmt: skip
+            tokenizer = self._tokenizer(examples, limit) if places else None
+            own = [] if tokenizer is None else tokenizer.tokens([groups[place][1] for place in places])
+            result |= zip(places, own, strict=True)
+        return [result[place] for place in range(len(groups))]
+
+    def _answered(
+        self, candidate: Candidate, group: RowGroup, examples: Sequence[Example]
+    ) -> Tokens | RunError | UsageError:
+        """The tokens of rows with each possible answer."""
+        template, rows = group
+        reading = Reading("answer", template=template, answers=tuple(own[0] for _, own in candidate.words))
+        try:
+            return self.backbone.tokenize(
+                [examples[row] for row in rows], self.task.kind, reading, max_length=self._limit(candidate)
+            )
+        except (RunError, UsageError) as error:
+            return error
+
+    def _limit(self, candidate: Candidate) -> int:
+        """Tokens of a row of a candidate at most."""
+        return self.backbone.max_length if candidate.shown else self.limit
+
+    def _tokenizer(self, examples: Sequence[Example], limit: int) -> TemplateTokenizer:
+        """What tokenises templates over rows; it keeps what it has read of them."""
+        known = self._tokenizers.get((id(examples), limit))
+        if known is None or known.examples is not examples:
+            known = self.backbone.template_tokenizer(examples, self.task.kind, limit)
+            self._tokenizers[id(examples), limit] = known
+        return known
 
     def columns_of_words(self, words: Words) -> LabelColumns:
         """The mean weights and biases of each label's words.
@@ -171,6 +244,16 @@ class Scorer:
     def gold(self, examples: Sequence[Example]) -> list[int]:
         """The class of each row."""
         return class_indices((example.label for example in examples), self.task)
+
+
+def _sheet(shown: Shown, read: Sequence[Tokens | RunError | UsageError]) -> AskedRows | RunError | UsageError:
+    """A candidate with the tokens of its groups of rows; or why one of these has none."""
+    error = next((entry for entry in read if not isinstance(entry, Tokens)), None)
+    if error is not None:
+        return error
+    rows = tuple(row for _, group in shown.groups for row in group)
+    tokens = concatenate([entry for entry in read if isinstance(entry, Tokens)])
+    return AskedRows(shown.candidate, rows, tokens, shown.columns)
 
 
 def text_first(candidate: Candidate) -> bool:
