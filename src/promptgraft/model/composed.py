@@ -34,7 +34,7 @@ Contents = Callable[[int], Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class ContentPlace:
     """The place of a field's content: the field, and which of its template's fields it is."""
 
     field: str
@@ -49,7 +49,7 @@ class JointPart:
         goes_on: other words stand before it.
     """
 
-    texts: tuple[str | Content, ...]
+    texts: tuple[str | ContentPlace, ...]
     goes_on: bool
 
     @property
@@ -117,10 +117,10 @@ def parts_between(passage: Passage, joint: Joint, number: int) -> list[JointPart
     Args:
         number: of the template's fields those that stand before it.
     """
-    groups: list[list[str | Content]] = [[]]
+    groups: list[list[str | ContentPlace]] = [[]]
     for at, part in enumerate(passage.parts):
         if isinstance(part, FieldText):
-            groups[-1].append(Content(part.field, number))
+            groups[-1].append(ContentPlace(part.field, number))
             number += 1
             continue
         cuts = nearest_joints(part.text, joint, follows=at > 0, followed=at + 1 < len(passage.parts))
@@ -292,8 +292,8 @@ class TemplateTokenizer:
             composed &= ~long | is_left
             laid = LaidRows.of(max(1, len(plan.parts)), len(rows))
             self._lay_read(laid, plan, rows, (composed & ~long, composed & long), cut, pool)
-            whole = ~composed | (laid.length.sum(0) == 0)
-            count = self._lay_whole(laid, plan, rows, np.flatnonzero(whole), pool)
+            rest = ~composed | (laid.length.sum(0) == 0)
+            count = self._lay_whole(laid, plan, rows, np.flatnonzero(rest), pool)
         except UsageError as error:
             return error
         return replace(laid, cut=count + int((composed & long).sum()))

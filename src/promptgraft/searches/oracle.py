@@ -96,8 +96,8 @@ class Oracle:
             self._known[candidate.key] |= scores
 
     def _plan(self, wanted: Sequence[tuple[Candidate, tuple[int, ...]]]) -> Priced:
-        made = self.scorer.sheets(wanted, self.examples, own=self.own)
-        sheets = [sheet if isinstance(sheet, AskedRows) else unusable(sheet) for sheet in made]
+        results = self.scorer.sheets(wanted, self.examples, own=self.own)
+        sheets = [sheet if isinstance(sheet, AskedRows) else unusable(sheet) for sheet in results]
         usable = [sheet for sheet in sheets if isinstance(sheet, AskedRows)]
         passes = sum(sheet.tokens.sequences for sheet in usable)
         tokens = sum(len(sheet.tokens.ids) for sheet in usable)
