@@ -204,6 +204,12 @@ def test_chinese_words_are_searched(name: str, chinese: Backbone) -> None:
     assert "{mask}" in result.candidate.template
 
 
+def test_pairs_are_searched(masked: Backbone) -> None:
+    setting = prepared(toy_task("pair"), masked)
+    assert {"{text_a}", "{text_b}"} <= set(setting.space.start.template.replace("}", "} ").split())
+    assert found(setting, "random").report.rows == len(toy_task("pair").test)
+
+
 def test_the_best_so_far_is_on_disk(masked: Backbone, tmp_path: Path) -> None:
     result = found(toy(masked), "library", tmp_path)
     best = json.loads((tmp_path / "best.json").read_text())
@@ -239,6 +245,8 @@ def test_what_cannot_be_searched_is_refused_in_one_line(masked: Backbone, minilm
         search(toy_task(), masked, shots=4, passes=15)
     with pytest.raises(PromptgraftError, match="not for regression"):
         search(toy_task("regression"), masked)
+    with pytest.raises(PromptgraftError, match="not for text; give a task whose rows have one label each"):
+        search(toy_task("text"), masked)
     with pytest.raises(PromptgraftError, match="no head over words"):
         search(toy_task(), load_backbone(minilm))
     with pytest.raises(PromptgraftError, match=r"leave {demos} out"):

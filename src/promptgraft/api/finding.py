@@ -101,7 +101,7 @@ def _words(entry: Mapping[str, Any], place: Path) -> FoundWords:
         f"({card.report.value:.1f} on {card.report.rows:,} report rows): {text!r}"
     ]
     if (place / VECTORS).exists():
-        notes.append(f"the vectors that {card.algorithm} found beside its words are left: only the words are taken")
+        notes.append(f"the vectors that {card.algorithm} found beside its words are left: its artefact has both")
     return FoundWords(text, str(entry["verbalizer"]), card, tuple(notes))
 
 

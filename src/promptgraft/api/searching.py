@@ -7,25 +7,31 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 from pathlib import Path
 from typing import Any
 
-from promptgraft.api.opening import log_notes, open_model, open_task, seeds_of
+from promptgraft.api.opening import bank_for, log_notes, open_model, open_task, seeds_of
+from promptgraft.bank.bank import Bank
 from promptgraft.engine.progress import Event, Progress
-from promptgraft.engine.store import Store
+from promptgraft.engine.rank import banked as bank_sources
+from promptgraft.engine.store import ARTEFACT, Store
 from promptgraft.errors import MissingExtraError, RunError, UsageError
 from promptgraft.model.backbone import Backbone, Speaks, Writes
 from promptgraft.model.device import DeviceName
 from promptgraft.model.seq2seq import SequenceBackbone
+from promptgraft.prompt.artefact import save as save_artefact
 from promptgraft.prompt.atomic import remove_folder, write_text
 from promptgraft.searches.algorithm import Algorithm, Skill
 from promptgraft.searches.all import PLACEBOS, find
+from promptgraft.searches.banked import BankedSpan, banked_span
 from promptgraft.searches.candidate import Words
 from promptgraft.searches.outcome import SearchOutcome
 from promptgraft.searches.run import FoundPrompt, Setting, run_algorithm
 from promptgraft.searches.scorer import Scorer
 from promptgraft.searches.space import make_space
 from promptgraft.searches.split import search_split
+from promptgraft.searches.vectors import RandomVectors
 from promptgraft.task.frames import TaskData
 from promptgraft.task.task import Task, content_hash
 from promptgraft.untrusted import file_name
@@ -62,6 +68,8 @@ def search(
     verbalizer: str = "",
     proposer: Backbone | str | Path | None = None,
     max_length: int = LENGTH,
+    bank: Bank | str | Path | None = None,
+    start: str = "",
     out: str | Path | None = None,
     replace: bool = False,
     device: DeviceName = "auto",
@@ -77,16 +85,18 @@ def search(
         verbalizer: the labels' words (`good=great|fine,bad=terrible`), which then stay.
         proposer: the model that words and texts are asked of; default: the model itself.
         max_length: tokens of a row at most.
+        bank: whose prompts span the space in which vectors are searched; `random-vectors`, the placebo, runs beside.
+        start: the name of the prompt in the bank with which they begin.
         out: where everything is kept; the same call goes on where it was.
         replace: take the place of another search in the folder.
     Raises:
         UsageError: a name that there is not, or a budget that is too small for anything.
         RunError: a task without classes, or a model without a head over words.
     """
-    kinds = [find(name) for name in dict.fromkeys((*PLACEBOS, *algorithms))]
+    kinds = _kinds(algorithms, bank)
     setting, notes = setting_for(
         task, model, passes=passes, shots=shots, seed=seed, template=template, verbalizer=verbalizer,
-        proposer=proposer, max_length=max_length, device=device,
+        proposer=proposer, max_length=max_length, bank=bank, start=start, device=device,
     )  # fmt: skip
     folder = None if out is None else Path(out)
     with nullcontext() if folder is None else Store(folder).alone():
@@ -96,6 +106,8 @@ def search(
     notes = (*notes, *(f"{name} is left out: {problem}" for name, problem in problems.items()))
     log_notes(notes)
     outcome = SearchOutcome(setting.space.task, setting.split.report, tuple(found), problems, notes)
+    if found and folder is not None:
+        save_artefact(outcome.best.artefact, folder / ARTEFACT)
     if not found:
         raise RunError("no algorithm found a prompt", where=setting.space.task.name, do=next(iter(problems.values())))
     return outcome
@@ -109,7 +121,7 @@ def estimate_search(
     Args:
         values: as `search` takes them.
     """
-    kinds = [find(name) for name in dict.fromkeys((*PLACEBOS, *algorithms))]
+    kinds = _kinds(algorithms, values.get("bank"))
     setting, _ = setting_for(task, model, **values)
     rows = setting.split.search
     sheet = setting.scorer.sheet(setting.space.start, rows, range(len(rows)), own=True)
@@ -120,6 +132,19 @@ def estimate_search(
         seconds = time.monotonic() - began
     total = len(kinds) * (setting.passes + len(setting.split.report) * setting.passes_a_row)
     return SearchCost(total, seconds / sheet.tokens.sequences * total)
+
+
+def _kinds(names: Sequence[str], bank: Bank | str | Path | None) -> list[type[Algorithm]]:
+    """The algorithms that run: the placebos, that of vectors among them where a bank is given, and those named.
+
+    Raises:
+        UsageError: a name that there is not, or a bank that no algorithm named uses.
+    """
+    kinds = [find(name) for name in dict.fromkeys(names)]
+    if bank is not None and not any("vectors" in kind.needs for kind in kinds):
+        raise UsageError("a bank spans searches for vectors, and none is named", do="add cma-es to the algorithms")
+    placebos = (*PLACEBOS, *(() if bank is None else (RandomVectors.name,)))
+    return [find(name) for name in dict.fromkeys((*placebos, *names))]
 
 
 def setting_for(
@@ -133,6 +158,8 @@ def setting_for(
     verbalizer: str = "",
     proposer: Backbone | str | Path | None = None,
     max_length: int = LENGTH,
+    bank: Bank | str | Path | None = None,
+    start: str = "",
     device: DeviceName = "auto",
 ) -> tuple[Setting, tuple[str, ...]]:
     """Open what a search needs, and draw its rows before anything else; with notes. See `search`."""
@@ -144,16 +171,37 @@ def setting_for(
         what = f"{backbone.name} has no head over words, so that no words can be searched for it"
         raise RunError(what, where=opened.name, do="use a masked, causal or sequence-to-sequence model")
     space, notes = make_space(opened, split.search, backbone, template, verbalizer)
+    banked, found = _banked(bank, backbone, opened, start)
+    space = replace_fields(space, banked=banked)
     scorer = Scorer(backbone, opened, split.search, min(max_length, backbone.max_length))
     scorer.answers, more = _whole_answers(scorer, space.start.words)
     asked = backbone if proposer is None else open_model(proposer, "auto", device)
-    setting = Setting(space, split, scorer, asked, passes, seed)
+    setting = Setting(space, split, scorer, asked, passes, seed, shots)
     if passes < setting.least:
         raise UsageError(
             f"--passes {passes:,} is too small: one candidate on all rows takes {setting.least:,}",
             do=f"give {setting.least:,} or more, or fewer --shots",
         )
-    return setting, (*opened.notes, *split.notes, *notes, *more)
+    return setting, (*opened.notes, *split.notes, *notes, *found, *more)
+
+
+def _banked(
+    bank: Bank | str | Path | None, backbone: Backbone, task: Task, start: str
+) -> tuple[BankedSpan | None, tuple[str, ...]]:
+    """Where a bank's prompts let a search for vectors begin, None without a bank; and notes.
+
+    Raises:
+        UsageError: a prompt to begin with, and no bank; or none of that name.
+        RunError: the bank has too few prompts that are alike.
+    """
+    opened = bank_for(bank, backbone)
+    if opened is None:
+        if start or bank is not None:
+            what = "no bank was given" if bank is None else f"the bank that ships has no prompt for {backbone.name}"
+            raise UsageError(what, do="name a bank of your own: --bank FOLDER")
+        return None, ()
+    sources, _ = bank_sources(opened, backbone)
+    return banked_span(sources, backbone, task, start)
 
 
 def _whole_answers(scorer: Scorer, words: Words) -> tuple[bool, tuple[str, ...]]:
@@ -170,6 +218,7 @@ def _whole_answers(scorer: Scorer, words: Words) -> tuple[bool, tuple[str, ...]]
 def _identity(setting: Setting) -> dict[str, object]:
     """What decides a search's answers, but for the names of its algorithms."""
     space, scorer = setting.space, setting.scorer
+    banked = space.banked
     rows = content_hash(repr(part) for part in (setting.split.search, setting.split.choosing, setting.split.report))
     return {
         "task": space.task.name,
@@ -183,6 +232,7 @@ def _identity(setting: Setting) -> dict[str, object]:
         "start": space.start.key,
         "fixed_words": space.fixed_words,
         "limit": scorer.limit,
+        **({} if banked is None else {"bank": [origin.hash for origin in banked.origins], "starts": banked.starts}),
     }
 
 

@@ -49,6 +49,10 @@ def search(
         str | None, typer.Option(help="The model that words and texts are asked of (default: the model itself).")
     ] = None,
     max_length: Annotated[int, typer.Option(min=8, help="Tokens of a row; longer texts are cut.")] = 128,
+    bank: Annotated[
+        str | None, typer.Option("--bank", "-b", help="A bank (folder) whose prompts span what cma-es searches for.")
+    ] = None,
+    start: Annotated[str, typer.Option(help="The prompt of the bank with which a search for vectors begins.")] = "",
     estimate: Annotated[bool, typer.Option("--estimate", help="Say what it will cost, and search nothing.")] = False,
     device: DeviceOption = "auto",
     out: OutOption = None,
@@ -62,6 +66,8 @@ def search(
         promptgraft search reviews.csv --model splade-tiny --algorithms grips --passes 2000
 
         promptgraft search questions.csv --model albert-tiny-zh --passes 5000 --out runs/words
+
+        promptgraft search reviews.csv --model splade-tiny -a cma-es --bank prompts --start films
     """
     from promptgraft import api
     from promptgraft.searches.all import algorithms as known
@@ -77,6 +83,8 @@ def search(
         "verbalizer": verbalizer,
         "proposer": proposer,
         "max_length": max_length,
+        "bank": bank,
+        "start": start,
         "device": device,
     }
     with progress(say) as callback:
@@ -110,7 +118,7 @@ def show(say: Say, outcome: SearchOutcome, folder: Path) -> None:
     say.table(COLUMNS, table(outcome), best=outcome.found.index(best))
     say.line(outcome.verdict)
     say.line(f"the words of its labels: {best.candidate.verbalizer}")
-    say.line(f"kept in {folder}; the page: {path}")
+    say.line(f"kept in {folder}, ready for predict; the page: {path}")
     say.data(
         {
             "task": outcome.task.name,

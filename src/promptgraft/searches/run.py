@@ -12,15 +12,20 @@ from pathlib import Path
 from safetensors.torch import save
 
 from promptgraft.engine.interval import interval
+from promptgraft.engine.store import ARTEFACT
 from promptgraft.errors import RunError
 from promptgraft.model.backbone import Backbone
+from promptgraft.prompt.artefact import Artefact
+from promptgraft.prompt.artefact import save as save_artefact
 from promptgraft.prompt.atomic import write_bytes, write_text
+from promptgraft.prompt.card import SearchCard, SplitScore
 from promptgraft.searches.algorithm import Algorithm
 from promptgraft.searches.asker import Asker
 from promptgraft.searches.board import Board, Point
 from promptgraft.searches.budget import Budget, SpentError
 from promptgraft.searches.candidate import Candidate
 from promptgraft.searches.journal import Journal
+from promptgraft.searches.kept import artefact_of
 from promptgraft.searches.oracle import Oracle, RowScore
 from promptgraft.searches.race import race, score_all
 from promptgraft.searches.scorer import Scorer
@@ -67,7 +72,7 @@ class FoundPrompt:
         seconds: of all of that, answers that were kept from before included.
         stopped: why the search ended.
         curve: the best candidates along the way.
-        text: the template with what it shows written out, as `--template` takes it.
+        artefact: the same, to predict with and to be banked.
     """
 
     algorithm: str
@@ -79,7 +84,12 @@ class FoundPrompt:
     seconds: float
     stopped: str
     curve: tuple[Point, ...]
-    text: str
+    artefact: Artefact
+
+    @property
+    def text(self) -> str:
+        """Its template with what it shows written out, as `--template` takes it."""
+        return self.artefact.card.template or self.candidate.template
 
     @property
     def lost(self) -> float:
@@ -94,6 +104,7 @@ class Setting:
     Attributes:
         proposer: the model that words and texts are asked of.
         passes: the budget of each algorithm.
+        shots: labelled rows a class; None: all.
     """
 
     space: Space
@@ -102,6 +113,7 @@ class Setting:
     proposer: Backbone
     passes: int
     seed: int
+    shots: int | None = None
 
     @property
     def passes_a_row(self) -> int:
@@ -150,12 +162,27 @@ def run_algorithm(kind: type[Algorithm], setting: Setting, folder: Path | None, 
         seconds,
         stopped,
         tuple(board.curve),
-        candidate.written_out(setting.space.task, setting.split.search),
+        _artefact(setting, candidate, _card(kind, setting, (choosing, report), budget.spent), seconds),
     )
     if folder is not None:
         _keep_vectors(folder / "found.safetensors", candidate)
+        save_artefact(found.artefact, folder / ARTEFACT)
         write_text(folder / "found.json", json.dumps(plain(found), ensure_ascii=False, indent=1))
     return found
+
+
+def _card(kind: type[Algorithm], setting: Setting, scores: tuple[Standing, Standing], passes: int) -> SearchCard:
+    """What is kept of a search: its cost, and the scores on the choosing and the report rows."""
+    choosing, report = (SplitScore(value=own.score, low=own.low, high=own.high, rows=own.rows) for own in scores)
+    model = setting.scorer.backbone.name
+    return SearchCard(algorithm=kind.name, model=model, passes=passes, choosing=choosing, report=report)
+
+
+def _artefact(setting: Setting, candidate: Candidate, card: SearchCard, seconds: float) -> Artefact:
+    """What was found, as an artefact."""
+    artefact = artefact_of(setting.space, setting.scorer, candidate, card)
+    facts = {"seed": setting.seed, "shots": setting.shots, "seconds": seconds}
+    return artefact.replace(card=artefact.card.replace(**facts))
 
 
 def _search(algorithm: Algorithm, oracle: Oracle, board: Board, folder: Path | None, tell: Tell) -> str:

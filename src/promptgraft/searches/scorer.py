@@ -131,7 +131,7 @@ class Scorer:
         for limit in (self.limit, self.backbone.max_length):
             places = [
                 place for place, (candidate, _) in enumerate(groups)
-                if place not in result and self._limit(candidate) == limit
+                if place not in result and self.limit_of(candidate) == limit
             ]  # fmt: skip
             tokenizer = self._tokenizer(examples, limit) if places else None
             own = [] if tokenizer is None else tokenizer.tokens([groups[place][1] for place in places])
@@ -146,12 +146,12 @@ class Scorer:
         reading = Reading("answer", template=template, answers=tuple(own[0] for _, own in candidate.words))
         try:
             return self.backbone.tokenize(
-                [examples[row] for row in rows], self.task.kind, reading, max_length=self._limit(candidate)
+                [examples[row] for row in rows], self.task.kind, reading, max_length=self.limit_of(candidate)
             )
         except (RunError, UsageError) as error:
             return error
 
-    def _limit(self, candidate: Candidate) -> int:
+    def limit_of(self, candidate: Candidate) -> int:
         """Tokens of a row of a candidate at most."""
         return self.backbone.max_length if candidate.shown else self.limit
 
@@ -170,11 +170,13 @@ class Scorer:
             RunError: the words of two labels cannot be told apart by their first token.
         """
         if words not in self._columns:
-            backbone = self.backbone
-            columns = partial(columns_of, backbone) if isinstance(backbone, Speaks) else None
-            given = Given(lambda texts: torch.zeros(len(texts), 1), dict(words), columns)
-            self._columns[words] = label_columns(self.task, given)
+            self._columns[words] = label_columns(self.task, self.given(words))
         return self._columns[words]
+
+    def given(self, words: Words) -> Given:
+        """What a readout of the labels' words may ask of the model: columns of words, and no descriptions."""
+        columns = partial(columns_of, self.backbone) if isinstance(self.backbone, Speaks) else None
+        return Given(lambda texts: torch.zeros(len(texts), 1), dict(words), columns)
 
     def shares(self, sheets: Sequence[AskedRows]) -> list[Float[Tensor, "B C"]]:
         """The probabilities of the classes for the rows of each sheet.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from promptgraft.engine.worded import AUTO, PLAIN, labels_words
 from promptgraft.errors import RunError, UsageError
 from promptgraft.model.backbone import Backbone
+from promptgraft.searches.banked import BankedSpan
 from promptgraft.searches.candidate import Candidate
 from promptgraft.task.task import Example, Task
 from promptgraft.template.fits import shape_of
@@ -28,6 +29,7 @@ class Space:
         left_to_right: whether the model only looks back, so that nothing may stand behind the answer.
         fixed_words: whether the labels' words were given and stay.
         vocabulary: words that are one token of the model.
+        banked: where a bank's prompts let a search for vectors begin; None: at words drawn from the vocabulary.
     """
 
     task: Task
@@ -39,6 +41,7 @@ class Space:
     left_to_right: bool
     fixed_words: bool
     vocabulary: Mapping[str, int]
+    banked: BankedSpan | None = None
 
     @property
     def is_chinese(self) -> bool:

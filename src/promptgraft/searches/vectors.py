@@ -1,4 +1,4 @@
-"""Derivative-free search of soft prompts: CMA-ES in a random subspace of the vectors that stand in a template."""
+"""Derivative-free search of soft prompts: CMA-ES in a small space of the vectors that stand in a template."""
 
 from __future__ import annotations
 
@@ -42,6 +42,9 @@ class VectorSearch(Algorithm):
     Vectors stand in the template before the answer; they are words drawn from the vocabulary plus a random projection
     of a point in a small space, which has the deviation of the model's embeddings. All candidates of a round are one
     product and one packed batch.
+
+    Where a bank is given, the space is the span of its prompts (`BankedSpan`), and a search that begins with one of
+    them scores it as it is before anything is changed.
     """
 
     needs: ClassVar[frozenset[Skill]] = frozenset({"vectors"})
@@ -49,16 +52,25 @@ class VectorSearch(Algorithm):
 
     def __init__(self, space: Space, asker: Asker, generator: random.Random) -> None:
         super().__init__(space, asker, generator)
-        draws = np.random.default_rng(generator.getrandbits(63))
+        self.draws = np.random.default_rng(generator.getrandbits(63))
         table = asker.embeddings([generator.choice(list(space.vocabulary)) for _ in range(VECTORS)])
-        self._first = table
-        size = table.size
-        scale = float(table.std()) / np.sqrt(SUBSPACE)
-        self._projection = draws.normal(0.0, scale, (SUBSPACE, size))
-        self._template = with_vectors(space, VECTORS)
+        span = space.banked
+        self._centre = table if span is None else span.centre
+        if span is not None and span.directions is not None:
+            self._directions = span.directions[:SUBSPACE]
+        else:
+            scale = float(table.std()) / np.sqrt(SUBSPACE)
+            self._directions = self.draws.normal(0.0, scale, (SUBSPACE, self._centre.size))
+        self._template = with_vectors(space, len(self._centre), begins=span is not None and span.begins)
         self._asked: dict[str, Float[Array, "D"]] = {}
-        self.draws = draws
-        self._begun = False
+        self._first = [space.start]
+        if span is not None and span.starts:
+            self._first += self._candidates(np.zeros((1, self.size)), "the prompt of the bank")
+
+    @property
+    def size(self) -> int:
+        """The dimensions that are searched."""
+        return len(self._directions)
 
     @abstractmethod
     def points(self) -> Float[Array, "N D"]:
@@ -68,17 +80,18 @@ class VectorSearch(Algorithm):
         """Take note of the costs of points."""
 
     def propose(self) -> Sequence[Candidate]:
-        if not self._begun:
-            self._begun = True
-            return [self.space.start]
+        if self._first:
+            return [self._first.pop(0)]  # alone: what has vectors shares no batch with what has none
         points = self.points()
-        values = torch.from_numpy(self._first.ravel() + points @ self._projection).float()
-        prompts = [Prompt(value, "template") for value in values.view(len(points), *self._first.shape)]
-        candidates = [
-            replace(self.space.start, template=self._template, vectors=prompt, origin="vectors") for prompt in prompts
-        ]
+        candidates = self._candidates(points, "vectors")
         self._asked = {candidate.key: point for candidate, point in zip(candidates, points, strict=True)}
         return candidates
+
+    def _candidates(self, points: Float[Array, "N D"], origin: str) -> list[Candidate]:
+        """The candidates at some points."""
+        values = torch.from_numpy(self._centre.ravel() + points @ self._directions).float()
+        prompts = [Prompt(value, "template") for value in values.view(len(points), *self._centre.shape)]
+        return [replace(self.space.start, template=self._template, vectors=prompt, origin=origin) for prompt in prompts]
 
     def observe(self, scored: Sequence[Raced]) -> None:
         known = [entry for entry in scored if entry.candidate.key in self._asked]
@@ -93,7 +106,7 @@ class RandomVectors(VectorSearch):
     summary: ClassVar[str] = "vectors at random: the placebo of cma-es"
 
     def points(self) -> Float[Array, "N D"]:
-        return self.draws.normal(0.0, SIGMA, (POPULATION, SUBSPACE))
+        return self.draws.normal(0.0, SIGMA, (POPULATION, self.size))
 
 
 @register
@@ -101,12 +114,12 @@ class CmaEs(VectorSearch):
     """CMA-ES over the subspace, by the library `cmaes` (Hansen 2016, the CMA evolution strategy: a tutorial)."""
 
     name: ClassVar[str] = "cma-es"
-    summary: ClassVar[str] = "vectors by CMA-ES in a random subspace (extra `search`)"
+    summary: ClassVar[str] = "vectors by CMA-ES in a random subspace, or a bank's (extra `search`)"
     separable: ClassVar[bool] = False
 
     def __init__(self, space: Space, asker: Asker, generator: random.Random) -> None:
         super().__init__(space, asker, generator)
-        self._strategy = strategy(SUBSPACE, SIGMA, int(self.draws.integers(2**31)), separable=self.separable)
+        self._strategy = strategy(self.size, SIGMA, int(self.draws.integers(2**31)), separable=self.separable)
 
     def points(self) -> Float[Array, "N D"]:
         return np.stack([self._strategy.ask() for _ in range(self._strategy.population_size)])
@@ -139,10 +152,14 @@ def strategy(size: int, sigma: float, seed: int, *, separable: bool) -> CMA | Se
     return kind(mean=np.zeros(size), sigma=sigma, seed=seed, population_size=POPULATION)
 
 
-def with_vectors(space: Space, count: int) -> str:
-    """The start's template with vectors before its answer."""
+def with_vectors(space: Space, count: int, *, begins: bool = False) -> str:
+    """The start's template with vectors before its answer.
+
+    Args:
+        begins: before all of its words instead.
+    """
     phrases = Phrases.of(space.start.template, is_chinese=space.is_chinese)
     blank = next(place for place, unit in enumerate(phrases.units) if isinstance(unit, Blank))
-    place = [place for place in phrases.places(space.left_to_right) if place <= blank][-1]
+    place = 0 if begins else [place for place in phrases.places(space.left_to_right) if place <= blank][-1]
     parts = [Wording(unit) if isinstance(unit, str) else unit for unit in phrases.units]
     return str(Template((*parts[:place], Soft(count), *parts[place:])))
