@@ -42,6 +42,8 @@ def test_what_was_found_is_used_like_any_template(
         length = ("--max-length", "512" if found["shown"] else "48")
         used = done("tune", reviews, "--model", splade_tiny, *template, *words, *run, *length, "--json").json
         assert used["best"]["scores"]["test"]["score"] == found["report"]["score"]
+    for place in (tmp_path / "run", tmp_path / "run" / "demonstrations"):
+        assert "probability" in done("predict", place, "--text", "The blade broke on day two.").out
 
 
 def test_what_it_will_cost_is_said_before(done: Command, splade_tiny: Path, reviews: Path) -> None:
@@ -63,6 +65,8 @@ def test_what_cannot_be_searched_has_its_line(pg: Command, splade_tiny: Path, re
     said = pg("search", few, "--model", splade_tiny, "--out", tmp_path / "run")
     assert said.status == 1
     assert "no labelled rows are left to" in said.err
+    said = pg("search", reviews, "--model", splade_tiny, "-a", "cma-es", "--start", "films", "--out", tmp_path / "run")
+    assert (said.status, said.err.splitlines()[-1][:30]) == (2, "promptgraft: no bank was given")
     said = pg("search", reviews, "--model", splade_tiny, "-a", " ,", "--out", tmp_path / "run")
     assert (said.status, said.err.splitlines()[-1][:40]) == (2, "promptgraft: --algorithms names none; gi")
     said = pg("search", reviews, "--model", splade_tiny, "--verbalizer", "auto", "--out", tmp_path / "run")

@@ -249,6 +249,8 @@ def _claim(folder: Path, identity: dict[str, object], replace: bool) -> None:
             raise RunError("another search is kept there", where=folder, do="name another folder, or pass --replace")
         for journal in folder.glob("*/journal.jsonl"):
             remove_folder(journal.parent)
+        if (folder / ARTEFACT).exists():
+            remove_folder(folder / ARTEFACT)
     write_text(path, text)
 
 
