@@ -9,6 +9,7 @@ import typer
 
 from promptgraft.cli.options import DeviceOption, ModelOption
 from promptgraft.cli.say import Say
+from promptgraft.cli.usage import VerbGroup
 from promptgraft.cli.verb import COULD_NOT, verb
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ EntryArgument = Annotated[str, typer.Argument(metavar="NAME", help="A prompt's n
 NewNameOption = Annotated[str | None, typer.Option("--name", help="Its name in the bank (default: the folder's).")]
 ReplaceEntryOption = Annotated[bool, typer.Option("--replace", help="Put it in the place of another one of that name.")]
 
-bank = typer.Typer(no_args_is_help=True, help="Tuned prompts: look at them, take them in, give them away.")
+bank = typer.Typer(
+    cls=VerbGroup, no_args_is_help=True, help="Tuned prompts: look at them, take them in, give them away."
+)
 
 
 @bank.command("list")

@@ -7,11 +7,12 @@ from typing import Annotated
 import typer
 
 from promptgraft.cli.say import Say
+from promptgraft.cli.usage import VerbGroup
 from promptgraft.cli.verb import verb
 
 KINDS_HELP = "Only these: tokens, states or descriptions."
 
-cache = typer.Typer(invoke_without_command=True)
+cache = typer.Typer(cls=VerbGroup, invoke_without_command=True)
 
 
 @cache.callback()

@@ -25,6 +25,7 @@ from promptgraft.cli.suggest import suggest
 from promptgraft.cli.templates import templates
 from promptgraft.cli.transfer import transfer
 from promptgraft.cli.tune import tune
+from promptgraft.cli.usage import VerbGroup
 from promptgraft.cli.verb import COULD_NOT, HELP_OPTIONS, add, line_of, silence
 
 ABOUT = """Tune prompts on frozen language models, keep them, find which suits a new task, graft it, judge it honestly.
@@ -54,6 +55,7 @@ class Program(typer.Typer):
 
 
 app = Program(
+    cls=VerbGroup,
     help=ABOUT,
     no_args_is_help=True,
     add_completion=False,

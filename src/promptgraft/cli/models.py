@@ -7,13 +7,16 @@ from typing import Annotated, Literal
 import typer
 
 from promptgraft.cli.say import Say
+from promptgraft.cli.usage import VerbGroup
 from promptgraft.cli.verb import verb
 
 NameArgument = Annotated[
     str, typer.Argument(metavar="NAME", help="A name of `promptgraft models list`, or OWNER/MODEL.")
 ]
 
-models = typer.Typer(no_args_is_help=True, help="Pretrained models: which are known, get one, where it lies.")
+models = typer.Typer(
+    cls=VerbGroup, no_args_is_help=True, help="Pretrained models: which are known, get one, where it lies."
+)
 
 
 @models.command("list")

@@ -9,6 +9,7 @@ import typer
 
 from promptgraft.cli.options import DataOptions, TaskArgument
 from promptgraft.cli.say import Say
+from promptgraft.cli.usage import VerbGroup
 from promptgraft.cli.verb import verb
 
 if TYPE_CHECKING:
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from promptgraft.template.known import KnownTemplate
 
 templates = typer.Typer(
-    no_args_is_help=True, help="Prompts in words: which there are, what one says, one on your rows."
+    cls=VerbGroup,
+    no_args_is_help=True,
+    help="Prompts in words: which there are, what one says, one on your rows.",
 )
 
 TEMPLATE_HELP = 'A name of `promptgraft templates list`, or a text such as "{text} It was {mask}."'

@@ -1,0 +1,78 @@
+"""Wrong usage that typer finds, such as a missing argument or an unknown option, ends in one line as all errors do."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+import typer.core
+
+from promptgraft.errors import PromptgraftError, UsageError, quoted, unknown
+from promptgraft.untrusted import visible
+
+WRONG_USAGE = 2
+TYPERS_ERROR: Any = typer.BadParameter.__base__
+"""What typer raises for every kind of wrong usage; it has no public name."""
+NAME = re.compile("'([^']*)'")
+
+
+class VerbGroup(typer.core.TyperGroup):
+    """A group of verbs that says wrong usage in one line; without any word it shows its help."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args and self.no_args_is_help:
+            typer.echo(ctx.get_help(), err=True)
+            ctx.exit(WRONG_USAGE)
+        return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            group = "" if ctx.parent is None else f" of {ctx.info_name}"
+            raise unknown(f"verb{group}", args[0], self.commands)
+        return super().resolve_command(ctx, args)
+
+    def main(self, args: Any = None, *, standalone_mode: bool = True, **settings: Any) -> Any:
+        try:
+            status = super().main(args, standalone_mode=False, **settings)
+        except (TYPERS_ERROR, PromptgraftError) as error:
+            line = error.line if isinstance(error, PromptgraftError) else usage_line(error)
+            print(f"promptgraft: {visible(line)}", file=sys.stderr)
+            status = WRONG_USAGE
+        if standalone_mode:
+            sys.exit(status or 0)
+        return status
+
+
+def usage_line(error: Any) -> str:
+    """What is wrong with the words of a command, as typer says it, and what to do, in one line."""
+    do = f"see {'promptgraft' if error.ctx is None else error.ctx.command_path} --help"
+    option, value = getattr(error, "option_name", ""), _value_given(error)
+    if hasattr(error, "possibilities"):
+        return _unknown_option(option, error.possibilities or (), do).line
+    if value is not None:
+        return _bad_value(error, value, do).line
+    message = " ".join(error.format_message().split()).rstrip(".")
+    return UsageError(message[:1].lower() + message[1:], do=do).line
+
+
+def _unknown_option(name: str, near: Sequence[str], do: str) -> PromptgraftError:
+    """The error for an option that a verb does not have."""
+    return unknown("option", name, near) if near else UsageError(f"unknown option {quoted(name)}", do=do)
+
+
+def _value_given(error: Any) -> str | None:
+    """The value of an option that it does not take; None where the error is of another kind."""
+    problems = getattr(error.__cause__, "errors", None)  # pydantic's, by which typer reads values
+    return None if problems is None else str(problems()[0]["input"])
+
+
+def _bad_value(error: Any, value: str, do: str) -> PromptgraftError:
+    """The error for a value that an option does not take."""
+    name = error.param.opts[0] if error.param.opts[0].startswith("-") else error.param.human_readable_name
+    message = error.message.removeprefix("Value error, ").removeprefix("Input ").partition(", unable to parse")[0]
+    if " is not one of " in message:
+        return unknown(f"value of {name}", value, NAME.findall(message.partition(" is not one of ")[2]))
+    return UsageError(f"{name} {quoted(value)}: {message.rstrip('.')}", do=do)

@@ -1,0 +1,85 @@
+"""Wrong usage of any verb is one line as every other error is, whichever library finds it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import typer
+
+from command import Command
+
+VERBS = (
+    "tune", "rank", "transfer", "compare", "estimate", "predict", "generate", "distil", "extend", "suggest", "search",
+    "explain", "doctor", "models list", "models pull", "models path", "templates list", "templates show",
+    "templates try", "bank list", "bank show", "bank add", "bank remove", "bank verify", "bank export", "bank import",
+    "bank record", "cache clear",
+)  # fmt: skip
+ALONE = {"doctor", "models list", "templates list", "bank list", "bank verify", "bank record", "cache clear"}
+"""What may be called without any further word."""
+
+
+def verbs(group: typer.Typer, before: str = "") -> Iterator[str]:
+    """The words of every verb."""
+    yield from (f"{before}{command.name}" for command in group.registered_commands)
+    for inner in group.registered_groups:
+        if inner.typer_instance is not None:
+            yield from verbs(inner.typer_instance, f"{inner.name} ")
+
+
+# words -> the line
+LINES = {
+    "tunee": "unknown verb 'tunee'; did you mean 'tune'?",
+    "models pul": "unknown verb of models 'pul'; did you mean 'pull'?",
+    "templates tr": "unknown verb of templates 'tr'; did you mean 'try'?",
+    "cache klear": "unknown verb of cache 'klear'; did you mean 'clear'?",
+    "--verson": "unknown option '--verson'; did you mean '--version'?",
+    "tune x --modle y": "unknown option '--modle'; did you mean '--model'?",
+    "tune x --zzzzzz y": "unknown option '--zzzzzz'; see promptgraft tune --help",
+    "bank list a b c": "got unexpected extra argument(s) (b c); see promptgraft bank list --help",
+    "tune": "missing argument 'TASK'; see promptgraft tune --help",
+    "models pull": "missing argument 'NAME'; see promptgraft models pull --help",
+    "search x": "missing option '--model' / '-m'; see promptgraft search --help",
+    "tune x --model": "option '--model' requires an argument; see promptgraft --help",
+    "tune x --model y --depth deeep": "unknown value of --depth 'deeep'; did you mean 'deep'?",
+    "predict x --format xml": "unknown value of --format 'xml'; known: csv, json, jsonl, parquet, tsv, txt",
+    "tune x --model y --rate abc": "--rate 'abc': should be a valid number; see promptgraft tune --help",
+    "tune x -m y --shots two": "--shots 'two': should be a valid integer; see promptgraft tune --help",
+    "tune x -m y --rate -1": "--rate '-1': should be greater than or equal to 0; see promptgraft tune --help",
+    "search x -m y --passes 0": "--passes '0': should be greater than or equal to 1; see promptgraft search --help",
+}
+
+
+@pytest.mark.parametrize("words", LINES)
+def test_wrong_usage_is_one_line_that_says_what_to_do(words: str, pg: Command) -> None:
+    said = pg(*words.split())
+    assert (said.status, said.out, said.err) == (2, "", f"promptgraft: {LINES[words]}\n")
+
+
+def test_these_are_all_verbs() -> None:
+    from promptgraft.cli.main import app  # not above: shapes are checked in what is imported from here on
+
+    assert set(verbs(app)) == set(VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_says_what_is_missing_or_unknown_in_one_line(verb: str, pg: Command) -> None:
+    said = pg(*verb.split(), *(["--no-such-option"] if verb in ALONE else []))
+    assert said.status == 2
+    assert said.err.startswith(f"promptgraft: {'unknown option' if verb in ALONE else 'missing'} ")
+    assert said.err.endswith(f"; see promptgraft {verb} --help\n")
+    assert said.err.count("\n") == 1
+
+
+def test_what_is_quoted_acts_on_no_terminal(pg: Command) -> None:
+    said = pg("tune", "x", "--model", "y", "--rate", "\x1b[31mred\n")
+    assert "\x1b" not in said.err
+    assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("group", ["models", "bank", "templates"])
+def test_a_group_alone_shows_its_help(group: str, pg: Command) -> None:
+    said = pg(group)
+    assert said.status == 2
+    assert "Commands" in said.out + said.err
+    assert "promptgraft:" not in said.err
