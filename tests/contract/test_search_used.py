@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import promptgraft as pg
+from causal_models import causal_folder
 from promptgraft.api.finding import FOUND, found_words
 from promptgraft.engine.worded import wording
 from promptgraft.errors import PromptgraftError
@@ -110,3 +111,42 @@ def test_a_folder_without_a_search_is_one_line(backbone: Backbone, task: Task, t
     (tmp_path / FOUND).write_text("[1]", encoding="utf-8")
     with pytest.raises(PromptgraftError, match="not what a search writes"):
         pg.tune(task, backbone, template=str(tmp_path), **FEW)
+
+
+def test_found_words_are_shown_with_rows(searched: Path, task: Task) -> None:
+    found = found_words(searched)
+    tried = pg.try_template(task, str(searched))
+    assert tried.template == pg.try_template(task, found.template).template
+    assert tried.words.words == {"negative": ("bad",), "positive": ("good",)}
+    assert "report rows" in tried.notes[0]
+    other = pg.try_template(task.replace(labels={"negative": "", "positive": "", "odd": ""}), str(searched))
+    assert any("has other labels" in note for note in other.notes)
+
+
+def test_found_words_are_written_behind(searched: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    causal_folder(tmp_path / "causal", "llama")
+    words = {"template": "library", "text": "{text} was {mask}"}
+    (tmp_path / "one").mkdir()
+    entry = json.loads((searched / "library" / FOUND).read_text(encoding="utf-8")) | words
+    (tmp_path / "one" / FOUND).write_text(json.dumps(entry), encoding="utf-8")
+    with caplog.at_level("INFO", "promptgraft"):
+        written = pg.generate(tmp_path / "causal", ["the film"], template=str(tmp_path / "one"), most=3)
+    assert written == pg.generate(tmp_path / "causal", ["the film"], template="{text} was {mask}", most=3)
+    assert any("report rows" in record.getMessage() for record in caplog.records)
+
+
+def test_found_words_are_distilled(searched: Path, backbone: Backbone, task: Task) -> None:
+    short, few = "{text} {mask}", {"steps": 2, "batch": 4}
+    distilled = pg.distil(str(searched), backbone, task, to=short, length=2, **few)
+    found = found_words(searched)
+    typed = pg.distil(found.template, backbone, task, to=short, length=2, verbalizer=found.verbalizer, **few)
+    assert distilled.outcome.artefact.digest == typed.outcome.artefact.digest
+    assert any("report rows" in note for note in distilled.outcome.notes)
+
+
+def test_a_search_begins_with_found_words(searched: Path, backbone: Backbone, task: Task) -> None:
+    again = pg.search(task, backbone, passes=60, shots=4, template=str(searched))
+    found = found_words(searched)
+    [untouched] = [entry for entry in again.found if entry.algorithm == "library"]
+    assert untouched.candidate.verbalizer == found.verbalizer
+    assert any("report rows" in note for note in again.notes)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from promptgraft.api.jobs import Chosen, choose_sources, compare_jobs
+from promptgraft.api.naming import check_names
 from promptgraft.api.opening import Opened, as_bank, bank_for, free_text, log_notes, opened, seeds_of
 from promptgraft.bank.bank import Bank
 from promptgraft.engine.progress import Progress
@@ -83,6 +84,7 @@ def rank(
         measures: the first gives the order; one that needs a prompt of the target, as `task-embedding` does, trains it.
             What `transfer` would use is more than the first one: `Ranking.graft`.
     """
+    check_names(model, recipe=recipe, measures=[measures] if isinstance(measures, str) else measures, bank=bank)
     context = opened(task, model, recipe, shots, out=out, device=device, progress=progress)
     _need_labels(context, "rank orders prompts")
     sources, left_out = candidates(as_bank(bank), context.backbone, context.task)
@@ -125,6 +127,7 @@ def compare(
             `within`: the labelled rows are all there is, and what chooses no step trains on all of them, so that it has
             no score on validation.
     """
+    check_names(model, recipe=recipe, methods=rows or (), bank=bank)
     context = opened(
         task, model, recipe, shots, out=out, test_rows=test_rows, device=device, progress=progress, keep_weights=False,
         validation_from=validation_from,

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from promptgraft.api.finding import fitting, opened_template
+from promptgraft.api.naming import check_names
 from promptgraft.api.opening import open_task
 from promptgraft.api.tuning import Outcome, tune
 from promptgraft.bank.bank import Bank
@@ -27,7 +29,7 @@ from promptgraft.readout.verbalizer import Verbalizer
 from promptgraft.task.frames import TaskData
 from promptgraft.task.load import read_texts
 from promptgraft.task.task import Example, Task
-from promptgraft.template.known import KnownTemplate, open_template
+from promptgraft.template.known import KnownTemplate
 from promptgraft.template.parts import Wording
 from promptgraft.template.remainder import remainder
 from promptgraft.template.words import words_for
@@ -112,7 +114,8 @@ def distil(
     """Make a prompt with which a model answers as in a long template, without its instruction or demonstrations.
 
     Args:
-        template: a name of the library, or words with slots; `{demos:16}` is written out with rows of the task.
+        template: a name of the library, words with slots, or the folder of a search; `{demos:16}` is written out with
+            rows of the task.
         data: a task, or a file of texts without labels.
         to: the short template; default: the line of the long one that holds the fields.
         length: key-value pairs of the prompt.
@@ -121,15 +124,20 @@ def distil(
     Raises:
         UsageError: a template that is none, or that has nothing to leave out.
     """
-    task, known = texts_of(data), open_template(template)
+    check_names(model, recipe=recipe)
+    known, found = opened_template(template)
     long = known.template
-    short = open_template(to).template if to else remainder(long)
+    short = opened_template(to)[0].template if to else remainder(long)
+    task = texts_of(data)
     if str(short) == str(long):
         raise UsageError("the template has no instruction or demonstrations", do="give a shorter one with --to")
+    if found is not None:
+        found = fitting(found, task)
+        task = task.noted(*found.notes)
     words = " ".join(part.text.strip() for part in long.parts if isinstance(part, Wording)).strip()
     start: dict[str, object] = {"init": "text", "init_text": words} if words and "init" not in recipe else {}
     if not recipe.get("verbalizer"):
-        start["verbalizer"] = _verbalizer(known, task)
+        start["verbalizer"] = _verbalizer(known, task) if found is None else found.verbalizer
     values: dict[str, Any] = {**start, **recipe}
     outcome = tune(
         task,

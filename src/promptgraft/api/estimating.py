@@ -15,8 +15,10 @@ from promptgraft.api.jobs import (
     takes_one,
     transfer_method,
     tune_jobs,
+    usual_method,
 )
-from promptgraft.api.opening import Opened, as_bank, changed_recipe, free_text, opened, seeds_of
+from promptgraft.api.naming import changed_recipe, check_names
+from promptgraft.api.opening import Opened, as_bank, free_text, opened, seeds_of
 from promptgraft.bank.bank import Bank
 from promptgraft.engine.estimate import Estimate
 from promptgraft.engine.estimate import estimate as estimate_jobs
@@ -65,10 +67,9 @@ def estimate(
     Raises:
         UsageError: another verb, or a transfer without a bank.
     """
-    if verb not in VERBS:
-        raise unknown("verb to estimate", verb, VERBS)
     if verb == "transfer" and bank is None:
         raise UsageError("transfer needs a bank", do="pass bank='starter' or a bank's folder")
+    check_estimated(verb, model, bank, source, method, options, rows, recipe)
     context = opened(
         task, model, recipe, shots, out=out, test_rows=test_rows, device=device,
         validation_from=validation_from or ("within" if verb == "transfer" else "extra"),
@@ -89,6 +90,28 @@ def estimate(
         jobs = [*grafts, *beside]
     rankings = [(choosing_job(context, seed), ranked) for seed in seed_list if ranked]
     return estimate_jobs(context.engine, jobs, rankings=rankings)
+
+
+def check_estimated(
+    verb: str,
+    model: object,
+    bank: object,
+    source: str,
+    method: str | None,
+    options: Mapping[str, object] | None,
+    rows: MethodRows | None,
+    recipe: Mapping[str, object],
+) -> None:
+    """Check that every name exists that an estimate is given; see `estimate`.
+
+    Raises:
+        UsageError, ModelError, BankError: the first that does not.
+    """
+    if verb not in VERBS:
+        raise unknown("verb to estimate", verb, VERBS)
+    usual = "prompt-tuning" if verb == "tune" else usual_method(source, options)
+    methods = (rows or ()) if verb == "compare" else [(method or usual, options or {})]
+    check_names(model, recipe=recipe, methods=methods, bank=None if verb == "tune" else bank)
 
 
 def estimate_memory(model: str | Path, *, runs: int = 1, device: DeviceName = "auto", **recipe: object) -> ModelFit:

@@ -14,7 +14,7 @@ from promptgraft.errors import RunError, UsageError
 from promptgraft.prompt.card import SearchCard, SplitScore
 from promptgraft.searches.all import PLACEBOS
 from promptgraft.task.task import Task
-from promptgraft.template.known import index
+from promptgraft.template.known import KnownTemplate, index, open_template
 from promptgraft.untrusted import read_bytes, read_json
 
 FOUND, SEARCH, VECTORS = "found.json", "search.json", "found.safetensors"
@@ -50,7 +50,7 @@ def with_found(recipe: Mapping[str, object], task: Task) -> tuple[dict[str, obje
     given = dict(recipe)
     for name in ("template", "init_text"):
         place = given.get(name)
-        if not place or not _is_folder(str(place)):
+        if not is_search(str(place or "")):
             continue
         found = found_words(Path(str(place)))
         if name == "init_text":
@@ -58,13 +58,42 @@ def with_found(recipe: Mapping[str, object], task: Task) -> tuple[dict[str, obje
         given["template"] = found.template
         if given.get("verbalizer") or not found.verbalizer:
             return given, found
-        try:
-            labels_words(found.verbalizer, task)
-        except (UsageError, RunError):
-            note = f"the words that the search found for labels are not taken: {task.name} has other labels"
-            return given, FoundWords(found.template, "", found.card, (*found.notes, note))
+        found = fitting(found, task)
         return {**given, "verbalizer": found.verbalizer}, found
     return given, None
+
+
+def fitting(found: FoundWords, task: Task) -> FoundWords:
+    """What a search found, without the words of labels, which is noted, where a task has other labels."""
+    try:
+        labels_words(found.verbalizer, task)
+    except (UsageError, RunError):
+        note = f"the words that the search found for labels are not taken: {task.name} has other labels"
+        return FoundWords(found.template, "", found.card, (*found.notes, note))
+    return found
+
+
+def opened_template(given: str) -> tuple[KnownTemplate, FoundWords | None]:
+    """A template by its name or text, or the one that a search found, whose folder is given; and what it found.
+
+    Raises:
+        UsageError: it is none of these.
+        RunError: a file of a search cannot be read.
+    """
+    if not is_search(given):
+        return open_template(given), None
+    found = found_words(Path(given))
+    return open_template(found.template), found
+
+
+def is_search(given: str) -> bool:
+    """Whether a text names a folder, of a search, rather than a template."""
+    if not given or "{" in given or given in index():
+        return False
+    try:
+        return Path(given).is_dir()
+    except OSError:  # it is longer than any path
+        return False
 
 
 def found_words(folder: Path) -> FoundWords:
@@ -103,11 +132,6 @@ def _words(entry: Mapping[str, Any], place: Path) -> FoundWords:
     if (place / VECTORS).exists():
         notes.append(f"the vectors that {card.algorithm} found beside its words are left: its artefact has both")
     return FoundWords(text, str(entry["verbalizer"]), card, tuple(notes))
-
-
-def _is_folder(given: str) -> bool:
-    """Whether a text names a folder rather than a template."""
-    return "{" not in given and given not in index() and Path(given).is_dir()
 
 
 def _rank(algorithm: str) -> int:

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from promptgraft.api.artefacts import artefact_folder, load
-from promptgraft.api.opening import open_model
+from promptgraft.api.finding import opened_template
+from promptgraft.api.opening import log_notes, open_model
 from promptgraft.engine.given import examples_of
 from promptgraft.engine.predictor import cut_note
 from promptgraft.engine.writer import MOST, Decoding, longest_read, write
@@ -39,12 +40,14 @@ class TextWriter:
         task: how rows are read: the artefact's, or one of plain texts.
         tuned: the prompt, if any, and the template.
         limit: tokens of a row that are read at most.
+        notes: what of a search was taken.
     """
 
     backbone: Backbone
     task: Task
     tuned: Tuned
     limit: int
+    notes: tuple[str, ...] = ()
 
     def decoding(self, most: int, stop: Sequence[str], temperature: float, seed: int, among: Sequence[str]) -> Decoding:
         """How it writes; a text also ends where those that it was tuned on do."""
@@ -96,14 +99,18 @@ def text_writer(
 
     Args:
         source: a model's name or folder, or a run folder or a bank's entry.
-        template: words with {text} and {mask}, or a name of the library; default: the artefact's own, or the text
-            alone.
+        template: words with {text} and {mask}, a name of the library, or the folder of a search; default: the
+            artefact's own, or the text alone.
         model: of an artefact, where its card does not say where it lies.
     Raises:
         ModelError, ArtefactError: there is neither model nor artefact, or it cannot be used.
         RunError: the model gives no text.
         UsageError: a prompt whose vectors stand in a template of its own is to stand in another.
     """
+    notes: tuple[str, ...] = ()
+    if template:
+        known, found = opened_template(template)
+        template, notes = known.text, () if found is None else found.notes
     folder = _artefact(source)
     if folder is None:
         if model is not None:
@@ -129,7 +136,7 @@ def text_writer(
         limit = length if isinstance(length, int) else backbone.max_length
     if not isinstance(backbone, Writes):
         raise RunError(f"{backbone.name} gives no text", do="use a causal or a sequence-to-sequence model")
-    return TextWriter(backbone, task, tuned, limit)
+    return TextWriter(backbone, task, tuned, limit, notes)
 
 
 def _artefact(source: Backbone | str | Path) -> Path | None:
@@ -161,8 +168,8 @@ def generate(
     Args:
         source: a model, its name or folder, or a run folder or a bank's entry.
         rows: a list of texts, or of pairs of texts, or a table with named columns.
-        template: words with {text} and {mask}, or a name of the library; default: the artefact's own, or the text
-            alone.
+        template: words with {text} and {mask}, a name of the library, or the folder of a search; default: the
+            artefact's own, or the text alone.
         most: tokens of a text.
         stop: what ends a text beside the model's own end; it is left out.
         temperature: 0 takes the likeliest token; else one is drawn, of scores divided by it.
@@ -174,6 +181,7 @@ def generate(
         ModelError, ArtefactError, RunError: the model cannot be used, or gives no text.
     """
     writer = text_writer(source, template=template, model=model, device=device, arithmetic=arithmetic)
+    log_notes(writer.notes)
     decoding = writer.decoding(most, stop, temperature, seed, among)
     texts, cut = [], 0
     for part, shortened in writer.texts(examples_of(rows, writer.task), decoding):

@@ -126,10 +126,15 @@ def transfer_method(context: Opened, method: str | None, source: str, options: M
     """
     if method is not None:
         return find(method).name
+    return usual_method(source, options) if context.task.facts.probe else "pot"
+
+
+def usual_method(source: str, options: Mapping[str, object] | None) -> str:
+    """The method that a transfer takes where none is named, of a task that graft can read."""
     known = {hyphened(name) for name in find("graft").options.model_fields}
     asked = {hyphened(name) for name in options or {}}
     is_pot = bool(asked - known) if asked else source != "auto"
-    return "pot" if is_pot or not context.task.facts.probe else "graft"
+    return "pot" if is_pot else "graft"
 
 
 def takes_one(method: str, options: Mapping[str, object]) -> bool:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import ValidationError
-
 from promptgraft.api.finding import with_found
+from promptgraft.api.naming import changed_recipe
 from promptgraft.api.notebook import notebook_progress
 from promptgraft.bank.bank import Bank, open_bank
 from promptgraft.engine.local import LocalEngine
@@ -35,11 +34,6 @@ LOG = logging.getLogger("promptgraft")
 ARITHMETICS: tuple[DType, ...] = ("auto", "fp32", "bf16", "int8", "int4")
 DEVICES: tuple[DeviceName, ...] = ("auto", "cpu", "cuda")
 LARGEST_SEED = 2**31
-ARGUMENTS = (
-    "bank", "baselines", "device", "keep_in", "memory", "method", "options", "out", "rows", "seeds", "shots", "source",
-    "validation_from",
-)  # fmt: skip
-"""What verbs take beside the recipe, for the error of a name that is neither."""
 
 
 @dataclass(frozen=True)
@@ -217,24 +211,6 @@ def recipe_for(backbone: Backbone, task: Task, shots: int | None, given: Mapping
         # Vectors that start as real words tune far better on language models.
         given = {**given, "init": "text", "init_text": wording(str(given["template"]))}
     return changed_recipe(default_recipe(backbone, rows, task.kind), {**given, "arithmetic": backbone.arithmetic})
-
-
-def changed_recipe(recipe: Recipe, given: Mapping[str, object]) -> Recipe:
-    """Change the given values of a recipe.
-
-    Raises:
-        UsageError: a name or a value that a recipe does not have.
-    """
-    for name in given:
-        if name not in Recipe.model_fields:
-            raise unknown("argument", name, [*Recipe.model_fields, *ARGUMENTS])
-    try:
-        return recipe.changed(**given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(
-            f"{first['loc'][0]} {first['input']}: {first['msg']}", do="see promptgraft tune --help"
-        ) from None
 
 
 def seeds_of(seeds: Sequence[int] | int) -> tuple[int, ...]:

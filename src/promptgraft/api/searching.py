@@ -11,6 +11,8 @@ from dataclasses import replace as replace_fields
 from pathlib import Path
 from typing import Any
 
+from promptgraft.api.finding import with_found
+from promptgraft.api.naming import check_names
 from promptgraft.api.opening import bank_for, log_notes, open_model, open_task, seeds_of
 from promptgraft.bank.bank import Bank
 from promptgraft.engine.progress import Event, Progress
@@ -81,7 +83,7 @@ def search(
         algorithms: names; the placebos (`none`, `library`, `random`) always run.
         passes: the budget of each algorithm, in passes of a row through a model.
         shots: labelled rows a class to search by, and as many to choose by; None: all.
-        template: what edits begin with; default: the library's for the task.
+        template: what edits begin with, or the folder of a search, whose words they then are; default: the library's.
         verbalizer: the labels' words (`good=great|fine,bad=terrible`), which then stay.
         proposer: the model that words and texts are asked of; default: the model itself.
         max_length: tokens of a row at most.
@@ -163,6 +165,7 @@ def setting_for(
     device: DeviceName = "auto",
 ) -> tuple[Setting, tuple[str, ...]]:
     """Open what a search needs, and draw its rows before anything else; with notes. See `search`."""
+    check_names(model, proposer, recipe={"template": template, "verbalizer": verbalizer})
     [seed] = seeds_of((seed,))
     opened = open_task(task)
     split = search_split(opened, shots, seed)
@@ -170,7 +173,9 @@ def setting_for(
     if not isinstance(backbone, Speaks) or not {"mark", "answer"} & backbone.reads:
         what = f"{backbone.name} has no head over words, so that no words can be searched for it"
         raise RunError(what, where=opened.name, do="use a masked, causal or sequence-to-sequence model")
-    space, notes = make_space(opened, split.search, backbone, template, verbalizer)
+    given, words = with_found({"template": template, "verbalizer": verbalizer}, opened)
+    space, notes = make_space(opened, split.search, backbone, str(given["template"]), str(given["verbalizer"]))
+    notes = (*(words.notes if words is not None else ()), *notes)
     banked, found = _banked(bank, backbone, opened, start)
     space = replace_fields(space, banked=banked)
     scorer = Scorer(backbone, opened, split.search, min(max_length, backbone.max_length))

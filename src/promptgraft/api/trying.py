@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from promptgraft.api.finding import FoundWords, fitting, opened_template
+from promptgraft.engine.worded import labels_words
 from promptgraft.errors import TaskError, UsageError
 from promptgraft.model.filled import FilledReader
 from promptgraft.model.speech import open_reader
@@ -15,7 +17,7 @@ from promptgraft.sheet import Sheet
 from promptgraft.task.kinds import KINDS
 from promptgraft.task.task import SPLITS, Example, Task
 from promptgraft.template.demonstrations import answer_of, beginning, demonstrations
-from promptgraft.template.known import KnownTemplate, open_template
+from promptgraft.template.known import KnownTemplate
 from promptgraft.template.parts import Filled
 from promptgraft.template.template import Template, plain_text
 from promptgraft.template.words import LabelWords, words_for
@@ -82,7 +84,8 @@ def try_template(
     """A template with the first rows of a task in it, and the tokens that a model reads of them.
 
     Args:
-        template: a name in the library, a text with slots in braces, or what `find_template` gives.
+        template: a name in the library, a text with slots in braces, the folder of a search, or what `find_template`
+            gives.
         model: a name or folder; only its tokenizer is loaded.
         max_length: tokens of a sequence at most; default: the model's, at most 512.
         seed: draws the demonstrations.
@@ -91,12 +94,12 @@ def try_template(
     """
     if rows < 1:
         raise UsageError(f"{rows} rows", do="give 1 or more")
-    known = open_template(template) if isinstance(template, str) else template
+    known, found = opened_template(template) if isinstance(template, str) else (template, None)
     known.template.check(task)
     examples = next((task.splits[split] for split in reversed(SPLITS) if split in task.splits), ())[:rows]
     if not examples:
         raise TaskError("there is no row to show", where=task.name, do="give a task with rows")
-    words = words_for(known, task)
+    words = words_for(known, task) if found is None else _words_found(found, known, task)
     first_words = {label: options[0] for label, options in words.words.items()}
     written, notes = _written_out(known.template, task, first_words, seed)
     filled = [written.filled(example) for example in examples]
@@ -108,6 +111,15 @@ def try_template(
         tuple(replace(row, answer=answer) for row, answer in zip(shown, answers, strict=True)),
         (*_language(known, task), *words.notes, *notes),
     )
+
+
+def _words_found(found: FoundWords, known: KnownTemplate, task: Task) -> LabelWords:
+    """The words of labels that a search found, where the task has its labels, else those of its template."""
+    found = fitting(found, task)
+    if not found.verbalizer:
+        usual = words_for(known, task)
+        return LabelWords(usual.words, (*found.notes, *usual.notes))
+    return LabelWords(labels_words(found.verbalizer, task)[0], found.notes)
 
 
 def _written_out(

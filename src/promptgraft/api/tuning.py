@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from promptgraft.api.advice import advice
-from promptgraft.api.jobs import choose_sources, graft_jobs, transfer_method, tune_jobs
+from promptgraft.api.jobs import choose_sources, graft_jobs, transfer_method, tune_jobs, usual_method
 from promptgraft.api.keeping import Keeper, keeper
+from promptgraft.api.naming import check_names
 from promptgraft.api.opening import Opened, as_bank, free_text, log_notes, opened
 from promptgraft.bank.bank import Bank
 from promptgraft.engine.keep import make_artefact
@@ -108,6 +109,7 @@ def tune(
         device: `cpu`, `cuda`, or `auto`: the GPU where there is one.
         recipe: values of `Recipe` that differ from the defaults.
     """
+    check_names(model, recipe=recipe, methods=[(method, options or {})])
     context = opened(
         task, model, recipe, shots, out=out, test_rows=test_rows, device=device, progress=progress,
         validation_from=validation_from,
@@ -155,6 +157,7 @@ def transfer(
         keep_in: a bank to keep the artefact in as well, under `name` (default: the task's name).
         replace: what other data gave, in the run folder and in the bank.
     """
+    check_names(model, recipe=recipe, methods=[(method or usual_method(source, options), options or {})], bank=bank)
     context = opened(
         task, model, recipe, shots, out=out, test_rows=test_rows, device=device, progress=progress,
         validation_from=validation_from,

@@ -68,8 +68,11 @@ def compare(
     """
     from promptgraft import api
     from promptgraft.api.keeping import run_folder as own_folder
+    from promptgraft.api.naming import check_names
     from promptgraft.report.compare import write
 
+    drawn, rows = seeds.chosen(SEEDS), chosen_rows(methods)
+    check_names(model, recipe=recipe.given(), bank=bank)
     with progress(say) as callback:
         target = columns.open(task)
         say.note(*target.notes)
@@ -82,8 +85,8 @@ def compare(
             source=source,
             shots=shots,
             validation_from=validation_from,
-            seeds=seeds.chosen(SEEDS),
-            rows=chosen_rows(methods),
+            seeds=drawn,
+            rows=rows,
             unlabelled=unlabelled,
             out=folder,
             progress=callback,

@@ -49,10 +49,13 @@ def distil(
         promptgraft distil title-descriptive-en --model smollm2-135m --file texts.csv --out runs/short
     """
     from promptgraft import api
+    from promptgraft.api.naming import check_names
 
     values = recipe.given()
     if "template" in values:
         raise UsageError("--template is the argument here", do="give the short one with --to")
+    for template in filter(None, (long, to)):
+        check_names(model, recipe={**values, "template": template})
     with progress(say) as callback:
         task = api.texts_of(file)
         say.note(*task.notes)

@@ -78,6 +78,7 @@ def estimate(
         promptgraft estimate memory --model smollm2-135m --batch 16 --max-length 128 --seeds 4
     """
     from promptgraft import api
+    from promptgraft.api.estimating import check_estimated
 
     if verb == "memory":
         if task is not None:
@@ -87,6 +88,9 @@ def estimate(
         return
     if task is None:
         raise UsageError(f"estimate {verb} needs a task", do="give a file, a folder with task.toml, or hub:DATASET")
+    drawn, rows = seeds.chosen(SEEDS if verb == "compare" else 1), chosen_rows(methods)
+    given = options.given()
+    check_estimated(verb, model, bank, source, options.method, given, rows, recipe.given())
     with progress(say, "reading task and model, and measuring this machine"):
         target = columns.open(task)
         say.note(*target.notes)
@@ -98,11 +102,11 @@ def estimate(
             bank,
             source=source,
             method=options.method,
-            options=options.given(),
+            options=given,
             shots=shots,
             validation_from=validation_from,
-            seeds=seeds.chosen(SEEDS if verb == "compare" else 1),
-            rows=chosen_rows(methods),
+            seeds=drawn,
+            rows=rows,
             unlabelled=unlabelled,
             baselines=baselines,
             out=run_folder(out, verb, target),

@@ -79,17 +79,20 @@ def generate(
         promptgraft generate runs/titles --file news.csv --out titles.csv
     """
     from promptgraft import api
+    from promptgraft.api.naming import check_names
 
     if bool(text) == (file is not None):
         raise UsageError("give what to write for", do="either texts or --file FILE")
     if out is not None:
         check_target(out, safe_cells=False, read_from=file)
     form = "jsonl" if file is not None and str(file) == "-" else None
+    check_names(recipe={"template": template})
     with (
         progress(say, "reading model and rows") as callback,
         nullcontext(None) if file is None else regular(file, form) as source_file,
     ):
         writer = api.text_writer(source, template=template, model=model, device=device)
+        say.note(*writer.notes)
         if source_file is None:
             rows, examples = typed(text or [], [])
         else:

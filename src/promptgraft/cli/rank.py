@@ -60,8 +60,10 @@ def rank(
         promptgraft rank reviews.csv --model minilm --bank starter --shots 8 --measures probe,task-embedding
     """
     from promptgraft import api
+    from promptgraft.api.naming import check_names
 
     names = [name.strip() for name in measures.split(",") if name.strip()]
+    check_names(model, recipe=recipe.given(), measures=names, bank=bank)
     with progress(say) as callback:
         target = columns.open(task)
         say.note(*target.notes)

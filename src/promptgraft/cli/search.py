@@ -70,6 +70,7 @@ def search(
         promptgraft search reviews.csv --model splade-tiny -a cma-es --bank prompts --start films
     """
     from promptgraft import api
+    from promptgraft.api.naming import check_names
     from promptgraft.searches.all import algorithms as known
 
     names = tuple(known()) if algorithms == "all" else tuple(filter(None, map(str.strip, algorithms.split(","))))
@@ -87,6 +88,8 @@ def search(
         "start": start,
         "device": device,
     }
+    words = {"template": template, "verbalizer": verbalizer}
+    check_names(model, proposer, recipe=words, algorithms=names)
     with progress(say) as callback:
         target = columns.open(task)
         say.note(*target.notes)

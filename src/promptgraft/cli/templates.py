@@ -22,7 +22,9 @@ templates = typer.Typer(
     help="Prompts in words: which there are, what one says, one on your rows.",
 )
 
-TEMPLATE_HELP = 'A name of `promptgraft templates list`, or a text such as "{text} It was {mask}."'
+TEMPLATE_HELP = (
+    'A name of `promptgraft templates list`, a text such as "{text} It was {mask}.", or the folder of a search.'
+)
 TOKENS_SHOWN = 60
 """Tokens of a row that are shown from either end; its middle is the row's own text."""
 
@@ -92,8 +94,10 @@ def try_on(
 
     promptgraft templates try reviews.csv --template "Review: {text} Sentiment: {mask}"
     """
+    from promptgraft.api.naming import check_names
     from promptgraft.api.trying import try_template
 
+    check_names(model, recipe={"template": template})
     target = columns.open(task)
     say.note(*target.notes)
     tried = try_template(target, template, model, rows=rows, max_length=max_length, seed=seed)

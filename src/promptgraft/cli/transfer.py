@@ -68,7 +68,11 @@ def transfer(
         promptgraft transfer x.csv -m minilm --source goemotions_valence --shots 0 --label-map good=positive
     """
     from promptgraft import api
+    from promptgraft.api.jobs import usual_method
+    from promptgraft.api.naming import check_names
 
+    drawn, method = seeds.chosen(), options.method or usual_method(source, options.given())
+    check_names(model, recipe=recipe.given(), methods=[(method, options.given())], bank=bank)
     with progress(say) as callback:
         target = columns.open(task)
         say.note(*target.notes)
@@ -83,7 +87,7 @@ def transfer(
             options=options.given(),
             shots=shots,
             validation_from=validation_from,
-            seeds=seeds.chosen(),
+            seeds=drawn,
             unlabelled=unlabelled,
             baselines=baselines,
             out=folder,

@@ -64,7 +64,10 @@ def tune(
         promptgraft tune reviews.csv --model minilm --method linear-probe --shots 8 --seeds 5
     """
     from promptgraft import api
+    from promptgraft.api.naming import check_names
 
+    drawn = seeds.chosen()
+    check_names(model, recipe=recipe.given(), methods=[(str(options.method), options.given())])
     with progress(say) as callback:
         target = columns.open(task)
         say.note(*target.notes)
@@ -81,7 +84,7 @@ def tune(
             replace=replace,
             shots=shots,
             validation_from=validation_from,
-            seeds=seeds.chosen(),
+            seeds=drawn,
             progress=callback,
             device=device,
             **recipe.given(),

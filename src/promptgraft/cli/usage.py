@@ -34,14 +34,15 @@ class VerbGroup(typer.core.TyperGroup):
             raise unknown(f"verb{group}", args[0], self.commands)
         return super().resolve_command(ctx, args)
 
-    def main(self, args: Any = None, *, standalone_mode: bool = True, **settings: Any) -> Any:
+    def main(self, *words: Any, **settings: Any) -> Any:
+        ends_process = settings.get("standalone_mode", True)
         try:
-            status = super().main(args, standalone_mode=False, **settings)
+            status = super().main(*words, **settings | {"standalone_mode": False})
         except (TYPERS_ERROR, PromptgraftError) as error:
             line = error.line if isinstance(error, PromptgraftError) else usage_line(error)
             print(f"promptgraft: {visible(line)}", file=sys.stderr)
             status = WRONG_USAGE
-        if standalone_mode:
+        if ends_process:
             sys.exit(status or 0)
         return status
 

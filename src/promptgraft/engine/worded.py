@@ -131,16 +131,26 @@ def labels_words(given: str, task: Task) -> tuple[dict[str, tuple[str, ...]], tu
     Raises:
         UsageError: an entry without a word, a label that the task does not have, or one without words.
     """
-    words: dict[str, tuple[str, ...]] = {}
-    for entry in filter(str.strip, given.split(",")):
-        label, _, text = (part.strip() for part in entry.partition("="))
-        own = tuple(word.strip() for word in text.split(BETWEEN_WORDS) if word.strip())
-        if not own:
-            raise UsageError(f"the verbalizer gives {quoted(label)} no word", do="write label=word|word,label=word")
+    words = words_given(given)
+    for label in words:
         if label not in task.labels:
             raise unknown(f"label of {task.name} in the verbalizer", label, task.classes)
-        words[label] = own
     missing = [label for label in task.classes if words and label not in words]
     if missing:
         raise UsageError(f"the verbalizer has no words for {quoted(missing[0])}", do="give every label its words")
     return {label: words[label] for label in task.classes if label in words}, ()
+
+
+def words_given(given: str) -> dict[str, tuple[str, ...]]:
+    """Label -> its words, of a text such as `good=great|fine,bad=terrible`.
+
+    Raises:
+        UsageError: an entry without a word.
+    """
+    words: dict[str, tuple[str, ...]] = {}
+    for entry in filter(str.strip, given.split(",")):
+        label, _, text = (part.strip() for part in entry.partition("="))
+        words[label] = tuple(word.strip() for word in text.split(BETWEEN_WORDS) if word.strip())
+        if not words[label]:
+            raise UsageError(f"the verbalizer gives {quoted(label)} no word", do="write label=word|word,label=word")
+    return words

@@ -1,0 +1,83 @@
+"""A name that does not exist is said before any data or model is opened, in every verb and from Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from command import Command
+
+# words of a verb, MODEL standing for one that is here and none.csv for a task that is not -> the line
+NAMES = {
+    "tune none.csv -m splad-tiny": "unknown model 'splad-tiny'; did you mean 'splade-tiny'?",
+    "tune none.csv -m MODEL --method promt-tuning": "unknown method 'promt-tuning'; did you mean 'prompt-tuning'?",
+    "tune none.csv -m MODEL --readout lable-text": "option readout='lable-text' of prompt-tuning: unknown readout",
+    "tune none.csv -m MODEL --template topic-clze-en": "unknown template 'topic-clze-en'; did you mean",
+    "tune none.csv -m MODEL --verbalizer good": "the verbalizer gives 'good' no word; write label=word|word",
+    "tune none.csv -m MODEL --parameterisation residul": "unknown parameterisation 'residul'; did you mean 'residual'?",
+    "tune none.csv -m MODEL --seeds many": "--seeds 'many' is no number; write --seeds 5 or --seeds 1,5,9",
+    "transfer none.csv -m MODEL --method grft": "unknown method 'grft'; did you mean 'graft'?",
+    "transfer none.csv -m MODEL --words-model minilmm": "unknown model 'minilmm'; did you mean 'minilm'?",
+    "transfer none.csv -m MODEL --readout lable-text": "option readout='lable-text' of pot: unknown readout",
+    "transfer none.csv -m MODEL --bank no-bank": "no-bank: there is no bank; name the folder of a bank",
+    "compare none.csv -m MODEL --methods linear-prob": "unknown method 'linear-prob'; did you mean 'linear-probe'?",
+    "compare none.csv -m MODEL --template topic-clze-en": "unknown template 'topic-clze-en'; did you mean",
+    "rank none.csv -m MODEL --measures prob": "unknown measure 'prob'; did you mean 'probe'?",
+    "estimate tun none.csv -m MODEL": "unknown verb to estimate 'tun'; did you mean 'tune'?",
+    "estimate tune none.csv -m MODEL --method promt-tuning": "unknown method 'promt-tuning'; did you mean",
+    "estimate compare none.csv -m MODEL --methods linear-prob": "unknown method 'linear-prob'; did you mean",
+    "search none.csv -m MODEL -a gripps": "unknown algorithm 'gripps'; did you mean 'grips'?",
+    "search none.csv -m splad-tiny": "unknown model 'splad-tiny'; did you mean 'splade-tiny'?",
+    "search none.csv -m MODEL --proposer minilmm": "unknown model 'minilmm'; did you mean 'minilm'?",
+    "search none.csv -m MODEL --template topic-clze-en": "unknown template 'topic-clze-en'; did you mean",
+    "search none.csv -m MODEL --verbalizer good": "the verbalizer gives 'good' no word; write label=word|word",
+    "distil topic-clze-en -m MODEL --file none.csv": "unknown template 'topic-clze-en'; did you mean",
+    "distil topic-cloze-en -m MODEL --file none.csv --to topic-clze-en": "unknown template 'topic-clze-en'; did you",
+    "templates try none.csv -t topic-clze-en": "unknown template 'topic-clze-en'; did you mean",
+    "templates try none.csv -t topic-cloze-en -m splad-tiny": "unknown model 'splad-tiny'; did you mean",
+    "generate MODEL --file none.txt -t topic-clze-en": "unknown template 'topic-clze-en'; did you mean",
+}
+
+
+@pytest.mark.parametrize("words", NAMES)
+def test_a_name_is_refused_before_the_task_is_read(words: str, pg: Command, splade_tiny: Path) -> None:
+    said = pg(*(str(splade_tiny) if word == "MODEL" else word for word in words.split()), "--quiet")
+    assert said.err.startswith(f"promptgraft: {NAMES[words]}")
+    assert said.err.count("\n") == 1
+    assert said.status == (1 if "unknown model" in said.err or "no bank" in said.err else 2)
+
+
+CALLS: dict[str, tuple[str, tuple[object, ...], dict[str, object]]] = {
+    "template of tune": ("tune", ("none.csv", "MODEL"), {"template": "topic-clze-en"}),
+    "template of compare": ("compare", ("none.csv", "MODEL"), {"template": "topic-clze-en"}),
+    "template of search": ("search", ("none.csv", "MODEL"), {"template": "topic-clze-en"}),
+    "template of distil": ("distil", ("topic-clze-en", "MODEL", "none.csv"), {}),
+    "template of generate": ("generate", ("MODEL", ["a text"]), {"template": "topic-clze-en"}),
+    "method of tune": ("tune", ("none.csv", "MODEL"), {"method": "promt-tuning"}),
+    "method of transfer": ("transfer", ("none.csv", "MODEL", "starter"), {"method": "grft"}),
+    "method of compare": ("compare", ("none.csv", "MODEL"), {"rows": [("grft", {})]}),
+    "method of estimate": ("estimate", ("tune", "none.csv", "MODEL"), {"method": "promt-tuning"}),
+    "measure of rank": ("rank", ("none.csv", "MODEL", "starter"), {"measures": ["prob"]}),
+    "algorithm of search": ("search", ("none.csv", "MODEL", ["gripps"]), {}),
+    "argument of tune": ("tune", ("none.csv", "MODEL"), {"stepps": 3}),
+    "value of transfer": ("transfer", ("none.csv", "MODEL", "starter"), {"method": "panda", "options": {"mode": "g"}}),
+}
+"""What does not exist -> the verb of Python, and its arguments."""
+
+
+@pytest.mark.parametrize("case", CALLS)
+def test_python_refuses_a_name_before_a_model_is_loaded(
+    case: str, splade_tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from promptgraft import api
+    from promptgraft.api import opening
+    from promptgraft.errors import UsageError
+
+    def load(*_: object, **__: object) -> None:
+        raise AssertionError("a model is loaded")
+
+    monkeypatch.setattr(opening, "load_model", load)
+    verb, arguments, named = CALLS[case]
+    with pytest.raises(UsageError, match=f"unknown {case.split()[0]}"):
+        getattr(api, verb)(*(splade_tiny if argument == "MODEL" else argument for argument in arguments), **named)
