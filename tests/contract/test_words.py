@@ -18,7 +18,7 @@ from promptgraft.prompt import artefact as artefacts
 from promptgraft.readout.evidence import log_softmax
 from promptgraft.readout.platt import fitted_scale, scaled_evidence
 from promptgraft.task.task import Example
-from toys import tiny_model, toy_task
+from toys import masked_model, tiny_model, toy_task
 
 TEMPLATE = "{text} it was {mask}."
 WORDS = "negative=terrible|bad,positive=great"
@@ -216,3 +216,26 @@ def test_prompts_tuned_in_a_template_serve_as_sources(masked: Backbone, tmp_path
     assert grafted.artefact.card.readout == "direction"
     texts = [example.text for example in toy_task().test]
     assert np.isfinite(Predictor(grafted.artefact, masked).predict_proba(texts)).all()
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("zero-shot", {}),
+        ("prompt-tuning", {}),
+        ("prompt-tuning", {"readout": "prototype"}),
+        ("prompt-tuning", {"readout": "soft-verbalizer"}),
+    ],
+)
+def test_no_note_tells_of_a_pooling_that_nothing_reads(method: str, options: dict[str, str], tmp_path: Path) -> None:
+    """Words are read at the answer's place, so that which state of a text is read else has not to be chosen."""
+    folder = tmp_path / "masked"
+    folder.mkdir()
+    masked_model(folder)
+    backbone, few = load_backbone(folder), {"steps": 2, "length": 2}
+    plain = pg.tune(toy_task(), backbone, shots=4, **few)
+    assert any(note.startswith("pooling: ") for note in plain.notes)
+    outcome = pg.tune(
+        toy_task(), backbone, shots=4, method=method, options=options, template="{text} was {mask}", **few
+    )
+    assert not any("pooling" in note for note in outcome.notes)

@@ -171,3 +171,13 @@ def test_what_no_words_can_be_found_for_is_one_line(masked: Backbone, tmp_path: 
         with pytest.raises(PromptgraftError, match=message) as caught:
             pg.tune(task, backbone, method="zero-shot", shots=shots, **{**AUTO, "template": template})
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["{demos:2}", "{demos:2 near}"])
+def test_beside_demonstrations_one_note_says_which_words_are_which(place: str, masked: Backbone) -> None:
+    recipe: dict[str, object] = {**AUTO, "template": f"{place}\n{TEMPLATE}", "max_length": 128}
+    outcome = pg.tune(toy_task(), masked, method="zero-shot", shots=4, **recipe)
+    [note] = [note for note in outcome.notes if "labels" in note and "words" in note]
+    assert note.startswith("words of labels, found from 8 labelled rows: negative = ")
+    assert note.endswith("; demonstrations show negative, positive")
+    assert not any("stand for themselves" in note for note in outcome.notes)

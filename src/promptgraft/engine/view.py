@@ -18,7 +18,7 @@ from promptgraft.engine.others import other_backbone
 from promptgraft.engine.share import Shared
 from promptgraft.engine.worded import AUTO, Worded, in_plain_words, in_words
 from promptgraft.engine.writer import decoding_of, longest_read, write
-from promptgraft.errors import RunError
+from promptgraft.errors import RunError, listed
 from promptgraft.measure.measure import PLAIN, Target
 from promptgraft.measure.task_embedding import cosine, embed_task
 from promptgraft.method.job import Job, Source
@@ -127,6 +127,7 @@ class JobView:
         gold = torch.tensor(class_indices((row.label for row in rows), self.task))
         words = found_words(backbone, states, gold, self.task.classes, len(backbone.weights[backbone.words]))
         note = f"words of labels, found from {len(rows)} labelled rows: {'; '.join(shown(words))}"
+        note += f"; demonstrations show {listed(worded.answers)}" if worded.lines else ""
         return replace(worded, words=words, notes=(*worded.notes, note))
 
     @property

@@ -32,7 +32,8 @@ class Worded:
         premise: the same without the row: what asks for the answer; empty where the template has no words for that.
         words: of each label the words that stand for it.
         notes: which words were used, and which rows demonstrate.
-        pool: rows that demonstrations are chosen from for each row, and `lines`, what they say; else empty.
+        pool: rows that demonstrations are chosen from for each row; else empty.
+        lines: what the demonstrations say, or the rows that they are chosen from.
     """
 
     template: str
@@ -71,12 +72,12 @@ def in_words(
         words, notes = labels_words("" if verbalizer == AUTO else verbalizer, task)
         if not words and task.labels and carried and carried.keys() >= task.labels.keys():
             words, notes = {label: carried[label] for label in task.classes}, ("words of the source's labels",)
-        if not template:
-            notes = (f"{task.name}: no template was given, so the model writes behind the text: {known.text!r}",)
         if not words and task.labels:
             usual = words_for(known, task)
-            words, is_read = dict(usual.words), verbalizer != AUTO or known.template.demos is not None
-            notes = (*notes, *usual.notes) if is_read else notes
+            words, notes = dict(usual.words), (*notes, *usual.notes)
+        notes = () if verbalizer == AUTO else notes  # what is found is said in their place
+        if not template:
+            notes = (f"{task.name}: no template was given, so the model writes behind the text: {known.text!r}",)
         return _demonstrated(known.template, task, words, notes, seed)
     except UsageError as error:
         raise RunError(str(error), where=task.name) from None
@@ -97,7 +98,8 @@ def _demonstrated(
     if not demos.near:
         shown, more = demonstrations(task, demos.count, seed)
         lines = template.demonstrated(shown, task, first_words)
-        return Worded(str(template.showing(lines)), _spoken(asking.showing(lines)), words, notes + more)
+        shown_in, premise_shown = template.showing(lines), asking.showing(lines)
+        return Worded(str(shown_in), _spoken(premise_shown), words, notes + more, lines=tuple(lines))
     rows, shown = pool_of(task, seed)
     note = f"each row is shown the {min(demos.count, len(rows))} labelled rows of {len(rows)} that are nearest to it"
     lines = template.demonstrated(shown, task, first_words)

@@ -113,7 +113,7 @@ def given_for(view: View, reading: Reading) -> Given:
     backbone = view.backbone
     columns = partial(columns_of, backbone) if isinstance(backbone, Speaks) else None
     rows = partial(labelled_states, view, reading) if "mark" in backbone.reads else None
-    return Given(partial(view.describe, pooling=view.pooling), view.words, columns, rows)
+    return Given(lambda texts: view.describe(texts, view.pooling), view.words, columns, rows)
 
 
 def labelled_states(view: View, reading: Reading) -> tuple[Float[Tensor, "N E"], Int[Tensor, "N"]]:

@@ -75,7 +75,7 @@ def words_alone(job: Job, view: View, model: str) -> Tuned:
         raise RunError(what, where=view.task.name, do="name a model that has one: --words-model smollm2-135m")
     pooling, name = _read_by(backbone)
     reading = view.in_words(pooling, model)
-    given = Given(partial(view.describe, pooling=view.pooling), view.words, partial(columns_of, backbone))
+    given = Given(lambda texts: view.describe(texts, view.pooling), view.words, partial(columns_of, backbone))
     readout = find(name).create(view.task, 1, generator(job, 1), given)
     return Tuned(None, readout, reading, model=backbone if model else None)
 
