@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer as Engine
 from tokenizers import decoders, models, pre_tokenizers, processors
 
-from promptgraft.model.backbone import Backbone
+from promptgraft.errors import ModelError
+from promptgraft.model.backbone import Backbone, Batch
 from promptgraft.model.load import load_backbone
 from promptgraft.model.tokenize import load_tokenizer, to_traditional_characters
 from promptgraft.prompt.reading import Encoding, Reading
 from promptgraft.task.task import Example
+from toys import tiny_model
 
 TEXTS = ["A great movie!", "", "naïve café — 中文 text", "word " * 700, "don't\tstop\n now", "x" * 300]
 
@@ -189,3 +193,38 @@ def test_a_word_of_megabytes_is_read_in_bounded_time(splade_tiny: Path) -> None:
     assert time.process_time() - began < 20, "eight megabytes took half a minute"
     assert tokens.cut == 1
     assert tokens.lengths.tolist() == [3, 4]
+
+
+def segmented(folder: Path, family: str, segment: int) -> Path:
+    """A model whose tokenizer puts the second text of a pair in a segment of its own."""
+    tiny_model(folder, family)
+    if family == "roberta":  # of which those that were trained have one segment
+        weights = load_file(folder / "model.safetensors")
+        table = "embeddings.token_type_embeddings.weight"
+        save_file({**weights, table: weights[table][:1].clone()}, folder / "model.safetensors")
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        (folder / "config.json").write_text(json.dumps({**config, "type_vocab_size": 1}), encoding="utf-8")
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for part in content["post_processor"]["pair"][-2:]:
+        next(iter(part.values()))["type_id"] = segment
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("family", ["roberta", "deberta-v2"])
+def test_of_a_model_with_one_segment_all_tokens_are_of_it(family: str, tmp_path: Path) -> None:
+    pairs = [Example("the film was", pair="a good plot")]
+    states = []
+    for segment in (0, 1):
+        folder = tmp_path / str(segment)
+        folder.mkdir()
+        backbone = load_backbone(segmented(folder, family, segment), dtype="fp32")
+        tokens = backbone.tokenize(pairs, "pair", Reading("mean"))
+        states.append(backbone.forward(Batch(tokens, torch.zeros(1, dtype=torch.long)), None, "mean"))
+    torch.testing.assert_close(states[0], states[1], rtol=0, atol=0)
+
+
+def test_segments_that_a_model_lacks_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="its tokenizer tells 3 segments apart, its weights 2; is the tokenizer of"):
+        load_backbone(segmented(tmp_path, "bert", 2))

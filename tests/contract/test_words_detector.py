@@ -23,7 +23,7 @@ from promptgraft.prompt import artefact as artefacts
 from promptgraft.prompt.prompt import Prompt, stack
 from promptgraft.prompt.reading import Reading
 from promptgraft.task.task import Example
-from toys import SIZE, WORDS, toy_task
+from toys import SIZE, WORDS, masked_model, toy_task
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 VOCABULARY = {word: number for number, word in enumerate((*SPECIAL, *WORDS, "it", "."))}
@@ -140,7 +140,8 @@ def test_it_joins_a_graft(electra: Backbone, tmp_path: Path) -> None:
 
 def test_what_it_cannot_do_is_one_line(electra: Backbone, splade_tiny: Path) -> None:
     cases = (
-        (electra, {"verbalizer": "auto"}, "auto", "no head over words to find any"),
+        (electra, {"verbalizer": "auto"}, "auto", "says none itself, so that words of labels cannot be found with it"),
+        *((electra, {}, name, "says none itself.*readout detector") for name in ("verbalizer", "prototype")),
         (electra, {"verbalizer": "negative= |,positive=good"}, "auto", "no word"),
         (load_backbone(splade_tiny), {}, "detector", "does not tell original words from others"),
     )
@@ -157,3 +158,21 @@ def test_words_that_are_not_those_of_the_readout_are_refused(electra: Backbone) 
     wrong = kept.replace(readout={**kept.readout, "counts": torch.tensor([1e9, 1.0])})
     with pytest.raises((ArtefactError, PromptgraftError), match="words of labels"):
         Predictor(wrong, electra).predict(["a film"])
+
+
+def test_what_needs_words_says_that_it_has_none(electra: Backbone) -> None:
+    template = "{text} was {mask} ."
+    calls = {
+        "no words can be searched": lambda: pg.search(toy_task(), electra, passes=60, shots=3, template=template),
+        "no template's answer can be read so": lambda: pg.distil(f"say {template}", electra, toy_task(), to=template),
+    }
+    for message, call in calls.items():
+        with pytest.raises(PromptgraftError, match=f"says none itself, so that {message}.*readout detector"):
+            call()
+
+
+def test_it_cannot_propose_words(electra: Backbone, tmp_path: Path) -> None:
+    masked = load_backbone(masked_model(tmp_path))
+    words: dict[str, str] = {"template": "{text} was {mask} .", "verbalizer": "negative=bad,positive=good"}
+    outcome = pg.search(toy_task(), masked, ["grips"], passes=40, shots=3, proposer=electra, **words)
+    assert "it needs a model that says likely words" in outcome.problems["grips"]

@@ -19,11 +19,12 @@ from promptgraft.engine.progress import Event, Progress
 from promptgraft.engine.rank import banked as bank_sources
 from promptgraft.engine.store import ARTEFACT, Store
 from promptgraft.errors import MissingExtraError, RunError, UsageError
-from promptgraft.model.backbone import Backbone, Speaks, Writes
+from promptgraft.model.backbone import Backbone, Writes
 from promptgraft.model.device import DeviceName
 from promptgraft.model.seq2seq import SequenceBackbone
 from promptgraft.prompt.artefact import save as save_artefact
 from promptgraft.prompt.atomic import remove_folder, write_text
+from promptgraft.readout.features import says_words, speechless
 from promptgraft.searches.algorithm import Algorithm, Skill
 from promptgraft.searches.all import PLACEBOS, find
 from promptgraft.searches.banked import BankedSpan, banked_span
@@ -165,14 +166,13 @@ def setting_for(
     device: DeviceName = "auto",
 ) -> tuple[Setting, tuple[str, ...]]:
     """Open what a search needs, and draw its rows before anything else; with notes. See `search`."""
-    check_names(model, proposer, recipe={"template": template, "verbalizer": verbalizer})
+    check_names(model, proposer, recipe={"template": template, "verbalizer": verbalizer}, bank=bank)
     [seed] = seeds_of((seed,))
     opened = open_task(task)
     split = search_split(opened, shots, seed)
     backbone = open_model(model, "auto", device)
-    if not isinstance(backbone, Speaks) or not {"mark", "answer"} & backbone.reads:
-        what = f"{backbone.name} has no head over words, so that no words can be searched for it"
-        raise RunError(what, where=opened.name, do="use a masked, causal or sequence-to-sequence model")
+    if not says_words(backbone):
+        raise speechless(backbone, "no words can be searched for it", opened.name)
     given, words = with_found({"template": template, "verbalizer": verbalizer}, opened)
     space, notes = make_space(opened, split.search, backbone, str(given["template"]), str(given["verbalizer"]))
     notes = (*(words.notes if words is not None else ()), *notes)
@@ -309,7 +309,7 @@ def _lacking(kind: type[Algorithm], setting: Setting) -> str:
 def skills(backbone: Backbone, proposer: Backbone) -> frozenset[Skill]:
     """What models can be asked beside scores."""
     able: set[Skill] = set()
-    if isinstance(proposer, Speaks) and "mark" in proposer.reads and hasattr(proposer, "lone_words"):
+    if says_words(proposer) and hasattr(proposer, "lone_words"):
         able.add("words")
     if isinstance(proposer, Writes):
         able.add("text")

@@ -29,6 +29,7 @@ from promptgraft.prompt.pool import LabelledPool
 from promptgraft.prompt.prompt import Prompt
 from promptgraft.prompt.reading import Encoding, Pooling, Reading
 from promptgraft.readout.classes import class_indices
+from promptgraft.readout.features import says_words, speechless
 from promptgraft.readout.found import found_words, shown
 from promptgraft.task.task import Example, Task
 from promptgraft.train.predict import add_scores, score
@@ -112,8 +113,9 @@ class JobView:
         """
         name, limit = self.job.options.get("words-model", ""), self.job.recipe.max_length
         backbone = self.other(name) if name else self.backbone
-        if not isinstance(backbone, Speaks) or "mark" not in backbone.reads or "original" in backbone.reads:
-            raise RunError(f"{backbone.name} has no head over words to find any", where=self.task.name, do=GIVE_WORDS)
+        if not isinstance(backbone, Speaks) or not says_words(backbone):
+            what = speechless(backbone, "words of labels cannot be found with it").what
+            raise RunError(what, where=self.task.name, do=GIVE_WORDS)
         if not self.task.classes:
             raise RunError("a task without classes has no words of labels", where=self.task.name, do="leave them out")
         shared = self.shared.beside(backbone) if name else self.shared

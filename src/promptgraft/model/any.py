@@ -171,11 +171,13 @@ def load_any(
         parameter.data = parameter.data.to(dtype)
     weights = dict(module.to(device).named_parameters())
     table = module.get_input_embeddings().weight
+    tokenizer = load_tokenizer(resolved.path, prefix=resolved.text_prefix, to_traditional=resolved.to_traditional)
+    segments = getattr(module.config, "type_vocab_size", 0)
     return AnyBackbone(
         resolved.name,
         module,
         weights,
-        load_tokenizer(resolved.path, prefix=resolved.text_prefix, to_traditional=resolved.to_traditional),
+        tokenizer.checked(len(table), segments, resolved.path),
         next(name for name, weight in weights.items() if weight is table),
         max_length=_positions(module.config),
         pooling=resolved.pooling,

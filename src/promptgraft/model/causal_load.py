@@ -56,9 +56,7 @@ def load_causal(
     check_weights(weights, resolved.path)
     identity = fingerprint(weights)
     tokenizer = load_tokenizer(resolved.path, prefix=resolved.text_prefix, to_traditional=resolved.to_traditional)
-    if tokenizer.highest >= shape.vocabulary:
-        message = f"its tokenizer gives token {tokenizer.highest}, its weights have {shape.vocabulary}"
-        raise ModelError(message, where=resolved.path, do="is the tokenizer of the same model?")
+    tokenizer = tokenizer.checked(shape.vocabulary, 0, resolved.path)
     room = Room(math.inf if device.type == "cpu" else memory.for_weights(device))
     take = TakeFrozen(weights, where, dtype, device, arithmetic, room)
     frozen = assemble(shape, take)

@@ -83,6 +83,10 @@ class DebertaPlan(Plan):
         """What a sum of scores is multiplied with: it grows with the number of comparisons."""
         return 1 / math.sqrt(self.hidden // self.heads * (1 + len(self.compared)))
 
+    @property
+    def segments(self) -> int:
+        return self.types
+
     def resized(self, vocabulary: int) -> DebertaPlan:
         return replace(self, vocabulary=vocabulary)
 

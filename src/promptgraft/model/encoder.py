@@ -230,7 +230,7 @@ def read_shape(config: Mapping[str, Any], family: str, where: str) -> Shape:
         heads=heads,
         wide=wide,
         vocabulary=vocabulary,
-        types=whole(config, "type_vocab_size", where, 2, least=0),
+        types=whole(config, "type_vocab_size", where, 2),
         positions=whole(config, "max_position_embeddings", where, 512),
         first_position=whole(config, "pad_token_id", where, 1, least=0) + 1 if roberta else 0,
         epsilon=positive(config, "layer_norm_eps", where, 1e-12),

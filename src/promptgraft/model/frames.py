@@ -65,6 +65,17 @@ class Frames:
     single: Frame
     double: Frame
 
+    @property
+    def segments(self) -> int:
+        """How many segments are told apart."""
+        frames = (self.single, self.double)
+        return 1 + max(kind for frame in frames for kind in (*frame.text_types, *chain(*frame.gap_types)))
+
+    @property
+    def undivided(self) -> Frames:
+        """The same with every token in the first segment."""
+        return Frames(_undivided(self.single), _undivided(self.double))
+
     @staticmethod
     def learn(engine: Engine) -> Frames:
         """Learn the frames from what the tokenizer does with a letter.
@@ -76,6 +87,10 @@ class Frames:
         if (len(single.text_types), len(double.text_types)) != (1, 2):
             raise ValueError("it makes no token of a letter")
         return Frames(single, double)
+
+
+def _undivided(frame: Frame) -> Frame:
+    return Frame(frame.gaps, tuple((0,) * len(gap) for gap in frame.gaps), (0,) * len(frame.text_types))
 
 
 def _frame(engine: Engine, text: str, pair: str | None = None) -> Frame:

@@ -125,9 +125,7 @@ def load_folder(
     stored_as = storage(arithmetic)
     cast = {name: weight.to(place, stored_as) for name, weight in weights.items()}
     tokenizer = load_tokenizer(resolved.path, prefix=resolved.text_prefix, to_traditional=resolved.to_traditional)
-    if tokenizer.highest >= shape.vocabulary:
-        message = f"its tokenizer gives token {tokenizer.highest}, its weights have {shape.vocabulary}"
-        raise ModelError(message, where=resolved.path, do="is the tokenizer of the same model?")
+    tokenizer = tokenizer.checked(shape.vocabulary, shape.types, resolved.path)
     assemble = ASSEMBLE.get(family, bert.assemble)
     frozen = assemble(shape, Take(cast, str(resolved.path), stored_as))
     if arithmetic == "int8":

@@ -148,6 +148,11 @@ class Plan(ABC):
     epsilon: float
     activation: str
 
+    @property
+    def segments(self) -> int:
+        """How many segments it embeds; 0 where it does not."""
+        return 0
+
     @abstractmethod
     def assemble(self, take: Take) -> Stack[Any]:
         """Put the weights in the order they are used."""
@@ -388,9 +393,7 @@ def load_plain(resolved: Resolved, plan: Plan, dtype: torch.dtype, device: torch
     check_weights({**weights, **head_weights}, resolved.path)
     identity = fingerprint(weights)
     tokenizer = load_tokenizer(resolved.path, prefix=resolved.text_prefix, to_traditional=resolved.to_traditional)
-    if tokenizer.highest >= plan.vocabulary:
-        message = f"its tokenizer gives token {tokenizer.highest}, its weights have {plan.vocabulary}"
-        raise ModelError(message, where=resolved.path, do="is the tokenizer of the same model?")
+    tokenizer = tokenizer.checked(plan.vocabulary, plan.segments, resolved.path)
     cast = {name: weight.to(device, dtype) for name, weight in weights.items()}
     words = cast[plan.word_table]
     return PlainBackbone(

@@ -57,8 +57,6 @@ def load_seq2seq(resolved: Resolved, dtype: torch.dtype, device: torch.device = 
     module.to(device)
     tokenizer = load_tokenizer(resolved.path, prefix=resolved.text_prefix, to_traditional=resolved.to_traditional)
     weights = dict(module.named_parameters())
-    if tokenizer.highest >= len(weights[form.words]):
-        message = f"its tokenizer gives token {tokenizer.highest}, its weights have {len(weights[form.words])}"
-        raise ModelError(message, where=resolved.path, do="is the tokenizer of the same model?")
+    tokenizer = tokenizer.checked(len(weights[form.words]), 0, resolved.path)
     head_bias = bias[BIAS][0].to(device, torch.float32) if bias else None
     return SequenceBackbone(resolved.name, module, form, weights, head_bias, tokenizer, fingerprint=identity)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -59,6 +59,25 @@ class Tokenizer:
         """The highest token that a text may become."""
         special = {token for frame in (self.frames.single, self.frames.double) for gap in frame.gaps for token in gap}
         return max([*self.engine.get_vocab(with_added_tokens=False).values(), *special, self.unknown])
+
+    def checked(self, vocabulary: int, segments: int, where: Path) -> Tokenizer:
+        """The tokenizer for a model with so many tokens and segments; where it has one, all tokens are of the first.
+
+        Args:
+            segments: 0 where the model asks for none.
+        Raises:
+            ModelError: it gives tokens or segments that the model does not have.
+        """
+        do = "is the tokenizer of the same model?"
+        if self.highest >= vocabulary:
+            what = f"its tokenizer gives token {self.highest}, its weights have {vocabulary}"
+            raise ModelError(what, where=where, do=do)
+        if segments == 1 < self.frames.segments:
+            return replace(self, frames=self.frames.undivided)
+        if 0 < segments < self.frames.segments:
+            what = f"its tokenizer tells {self.frames.segments} segments apart, its weights {segments}"
+            raise ModelError(what, where=where, do=do)
+        return self
 
     @cached_property
     def mask(self) -> int | None:

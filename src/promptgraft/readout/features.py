@@ -33,11 +33,29 @@ def features(hidden: Float[Tensor, "N H"], tokens: Tokens, encoding: Encoding) -
     return torch.nn.functional.cosine_similarity(first, second, dim=-1)[:, None]
 
 
+def says_words(backbone: Backbone) -> bool:
+    """Whether a backbone has a head that gives every word a score."""
+    return isinstance(backbone, Speaks) and "mark" in backbone.reads and "original" not in backbone.reads
+
+
+def speechless(backbone: Backbone, so_that: str, where: str | None = None) -> RunError:
+    """The error for a backbone that says no words.
+
+    Args:
+        so_that: what follows from it.
+    """
+    others = "take a masked, causal or sequence-to-sequence model (promptgraft models list)"
+    if "original" in backbone.reads:
+        what = f"{backbone.name} tells replaced words from original ones and says none itself, so that {so_that}"
+        return RunError(what, where=where, do=f"use tune with --template, read by the readout detector, or {others}")
+    return RunError(f"{backbone.name} has no head over words, so that {so_that}", where=where, do=others)
+
+
 def width_of(backbone: Backbone, reads: str, encoding: Encoding) -> int:
     """The width of what a readout reads of a backbone.
 
     Raises:
-        RunError: it reads words, and the backbone has no head over words.
+        RunError: it reads words, and the backbone says none.
     """
     if reads == "original":
         if "original" not in backbone.reads:
@@ -50,9 +68,8 @@ def width_of(backbone: Backbone, reads: str, encoding: Encoding) -> int:
             raise RunError(what, do="take a causal or sequence-to-sequence model, or for classes readout verbalizer")
         return 1
     if reads == "mark":
-        if not isinstance(backbone, Speaks) or "mark" not in backbone.reads:
-            what = f"{backbone.name} has no head over words, so that no template's answer can be read"
-            raise RunError(what, do="take a masked, causal or sequence-to-sequence model (promptgraft models list)")
+        if not isinstance(backbone, Speaks) or not says_words(backbone):
+            raise speechless(backbone, "no template's answer can be read so")
         return backbone.columns(torch.zeros(1, dtype=torch.long))[0].shape[1]
     return feature_width(backbone.hidden, encoding) if reads == "pooled" else backbone.hidden
 
