@@ -289,6 +289,12 @@ def test_rows_that_hold_no_text_are_said(done: Command, probe: Path, splade_tiny
     assert "note: 1 of 2 rows hold no text: their answers say nothing" in said.err
 
 
+def test_rows_of_unknown_words_are_said(done: Command, probe: Path, splade_tiny: Path) -> None:
+    said = done("predict", probe, "--text", "w" * 200_000, "--text", "It broke.", "--model", splade_tiny)
+    assert "note: 1 of 2 rows hold no word that splade-tiny knows: their answers say nothing" in said.err
+    assert len(said.out) < 2000
+
+
 @pytest.mark.parametrize("name", ["-", "/dev/stdin"])
 def test_standard_input_is_read(
     name: str, process: Callable[..., subprocess.Popen[str]], probe: Path, splade_tiny: Path

@@ -188,6 +188,30 @@ def test_rows_with_nothing_to_read_are_counted_and_said_once(
     assert caplog.messages == ["toy-classification: 1 of 2 rows hold no text: their answers say nothing"]
 
 
+@pytest.mark.parametrize("windows", [False, True])
+@pytest.mark.parametrize("text", ["w" * 5000, "кино хорошее"], ids=["one long word", "another language"])
+def test_rows_of_unknown_words_are_counted_and_said_once(
+    text: str, windows: bool, predictors: dict[str, Predictor], caplog: pytest.LogCaptureFixture
+) -> None:
+    like = predictors["classification"]
+    predictor = Predictor(like.artefact, like.backbone)
+    assert predictor.answers(["a good w", text, ""], windows=windows).unread == (1,)
+    predictor.predict([text, "a good film"], windows=windows)
+    predictor.predict_proba([text], windows=windows)
+    known = f"hold no word that {like.backbone.name} knows: their answers say nothing"
+    assert caplog.messages == [f"toy-classification: 1 of 2 rows {known}"]
+
+
+def test_rows_of_unknown_words_are_said_where_it_is_tuned(tmp_path: Path) -> None:
+    backbone, task = load_backbone(masked_model(tmp_path)), toy_task()
+    rows = (Example(text="кино", label="positive"), *task.train)
+    task = task.replace(splits={**task.splits, "train": rows})
+    for template in ("", "{text} was {mask} ."):
+        outcome = pg.tune(task, backbone, method="zero-shot" if template else "linear-probe", template=template)
+        [note] = [note for note in outcome.notes if "no word that" in note]
+        assert note == f"toy-classification: 1 row holds no word that {backbone.name} knows"
+
+
 @pytest.mark.parametrize("kind", ["classification", "multilabel", "regression"])
 def test_windows_read_long_texts_to_their_end(kind: str, predictors: dict[str, Predictor]) -> None:
     predictor = predictors[kind]

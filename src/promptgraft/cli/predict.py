@@ -130,6 +130,7 @@ def predict(
         answers = list(answered(predictor, examples, callback, windows=windows, risk=risk))
     note_cut(answers, predictor, say)
     note_blank(answers, say)
+    note_unread(answers, predictor, say)
     note_unlike(answers, say)
     if limit is not None:
         note_given(answers, limit, say)
@@ -220,6 +221,14 @@ def note_blank(answers: Sequence[Predictions], say: Say) -> None:
 
     if blank := sum(batch.blank for batch in answers):
         say.note(blank_note(blank, sum(len(batch.predictions) for batch in answers)))
+
+
+def note_unread(answers: Sequence[Predictions], predictor: Predictor, say: Say) -> None:
+    """Note how many rows hold no word that the model knows."""
+    from promptgraft.engine.predictor import unread_note
+
+    if unread := sum(len(batch.unread) for batch in answers):
+        say.note(unread_note(unread, sum(len(batch.predictions) for batch in answers), predictor.backbone.name))
 
 
 def note_unlike(answers: Sequence[Predictions], say: Say) -> None:

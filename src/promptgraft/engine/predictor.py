@@ -47,6 +47,7 @@ class Predictions:
             the task has none.
         cut: how many inputs were longer than the model reads and were cut.
         blank: how many rows hold nothing to read, so that their answers say nothing.
+        unread: the numbers of the rows without a word that the model knows, whose answers say nothing either.
         windows: how many parts were read; 0 where texts were read as they are.
         unlike: which texts are unlike the labelled rows; None where the artefact has no features of these.
         given: which answers are sure enough for the risk that was asked for; None where none was.
@@ -56,6 +57,7 @@ class Predictions:
     probabilities: np.ndarray | None
     cut: int = 0
     blank: int = 0
+    unread: tuple[int, ...] = ()
     windows: int = 0
     unlike: np.ndarray | None = None
     given: np.ndarray | None = None
@@ -87,7 +89,7 @@ class Predictor:
             raise other_backbone(artefact.card, backbone.fingerprint, backbone.name, where)
         self.artefact = artefact
         self.backbone = backbone
-        self._cut_was_logged = self._blank_was_logged = False
+        self._cut_was_logged = self._blank_was_logged = self._unread_was_logged = False
 
     def __repr__(self) -> str:
         task, members = self.task, len(self.tuned.members)
@@ -237,12 +239,14 @@ class Predictor:
         tokens = self._tokens(examples)
         scores, unlike = self._scores(examples, tokens)
         predictions = list(self.tuned.readout.predict(scores, tokens, examples, self.task))
-        return Predictions(predictions, self._shares(scores) if classes else None, tokens.cut, unlike=unlike)
+        shares, unread = self._shares(scores) if classes else None, tuple(self.backbone.unread(examples, tokens))
+        return Predictions(predictions, shares, tokens.cut, unread=unread, unlike=unlike)
 
     def _texts(self, examples: Sequence[Example]) -> Predictions:
         """Write a text for each example."""
         question = self.to_write(examples)
-        return Predictions([*self.written(question)], None, question.tokens.cut)
+        unread = tuple(self.backbone.unread(examples, question.tokens))
+        return Predictions([*self.written(question)], None, question.tokens.cut, unread=unread)
 
     def to_write(self, examples: Sequence[Example]) -> Question:
         """The model with the rows that it is to write texts for."""
@@ -269,10 +273,12 @@ class Predictor:
     def _pooled(self, parts: Sequence[Example], owners: Sequence[int], rows: int) -> Predictions:
         """Predict all parts of the rows and take the mean over the parts of each row."""
         answers = self._answers(parts)
+        known = {owners[part] for part in range(len(parts)) if part not in set(answers.unread)}
+        unread = tuple(row for row in range(rows) if row not in known)
         shares = answers.probabilities
         if shares is None:
             numbers = _means(np.array(answers.predictions, dtype=float)[:, None], owners, rows)
-            return Predictions(numbers[:, 0].tolist(), None, windows=len(parts))
+            return Predictions(numbers[:, 0].tolist(), None, unread=unread, windows=len(parts))
         shares = _means(shares, owners, rows)
         unlike = None
         if answers.unlike is not None:  # a text is unlike the rows where most of its parts are
@@ -280,18 +286,23 @@ class Predictor:
         if self.task.facts.several:
             readout = self.tuned.readout
             assert isinstance(readout, ByLabel), "labels are read one by one"
-            labels = readout.chosen(torch.from_numpy(np.log(shares) - np.log1p(-shares)))
-            return Predictions(labels, shares, windows=len(parts), unlike=unlike)
-        return Predictions([self.classes[best] for best in shares.argmax(1)], shares, windows=len(parts), unlike=unlike)
+            labels: Sequence[Label | str] = readout.chosen(torch.from_numpy(np.log(shares) - np.log1p(-shares)))
+        else:
+            labels = [self.classes[best] for best in shares.argmax(1)]
+        return Predictions(list(labels), shares, unread=unread, windows=len(parts), unlike=unlike)
 
     def _logged(self, answers: Predictions) -> Predictions:
-        """Log once each that texts were cut and that rows are blank, and return the answers."""
+        """Log once each that texts were cut, that rows are blank and that words are unknown; return the answers."""
         if answers.cut and not self._cut_was_logged:
             LOG.warning("%s: %s", self.task.name, cut_note(answers.cut, self.task.kind))
             self._cut_was_logged = True
         if answers.blank and not self._blank_was_logged:
             LOG.warning("%s: %s", self.task.name, blank_note(answers.blank, len(answers.predictions)))
             self._blank_was_logged = True
+        if answers.unread and not self._unread_was_logged:
+            note = unread_note(len(answers.unread), len(answers.predictions), self.backbone.name)
+            LOG.warning("%s: %s", self.task.name, note)
+            self._unread_was_logged = True
         return answers
 
     def _tokens(self, examples: Sequence[Example], member: Tuned | None = None) -> Tokens:
@@ -352,6 +363,11 @@ def _means(values: np.ndarray, owners: Sequence[int], rows: int) -> np.ndarray:
 def blank_note(count: int, rows: int) -> str:
     """A note that rows hold nothing to read."""
     return f"{count:,} of {rows:,} rows hold no text: their answers say nothing"
+
+
+def unread_note(count: int, rows: int, model: str) -> str:
+    """A note that rows hold no word that the model knows."""
+    return f"{count:,} of {rows:,} rows hold no word that {model} knows: their answers say nothing"
 
 
 def cut_note(count: int, kind: Kind, remedy: str | None = "windows=True") -> str:

@@ -46,6 +46,7 @@ class Shared:
 
     Attributes:
         cut: task name -> how many inputs were longer than allowed.
+        unread: task name -> the rows that hold no word that the model knows.
         part: entered with words for what is computed, while it is.
     """
 
@@ -59,6 +60,7 @@ class Shared:
         self.part = part
         self.cache = open_cache() if cache is None else cache
         self.cut: dict[str, int] = {}
+        self.unread: dict[str, set[Example]] = {}
         self._saved = 0.0
         self._chosen: dict[Hashable, tuple[tuple[str, str], float]] = {}
         self._tokens: dict[Hashable, Tokens] = {}
@@ -89,6 +91,8 @@ class Shared:
             self._tokens[key] = tokens
             if tokens.cut:
                 self.cut[name] = self.cut.get(name, 0) + tokens.cut
+            unread = (examples[row] for row in self.backbone.unread(examples, tokens))
+            self.unread.setdefault(name, set()).update(unread)
         return self._tokens[key]
 
     def beside(self, backbone: Backbone) -> Shared:

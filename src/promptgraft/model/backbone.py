@@ -112,6 +112,10 @@ class Backbone(Protocol):
         """What tokenises many templates over the same examples, each as `tokenize` does."""
         ...
 
+    def unread(self, examples: Sequence[Example], tokens: Tokens) -> list[int]:
+        """The numbers of the rows whose texts have no word that the model knows; `tokens` are these rows'."""
+        ...
+
     def slots(self, template: str) -> tuple[int | None, ...]:
         """Of every vector that a template leaves room for, the token that it starts from; None where it has none."""
         ...

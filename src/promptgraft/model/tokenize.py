@@ -122,6 +122,16 @@ class Tokenizer:
         plain = (self.frames, self.unknown, self.prefix, self.convert is not None, self.joint, tokenizers.__version__)
         return content_hash([self.engine.to_str(), repr(plain)])
 
+    @cached_property
+    def unknown_token(self) -> int | None:
+        """The token that stands for what the vocabulary lacks; None where it lacks nothing."""
+        return next((number for name in UNKNOWN if (number := self.engine.token_to_id(name)) is not None), None)
+
+    def all_unknown(self, texts: Sequence[str], limit: int) -> list[bool]:
+        """Of each text, whether it has tokens and every one is the unknown one."""
+        pieces = self._encode(texts, limit)
+        return [bool(piece.ids) and set(piece.ids) == {self.unknown_token} for piece in pieces]
+
     def texts(self, texts: Sequence[str], limit: int) -> Tokens:
         """Tokenise each text as a row of one sequence."""
         return pack([[row] for row in self._single(texts, limit)], self.frames)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -109,6 +110,15 @@ class Tokenizing:
         end = self.text_end if KINDS[kind].written else ()
         reader = FilledReader(self._tokenizer, self.speech, end)
         return TemplateTokenizer(reader, examples, min(max_length, self.max_length))
+
+    def unread(self, examples: Sequence[Example], tokens: Tokens) -> list[int]:
+        unknown = self._tokenizer.unknown_token
+        if unknown is None:
+            return []
+        counts = torch.nn.functional.pad((tokens.ids == unknown).long().cumsum(0), (1, 0))
+        rows = (counts[tokens.row_tokens].diff() > 0).nonzero().flatten().tolist()
+        marks = self._tokenizer.all_unknown([examples[row].every_text for row in rows], self.max_length)
+        return [row for row, is_unread in zip(rows, marks, strict=True) if is_unread]
 
     def lone_words(self) -> Mapping[str, int]:
         """The words that are a single token inside a sentence, with it: letters alone, two or more of an alphabet."""

@@ -65,6 +65,11 @@ class Example:
         """Whether there is nothing to read."""
         return not any(part.strip() for part in (self.text, self.pair or "", *self.tokens))
 
+    @property
+    def every_text(self) -> str:
+        """All that there is to read, one after the other."""
+        return " ".join(part for part in (self.text, self.pair or "", *self.choices, *self.tokens) if part)
+
 
 @dataclass(frozen=True, repr=False)
 class Task:
