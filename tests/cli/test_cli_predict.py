@@ -292,7 +292,7 @@ def test_rows_that_hold_no_text_are_said(done: Command, probe: Path, splade_tiny
 def test_rows_of_unknown_words_are_said(done: Command, probe: Path, splade_tiny: Path) -> None:
     said = done("predict", probe, "--text", "w" * 200_000, "--text", "It broke.", "--model", splade_tiny)
     assert "note: 1 of 2 rows hold no word that splade-tiny knows: their answers say nothing" in said.err
-    assert len(said.out) < 2000
+    assert len(said.out) < 5000
 
 
 @pytest.mark.parametrize("name", ["-", "/dev/stdin"])

@@ -94,3 +94,14 @@ def test_the_package_is_a_command(home: Path) -> None:
         [sys.executable, "-m", "promptgraft", "--version"], capture_output=True, text=True, check=False
     )
     assert (shown.returncode, shown.stdout[:12]) == (0, "promptgraft ")
+
+
+@pytest.mark.parametrize("letter", ["a", "好", "\x1b"])
+def test_of_a_cell_of_a_megabyte_the_beginning_is_shown(letter: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = letter * 2**20
+    out, _ = spoken("utf-8", monkeypatch, lambda say: say.table(["text"], [[whole], ["short"]]))
+    assert "... (1,048,576 characters)" in out
+    assert len(out) < 20_000
+    assert "short" in out
+    out, _ = spoken("utf-8", monkeypatch, lambda say: say.data({"text": whole}), json=True)
+    assert json.loads(out) == {"text": whole}

@@ -139,6 +139,8 @@ def test_without_the_baseline_it_says_so() -> None:
     assert "cannot be held against the linear probe, which was not run." in text
     assert f"Differences are to {BASELINE}, which was not run." in text
     assert "Differences seed by seed" not in text
+    assert ">difference<" not in page(made)
+    assert ">difference<" in page(made_comparison())
 
 
 def test_without_validation_none_is_chosen() -> None:

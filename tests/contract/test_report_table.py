@@ -14,7 +14,7 @@ from rich.console import Console
 from promptgraft.report import words
 from promptgraft.report.compare import rows
 from promptgraft.report.table import comparison_table, plain, rich_table
-from promptgraft.study.compare import CSV_COLUMNS, ROWS
+from promptgraft.study.compare import BASELINE, CSV_COLUMNS, ROWS
 from promptgraft.study.judge import Mean
 from report_samples import SEEDS, made_comparison
 
@@ -117,3 +117,12 @@ def test_short_counts(number: int, said: str) -> None:
 
 def test_lists() -> None:
     assert [words.listed(list("abc"[:count])) for count in range(4)] == ["", "a", "a and b", "a, b and c"]
+
+
+def test_without_the_baseline_there_is_no_column_of_gains() -> None:
+    made = made_comparison(rows=[row for row in ROWS if row[0] in ("pot", "frozen-source")])
+    for text in (plain(made), shown(made, 80)):
+        heading = next(line for line in text.splitlines() if "valid." in line)
+        assert "gain" not in heading
+        assert f"no gain: {BASELINE} was not run" in text
+    assert "gain" in plain(made_comparison()).splitlines()[0]

@@ -18,6 +18,8 @@ from rich.text import Text
 from promptgraft.cli.values import json_value
 from promptgraft.untrusted import visible
 
+LONGEST_CELL = 1000
+"""Characters of a cell that are shown; nobody reads more, and --json and files have all of them."""
 PLAIN_WIDTH = 100_000  # columns of a pipe: nothing is wrapped or cut
 
 
@@ -61,6 +63,8 @@ class Say:
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "", best: int = -1) -> None:
         """Print a table of the result, for people; columns whose name ends in a space are aligned to the right.
 
+        Of a very long cell the beginning is shown.
+
         Args:
             best: the row to set off.
         """
@@ -74,7 +78,7 @@ class Say:
             justify: JustifyMethod = "right" if name.endswith(" ") else "left"
             table.add_column(Text(visible(name.rstrip())), justify=justify, overflow="fold")
         for number, row in enumerate(rows):
-            table.add_row(*(Text(visible(cell)) for cell in row), style="bold" if number == best else None)
+            table.add_row(*(Text(shown(cell)) for cell in row), style="bold" if number == best else None)
         self.out.print(table)
 
     def either(self, fancy: Callable[[], RenderableType], simple: Callable[[], str]) -> None:
@@ -90,6 +94,13 @@ class Say:
         """Print the result as JSON, for programs."""
         if self.json:
             self.out.out(json_text(value, ascii_only=not self.out.encoding.startswith("utf")), highlight=False)
+
+
+def shown(cell: str) -> str:
+    """A cell as it is shown: the beginning of a very long one, with how long it is."""
+    if len(cell) <= LONGEST_CELL:
+        return visible(cell)
+    return f"{visible(cell[:LONGEST_CELL])}... ({len(cell):,} characters)"
 
 
 def json_text(value: object, *, ascii_only: bool) -> str:

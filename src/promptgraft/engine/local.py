@@ -143,7 +143,7 @@ class LocalEngine:
         return self._tasks[key]
 
     def notes(self) -> tuple[str, ...]:
-        """Notes on all jobs so far: what was cut or unknown, what the metric hides, which versions the results are of."""
+        """Notes on all jobs so far: what was cut or unknown, what the metric hides, which versions they are of."""
         cut = (
             f"{name}: {count} inputs were longer than allowed and were cut"
             for name, count in sorted(self.shared.cut.items())

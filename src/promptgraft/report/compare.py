@@ -48,6 +48,8 @@ def rows(comparison: Comparison) -> str:
 
 def page(comparison: Comparison, command: str | None = None) -> str:
     """The text of report.html: everything in one file, no scripts, nothing loaded from elsewhere."""
+    calibrated = any(row.ece for row in comparison.rows)
+    has_gain = any(row.gain is not None for row in comparison.rows)
     return render(
         "compare.html",
         comparison=comparison,
@@ -62,7 +64,9 @@ def page(comparison: Comparison, command: str | None = None) -> str:
         against_placebos=against_placebos(comparison),
         verdict=verdict.verdict(comparison),
         placebos=verdict.placebos(comparison),
-        calibrated=any(row.ece for row in comparison.rows),
+        calibrated=calibrated,
+        has_gain=has_gain,
+        columns=6 + has_gain + 3 * calibrated,
         losses=losses(comparison),
         perfect=f"{perfect(comparison):.1f}",
         bins=BINS,

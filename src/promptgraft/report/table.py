@@ -28,9 +28,9 @@ def comparison_table(comparison: Comparison) -> list[dict[str, object]]:
 
 def plain(comparison: Comparison) -> str:
     """The table as aligned text, for logs and files."""
-    lines = [HEADINGS]
-    lines += [_cells(row, comparison.best) for _, rows in grouped(comparison) for row in rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
+    every = [HEADINGS, *(_cells(row, comparison.best) for _, rows in grouped(comparison) for row in rows)]
+    lines = [tuple(line[column] for column in _filled(comparison)) for line in every]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(["  ".join(_aligned(line, widths)).rstrip() for line in lines] + [_below(comparison)])
 
 
@@ -56,12 +56,17 @@ def rich_table(comparison: Comparison) -> Table:
     return table
 
 
+def _filled(comparison: Comparison) -> list[int]:
+    """The columns that some row has a figure in: without the baseline there is no gain."""
+    lines = [_cells(row, comparison.best) for row in comparison.rows]
+    return [number for number in range(len(HEADINGS)) if any(line[number] != words.NOTHING for line in lines)]
+
+
 def _columns(comparison: Comparison) -> list[int]:
     """The columns for a terminal: without the calibration error, which the page has, where it leaves no room."""
-    lines = [HEADINGS, *(_cells(row, comparison.best) for row in comparison.rows)]
-    width = sum(2 + max(len(line[number]) for line in lines) for number in range(len(HEADINGS)))
-    columns = range(len(HEADINGS))
-    return list(columns) if width <= TERMINAL else [number for number in columns if HEADINGS[number] != ERROR]
+    lines, columns = [HEADINGS, *(_cells(row, comparison.best) for row in comparison.rows)], _filled(comparison)
+    width = sum(2 + max(len(line[number]) for line in lines) for number in columns)
+    return columns if width <= TERMINAL else [number for number in columns if HEADINGS[number] != ERROR]
 
 
 def _cells(row: Row, best: str) -> tuple[str, ...]:
@@ -85,7 +90,9 @@ def _below(comparison: Comparison, *, error: bool = True) -> str:
     calibration = (
         "\nece: expected calibration error on test" if error and any(row.ece for row in comparison.rows) else ""
     )
-    return f"{text}\n{marked}gain: to {BASELINE}, paired by seed{calibration}"
+    has_gain = any(row.gain is not None for row in comparison.rows)
+    gain = f"gain: to {BASELINE}, paired by seed" if has_gain else f"no gain: {BASELINE} was not run"
+    return f"{text}\n{marked}{gain}{calibration}"
 
 
 def _aligned(line: tuple[str, ...], widths: list[int]) -> list[str]:
