@@ -12,12 +12,14 @@ import pandas as pd
 import pyarrow
 import pytest
 
+import promptgraft as pg
 from promptgraft import api
 from promptgraft.engine.predictor import Predictor
 from promptgraft.errors import PromptgraftError, RunError, TaskError, UsageError
+from promptgraft.model.load import load_backbone
 from promptgraft.task.kinds import KINDS
 from promptgraft.task.task import Example, Kind
-from toys import LABELS, tiny_model, toy_task
+from toys import LABELS, masked_model, tiny_model, toy_task
 
 METHOD = {"tagging": "prompt-tuning", "choice": "prompt-tuning", "span": "prompt-tuning"}
 

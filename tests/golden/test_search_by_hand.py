@@ -36,7 +36,7 @@ from promptgraft.searches.scorer import cost_of, margin_of
 from promptgraft.searches.spans import SpanTemplates
 from promptgraft.searches.split import search_split
 from promptgraft.searches.vectors import strategy
-from promptgraft.task.task import Example
+from promptgraft.task.task import Example, Task
 from toys import masked_model, toy_task
 
 WORDS = (("negative", ("bad",)), ("positive", ("good",)))
@@ -89,6 +89,37 @@ def test_rows_are_in_one_part_alone_and_classes_take_turns() -> None:
     assert all({labels[at], labels[at + 1]} == {"negative", "positive"} for at in range(0, 10, 2))
     alone = search_split(toy_task(train=30, validation=0, test=0), None, 0)
     assert (len(alone.search), len(alone.choosing), len(alone.report)) == (14, 6, 10)
+
+
+def rows_by_label(**counts: int) -> dict[str, tuple[Example, ...]]:
+    """Splits with so many rows of each of two labels."""
+    return {
+        name: tuple(Example(text=f"{name} {label} {at}", label=label) for at in range(count) for label in ("no", "yes"))
+        for name, count in counts.items()
+    }
+
+
+def test_few_rows_are_shared_out_so_that_no_two_rows_choose() -> None:
+    """By hand: rows a class searched by and chosen by, of those that a file of 20 and one of 60 rows are split into."""
+    task = Task("few", "classification", "accuracy", {"no": "no", "yes": "yes"}, {})
+    cases = {
+        (7, 1, 2, 16): (5, 3),  # a third of eight
+        (7, 1, 2, None): (5, 3),
+        (21, 3, 6, 4): (4, 4),  # one of those that lay idle
+        (21, 3, 6, 16): (16, 8),  # five that lay idle
+        (40, 16, 6, 16): (16, 16),
+        (5, 0, 3, 16): (3, 2),
+    }
+    for (train, validation, test, shots), (searched, chosen) in cases.items():
+        splits = rows_by_label(train=train, validation=validation, test=test)
+        split = search_split(task.replace(splits={name: rows for name, rows in splits.items() if rows}), shots, 0)
+        assert (len(split.search), len(split.choosing), len(split.report)) == (2 * searched, 2 * chosen, 2 * test)
+        parts = (*split.search, *split.choosing, *split.report)
+        assert len({row.text for row in parts}) == len(parts)
+        assert {row.label for row in split.choosing} == {"no", "yes"}
+        if chosen > validation and validation:
+            note = f"few has few labelled rows: {2 * searched} to search by and {2 * chosen} to choose by"
+            assert split.notes == (f"{note}, {2 * (chosen - validation)} of these from the training rows",)
 
 
 def test_the_cost_of_a_row_is_half_its_error_and_half_what_the_right_class_lacks() -> None:
