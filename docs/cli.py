@@ -18,14 +18,16 @@ HEAD = f"""# The command line
 
 A TASK is a file, a folder with `task.toml`, or `hub:DATASET`. Results go to standard output; notes (what was inferred,
 cut, sampled or chosen) and progress go to standard error. Exit status: 0 done, 1 could not, 2 wrong usage, 130 stopped
-by Ctrl-C; the same tune, transfer or compare then goes on where it was.
+by Ctrl-C; the same tune, transfer, compare, distil or search then goes on from what was kept: every result, every
+answer of a search, and the state of training every few seconds. A stop before that says so.
 
 `predict` reads a file by the columns that the prompt was tuned from, and says which; a file without them is refused.
 `--file -` is standard input; `--format` says what it holds.
 
 What `predict` writes reads back as it was. In csv, tsv and on the screen null is an empty cell, and so is what only
 other rows have; lists and objects are JSON. Dates and times are ISO 8601, bytes base64, decimals text; parquet keeps
-its types. JSON has null for numbers that are not finite. On the screen a record is one line. Cells that begin with `=`,
+its types. JSON has null for numbers that are not finite. On the screen a record is one line, and of a cell of
+more than 1,000 characters the beginning. Cells that begin with `=`,
 `+`, `-` or `@` are written as they are, and spreadsheets run them: for files from strangers add `--safe-cells`, which
 puts an apostrophe before those that are no numbers.
 

@@ -13,6 +13,8 @@ import pytest
 from command import Command, Tuned
 
 LONG = ("--steps", "600", "--length", "3", "--batch", "4", "--evaluations", "2", "--max-length", "16")
+GOES_ON = "stopped; the same command goes on where it was"
+ANEW = "stopped before anything was kept; the same command begins anew"
 Start = Callable[..., subprocess.Popen[str]]
 
 
@@ -33,13 +35,45 @@ def test_ctrl_c_leaves_what_the_same_command_goes_on_from(
     child.send_signal(signal.SIGINT)
     _, err = child.communicate(timeout=60)
     assert child.returncode == 130, err
-    assert err.splitlines()[-1] == "promptgraft: stopped; the same command goes on where it was"
+    is_kept = any((tmp_path / "stopped" / "checkpoint").glob("*.safetensors"))
+    assert err.splitlines()[-1] == f"promptgraft: {GOES_ON if is_kept else ANEW}"
     assert not list(tmp_path.rglob("result.json"))
 
     done(*words("stopped"))
     done(*words("undisturbed"))
     kept = [(tmp_path / out / "artefact" / "prompt.safetensors").read_bytes() for out in ("stopped", "undisturbed")]
     assert kept[0] == kept[1]
+
+
+@pytest.mark.parametrize(
+    ("kept", "line"),
+    [
+        ("checkpoint/a.safetensors", GOES_ON),
+        ("jobs/a/result.json", GOES_ON),
+        ("grips/journal.jsonl", GOES_ON),
+        ("jobs/a/job.json", ANEW),
+        (".lock", ANEW),
+        ("", ANEW),
+    ],
+)
+def test_a_stop_says_whether_there_is_anything_to_go_on_from(
+    kept: str, line: str, pg: Command, reviews: Path, splade_tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from promptgraft import api
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    if kept:
+        (tmp_path / kept).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / kept).write_text("")
+    for verb, more in (("tune", ()), ("search", ("-a", "grips"))):
+        monkeypatch.setattr(api, verb, interrupted)
+        said = pg(verb, reviews, "--model", splade_tiny, *more, "--out", tmp_path, "--quiet")
+        assert (said.status, said.err) == (130, f"promptgraft: {line}\n")
+    monkeypatch.setattr(api, "open_task", interrupted)
+    said = pg("tune", reviews, "--model", splade_tiny, "--quiet")
+    assert said.err == f"promptgraft: {ANEW}\n"
 
 
 STOPPED_WHILE_IMPORTING = """

@@ -77,7 +77,7 @@ def compare(
         target = columns.open(task)
         say.note(*target.notes)
         note_slow_arithmetic(say, recipe.arithmetic, device)
-        folder = own_folder(run_folder(out, "compare", target), target, replace=replace)
+        folder = say.folder = own_folder(run_folder(out, "compare", target), target, replace=replace)
         comparison = api.compare(
             target,
             model,

@@ -59,7 +59,7 @@ def distil(
     with progress(say) as callback:
         task = api.texts_of(file)
         say.note(*task.notes)
-        folder = out if out is not None else Path("runs") / f"distil-{file_name(task.name)}"
+        folder = say.folder = out if out is not None else Path("runs") / f"distil-{file_name(task.name)}"
         distilled = api.distil(
             long, model, task, to=to, out=folder, bank=bank, name=name, replace=replace, shots=shots, seed=seed,
             device=device, progress=callback, **values,

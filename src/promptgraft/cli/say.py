@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -33,7 +34,13 @@ class Output:
 
 
 class Say:
-    """Prints the results, notes and errors of one verb."""
+    """Prints the results, notes and errors of one verb.
+
+    Attributes:
+        folder: where the verb keeps its work while it runs; None before it is known, and where it keeps none.
+    """
+
+    folder: Path | None = None
 
     def __init__(self, output: Output) -> None:
         self.json, self.quiet, self.debug = output.json, output.quiet, output.debug

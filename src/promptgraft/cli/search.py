@@ -94,7 +94,7 @@ def search(
         target = columns.open(task)
         say.note(*target.notes)
         cost = api.estimate_search(target, model, names, **given) if estimate else None
-        folder = out if out is not None else Path("runs") / f"search-{file_name(target.name)}"
+        folder = say.folder = out if out is not None else Path("runs") / f"search-{file_name(target.name)}"
         if cost is None:
             outcome = api.search(target, model, names, out=folder, replace=replace, progress=callback, **given)
             show(say, outcome, folder)

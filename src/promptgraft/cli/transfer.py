@@ -77,7 +77,7 @@ def transfer(
         target = columns.open(task)
         say.note(*target.notes)
         note_slow_arithmetic(say, recipe.arithmetic, device)
-        folder = run_folder(out, "transfer", target)
+        folder = say.folder = run_folder(out, "transfer", target)
         outcome = api.transfer(
             target,
             model,

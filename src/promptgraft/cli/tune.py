@@ -72,7 +72,7 @@ def tune(
         target = columns.open(task)
         say.note(*target.notes)
         note_slow_arithmetic(say, recipe.arithmetic, device)
-        folder = run_folder(out, "tune", target)
+        folder = say.folder = run_folder(out, "tune", target)
         outcome = api.tune(
             target,
             model,

@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import typer
@@ -24,6 +25,8 @@ from promptgraft.errors import PromptgraftError, UsageError
 
 COULD_NOT, WRONG_USAGE, STOPPED = 1, 2, 130
 HELP_OPTIONS = {"help_option_names": ["--help", "-h"]}
+KEPT = ("checkpoint/*.safetensors", "jobs/*/result.json", "*/journal.jsonl")
+"""What of a run folder a command goes on from."""
 NO_MEMORY = re.compile("allocate memory|out of memory", re.IGNORECASE)
 PASSED_ON = (typer.Exit, typer.Abort, typer.BadParameter)
 
@@ -45,12 +48,12 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
 
     The function's parameter `say` comes from the options of `Output`; its errors end in one line on stderr.
     """
-    return _command(function, "stopped")
+    return _command(function, resumes=False)
 
 
 def resuming_verb(function: Callable[..., None]) -> Callable[..., None]:
     """A command like that of `verb`, for a function that continues where it was stopped when it is called again."""
-    return _command(function, "stopped; the same command goes on where it was")
+    return _command(function, resumes=True)
 
 
 def add(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
@@ -85,7 +88,7 @@ def add(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
     app.command(name, cls=Verb)(function)
 
 
-def _command(function: Callable[..., None], stopped: str) -> Callable[..., None]:
+def _command(function: Callable[..., None], *, resumes: bool) -> Callable[..., None]:
     hints = get_type_hints(function, include_extras=True)
     hints.pop("return", None)
     if any(isinstance(kind, type) and issubclass(kind, Late) for kind in hints.values()):
@@ -95,12 +98,12 @@ def _command(function: Callable[..., None], stopped: str) -> Callable[..., None]
             pass
 
         del stands_for.__wrapped__
-        stands_for.expand = lambda: _expanded(function, hints, stopped)  # type: ignore[attr-defined]
+        stands_for.expand = lambda: _expanded(function, hints, resumes=resumes)  # type: ignore[attr-defined]
         return stands_for
-    return _expanded(function, hints, stopped)
+    return _expanded(function, hints, resumes=resumes)
 
 
-def _expanded(function: Callable[..., None], hints: Mapping[str, Any], stopped: str) -> Callable[..., None]:
+def _expanded(function: Callable[..., None], hints: Mapping[str, Any], *, resumes: bool) -> Callable[..., None]:
     groups = {name: Output if kind is Say else grouped(kind) for name, kind in hints.items()}
     groups = {name: kind for name, kind in groups.items() if dataclasses.is_dataclass(kind)}
 
@@ -108,7 +111,7 @@ def _expanded(function: Callable[..., None], hints: Mapping[str, Any], stopped: 
     def run(**values: Any) -> None:
         objects = {name: build(kind, values) for name, kind in groups.items()}
         say = Say(objects["say"])
-        with one_line(say, stopped):
+        with one_line(say, resumes=resumes):
             function(**values | objects | {"say": say})
 
     parameters = list(expanded(function, hints, groups))
@@ -142,11 +145,11 @@ def build(group: Any, values: dict[str, Any]) -> Any:
 
 
 @contextmanager
-def one_line(say: Say, stopped: str) -> Iterator[None]:
+def one_line(say: Say, *, resumes: bool = False) -> Iterator[None]:
     """A context in which any error ends the command with one line and an exit status; `--debug` shows its place.
 
     Args:
-        stopped: the line where the user stopped it.
+        resumes: whether the same command goes on from what it kept.
     """
     try:
         with library_warnings(say):
@@ -161,8 +164,18 @@ def one_line(say: Say, stopped: str) -> Iterator[None]:
     except BaseException as error:  # a library written in Rust raises PanicException, which is no Exception
         if say.debug:
             say.trace(traceback.format_exc())
-        say.problem(stopped if isinstance(error, KeyboardInterrupt) else line_of(error))
+        is_stop = isinstance(error, KeyboardInterrupt)
+        say.problem(stopped(say.folder, resumes=resumes) if is_stop else line_of(error))
         raise typer.Exit(status_of(error)) from None
+
+
+def stopped(folder: Path | None, *, resumes: bool) -> str:
+    """The line of a command that the user stopped: whether it goes on from what it kept, or has kept nothing yet."""
+    if not resumes:
+        return "stopped"
+    if folder is not None and any(True for pattern in KEPT for _ in folder.glob(pattern)):
+        return "stopped; the same command goes on where it was"
+    return "stopped before anything was kept; the same command begins anew"
 
 
 def silence() -> None:
