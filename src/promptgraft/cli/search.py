@@ -89,7 +89,7 @@ def search(
         "device": device,
     }
     words = {"template": template, "verbalizer": verbalizer}
-    check_names(model, proposer, recipe=words, algorithms=names)
+    check_names(model, proposer, recipe=words, algorithms=names, bank=bank)
     with progress(say) as callback:
         target = columns.open(task)
         say.note(*target.notes)
