@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from promptgraft.errors import ModelError
 from promptgraft.model.backbone import Arithmetic
 from promptgraft.model.causal import CausalBackbone
 from promptgraft.model.config import read_optional
