@@ -59,9 +59,10 @@ MINILM: Recipes = {
     "bc5cdr": {},
     "ud_ewt_pos": {},
 }
+LONGER: dict[str, object] = {"steps": 800, "batch": 32, "max_length": 64, "evaluations": 8}
 E5_SMALL: Recipes = {
-    "csl_category": {},
-    "csl_field": {},
+    "csl_category": LONGER,
+    "csl_field": LONGER,
     "cmrc_question": {},
     "drcd_question": {},
     "cmrc_answerable": {"max_length": 96, "batch": 16},
@@ -69,11 +70,11 @@ E5_SMALL: Recipes = {
     "cmrc2018": {"max_length": 192, "batch": 8},
     "classical_style": {},
     "classical_match": {"max_length": 64},
-    "goemotions_valence": {},
-    "goemotions": {},
-    "goemotions_hostile": {},
-    "banking77": {"steps": 250},
-    "clinc150_domain": {},
+    "goemotions_valence": LONGER,
+    "goemotions": LONGER,
+    "goemotions_hostile": LONGER,
+    "banking77": LONGER | {"steps": 250},
+    "clinc150_domain": LONGER,
     "sms_spam": {},
     "dbpedia14": {"max_length": 64},
     "squad_question": {},
@@ -81,11 +82,11 @@ E5_SMALL: Recipes = {
     "btc": {},
 }
 BGE_SMALL_EN: Recipes = {
-    "goemotions_valence": {},
-    "goemotions": {},
-    "goemotions_hostile": {},
+    "goemotions_valence": LONGER,
+    "goemotions": LONGER,
+    "goemotions_hostile": LONGER,
     "banking77": {"steps": 250},
-    "clinc150_domain": {},
+    "clinc150_domain": LONGER,
     "sms_spam": {},
     "dbpedia14": {"max_length": 64},
     "squad_question": {},
@@ -108,7 +109,7 @@ SMOLLM2: Recipes = {
     "snli": {"template": "inference-descriptive-en"},
 }
 # The models of twelve layers get shorter prompts, fewer steps and shorter texts: their prompts are twice as large on
-# disk, and their steps take twice as long.
+# disk, and their steps take twice as long. What is far from learned by then (`LONGER`) gets as many steps as help.
 TWELVE_LAYERS: dict[str, object] = {"steps": 160, "batch": 24, "max_length": 48, "evaluations": 5, "length": 10}
 SOURCES: dict[str, tuple[Recipes, dict[str, object]]] = {
     "minilm": (MINILM, {"steps": 300, "batch": 32, "max_length": 64, "evaluations": 8}),
