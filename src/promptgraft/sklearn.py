@@ -347,14 +347,14 @@ class PromptClassifier(ClassifierMixin, PromptEstimator):
 
         Args:
             risk: hold an answer back where more than this share of the answers given would be wrong; None answers all.
+                Of several labels a row each label is given or held back by itself: a matrix has 0 where it is not.
             abstain_as: what stands in the place of an answer that is held back, in an array of objects.
         """
         predictor, rows = self._checked_rows(X)
         check_abstention(abstain_as, risk, self.classes_.tolist())
         answers = predictor.answers(rows, risk=risk)
         if self.label_form_ != "class":
-            table = self._table([set(labels) for labels in answers.predictions if isinstance(labels, tuple)])
-            return table if self.label_form_ == "matrix" else self._tuples(table)
+            return self._several(answers.held_to(predictor.classes), abstain_as)
         index = {name: n for n, name in enumerate(predictor.classes)}
         classes = np.asarray(self.classes_[[index[str(name)] for name in answers.predictions]])
         if answers.given is None:
@@ -393,6 +393,19 @@ class PromptClassifier(ClassifierMixin, PromptEstimator):
         """The matrix of 0 and 1 of rows of names; names that fit did not see have no column."""
         names = [str(label) for label in self.classes_.tolist()]
         return np.array([[int(name in row) for name in names] for row in rows], dtype=np.int64).reshape(-1, len(names))
+
+    def _several(self, answers: Sequence[object], abstain_as: object) -> npt.NDArray[Any]:
+        """Answers to rows of several labels, in the form that fit was given; None is a row that is held back."""
+        table = self._table([set(labels) if isinstance(labels, tuple) else set() for labels in answers])
+        if self.label_form_ == "matrix":
+            if abstain_as is not None:
+                raise ValueError("a matrix of 0 and 1 has no place for abstain_as: leave it out, or fit with lists")
+            return table
+        rows = self._tuples(table)
+        for number, labels in enumerate(answers):
+            if labels is None:
+                rows[number] = abstain_as
+        return rows
 
     def _tuples(self, table: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The labels of each row of a matrix."""

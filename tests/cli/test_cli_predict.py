@@ -403,6 +403,37 @@ def test_labels_are_lists_and_in_csv_joined_as_the_file_joined_them(
     assert isinstance(shown.json[0]["prediction"], list)
 
 
+def test_each_label_is_given_or_held_back_by_itself(
+    done: Command, of_labels: Path, splade_tiny: Path, tmp_path: Path
+) -> None:
+    new = tags(tmp_path / "new.csv")
+    words = ["predict", of_labels, "--file", new, "--model", splade_tiny, "--abstain-as", "ask"]
+    everything = done(*words, "--risk", "1", "--json")
+    total = sum(len(row["prediction"]) for row in everything.json)
+    assert f"note: {total} of {total} labels given (100.0 %)" in everything.err
+    nothing = done(*words, "--risk", "0", "--json")
+    assert f"note: 0 of {total} labels given (0.0 %)" in nothing.err
+    assert "labels of rows left out" in nothing.err
+    for row, full in zip(nothing.json, everything.json, strict=True):
+        assert row["prediction"] == ("ask" if full["prediction"] else [])
+    done(*words, "--risk", "0", "--out", tmp_path / "out.csv")
+    assert {row["prediction"] for row in rows_in(tmp_path / "out.csv")} <= {"ask", ""}
+
+
+def test_rows_of_several_labels_are_suggested_with_their_labels(
+    done: Command, of_labels: Path, splade_tiny: Path, tmp_path: Path
+) -> None:
+    new = tmp_path / "new.txt"
+    new.write_text("".join(f"The lamp {word}\n" for word in (*GOOD, *BAD)), encoding="utf-8")
+    words = ["suggest", of_labels, "--file", new, "--count", "3", "--model", splade_tiny]
+    rows = done(*words, "--json").json
+    assert all(isinstance(row["prediction"], list) and 0 <= row["probability"] <= 1 for row in rows)
+    done(*words, "--out", tmp_path / "next.csv")
+    assert [row["prediction"] for row in rows_in(tmp_path / "next.csv")] == [
+        ";".join(row["prediction"]) for row in rows
+    ]
+
+
 def test_a_task_of_its_own_answers_is_the_same_kind(
     done: Command, of_labels: Path, splade_tiny: Path, tmp_path: Path
 ) -> None:
@@ -537,4 +568,4 @@ def test_a_number_cannot_be_held_back(done: Command, pg: Command, splade_tiny: P
     done(*words, "--model", splade_tiny, "--out", tmp_path / "run")
     said = pg("predict", tmp_path / "run", "--text", "good", "--model", splade_tiny, "--risk", "0.05")
     assert said.status != 0
-    assert "a regression task does not give each row one class, so that no answer can be held back" in said.err
+    assert "a regression task has no class probabilities, by which an answer could be held back" in said.err

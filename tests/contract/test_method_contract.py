@@ -199,10 +199,13 @@ def again(finished: Finished, engine: LocalEngine, backbone: Backbone, store: St
 def says_how_sure_it_is(finished: Finished, predictor: Predictor, examples: Sequence[Example]) -> None:
     """Where there are classes, probabilities are judged, and answers held back by rows that it was not fitted to."""
     result = finished.result
+    if finished.job.task.facts.several:
+        gives_labels_by_risk(finished, predictor, examples)
+        return
     if finished.job.task.kind not in OF_ONE_CLASS:
         assert not result.reliability
         assert not result.selective
-        with pytest.raises(RunError, match="no answer can be held back"):
+        with pytest.raises(RunError, match="an answer could be held back"):
             predictor.answers(examples, risk=0.05)
         return
     assert set(result.reliability) == {"validation", "test"}
@@ -215,6 +218,23 @@ def says_how_sure_it_is(finished: Finished, predictor: Predictor, examples: Sequ
     for less, more in pairwise(given):
         assert not (less & ~more).any(), "more risk, and an answer less"
     assert given[-1].all()
+
+
+def gives_labels_by_risk(finished: Finished, predictor: Predictor, examples: Sequence[Example]) -> None:
+    """Of several labels each is given or held back by itself; a row none of whose labels is sure is held back."""
+    everything = predictor.predict(examples)
+    assert predictor.predict(examples, risk=1.0) == everything
+    assert set(finished.result.selective) == {"test"}
+    for row, names in zip(predictor.predict(examples, risk=0.0, abstain_as="ask"), everything, strict=True):
+        assert row == ("ask" if names else ())
+    given = [predictor.answers(examples, risk=risk).given for risk in (0.0, 0.05, 0.3, 1.0)]
+    for less, more in pairwise(given):
+        assert not (less & ~more).any(), "more risk, and a label less"
+    limit = predictor.threshold(0.3)
+    shares = predictor.predict_proba(examples)
+    for row, names, share in zip(predictor.predict(examples, risk=0.3), everything, shares, strict=True):
+        sure = tuple(name for name in names if share[predictor.classes.index(name)] >= limit.value - 1e-4)
+        assert row == (sure if sure or not names else None)
 
 
 def everywhere() -> Iterator[object]:

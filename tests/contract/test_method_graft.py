@@ -33,11 +33,14 @@ from promptgraft.readout.evidence import (
     best_temperature,
     blend,
     candidates,
+    directions,
     fitted,
     log_softmax,
     rarity,
     weigh,
 )
+from promptgraft.readout.label_evidence import fitted_labels, label_blend, label_candidates, label_temperature
+from promptgraft.readout.probe import deal_labels, rarest_label
 from promptgraft.task.task import Example, Kind, Task
 from promptgraft.train.predict import answer_one
 from promptgraft.train.recipe import Recipe
@@ -305,6 +308,74 @@ def test_what_a_prompt_gained_elsewhere_decides_where_rows_do_not() -> None:
     mixture = blend([alike] * 3, y, y, np.ones(8), [0.0, 5.0, -5.0], 2)
     assert mixture.prompts == (1, 0)
     assert mixture.shares[0][0] / mixture.shares[1][0] == pytest.approx(np.exp(WEIGHT * KNOWN * 5))
+
+
+def label_rows(rows: int = 40) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Features of rows that point where the descriptions of their labels do, their labels and the descriptions."""
+    stream = np.random.default_rng(0)
+    described = stream.normal(size=(3, 16))
+    y = (stream.random((rows, 3)) < 0.4).astype(int)
+    features = y @ described + stream.normal(size=(rows, 16)) + 3.0
+    return features, y, described, deal_labels(rarest_label(y), 0)
+
+
+def test_descriptions_tell_labels_that_no_row_has() -> None:
+    features, y, described, fold = label_rows()
+    held = y.copy()
+    held[:, 2] = 0
+    every = np.ones((1, len(y)), dtype=bool)
+    weights, biases = fitted_labels(features, held, every, described)
+    odds = directions(features) @ weights[-1, 0].T + biases[-1, 0]
+    assert odds[y[:, 2] == 1, 2].mean() > odds[y[:, 2] == 0, 2].mean() + 0.5
+    probes, _ = fitted_labels(features, held, every, None)
+    assert np.abs(probes[:, 0, 2]).max() < 1e-6, "rows alone say nothing of it"
+    assert len(label_candidates(features, y, fold, described).weights) > len(probes)
+
+
+def test_a_label_that_no_row_has_is_unlikely_and_not_impossible() -> None:
+    features, y, described, fold = label_rows()
+    y[:, 2] = 0
+    found = label_candidates(features, y, fold, described)
+    odds = directions(features) @ found.weights.swapaxes(1, 2) + found.biases[:, None]
+    share = 1 / (1 + np.exp(-odds[:, :, 2]))
+    assert (share < 0.3).all()
+    assert (share.mean(1) > 1e-4).all()
+
+
+def test_rows_left_out_are_judged_by_fits_that_have_not_seen_them() -> None:
+    features, y, described, fold = label_rows()
+    found = label_candidates(features, y, fold, described)
+    without = fold != 1
+    weights, biases = fitted_labels(features, y, without[None], described)
+    odds = directions(features[~without]) @ weights[:, 0].swapaxes(1, 2) + biases[:, 0, None]
+    np.testing.assert_allclose(found.unseen[:, ~without], odds, atol=1e-6)
+
+
+def test_labels_that_are_coin_flips_promise_nothing() -> None:
+    stream = np.random.default_rng(3)
+    y = (stream.random((60, 2)) < 0.5).astype(int)
+    fold = deal_labels(rarest_label(y), 0)
+    found = [label_candidates(stream.normal(size=(60, 24)), y, fold, None) for _ in range(4)]
+    mixture = label_blend(found, y, fold, 3)
+    assert ((mixture.unseen > 0) == (y > 0)).mean() < 0.65
+    assert mixture.temperature > 1, "what is fitted to chance is too sure"
+
+
+def test_a_temperature_of_labels_mends_odds_that_are_too_sure_and_too_modest() -> None:
+    stream = np.random.default_rng(0)
+    odds = stream.normal(scale=2.0, size=(400, 3))
+    y = (stream.random(odds.shape) < 1 / (1 + np.exp(-odds))).astype(int)
+    for factor in (0.5, 1.0, 2.0):
+        assert label_temperature(factor * odds, y) == pytest.approx(factor, rel=0.25)
+
+
+def test_descriptions_alone_give_labels(backbone: Backbone, bank: tuple[Source, ...]) -> None:
+    task = toy_task("multilabel")
+    job = job_of(backbone, task, bank).replace(shots=0)
+    [finished] = LocalEngine(backbone).run([job])
+    assert finished.tuned is not None
+    assert finished.result.scores["test"]["score"] > 0
+    assert any("no labels: descriptions are read" in note for note in finished.result.notes)
 
 
 def test_weights_follow_the_evidence() -> None:

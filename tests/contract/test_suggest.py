@@ -50,8 +50,8 @@ def pool(kind: Kind = "classification", seed: int = 3) -> list[Example]:
     return [row for key, row in rows.items() if key not in known]
 
 
-@pytest.mark.parametrize("kind", ["classification", "pair"])
-@pytest.mark.parametrize(("method", "options"), [("graft", {}), ("prompt-tuning", {"readout": "linear"})])
+@pytest.mark.parametrize("kind", ["classification", "pair", "multilabel"])
+@pytest.mark.parametrize(("method", "options"), [("graft", {}), ("prompt-tuning", {"readout": "auto"})])
 def test_rows_come_in_an_order_that_is_always_the_same(
     kind: Kind, method: str, options: dict[str, object], backbone: Backbone
 ) -> None:
@@ -65,10 +65,14 @@ def test_rows_come_in_an_order_that_is_always_the_same(
     answers = predictor.answers([rows[place] for place in one.places])
     assert list(one.predictions) == answers.predictions
     assert answers.probabilities is not None
-    assert np.allclose(one.probabilities, answers.probabilities.max(1), atol=1e-5)
+    sure = answers.probabilities.max(1)
+    if kind == "multilabel":
+        has = np.array([[name in names for name in predictor.classes] for names in one.predictions])
+        sure = np.where(has, answers.probabilities, 1 - answers.probabilities).prod(1)
+    assert np.allclose(one.probabilities, sure, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["multilabel", "regression", "choice", "tagging", "span"])
+@pytest.mark.parametrize("kind", ["regression", "choice", "tagging", "span"])
 def test_a_kind_without_class_probabilities_says_so(kind: Kind, backbone: Backbone) -> None:
     predictor = predictor_of(backbone, toy_task(kind), "prompt-tuning")
     with pytest.raises(RunError, match=f"a {kind} task's have none"):
@@ -143,6 +147,28 @@ def test_label_studio_takes_the_rows_and_gives_them_back(predictor: Predictor, t
         suggest(predictor, file)
 
 
+def test_label_studio_takes_rows_of_several_labels(backbone: Backbone, tmp_path: Path) -> None:
+    predictor = predictor_of(backbone, toy_task("multilabel"))
+    found = suggest(predictor, pool("multilabel")[:8], 8)
+    tasks = found.label_studio()
+    chosen = [task["predictions"][0]["result"][0]["value"]["choices"] for task in tasks]
+    assert chosen == [list(names) for names in found.predictions]
+    assert 'choice="multiple"' in found.label_studio_interface()
+    for task in tasks:
+        value = {
+            "from_name": "label",
+            "to_name": "text",
+            "type": "choices",
+            "value": {"choices": ["negative", "positive"]},
+        }
+        task["annotations"] = [{"id": 1, "was_cancelled": False, "result": [value]}]
+    file = tmp_path / "tasks.json"
+    file.write_text(json.dumps(tasks), encoding="utf-8")
+    task = pg.load_task(file)
+    assert task.kind == "multilabel"
+    assert {row.label for split in task.splits.values() for row in split} == {("negative", "positive")}
+
+
 def test_columns_of_another_name_are_named(predictor: Predictor, tmp_path: Path) -> None:
     texts = ["a good film", "a poor plot", "the music was slow"]
     path = tmp_path / "rows.csv"
@@ -163,17 +189,17 @@ def around(stream: np.random.Generator, *centres: tuple[float, float], rows: int
 
 def test_rows_that_say_the_same_are_asked_for_once() -> None:
     features = around(np.random.default_rng(0), (0.0, 1.0), (1.0, 0.0), (-1.0, 0.0), rows=10)
-    unsure = np.full((30, 2), 0.5)
+    unsure = np.ones(30)
     assert {place // 10 for place in order(unsure, features, 3, 0).tolist()} == {0, 1, 2}
 
 
 def test_what_it_is_sure_of_is_not_asked_for() -> None:
     features = around(np.random.default_rng(0), (0.0, 1.0), (1.0, 0.0), rows=10)
-    shares = np.array([[1.0, 0.0]] * 10 + [[0.5, 0.5]] * 10)
-    assert all(place >= 10 for place in order(shares, features, 3, 0).tolist())
-    assert sorted(order(shares, features, 20, 0).tolist()) == list(range(20)), "but all are given where all are wanted"
+    doubt = np.repeat([0.0, 1.0], 10)
+    assert all(place >= 10 for place in order(doubt, features, 3, 0).tolist())
+    assert sorted(order(doubt, features, 20, 0).tolist()) == list(range(20)), "but all are given where all are wanted"
 
 
 def test_rows_that_are_all_alike_are_given_all_the_same() -> None:
-    shares, features = np.full((4, 2), 0.5), np.ones((4, 2))
-    assert len(set(order(shares, features, 3, 0).tolist())) == 3
+    doubt, features = np.full(4, 0.5), np.ones((4, 2))
+    assert len(set(order(doubt, features, 3, 0).tolist())) == 3

@@ -17,6 +17,7 @@ from promptgraft.model.device import DeviceName
 from promptgraft.sheet import Sheet
 from promptgraft.task.formats.label_studio import interface_of, task_of
 from promptgraft.task.labelled import read_unlabelled
+from promptgraft.task.multilabel import separator_of
 from promptgraft.task.task import Example
 
 
@@ -28,22 +29,25 @@ class Suggestion:
         rows: as they were given; of a file its rows, as column -> value.
         places: their numbers among all rows that were given.
         examples: the same rows as they are read.
-        predictions, probabilities: what the artefact would answer, and how sure it is.
+        predictions, probabilities: what the artefact would answer, and how sure it is; of several labels a row the
+            labels, and the probability that these are all.
         notes: what was left out.
         name: of the task.
         columns: the names of text and label.
         classes: that a row may get.
+        separator: what joins several labels of a row in a cell; None where a row has one class.
     """
 
     rows: tuple[Any, ...]
     places: tuple[int, ...]
     examples: tuple[Example, ...]
-    predictions: tuple[str, ...]
+    predictions: tuple[str | tuple[str, ...], ...]
     probabilities: tuple[float, ...]
     notes: tuple[str, ...]
     name: str
     columns: tuple[str, str]
     classes: tuple[str, ...]
+    separator: str | None = None
 
     def __repr__(self) -> str:
         return self._sheet().text()
@@ -62,11 +66,11 @@ class Suggestion:
 
     def label_studio_interface(self) -> str:
         """The labelling interface (XML) that these tasks are for."""
-        return interface_of(self.columns, self.classes)
+        return interface_of(self.columns, self.classes, several=self.separator is not None)
 
     def _sheet(self) -> Sheet:
         rows = [
-            (str(place), prediction, f"{probability:.2f}", example.text)
+            (str(place), shown(prediction), f"{probability:.2f}", example.text)
             for place, example, prediction, probability in zip(
                 self.places, self.examples, self.predictions, self.probabilities, strict=True
             )
@@ -115,7 +119,13 @@ def suggest(
         predictor.task.name,
         (task.columns.get("text", "text"), task.columns.get("label", "label")),
         predictor.classes,
+        separator_of(predictor.task) if predictor.task.facts.several else None,
     )
+
+
+def shown(prediction: str | tuple[str, ...]) -> str:
+    """An answer as one text."""
+    return ", ".join(prediction) if isinstance(prediction, tuple) else prediction
 
 
 def _data(row: object, example: Example, column: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from promptgraft.cli.labelled import regular, rows_of
+from promptgraft.cli.labelled import joined, regular, rows_of
 from promptgraft.cli.options import DeviceOption, NoHeaderOption, note_slow_arithmetic
 from promptgraft.cli.progress import progress
 from promptgraft.cli.say import Say
@@ -133,7 +133,7 @@ def predict(
     note_unread(answers, predictor, say)
     note_unlike(answers, say)
     if limit is not None:
-        note_given(answers, limit, say)
+        note_given(answers, limit, predictor.task, say)
     answer_rows = [row for batch in answers for row in as_rows(batch, predictor.task, names, abstain_as)]
     if ending_of(out) in ("csv", "tsv") if out is not None else not say.json:
         separator = separator_of(predictor.task)
@@ -242,16 +242,17 @@ def note_unlike(answers: Sequence[Predictions], say: Say) -> None:
         say.note(f"{count} ({chance}): their answers may be wrong however sure they are; --mark-unlike says which")
 
 
-def note_given(answers: Sequence[Predictions], limit: Threshold, say: Say) -> None:
-    """Note how many texts are answered, and what error is expected among them."""
+def note_given(answers: Sequence[Predictions], limit: Threshold, task: Task, say: Say) -> None:
+    """Note how many texts are answered, or labels given, and what error is expected among them."""
     import numpy as np
 
+    from promptgraft.engine.risk import LABELS, ROWS
     from promptgraft.engine.risk import answered as sentence
 
-    shares = [batch.probabilities for batch in answers if batch.probabilities is not None]
-    given = [batch.given for batch in answers if batch.given is not None]
-    if shares:
-        say.note(sentence(limit, np.concatenate([share.max(1) for share in shares]), np.concatenate(given)))
+    if answers:
+        confidence, given = zip(*(batch.sureness(task.classes) for batch in answers), strict=True)
+        words = LABELS if task.facts.several else ROWS
+        say.note(sentence(limit, np.concatenate(confidence), np.concatenate(given), words))
 
 
 def as_rows(answers: Predictions, task: Task, names: dict[str, str], abstain_as: str | None) -> Iterator[Fields]:
@@ -261,25 +262,19 @@ def as_rows(answers: Predictions, task: Task, names: dict[str, str], abstain_as:
         yield from ({prediction: value} for value in answers.predictions)
         return
     index = {name: place for place, name in enumerate(task.classes)}
+    kept = answers.held_to(task.classes, abstain_as)
     for number, (label, row) in enumerate(zip(answers.predictions, answers.probabilities, strict=True)):
         record: Fields
-        if isinstance(label, tuple):
-            shares = [round(float(row[index[name]]), 4) for name in label]
-            record = {prediction: list(label), probability: shares}
+        given = kept[number]
+        if isinstance(label, tuple):  # the probabilities of a row that is held back are those of what it would get
+            names_given = given if isinstance(given, tuple) else label
+            shares = [round(float(row[index[name]]), 4) for name in names_given]
+            record = {prediction: list(given) if isinstance(given, tuple) else given, probability: shares}
         else:
-            given = answers.given is None or bool(answers.given[number])
-            share = round(float(row[index[str(label)]]), 4)
-            record = {prediction: label if given else abstain_as, probability: share}
+            record = {prediction: given, probability: round(float(row[index[str(label)]]), 4)}
         if UNLIKE in names and answers.unlike is not None:
             record[names[UNLIKE]] = bool(answers.unlike[number])
         yield record
-
-
-def joined(answer: Fields, separator: str) -> Fields:
-    """An answer whose lists are one text each, as in a file with one cell for all labels of a row."""
-    return {
-        name: separator.join(map(str, value)) if isinstance(value, list) else value for name, value in answer.items()
-    }
 
 
 def show(say: Say, labelled: Sequence[Fields], answers: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from promptgraft.cli.labelled import regular
+from promptgraft.cli.labelled import joined, regular
 from promptgraft.cli.options import (
     DeviceOption,
     LabelColumnOption,
@@ -70,6 +70,8 @@ def suggest(
         suggestion = api.suggest(path, source, count, columns=columns, model=model, device=device)
     say.note(*suggestion.notes)
     rows = answered(suggestion)
+    if suggestion.separator is not None and (ending_of(out) in ("csv", "tsv") if out is not None else not say.json):
+        rows = [joined(row, suggestion.separator) for row in rows]
     if form is not None:
         rows = suggestion.label_studio()
         say.note(f"the interface for these tasks: {suggestion.label_studio_interface()}")
@@ -101,6 +103,6 @@ def answered(suggestion: Suggestion) -> list[dict[str, Any]]:
     taken = columns_of(suggestion.rows)
     prediction, probability = (free_name(name, taken) for name in ("prediction", "probability"))
     return [
-        {prediction: answer, probability: round(share, 4), **row}
+        {prediction: list(answer) if isinstance(answer, tuple) else answer, probability: round(share, 4), **row}
         for row, answer, share in zip(suggestion.rows, suggestion.predictions, suggestion.probabilities, strict=True)
     ]

@@ -20,7 +20,7 @@ from promptgraft.readout.classes import class_indices
 from promptgraft.readout.extend import LabelledRows, as_linear, as_read, best_classes, refit, remembered, with_classes
 from promptgraft.readout.linear import Linear
 from promptgraft.task.draws import Array
-from promptgraft.task.kinds import OF_ONE_CLASS
+from promptgraft.task.kinds import KINDS, OF_ONE_CLASS
 from promptgraft.task.metrics import score as metric_score
 from promptgraft.task.task import Example, Task, content_hash
 
@@ -160,7 +160,11 @@ def _linear(predictor: Predictor) -> list[Linear]:
     card = predictor.artefact.card
     if card.task.kind not in OF_ONE_CLASS:
         what = f"a {card.task.kind} task takes no further class"
-        raise RunError(what, where=card.task.name, do=f"extend adds classes to {' and '.join(OF_ONE_CLASS)} tasks")
+        do = f"extend adds classes to {' and '.join(OF_ONE_CLASS)} tasks"
+        if KINDS[card.task.kind].several:
+            what = "a multilabel task takes no further class: which of its rows lack it is not known"
+            do = "label some rows for it too, and transfer again"
+        raise RunError(what, where=card.task.name, do=do)
     readouts = [as_linear(member.readout) for member in predictor.tuned.members]
     linear = [readout for readout in readouts if readout is not None]
     if len(linear) < len(readouts):

@@ -26,6 +26,7 @@ from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.artefact import Artefact, other_backbone
 from promptgraft.prompt.reading import ANSWERED, Reading
 from promptgraft.readout.by_class import ByLabel
+from promptgraft.readout.classes import labels_given
 from promptgraft.readout.features import features, width_of
 from promptgraft.sheet import LONG, short
 from promptgraft.task.kinds import KINDS
@@ -50,7 +51,8 @@ class Predictions:
         unread: the numbers of the rows without a word that the model knows, whose answers say nothing either.
         windows: how many parts were read; 0 where texts were read as they are.
         unlike: which texts are unlike the labelled rows; None where the artefact has no features of these.
-        given: which answers are sure enough for the risk that was asked for; None where none was.
+        given: which answers are sure enough for the risk that was asked for, `[rows]`; of several labels which labels
+            are, `[rows, labels]`. None where no risk was.
     """
 
     predictions: list[Label | str]
@@ -61,6 +63,32 @@ class Predictions:
     windows: int = 0
     unlike: np.ndarray | None = None
     given: np.ndarray | None = None
+
+    def held_to(self, classes: Sequence[str], abstain_as: str | None = None) -> list[Label | str | None]:
+        """The predictions without what is not sure enough.
+
+        A row keeps those of several labels that are sure enough; where it would have some and none is, it is held back.
+
+        Args:
+            abstain_as: what stands in the place of a row that is held back.
+        """
+        if self.given is None:
+            return [*self.predictions]
+        if self.given.ndim == 1:
+            return [answer if sure else abstain_as for answer, sure in zip(self.predictions, self.given, strict=True)]
+        rows = zip(_names(self.predictions), self.given, strict=True)
+        kept = [tuple(name for name in names if row[classes.index(name)]) for names, row in rows]
+        pairs = zip(_names(self.predictions), kept, strict=True)
+        return [sure if sure or not names else abstain_as for names, sure in pairs]
+
+    def sureness(self, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """The probability of each answer and whether it is given; of several labels of each label that a row gets."""
+        assert self.probabilities is not None, "only classes have probabilities"
+        assert self.given is not None, "a risk was asked for"
+        if self.given.ndim == 1:
+            return self.probabilities.max(1, initial=0.0), self.given
+        places = labels_given(self.predictions, classes)
+        return self.probabilities[places], self.given[places]
 
 
 @dataclass(frozen=True)
@@ -73,7 +101,7 @@ class Look:
     """
 
     features: Float[Tensor, "N F"]
-    scores: Float[Tensor, "N C"]
+    scores: Float[Tensor, "N *C"]
 
 
 class Predictor:
@@ -128,13 +156,14 @@ class Predictor:
         """The least probability of an answer that is given where so many of the answers may be wrong.
 
         Args:
-            risk: share of wrong answers among those that are given, 0 to 1.
+            risk: share of wrong answers among those that are given, 0 to 1; of several labels a row of wrong labels
+                among those that are given.
         Raises:
             UsageError: the risk is no such share.
             RunError: the task has no class probabilities.
         """
-        if not self.task.facts.one_class:
-            what = f"a {self.task.kind} task does not give each row one class, so that no answer can be held back"
+        if not self.task.facts.has_classes:
+            what = f"a {self.task.kind} task has no class probabilities, by which an answer could be held back"
             raise RunError(what, where=self.task.name, do="leave the risk out")
         return threshold(self.tuned.held_out, check_risk(risk))
 
@@ -158,17 +187,17 @@ class Predictor:
             windows: read long texts whole, in parts: probabilities, or numbers, are the means over the parts.
                 Otherwise what is longer than the model reads is cut, which is logged once.
             risk: abstain where more than this share of the answers given would be wrong (see `threshold`), and on texts
-                unlike the labelled rows; None answers all.
-            abstain_as: what stands in the place of an answer that is held back.
+                unlike the labelled rows; None answers all. Of several labels a row each label is given or held back by
+                itself.
+            abstain_as: what stands in the place of an answer that is held back; of several labels a row of a row none
+                of whose labels is sure enough.
         Raises:
             UsageError: something else; with the number of the first row that is wrong. Or `abstain_as` without a risk,
                 or a class.
             RunError: a risk for a task without class probabilities.
         """
         check_abstention(abstain_as, risk, self.classes)
-        answers = self._logged(self.answers(rows, windows=windows, risk=risk))
-        given = [True] * len(answers.predictions) if answers.given is None else answers.given
-        return [answer if sure else abstain_as for answer, sure in zip(answers.predictions, given, strict=True)]
+        return self._logged(self.answers(rows, windows=windows, risk=risk)).held_to(self.classes, abstain_as)
 
     def predict_proba(self, rows: object, *, windows: bool = False) -> np.ndarray:
         """Probabilities of the classes, `[rows, classes]`; the arguments are those of `predict`.
@@ -193,6 +222,8 @@ class Predictor:
         answers = replace(answers, blank=sum(example.blank for example in examples))
         if limit is None or answers.probabilities is None:
             return answers
+        if self.task.facts.several:
+            return replace(answers, given=limit.answers(answers.probabilities))
         given = limit.answers(answers.probabilities.max(1, initial=0.0))
         if answers.unlike is not None and limit.risk < 1:
             given &= ~answers.unlike
@@ -358,6 +389,11 @@ def _means(values: np.ndarray, owners: Sequence[int], rows: int) -> np.ndarray:
     total = np.zeros((rows, values.shape[1]))
     np.add.at(total, list(owners), values)
     return total / np.bincount(list(owners), minlength=rows)[:, None]
+
+
+def _names(predictions: Sequence[Label | str]) -> list[tuple[str, ...]]:
+    """The labels of each row of several."""
+    return [names for names in predictions if isinstance(names, tuple)]
 
 
 def blank_note(count: int, rows: int) -> str:

@@ -72,7 +72,7 @@ class Threshold:
     known: int
     lowest: float = 1.0
 
-    def answers(self, confidence: Float[Array, "N"]) -> Bool[Array, "N"]:
+    def answers(self, confidence: Float[Array, "*N"]) -> Bool[Array, "*N"]:
         """Which answers are given."""
         return np.asarray(confidence >= self.value - ROUNDING)
 
@@ -169,29 +169,58 @@ def selective(confidence: Float[Array, "N"], correct: Bool[Array, "N"], limit: T
     return Selective(risk=limit.risk, coverage=float(given.mean()), error=error)
 
 
-def answered(limit: Threshold, confidence: Float[Array, "N"], given: Bool[Array, "N"]) -> str:
-    """One sentence: how many texts are answered, what error is expected among them, and how sure that is."""
+@dataclass(frozen=True)
+class AnswerWords:
+    """What an answer and a labelled row that one is held against are called.
+
+    Attributes:
+        answer, answered: a single answer, and what becomes of those that are given.
+        rows: what the threshold was chosen on.
+        missing: what there is none of, where there is nothing to choose it on.
+        unit: what a promise takes so many of.
+    """
+
+    answer: str
+    answered: str
+    rows: str
+    missing: str
+    unit: str
+
+
+ROWS = AnswerWords("answer", "answered", "labelled rows left out", "no labelled row", "rows")
+LABELS = AnswerWords("label", "labels given", "labels of rows left out", "no label of a row", "labels")
+"""The words for one class a row, and for several labels a row."""
+
+
+def answered(
+    limit: Threshold, confidence: Float[Array, "N"], given: Bool[Array, "N"], words: AnswerWords = ROWS
+) -> str:
+    """One sentence: how many texts are answered, what error is expected among them, and how sure that is.
+
+    Args:
+        confidence, given: of each text; of several labels a row of each label that a text would get.
+    """
     texts, count = len(given), int(given.sum())
-    share = f"{count:,} of {texts:,} answered ({100 * count / max(texts, 1):.1f} %)"
+    share = f"{count:,} of {texts:,} {words.answered} ({100 * count / max(texts, 1):.1f} %)"
     expected = f", {100 * (1 - confidence[given].mean()):.1f} % of them wrong by their probabilities" if count else ""
-    return f"{share}{expected}; {_basis(limit)}"
+    return f"{share}{expected}; {_basis(limit, words)}"
 
 
-def _basis(limit: Threshold) -> str:
+def _basis(limit: Threshold, words: AnswerWords) -> str:
     """What labelled rows say of a threshold."""
     if not limit.known:
-        return "no labelled row was left out to learn a threshold from"
+        return f"{words.missing} was left out to learn a threshold from"
     if math.isinf(limit.value):
-        found = f"the {limit.known:,} labelled rows left out bear out no answer at a risk of {100 * limit.risk:g} %"
+        found = f"the {limit.known:,} {words.rows} bear out no {words.answer} at a risk of {100 * limit.risk:g} %"
         return f"{found} ({_way_out(limit)})"
     wrong = "none" if not limit.wrong else f"{limit.wrong:,}"
-    seen = f"of {limit.known:,} labelled rows left out {limit.rows:,} would be answered, {wrong} of them wrong"
+    would = "answered" if words is ROWS else "given"
+    seen = f"of {limit.known:,} {words.rows} {limit.rows:,} would be {would}, {wrong} of them wrong"
     bound = f"the error is below {100 * limit.bound:.1f} % with {100 * SURE:.0f} % confidence"
     if limit.bound <= limit.risk or limit.risk in (0, 1):
         return f"{seen}: {bound}"
-    return (
-        f"{seen}: too few to promise {100 * limit.risk:g} % ({bound}; {limit.needed:,} rows without an error would do)"
-    )
+    would_do = f"{limit.needed:,} {words.unit} without an error would do"
+    return f"{seen}: too few to promise {100 * limit.risk:g} % ({bound}; {would_do})"
 
 
 def _way_out(limit: Threshold) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 from promptgraft.engine.interval import interval
 from promptgraft.engine.reliability import Reliability, reliability
 from promptgraft.engine.risk import RISK, Selective, selective, threshold
-from promptgraft.readout.classes import class_indices
+from promptgraft.readout.classes import class_indices, indicators, labels_given
 from promptgraft.task.draws import Array
 from promptgraft.task.metrics import score
 from promptgraft.task.task import Example, Label, Task
@@ -28,7 +28,8 @@ class Judgement:
         scores: metric name -> percent; the task's own metric is called `score`.
         interval: 95 % interval of that metric over the rows.
         reliability: of the probabilities; None where the task has none.
-        held_out: how sure each answer was, and whether it was right; None where the task has no probabilities.
+        held_out: how sure each answer was, and whether it was right (of several labels a row, each label that it got);
+            None where the task has no probabilities.
     """
 
     scores: dict[str, float]
@@ -46,6 +47,8 @@ def judged(task: Task, answers: Tensor | None, predictions: Sequence[Label], exa
     """
     each = probabilities(answers)[..., 1] if answers is not None and task.facts.several else None
     figures = score(task, predictions, examples, each), len(examples), interval(task, predictions, examples)
+    if each is not None:
+        return Judgement(*figures, None, held_out_labels(each, predictions, examples, task))
     if answers is None or not task.facts.one_class:
         return Judgement(*figures, None, None)
     shares, gold = probabilities(answers), gold_classes(task, examples)
@@ -56,6 +59,15 @@ def held_out(shares: Float[Array, "N C"], gold: Int[Array, "N"]) -> HeldOut:
     """How sure the answers are and which are right, from rows' probabilities and classes."""
     right = torch.from_numpy(shares.argmax(1) == gold)
     return HeldOut(torch.from_numpy(shares.max(1)).float(), right)
+
+
+def held_out_labels(
+    shares: Float[Array, "N C"], predictions: Sequence[Label], examples: Sequence[Example], task: Task
+) -> HeldOut:
+    """How sure each label is that a row gets, and whether the row has it; of rows of several labels."""
+    places = labels_given(predictions, task.classes)
+    right = indicators([example.label for example in examples], task) > 0
+    return HeldOut(torch.from_numpy(shares[places]).float(), torch.from_numpy(right[places]))
 
 
 def probabilities(answers: Float[Tensor, "N *C"]) -> Float[Array, "N *C"]:

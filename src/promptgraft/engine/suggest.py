@@ -7,15 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
+from torch import Tensor
 
 from promptgraft.engine.predictor import Look, Predictor
-from promptgraft.errors import RunError, UsageError
+from promptgraft.errors import RunError, UsageError, listed
+from promptgraft.readout.by_class import ByLabel
+from promptgraft.readout.classes import labels_given
 from promptgraft.readout.evidence import directions
 from promptgraft.readout.fit import fitting_threads
 from promptgraft.task.compare import count_rows
 from promptgraft.task.draws import Array
-from promptgraft.task.kinds import OF_ONE_CLASS
+from promptgraft.task.kinds import KINDS
 from promptgraft.task.task import Example
 from promptgraft.train.predict import add_scores
 
@@ -35,12 +39,13 @@ class Suggested:
 
     Attributes:
         places: their numbers among the rows that were given.
-        predictions, probabilities: what the artefact would answer, and how sure it is.
+        predictions, probabilities: what the artefact would answer, and how sure it is; of several labels a row the
+            labels, and the probability that these are all, as if each were by itself.
         notes: what was left out.
     """
 
     places: tuple[int, ...]
-    predictions: tuple[str, ...]
+    predictions: tuple[str | tuple[str, ...], ...]
     probabilities: tuple[float, ...]
     notes: tuple[str, ...]
 
@@ -55,9 +60,11 @@ def suggest(predictor: Predictor, examples: Sequence[Example], count: int, seed:
         RunError: the kind has no classes, or no row is left.
     """
     card = predictor.artefact.card
-    if card.task.kind not in OF_ONE_CLASS:
-        what = f"rows are chosen by how sure of their one class it is, and a {card.task.kind} task's have none"
-        raise RunError(what, where=card.task.name, do=f"suggest is for {' and '.join(OF_ONE_CLASS)} tasks")
+    facts = KINDS[card.task.kind]
+    if not facts.has_classes:
+        what = f"rows are chosen by how sure of their classes it is, and a {card.task.kind} task's have none"
+        kinds = [kind for kind, other in KINDS.items() if other.has_classes]
+        raise RunError(what, where=card.task.name, do=f"suggest is for {listed(kinds)} tasks")
     if count < 1 or count != int(count):
         raise UsageError(f"--count {count}", do="ask for one row or more")
     places, notes = _open(examples)
@@ -76,31 +83,53 @@ def suggest(predictor: Predictor, examples: Sequence[Example], count: int, seed:
         raise RunError("every row is one that it was tuned on", where=card.task.name, do="give rows without a label")
     if len(places) < count:
         notes.append(f"all there are: {count_rows(len(places))}, fewer than the {count} asked for")
-    shares = add_scores([look.scores for look in looks]).double().softmax(-1).numpy()[fresh]
-    chosen = order(shares, features, min(count, len(places)), seed)
-    best = shares[chosen].argmax(1)
+    scores = add_scores([look.scores for look in looks])[torch.from_numpy(fresh)]
+    answers, sure, doubt = (_labels if facts.several else _classes)(predictor, scores)
+    chosen = order(doubt, features, min(count, len(places)), seed).tolist()
     return Suggested(
         tuple(places[chosen].tolist()),
-        tuple(predictor.classes[number] for number in best),
-        tuple(shares[chosen, best].tolist()),
+        tuple(answers[row] for row in chosen),
+        tuple(sure[chosen].tolist()),
         tuple(notes),
     )
 
 
-def order(shares: Float[Array, "U C"], features: Float[Array, "U D"], count: int, seed: int) -> Int[Array, "_"]:
+Doubt = tuple[list[str | tuple[str, ...]], Float[Array, "U"], Float[Array, "U"]]
+"""What the artefact would answer to each row, how sure it is, and how unsure, which is what the row weighs."""
+
+
+def _classes(predictor: Predictor, scores: Float[Tensor, "U C"]) -> Doubt:
+    """Rows of one class each: unsure is how near the next class is."""
+    shares = scores.double().softmax(-1).numpy()
+    return [predictor.classes[best] for best in shares.argmax(1)], shares.max(1), 1 - margin(shares)
+
+
+def _labels(predictor: Predictor, scores: Float[Tensor, "U C 2"]) -> Doubt:
+    """Rows of several labels: unsure is how many of the decisions on their labels are wrong, by their probabilities."""
+    readout = predictor.tuned.readout
+    assert isinstance(readout, ByLabel), "labels are read one by one"
+    odds = (scores[..., 1] - scores[..., 0]).double()
+    answers = [names for names in readout.chosen(odds) if isinstance(names, tuple)]
+    shares = odds.sigmoid().numpy()
+    given = np.zeros(shares.shape, dtype=bool)
+    given[labels_given(answers, predictor.classes)] = True
+    return [*answers], np.where(given, shares, 1 - shares).prod(1), np.minimum(shares, 1 - shares).sum(1)
+
+
+def order(doubt: Float[Array, "U"], features: Float[Array, "U D"], count: int, seed: int) -> Int[Array, "_"]:
     """So many rows: one for each cluster of rows that are unsure, those for the most unsure rows first.
 
     Clusters by k-means, in which a row weighs the more the less sure it is; the row next to a cluster's centre stands
     for it. So unsure rows that say the same are asked for once, and rows like no other not at all.
 
     Args:
-        shares: probabilities of the classes.
+        doubt: how unsure each row is.
         features: at unit length.
     """
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
-    weight = (1 - margin(shares)) ** 2 + LEAST
+    weight = doubt**2 + LEAST
     with fitting_threads(features.size), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different rows than clusters
         clusters = KMeans(count, n_init=STARTS, random_state=seed).fit(features, sample_weight=weight)

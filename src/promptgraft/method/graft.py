@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import ClassVar, Literal
@@ -23,6 +23,7 @@ from promptgraft.method.members import (
     directional,
     frozen_prompt,
     judged_rows,
+    label_directional,
     scaled,
 )
 from promptgraft.method.method import Method, Need, View, Work, register
@@ -30,9 +31,9 @@ from promptgraft.method.options import Options
 from promptgraft.method.setup import encoding_for
 from promptgraft.method.spoken import spoken, words_alone
 from promptgraft.prompt.prompt import Prompt
-from promptgraft.prompt.reading import AT_WORDS, Encoding, Reading, at_mark
-from promptgraft.readout.by_class import of_labels
-from promptgraft.readout.classes import indicators
+from promptgraft.prompt.reading import AT_WORDS, Encoding, Pooling, Reading, at_mark
+from promptgraft.readout.by_class import ByLabel, label_rates, of_labels
+from promptgraft.readout.classes import indicators, labels_given
 from promptgraft.readout.direction import Directional
 from promptgraft.readout.evidence import (
     FITTED,
@@ -48,15 +49,19 @@ from promptgraft.readout.evidence import (
     weigh,
 )
 from promptgraft.readout.features import features
+from promptgraft.readout.label_evidence import LabelBlend, fitted_labels, label_blend, label_candidates
 from promptgraft.readout.label_text import LabelText
-from promptgraft.readout.probe import CrossValidated, cross_validate, fit_probe, rarest_label
+from promptgraft.readout.probe import cross_validate, deal_labels, fit_probe, rarest_label
+from promptgraft.readout.readout import Readout
 from promptgraft.task.draws import Array
-from promptgraft.task.task import Example, Task
+from promptgraft.task.task import Kind, Task
 from promptgraft.train.run import Fit, HeldOut, Tuned
 
 SourceRead = tuple[str, Prompt | None, Reading]
 """A name, the prompt of that name (None: the backbone alone), and how rows are read under it."""
 BACKBONE = "the backbone alone"
+DESCRIBED: tuple[Kind, ...] = ("classification", "multilabel")
+"""Kinds whose descriptions of labels say what a text is about; those of pairs speak of how two texts relate."""
 
 
 class GraftOptions(Options):
@@ -76,9 +81,9 @@ class GraftOptions(Options):
 class Graft(Method):
     """Readouts of frozen features under every banked prompt, and under none, mixed by their cross-validated evidence.
 
-    Classes: `readout.evidence`. Several labels, numbers, choices and tags: each prompt's probe, weighed by the same
-    evidence. The scores of the prompts that are kept are added. With effort `full` prompts trained on the rows are
-    candidates too: they are judged as the others are, by runs that have not seen the rows.
+    Classes: `readout.evidence`; several labels: `readout.label_evidence`. Numbers, choices and tags: each prompt's
+    probe, weighed by the same evidence. The scores of the prompts that are kept are added. With effort `full` prompts
+    trained on the rows are candidates too: they are judged as the others are, by runs that have not seen the rows.
     """
 
     name: ClassVar[str] = "graft"
@@ -108,7 +113,7 @@ class Graft(Method):
         if options.effort == "full":
             what = f"--effort full trains readouts of classes, and {view.task.name} is a {view.task.kind} task"
             raise RunError(what, do="leave it out")
-        return _of_probes(job, view, options.members)
+        return (_of_labels if view.task.facts.several else _of_probes)(job, view, options.members)
 
 
 def _ways(job: Job, options: GraftOptions) -> list[list[Job]]:
@@ -179,17 +184,23 @@ def _frozen(job: Job, view: View, rows: JudgedRows) -> list[FrozenPrompt]:
     """Every banked prompt and none, with their readouts judged on the rows."""
     task = view.task
     sources = _sources(job, view, encoding_for(view, "direction"))
-    described = {
-        pooling: view.describe(list(task.labels.values()), pooling).double().numpy()
-        for pooling in dict.fromkeys(reading.pooling for _, _, reading in sources)
-        if task.kind == "classification" and pooling not in AT_WORDS
-    }
+    described = _described(view, sources)
     gains = _gains(job, [name for name, _, _ in sources])
     seen = zip(sources, _features(view, sources, rows.numbers), gains, strict=True)
     return [
         frozen_prompt(source, states, described.get(source[2].pooling), rows, task.classes, gain)
         for source, states, gain in seen
     ]
+
+
+def _described(view: View, sources: Sequence[SourceRead]) -> dict[Pooling, Float[Array, "C H"]]:
+    """Embeddings of the label descriptions by pooling, where features of a text are what describes them."""
+    task = view.task
+    return {
+        pooling: view.describe(list(task.labels.values()), pooling).double().numpy()
+        for pooling in dict.fromkeys(reading.pooling for _, _, reading in sources)
+        if task.kind in DESCRIBED and pooling not in AT_WORDS
+    }
 
 
 def _refitted(view: View, members: Sequence[GraftMember], rows: JudgedRows, more: Int[Array, "M"]) -> list[GraftMember]:
@@ -213,7 +224,7 @@ def _held_out(mixture: Blend, y: Int[Array, "N"]) -> HeldOut:
 def _of_descriptions(job: Job, view: View, members: int) -> Fit:
     """Without labels: label descriptions under the prompts that have helped other tasks most."""
     task = view.task
-    if task.kind != "classification":
+    if task.kind not in DESCRIBED:
         what = f"without labelled rows graft reads label descriptions, and a {task.kind} task has none to read"
         raise RunError(what, where=task.name, do="use --shots 1 or more, or --source NAME")
     free = view.task.splits.get("unlabelled", ())
@@ -230,7 +241,7 @@ def _of_descriptions(job: Job, view: View, members: int) -> Fit:
             raise RunError(what, where=task.name, do="make it anew with `promptgraft bank record`")
         seen = view.states("unlabelled", prompt, Reading(pooling)).double().numpy() if free else described[:0]
         weights, biases = nearest_description(described, centre_of(seen, generic))
-        models.append(Tuned(prompt, directional(weights, biases, task.classes), Reading(pooling)))
+        models.append(Tuned(prompt, _nearest(weights, biases, task), Reading(pooling)))
         gains.append((BACKBONE if source is None else source.name, gain))
     shared = [replace(model, readout=scaled(model.readout, 1 / len(models))) for model in models]
     helped = ", ".join(name if gain is None else f"{name} ({gain:+.1f} points)" for name, gain in gains)
@@ -238,6 +249,14 @@ def _of_descriptions(job: Job, view: View, members: int) -> Fit:
     unread = "" if free else "; unlabelled text of the task (--unlabelled) would tell what its texts have in common"
     note = f"no labels: descriptions are read under {helped}{known}{unread}"
     return Fit(job.id, _joined(shared), 0, (note,))
+
+
+def _nearest(weights: Float[Array, "C H"], biases: Float[Array, "C"], task: Task) -> Readout:
+    """A readout by descriptions alone; of several labels each is as likely beforehand as one of so many."""
+    if not task.facts.several:
+        return directional(weights, biases, task.classes)
+    rates, _ = label_rates(task)
+    return label_directional(weights, biases + rates.double().numpy(), task)
 
 
 def _with_words(fit: Fit, job: Job, view: View, model: str) -> Fit:
@@ -288,23 +307,48 @@ def _sampled(rows: Int[Array, "N"], more: Int[Array, "M"], count: int) -> tuple[
     return (f"prompts were judged on {len(rows):,} of {count:,} training rows and fitted to {len(more):,}",)
 
 
+def _of_labels(job: Job, view: View, members: int) -> Fit:
+    """Several labels a row: readouts of each label under every prompt, mixed by their evidence."""
+    task = view.task
+    everything = indicators([row.label for row in task.train], task)
+    chosen = balanced(rarest_label(everything), JUDGED, job.seed)
+    y, fold = everything[chosen], deal_labels(rarest_label(everything), job.seed)[chosen]
+    sources = _sources(job, view, encoding_for(view, "multilabel"))
+    described = _described(view, sources)
+    found = [
+        label_candidates(states.double().numpy(), y, fold, described.get(reading.pooling))
+        for (_, _, reading), states in zip(sources, _features(view, sources, tuple(chosen.tolist())), strict=True)
+    ]
+    mixture = label_blend(found, y, fold, members)
+    more = balanced(rarest_label(everything), FITTED, job.seed)
+    models, names = [], []
+    for place, share in zip(mixture.prompts, mixture.shares, strict=True):
+        name, prompt, reading = sources[place]
+        weights, biases = found[place].weights, found[place].biases
+        if len(more) > len(chosen):
+            states = _alone(view, sources[place], more).double().numpy()
+            parts = np.ones((1, len(more)), dtype=bool)
+            weights, biases = fitted_labels(states, everything[more], parts, described.get(reading.pooling))
+            weights, biases = weights[:, 0], biases[:, 0]
+        weight = np.einsum("j,jch->ch", share, weights) / mixture.temperature
+        readout = label_directional(weight, share @ biases / mixture.temperature, task)
+        models.append(Tuned(prompt, readout, reading))
+        names.append((name, float(share.sum())))
+    notes = (_listed(names), *_sampled(chosen, more, len(task.train)))
+    return Fit(job.id, _settled(_joined(models), mixture, y, task), _fitted(models), notes)
+
+
 def _of_probes(job: Job, view: View, members: int) -> Fit:
-    """Kinds whose probes are one readout each: several labels, numbers, choices, tags."""
+    """Kinds whose probes are one readout each: numbers, choices, tags."""
     task = view.task
     sources = _sources(job, view, encoding_for(view, "regression"))
-    sample = balanced(_strata(task, task.train), FITTED, job.seed)
+    sample = balanced(np.zeros(len(task.train), dtype=np.int64), FITTED, job.seed)
     rows, examples = tuple(sample.tolist()), [task.train[row] for row in sample]
     tokens = view.tokens("train", sources[0][2], rows)
     seen = list(_features(view, sources, rows))
-    part, few, judged_tokens = np.arange(len(examples)), examples, tokens
-    if task.facts.several:  # a fit for every label is dear
-        part = balanced(_strata(task, examples), JUDGED, job.seed)
-        few, judged_tokens = [examples[row] for row in part], tokens.select(torch.from_numpy(part))
     judged = []
-    if len(few) > 1:
-        states = (own[part] if task.facts.several else own for own in seen)
-        repeats = 1 if task.facts.several else 3
-        judged = [cross_validate(task, few, own, judged_tokens, job.seed, repeats) for own in states]
+    if len(examples) > 1:
+        judged = [cross_validate(task, examples, own, tokens, job.seed) for own in seen]
     evidence = [np.array([prompt.likelihood.sum()]) for prompt in judged] or [np.zeros(1)] * len(seen)
     models, names = [], []
     shares = weigh(evidence, members)
@@ -313,33 +357,19 @@ def _of_probes(job: Job, view: View, members: int) -> Fit:
         readout = fit_probe(task, examples, seen[place], tokens, job.seed).readout
         models.append(Tuned(prompt, scaled(readout, float(share[0])), reading))
         names.append((name, float(share[0])))
-    notes = (_listed(names), *_sampled(part, sample, len(task.train)))
-    return Fit(job.id, _settled(_joined(models), judged, shares, few, task), _fitted(models), notes)
+    notes = (_listed(names), *_sampled(np.arange(len(sample)), sample, len(task.train)))
+    return Fit(job.id, _joined(models), _fitted(models), notes)
 
 
-def _strata(task: Task, examples: Sequence[Example]) -> Int[Array, "N"]:
-    """What rows are drawn evenly by: the rarest of several labels, else nothing."""
-    if not task.facts.several:
-        return np.zeros(len(examples), dtype=np.int64)
-    return rarest_label(indicators([example.label for example in examples], task))
-
-
-def _settled(
-    model: Tuned,
-    judged: Sequence[CrossValidated],
-    shares: Mapping[int, Float[Array, "_"]],
-    examples: Sequence[Example],
-    task: Task,
-) -> Tuned:
-    """The model with the threshold of several labels a row, by the mixture's odds of rows that it has not seen."""
-    odds = (
-        [share[0] * judged[place].odds for place, share in shares.items()] if model.readout.settles and judged else []
-    )
-    if not odds:
-        return model
-    scores = of_labels(torch.from_numpy(np.sum(odds, axis=0)))
-    gold = torch.from_numpy(indicators([example.label for example in examples], task))
-    return replace(model, readout=model.readout.settled(scores, gold, task))
+def _settled(model: Tuned, mixture: LabelBlend, y: Int[Array, "U C"], task: Task) -> Tuned:
+    """The model with the threshold of its labels, and with how sure it was of those that unseen rows get by it."""
+    readout = model.readout
+    assert isinstance(readout, ByLabel), "labels are read one by one"
+    if len(y) > 1:
+        readout = readout.settled(of_labels(torch.from_numpy(mixture.unseen)), torch.from_numpy(y), task)
+    places = labels_given(readout.chosen(torch.from_numpy(mixture.unseen)), task.classes)
+    confidence = torch.from_numpy(mixture.unseen[places]).sigmoid().float()
+    return replace(model, readout=readout, held_out=HeldOut(confidence, torch.from_numpy(y[places] > 0)))
 
 
 def _fitted(models: Sequence[Tuned]) -> int:

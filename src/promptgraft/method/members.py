@@ -15,12 +15,15 @@ from promptgraft.method.job import Job
 from promptgraft.method.method import View
 from promptgraft.prompt.prompt import Prompt
 from promptgraft.prompt.reading import Reading
+from promptgraft.readout.by_class import label_rates
 from promptgraft.readout.classes import class_indices, encode_names
 from promptgraft.readout.direction import Directional
 from promptgraft.readout.evidence import JUDGED, RARITY, Candidates, Evidence, balanced, candidates, rarity, refitted
+from promptgraft.readout.multilabel import MultilabelDirection
 from promptgraft.readout.probe import deal_labels
 from promptgraft.readout.readout import Readout
 from promptgraft.task.draws import Array
+from promptgraft.task.task import Task
 from promptgraft.train.run import Tuned
 
 
@@ -151,6 +154,14 @@ def directional(weight: Float[Array, "K H"], bias: Float[Array, "K"], classes: S
     """A readout of directions with these weights."""
     tensors = {"weight": torch.from_numpy(weight).float(), "bias": torch.from_numpy(bias).float()}
     return Directional.load({"labels": encode_names(classes), **tensors})
+
+
+def label_directional(weight: Float[Array, "C H"], bias: Float[Array, "C"], task: Task) -> Readout:
+    """A readout of directions with these weights, for several labels a row."""
+    _, least = label_rates(task)
+    tensors = {"weight": torch.from_numpy(weight).float(), "bias": torch.from_numpy(bias).float()}
+    rule = {"threshold": torch.tensor(0.0), "least": least}
+    return MultilabelDirection.load({"labels": encode_names(task.classes), **tensors, **rule})
 
 
 def scaled(readout: Readout, share: float) -> Readout:

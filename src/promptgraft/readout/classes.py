@@ -54,6 +54,14 @@ def class_indices(labels: Iterable[Label | None], task: Task) -> list[int]:
         ) from None
 
 
+def labels_given(predictions: Sequence[Label | str], names: Sequence[str]) -> tuple[Int[Array, "N"], Int[Array, "N"]]:
+    """The row and the number of every label that rows of several get."""
+    several = (given if isinstance(given, tuple) else () for given in predictions)
+    pairs = [(row, names.index(name)) for row, given in enumerate(several) for name in given]
+    rows, labels = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    return rows, labels
+
+
 def indicators(labels: Sequence[Label | None], task: Task) -> Int[Array, "B C"]:
     """1 where a row has a label, 0 where it has not, -100 throughout a row that is not labelled.
 

@@ -1,4 +1,4 @@
-"""The readouts `multilabel` and `multilabel-text` give every label of a row a probability of its own."""
+"""Readouts whose names begin with `multilabel` give every label of a row a probability of its own."""
 
 from __future__ import annotations
 
@@ -39,6 +39,17 @@ class Multilabel(Affine, ByLabel):
 
     def scores(self, features: Float[Tensor, "*K B F"], tokens: Tokens) -> Float[Tensor, "*K B C 2"]:
         return of_labels(features.to(self.weight.dtype) @ self.weight.mT + self.bias.unsqueeze(-2))
+
+
+@register
+@dataclass(frozen=True, eq=False)
+class MultilabelDirection(Multilabel):
+    """Log odds of each label: W f / |f| + b, so that a text counts as much as any other."""
+
+    name: ClassVar[str] = "multilabel-direction"
+
+    def scores(self, features: Float[Tensor, "*K B F"], tokens: Tokens) -> Float[Tensor, "*K B C 2"]:
+        return super().scores(torch.nn.functional.normalize(features.to(self.weight.dtype), dim=-1), tokens)
 
 
 @register

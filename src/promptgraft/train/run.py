@@ -25,6 +25,8 @@ from promptgraft.train.weights import Weights
 class HeldOut:
     """How sure a model was of labelled rows that it was not fitted to, and whether it was right.
 
+    Of several labels a row an answer is a label that a row got.
+
     Attributes:
         confidence: probability of the answer.
     """

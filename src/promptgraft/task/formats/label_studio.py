@@ -206,9 +206,13 @@ def flat_answer(value: Any, count: Count) -> Any:
 
 
 def task_of(
-    data: Mapping[str, Any], columns: tuple[str, str], prediction: str, probability: float, model: str
+    data: Mapping[str, Any],
+    columns: tuple[str, str],
+    prediction: str | tuple[str, ...],
+    probability: float,
+    model: str,
 ) -> dict[str, Any]:
-    """A task that no one has annotated, with a predicted class.
+    """A task that no one has annotated, with a predicted class, or several labels.
 
     Args:
         data: what the task shows, by name.
@@ -216,17 +220,23 @@ def task_of(
         model: what the prediction is said to come from.
     """
     text, question = columns
-    result = {"from_name": question, "to_name": text, "type": "choices", "value": {"choices": [prediction]}}
+    chosen = list(prediction) if isinstance(prediction, tuple) else [prediction]
+    result = {"from_name": question, "to_name": text, "type": "choices", "value": {"choices": chosen}}
     predictions = [{"model_version": model, "score": round(probability, 4), "result": [result]}]
     return {"data": dict(data), "annotations": [], "predictions": predictions}
 
 
-def interface_of(columns: tuple[str, str], classes: Sequence[str]) -> str:
-    """The labelling interface for such tasks, as XML."""
+def interface_of(columns: tuple[str, str], classes: Sequence[str], *, several: bool) -> str:
+    """The labelling interface for such tasks, as XML.
+
+    Args:
+        several: whether a row may get more than one of the classes.
+    """
     text, question = map(quoteattr, columns)
     choices = "".join(f"<Choice value={quoteattr(name)}/>" for name in classes)
     shown = quoteattr(f"${columns[0]}")
-    asked = f'<Choices name={question} toName={text} choice="single">{choices}</Choices>'
+    many = "multiple" if several else "single"
+    asked = f'<Choices name={question} toName={text} choice="{many}">{choices}</Choices>'
     return f"<View><Text name={text} value={shown}/>{asked}</View>"
 
 
