@@ -39,6 +39,7 @@ from promptgraft.readout.evidence import (
     rarity,
     weigh,
 )
+from promptgraft.readout.label_evidence import MANY as LABELS_MANY
 from promptgraft.readout.label_evidence import fitted_labels, label_blend, label_candidates, label_temperature
 from promptgraft.readout.probe import deal_labels, rarest_label
 from promptgraft.task.task import Example, Kind, Task
@@ -330,6 +331,19 @@ def test_descriptions_tell_labels_that_no_row_has() -> None:
     probes, _ = fitted_labels(features, held, every, None)
     assert np.abs(probes[:, 0, 2]).max() < 1e-6, "rows alone say nothing of it"
     assert len(label_candidates(features, y, fold, described).weights) > len(probes)
+
+
+@pytest.mark.parametrize("labels", [LABELS_MANY, LABELS_MANY + 1])
+def test_many_labels_are_read_by_rows_and_by_descriptions(labels: int) -> None:
+    """Where labels are many, strengths are left out, and never a kind of readout."""
+    stream = np.random.default_rng(4)
+    y = (stream.random((80, labels)) < 0.2).astype(int)
+    described = stream.normal(size=(labels, 32))
+    features = y @ described + stream.normal(size=(80, 32))
+    every = np.ones((1, len(y)), dtype=bool)
+    probes, _ = fitted_labels(features, y, every, None)
+    both, _ = fitted_labels(features, y, every, described)
+    assert len(both) > len(probes) > 0
 
 
 def test_a_label_that_no_row_has_is_unlikely_and_not_impossible() -> None:

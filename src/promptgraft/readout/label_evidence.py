@@ -155,7 +155,7 @@ def _solved(
 def strengths_for(classes: int, has_prior: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Strengths of probes and of readouts with a prior: fewer where many labels make every prompt dear."""
     probes, priors = PROBE_STRENGTHS, PRIOR_STRENGTHS if has_prior else ()
-    return (probes[1:2], priors[:1]) if classes > MANY else (probes, priors)
+    return (probes[:1], priors[:1]) if classes > MANY else (probes, priors)
 
 
 def label_blend(
