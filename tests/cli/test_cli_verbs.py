@@ -196,10 +196,13 @@ ASKED_FOR = "note: bf16 is slower than fp32 on this processor"
 
 
 @pytest.mark.parametrize("verb", ["tune", "rank", "transfer", "compare", "estimate", "predict"])
-def test_slow_bf16_is_remarked_on_once(verb: str, fast_bf16: bool, pg: Command, reviews: Path, tuned: Tuned) -> None:
-    """By the verb, before anything is loaded; the library does as it is told."""
+def test_slow_bf16_is_remarked_on_once(
+    verb: str, fast_bf16: bool, pg: Command, reviews: Path, tuned: Tuned, tmp_path: Path
+) -> None:
+    """By the verb, before a model is loaded; the library does as it is told."""
+    tmp_path.joinpath("config.json").write_text("{}", encoding="utf-8")
     task = [tuned.run, "--text", "fine"] if verb == "predict" else [reviews]
-    words = [verb, *(["tune"] if verb == "estimate" else []), *task, "--model", "no/such-model", "--device", "cpu"]
+    words = [verb, *(["tune"] if verb == "estimate" else []), *task, "--model", tmp_path, "--device", "cpu"]
     assert pg(*words, "--arithmetic", "bf16").err.count(ASKED_FOR) == (not fast_bf16)
     for other in ("auto", "fp32"):
         assert ASKED_FOR not in pg(*words, "--arithmetic", other).err

@@ -117,9 +117,8 @@ def json_text(value: object, *, ascii_only: bool) -> str:
         ascii_only: for consoles that cannot show the rest.
     """
     text = json.dumps(json_value(value), ensure_ascii=ascii_only, indent=2)
-    return "".join(
-        json.dumps(letter)[1:-1] if letter != "\n" and visible(letter) != letter else letter for letter in text
-    )
+    acting = (letter for letter in set(text) if letter != "\n" and visible(letter) != letter)
+    return text.translate({ord(letter): json.dumps(letter)[1:-1] for letter in acting})
 
 
 def console(*, stderr: bool) -> Console:
