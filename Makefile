@@ -15,7 +15,8 @@ PIP_FLAGS ?=
 PYTEST_FLAGS ?=
 BIN := .venv/bin
 NATIVE := src/promptgraft/kernels/native
-BENCHMARKS := train_step kernels many_prompts mixed_batch int8 panda_job compare_job scaling estimate demo gpu
+BENCHMARKS := train_step kernels many_prompts mixed_batch int8 panda_job compare_job scaling estimate demo language_models \
+	search gpu
 
 # Keeps torch and numpy from what a processor can do beyond AVX2; a processor without AVX2 tests plain torch twice.
 AVX2_ALONE := PROMPTGRAFT_NATIVE=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 ATEN_CPU_CAPABILITY=avx2 \

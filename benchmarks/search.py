@@ -150,7 +150,7 @@ def measured(model: str, what: str, rounds: int, *, quick: bool) -> list[Row]:
             "path": path,
             **common.spread("candidates_a_second", [len(found) / value for value in seconds[path]], 1),
             **(common.spread("ratio", ratios[path], 2) if path in ratios else {}),
-            **({"target": TARGET} if path == PLAIN else {}),
+            **({"aim": TARGET} if path == PLAIN else {}),
         }
         for path in turns
     ]

@@ -25,6 +25,8 @@ TITLES = {
     "compare_job": "A whole comparison",
     "scaling": "What a step costs as one thing grows",
     "estimate": "What was predicted of a job",
+    "language_models": "Causal language models",
+    "search": "Candidates of a search",
     "gpu": "On a GPU",
 }
 COLUMNS = {
@@ -63,7 +65,9 @@ COLUMNS = {
     "roofline_share": "of roofline",
     "gflops": "GFLOP/s",
     "torch_gflops": "torch's GFLOP/s",
-    "ratio": "x torch",
+    "ratio": "x peer",
+    "aim": "goal",
+    "candidates_a_second": "candidates a second",
 }
 
 
@@ -114,6 +118,11 @@ def job(what: str) -> Callable[[Row], bool]:
     return lambda row: row["what"] == what
 
 
+def beside(what: str, peer: str, model: str = "smollm2-135m") -> Callable[[Row], bool]:
+    """The rows of a peer, which hold how many times as long it takes."""
+    return lambda row: (row["what"], row["path"], row["model"]) == (what, peer, model)
+
+
 DEFAULT, TUNED, STRONGEST = "ratio_to_peft_default", "ratio_to_peft_tuned", "ratio_to_peft_strongest"
 CASES = {
     "minilm": "minilm, sst2 lengths",
@@ -131,6 +140,15 @@ STEPS: dict[str, dict[str, dict[str, float]]] = {
 place; where less was promised than reached, what was promised."""
 PEERS = {DEFAULT: "to PEFT's defaults", TUNED: "to PEFT tuned", STRONGEST: "to PEFT strongest"}
 WHOLE = {"train_step": "a step", "many_prompts": "up to 64 runs at once", "mixed_batch": "64 prompts in a batch"}
+CAUSAL = {
+    "score_demos": ("500 rows behind 8 demonstrations scored", "peer bf16", 8),
+    "score": ("500 rows scored", "peer bf16", 1.5),
+    "train_step": ("a step of a deep prompt, to PEFT's defaults", "peer fp32", 2.5),
+    "train_step_tuned": ("a step of a deep prompt, to PEFT tuned", "peer bf16", 1.3),
+    "many_prompts": ("16 prompts in a step, to PEFT tuned", "peer bf16", 5),
+    "generate": ("64 rows with 16 prompts written for, to PEFT switching", "peer bf16", 8),
+}
+"""What is measured of smollm2-135m -> its name, the peer that is fastest where bf16 is fast, and the goal there."""
 JOBS = {"panda_job": "the three jobs of PANDA", "compare_job": "a whole comparison"}
 EQUAL = {"avx2": 1.0, "amx": 1.0}
 TARGETS = (
@@ -152,6 +170,17 @@ TARGETS = (
         "64 prompts in a batch, to one prompt", "mixed_batch", mixed, "ratio_to_one_prompt", {"amx": 1.1}, most=True
     ),
     Target("a whole comparison, to PEFT's defaults", "compare_job", native, DEFAULT, {"amx": 10}),
+    *(
+        Target(f"smollm2-135m, {words}", "language_models", beside(what, peer), "ratio", {"amx": goal})
+        for what, (words, peer, goal) in CAUSAL.items()
+    ),
+    *(
+        Target(
+            f"candidates of a search, {model}, one after the other by transformers",
+            *("search", beside("words", "transformers", model), "ratio", {"amx": 8, "avx2": 8}),
+        )
+        for model in ("splade-tiny", "smollm2-135m")
+    ),
     *(
         Target(f"peak memory of {words}, to PEFT's defaults", name, native, "peak_memory_ratio", EQUAL, most=True)
         for name, words in {**WHOLE, **JOBS}.items()
