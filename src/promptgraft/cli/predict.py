@@ -128,10 +128,7 @@ def predict(
             quick = api.load(path, model, device=device, arithmetic=arithmetic)
             predictor = quickened(predictor, quick, examples, say, windows=windows)
         answers = list(answered(predictor, examples, callback, windows=windows, risk=risk))
-    note_cut(answers, predictor, say)
-    note_blank(answers, say)
-    note_unread(answers, predictor, say)
-    note_unlike(answers, say)
+    note_answers(answers, predictor, say)
     if limit is not None:
         note_given(answers, limit, predictor.task, say)
     answer_rows = [row for batch in answers for row in as_rows(batch, predictor.task, names, abstain_as)]
@@ -139,11 +136,24 @@ def predict(
         separator = separator_of(predictor.task)
         answer_rows = [joined(row, separator) for row in answer_rows]
     labelled = [row | answer for row, answer in zip(rows, answer_rows, strict=True)]
+    hand_out(labelled, list(answer_rows[0]), out, say, safe_cells=safe_cells)
+
+
+def note_answers(answers: Sequence[Predictions], predictor: Predictor, say: Say) -> None:
+    """What was cut, is blank, holds no known word, or is unlike the labelled rows."""
+    note_cut(answers, predictor, say)
+    note_blank(answers, say)
+    note_unread(answers, predictor, say)
+    note_unlike(answers, say)
+
+
+def hand_out(labelled: list[Fields], new: Sequence[str], out: Path | None, say: Say, *, safe_cells: bool) -> None:
+    """Write labelled rows to a file, or show their new columns."""
     if out is not None:
         write(labelled, out, safe_cells=safe_cells)
         say.line(f"{len(labelled)} rows labelled in {out}")
     else:
-        show(say, labelled, list(answer_rows[0]))
+        show(say, labelled, new)
     say.data({"rows": len(labelled), "out": str(out)} if out is not None else labelled)
 
 
