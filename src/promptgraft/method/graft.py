@@ -49,7 +49,7 @@ from promptgraft.readout.evidence import (
     weigh,
 )
 from promptgraft.readout.features import features
-from promptgraft.readout.label_evidence import LabelBlend, fitted_labels, label_blend, label_candidates
+from promptgraft.readout.label_evidence import fitted_labels, label_blend, label_candidates
 from promptgraft.readout.label_text import LabelText
 from promptgraft.readout.probe import cross_validate, deal_labels, fit_probe, rarest_label
 from promptgraft.readout.readout import Readout
@@ -361,7 +361,7 @@ def _of_probes(job: Job, view: View, members: int) -> Fit:
     return Fit(job.id, _joined(models), _fitted(models), notes)
 
 
-def _settled(model: Tuned, mixture: LabelBlend, y: Int[Array, "U C"], task: Task) -> Tuned:
+def _settled(model: Tuned, mixture: Blend, y: Int[Array, "U C"], task: Task) -> Tuned:
     """The model with the threshold of its labels, and with how sure it was of those that unseen rows get by it."""
     readout = model.readout
     assert isinstance(readout, ByLabel), "labels are read one by one"

@@ -75,10 +75,10 @@ class Blend:
         prompts: their numbers, the weightiest first.
         shares: of each of these prompts' candidates; over all prompts they sum to 1.
         temperature: that the mixed scores are divided by.
-        unseen: log probabilities of every row by fits and weights that were not judged on it. The weights have heard of
-            it all the same, through the fits that the other parts were judged by: on labels that are coin flips the
-            mixture of a few prompts is right in 58 % (`tests/contract/test_method_graft.py`), so figures made of these
-            are a little too good.
+        unseen: log probabilities of every row, or log odds of each of its labels, by fits and weights that were not
+            judged on it. The weights have heard of it all the same, through the fits that the other parts were judged
+            by: on labels that are coin flips the mixture of a few prompts is right in 58 %
+            (`tests/contract/test_method_graft.py`), so figures made of these are a little too good.
     """
 
     prompts: tuple[int, ...]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from promptgraft.readout.evidence import FLOOR, directions, weigh
+from promptgraft.readout.evidence import FLOOR, Blend, directions, weigh
 from promptgraft.readout.fit import fitting_threads, principal
 from promptgraft.readout.logistic import logistic
 from promptgraft.task.draws import Array
@@ -48,23 +48,6 @@ class LabelCandidates:
         """Log probability of each row's labels, of each label never below that of the floor."""
         right = 1 / (1 + np.exp(-np.where(y > 0, self.unseen, -self.unseen)))
         return np.asarray(np.log((1 - FLOOR) * right + FLOOR / 2).sum(-1))
-
-
-@dataclass(frozen=True)
-class LabelBlend:
-    """Which candidates of which prompts are mixed.
-
-    Attributes:
-        prompts: their numbers, the weightiest first.
-        shares: of each of these prompts' candidates; over all prompts they sum to 1.
-        temperature: that the mixed log odds are divided by.
-        unseen: log odds of every row by fits and weights that were not judged on it.
-    """
-
-    prompts: tuple[int, ...]
-    shares: tuple[Float[Array, "_"], ...]
-    temperature: float
-    unseen: Float[Array, "U C"]
 
 
 def label_candidates(
@@ -163,7 +146,7 @@ def label_blend(
     y: Int[Array, "U C"],
     fold: Int[Array, "U"],
     members: int,
-) -> LabelBlend:
+) -> Blend:
     """Weigh all candidates by their evidence, keep the best prompts, and set the temperature.
 
     What a bank's record says is not heard: it is of one class a row, and on three tasks it costs 2 to 8 points of micro
@@ -181,7 +164,7 @@ def label_blend(
         experts = [np.einsum("j,juc->uc", share, found[place].unseen[:, part]) for place, share in shares.items()]
         unseen[part] = np.sum(experts, axis=0)
     temperature = label_temperature(unseen, y)
-    return LabelBlend(tuple(chosen), tuple(chosen.values()), temperature, unseen / temperature)
+    return Blend(tuple(chosen), tuple(chosen.values()), temperature, unseen / temperature)
 
 
 SPREAD = 0.25
