@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 SHOWN = 12
@@ -32,6 +33,15 @@ ARGUMENTS = {
     "replace": "replace=True",
 }
 """What options are called in Python, where that is not the same name with underscores."""
+
+NO_MEMORY = re.compile("allocate memory|out of memory", re.IGNORECASE)
+"""What libraries say, torch's on a processor and on a GPU among them."""
+TO_TRAIN = (
+    "use a smaller --batch or --max-length, fewer --test-rows, or for a causal model --memory low or --arithmetic int4"
+)
+"""What to do where a run has no memory."""
+TO_READ = "use a smaller model, free some memory, or for a causal model use --arithmetic int4"
+"""What to do where a model that only reads has none."""
 
 SPACES = "\u00a0\u3000"
 """Spaces that stay as they are in a line, though Python does not call them printable."""
@@ -96,6 +106,22 @@ class MissingExtraError(PromptgraftError):
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(f"{feature} needs the extra {extra!r}", do=f"pip install 'promptgraft[{extra}]'")
+
+
+@contextmanager
+def within_memory(do: str = TO_TRAIN) -> Iterator[None]:
+    """A context, or a decorator, in which a lack of memory is a RunError that says what to lower."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_lack_of_memory(error):
+            raise
+        raise RunError("out of memory", do=do) from error
+
+
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there is no memory left."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(NO_MEMORY.search(str(error))))
 
 
 def unknown(kind: str, name: str, known: Iterable[str], error: type[PromptgraftError] = UsageError) -> PromptgraftError:

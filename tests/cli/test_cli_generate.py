@@ -10,6 +10,9 @@ import pytest
 from causal_models import causal_folder
 from command import Command
 from promptgraft import api
+from promptgraft.errors import RunError
+from promptgraft.model.backbone import Batch
+from promptgraft.model.causal import CausalBackbone
 from seq2seq import write_small
 from toys import tiny_model
 
@@ -58,6 +61,60 @@ def test_draws_are_the_seeds(done: Command, causal: Path) -> None:
 
     assert written("--seed", 3) == written("--seed", 3)
     assert len({written("--seed", seed) for seed in range(4)}) > 1
+
+
+def rows_at_once(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows each batch of a causal model has that is written from here on."""
+    counts = []
+    whole = CausalBackbone.generate
+
+    def counted(self: CausalBackbone, batch: Batch, *words: object, **values: object) -> list[str]:
+        counts.append(batch.tokens.count)
+        return whole(self, batch, *words, **values)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(CausalBackbone, "generate", counted)
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("memory", "counts", "notes"),
+    [(None, [3], 0), ("4GB", [3], 0), ("1KB", [1, 1, 1], 1), ("low", [1, 1, 1], 0)],
+)
+def test_as_many_rows_are_written_at_once_as_there_is_memory_for(
+    done: Command, causal: Path, monkeypatch: pytest.MonkeyPatch, memory: str | None, counts: list[int], notes: int
+) -> None:
+    texts = ("w3 w4", "w5", "w6 w7 w8")
+    at_once = rows_at_once(monkeypatch)
+    said = done("generate", causal, *texts, "--most", 6, *(() if memory is None else ("--memory", memory)), "--json")
+    assert at_once == counts
+    assert said.err.count("there is room for") == notes
+    assert [row["written"] for row in said.json] == api.generate(causal, texts, most=6, memory=memory)
+
+
+def test_what_two_sides_write_goes_by_memory_too(done: Command, t5: Path, caplog: pytest.LogCaptureFixture) -> None:
+    plain, low = (done("generate", t5, "w3 w4", "w5", "--most", 5, *more).out for more in ((), ("--memory", "low")))
+    assert plain == low
+    line = f"memory bounds what {t5.name} takes while it writes; a training step takes what it needs"
+    assert caplog.messages == [line]
+
+
+def test_weights_in_few_bits_write(done: Command, causal: Path) -> None:
+    said = done("generate", causal, "w3 w4", "--most", 6, "--arithmetic", "int4", "-q")
+    assert said.out.rstrip("\n") == api.generate(causal, ["w3 w4"], most=6, arithmetic="int4")[0]
+
+
+def test_no_memory_to_write_is_one_line_in_python_too(
+    pg: Command, causal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> list[str]:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: 1 bytes")
+
+    monkeypatch.setattr(CausalBackbone, "generate", refused)
+    said = pg("generate", causal, "w3", "-q")
+    line = "out of memory; write fewer tokens (--most), or use --memory low, a smaller model, or for a causal model "
+    assert said.err == f"promptgraft: {line}--arithmetic int4\n"
+    with pytest.raises(RunError, match=r"out of memory; write fewer tokens \(most\), or use memory low"):
+        api.generate(causal, ["w3"])
 
 
 def test_one_of_given_texts_is_written(done: Command, causal: Path) -> None:
@@ -111,6 +168,7 @@ def test_a_run_writes_in_its_own_words(done: Command, pg: Command, causal: Path,
         (("a", "--template", "{text} so"), "the template has no place of the answer; "),
         (("a", "--template", "{text_b} {mask}"), "the texts has single texts: no {text_b} for the template; "),
         (("a", "--most", "90"), "90 tokens to write leave no room for a text: "),
+        (("a", "--memory", "much"), "memory 'much' is no size; write 4GB, 800MB, or low"),
         (("a", "--stop", ""), "a stop word is empty; leave it out"),
         (("a", "--model", "minilm"), "is no run, so that it has no other model; leave --model out"),
     ],

@@ -31,16 +31,18 @@ def load(
     *,
     device: DeviceName = "auto",
     arithmetic: DType = "auto",
+    memory: str | None = None,
 ) -> Predictor:
     """Load a tuned artefact, by its folder or a run folder that holds one, ready to predict.
 
     Args:
         model: the backbone; default: the one the card names.
         arithmetic: of the backbone. What `int8` predicts may differ: `engine.agreement` says how often.
+        memory: what may be taken of the device, as of `load_backbone`.
     """
     artefact = artefacts.load(artefact_folder(path))
     backbone = model if model is not None else _local_model(artefact.card.backbone, path)
-    return Predictor(artefact, open_model(backbone, arithmetic, device))
+    return Predictor(artefact, open_model(backbone, arithmetic, device, memory))
 
 
 def as_predictor(

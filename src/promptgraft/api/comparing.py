@@ -13,7 +13,7 @@ from promptgraft.api.opening import Opened, as_bank, bank_for, free_text, log_no
 from promptgraft.bank.bank import Bank
 from promptgraft.engine.progress import Progress
 from promptgraft.engine.rank import Ranking, candidates, rank_sources, weighed
-from promptgraft.errors import RunError, UsageError
+from promptgraft.errors import RunError, UsageError, within_memory
 from promptgraft.method.job import ValidationFrom, row_label
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.device import DeviceName
@@ -65,6 +65,7 @@ class Compared(Comparison):
 NO_BANK = "no banked prompts: methods that start from a source are left out, and graft reads the backbone alone"
 
 
+@within_memory()
 def rank(
     task: Task | TaskData,
     model: Backbone | str | Path,
@@ -102,6 +103,7 @@ def _need_labels(context: Opened, what: str) -> None:
         raise RunError(f"{what} by labelled rows, and there are none", where=context.task.name, do=do)
 
 
+@within_memory()
 def compare(
     task: Task | TaskData,
     model: Backbone | str | Path,

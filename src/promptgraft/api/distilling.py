@@ -19,7 +19,7 @@ from promptgraft.bank.bank import Bank
 from promptgraft.engine.local import LocalEngine
 from promptgraft.engine.progress import Progress
 from promptgraft.engine.view import JobView
-from promptgraft.errors import TaskError, UsageError
+from promptgraft.errors import TaskError, UsageError, within_memory
 from promptgraft.method.distil import all_columns
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.device import DeviceName
@@ -94,6 +94,7 @@ class Distilled:
             )
 
 
+@within_memory()
 def distil(
     template: str,
     model: Backbone | str | Path,

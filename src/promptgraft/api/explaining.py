@@ -14,7 +14,7 @@ from promptgraft.engine import explain as engine
 from promptgraft.engine.given import unlabelled_of
 from promptgraft.engine.predictor import Predictor
 from promptgraft.engine.progress import Event, Progress
-from promptgraft.errors import RunError, UsageError
+from promptgraft.errors import TO_READ, RunError, UsageError, within_memory
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.device import DeviceName
 from promptgraft.prompt.artefact import Artefact
@@ -54,6 +54,7 @@ class Explanation(engine.Explained):
         return Sheet(f"Explanation of {self.card.task.name}", tuple(facts), tuple(columns), rows)
 
 
+@within_memory(TO_READ)
 def explain(
     run: Artefact | Predictor | str | Path,
     rows: object = None,

@@ -11,7 +11,7 @@ from promptgraft.api.opening import log_notes, with_columns
 from promptgraft.engine import extend as engine
 from promptgraft.engine.given import labelled_of
 from promptgraft.engine.predictor import Predictor
-from promptgraft.errors import ArtefactError
+from promptgraft.errors import TO_READ, ArtefactError, within_memory
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.device import DeviceName
 from promptgraft.prompt import artefact as artefacts
@@ -68,6 +68,7 @@ class Extension(engine.Extended):
         return Sheet(heading, tuple(facts), COLUMNS if self.changes else (), self.rows())
 
 
+@within_memory(TO_READ)
 def extend(
     run: Artefact | Predictor | str | Path,
     labels: Mapping[str, str | None] | Sequence[str] = (),

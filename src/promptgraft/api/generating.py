@@ -94,6 +94,7 @@ def text_writer(
     model: Backbone | str | Path | None = None,
     device: DeviceName = "auto",
     arithmetic: DType = "auto",
+    memory: str | None = None,
 ) -> TextWriter:
     """Open a model or an artefact that writes.
 
@@ -102,6 +103,8 @@ def text_writer(
         template: words with {text} and {mask}, a name of the library, or the folder of a search; default: the
             artefact's own, or the text alone.
         model: of an artefact, where its card does not say where it lies.
+        memory: what may be taken of the device, such as `4GB`: fewer rows are written at once where they would take
+            more; `low`: one at a time (default: what is free).
     Raises:
         ModelError, ArtefactError: there is neither model nor artefact, or it cannot be used.
         RunError: the model gives no text.
@@ -115,12 +118,12 @@ def text_writer(
     if folder is None:
         if model is not None:
             raise UsageError(f"{source} is no run, so that it has no other model", do="leave --model out")
-        backbone = open_model(source, arithmetic, device)
+        backbone = open_model(source, arithmetic, device, memory)
         plain = Tuned(None, Written(torch.tensor(0.0)), Reading("answer", template=template or None))
         task, tuned = Task("texts", "text", "rougeL", {}, {}), plain
         limit = backbone.max_length
     else:
-        predictor = load(folder, model, device=device, arithmetic=arithmetic)
+        predictor = load(folder, model, device=device, arithmetic=arithmetic, memory=memory)
         backbone, task, tuned = predictor.backbone, predictor.task, predictor.tuned
         if template and tuned.prompt is not None and tuned.prompt.placement == "template":
             raise UsageError("its vectors stand in the template it was tuned with", do="leave --template out")
@@ -162,6 +165,7 @@ def generate(
     model: Backbone | str | Path | None = None,
     device: DeviceName = "auto",
     arithmetic: DType = "auto",
+    memory: str | None = None,
 ) -> list[str]:
     """Write a text for every row.
 
@@ -176,11 +180,13 @@ def generate(
         seed: draws.
         among: texts of which one is written.
         model: of an artefact, where its card does not say where it lies.
+        memory: what may be taken of the device, such as `4GB`: fewer rows are written at once where they would take
+            more; `low`: one at a time (default: what is free).
     Raises:
         UsageError: the template does not fit the rows, or what is asked for cannot be written.
         ModelError, ArtefactError, RunError: the model cannot be used, or gives no text.
     """
-    writer = text_writer(source, template=template, model=model, device=device, arithmetic=arithmetic)
+    writer = text_writer(source, template=template, model=model, device=device, arithmetic=arithmetic, memory=memory)
     log_notes(writer.notes)
     decoding = writer.decoding(most, stop, temperature, seed, among)
     texts, cut = [], 0

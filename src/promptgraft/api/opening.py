@@ -16,7 +16,7 @@ from promptgraft.engine.local import LocalEngine
 from promptgraft.engine.progress import Progress
 from promptgraft.engine.store import Store
 from promptgraft.engine.worded import wording
-from promptgraft.errors import BankError, RunError, UsageError, unknown
+from promptgraft.errors import TO_READ, BankError, RunError, UsageError, unknown, within_memory
 from promptgraft.method.job import Job, Source, ValidationFrom
 from promptgraft.model.backbone import Backbone, Speaks
 from promptgraft.model.device import DeviceName
@@ -156,6 +156,7 @@ def open_task(task: Task | TaskData, *, test_rows: int | None = None, seed: int 
     return loaded if test_rows is None else cap(loaded, "test", test_rows, seed)
 
 
+@within_memory(TO_READ)
 def open_model(
     model: Backbone | str | Path, arithmetic: object = "auto", device: DeviceName = "auto", memory: str | None = None
 ) -> Backbone:

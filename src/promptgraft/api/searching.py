@@ -18,7 +18,7 @@ from promptgraft.bank.bank import Bank
 from promptgraft.engine.progress import Event, Progress
 from promptgraft.engine.rank import banked as bank_sources
 from promptgraft.engine.store import ARTEFACT, Store
-from promptgraft.errors import MissingExtraError, RunError, UsageError
+from promptgraft.errors import MissingExtraError, RunError, UsageError, within_memory
 from promptgraft.model.backbone import Backbone, Writes
 from promptgraft.model.device import DeviceName
 from promptgraft.model.seq2seq import SequenceBackbone
@@ -59,6 +59,7 @@ class SearchCost:
     seconds: float
 
 
+@within_memory()
 def search(
     task: Task | TaskData,
     model: Backbone | str | Path,

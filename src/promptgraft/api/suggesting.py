@@ -12,6 +12,7 @@ from promptgraft.api.opening import log_notes, with_columns
 from promptgraft.engine.given import unlabelled_of
 from promptgraft.engine.predictor import Predictor
 from promptgraft.engine.suggest import suggest as choose
+from promptgraft.errors import TO_READ, within_memory
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.device import DeviceName
 from promptgraft.sheet import Sheet
@@ -79,6 +80,7 @@ class Suggestion:
         return Sheet(f"{len(rows)} rows to label next for {self.name}", facts, ("row", "now", "sure", "text"), rows)
 
 
+@within_memory(TO_READ)
 def suggest(
     run: Predictor | str | Path,
     rows: object,

@@ -16,6 +16,7 @@ from promptgraft.engine.keep import make_artefact
 from promptgraft.engine.predictor import Predictor
 from promptgraft.engine.progress import Progress
 from promptgraft.engine.result import Finished, Result
+from promptgraft.errors import within_memory
 from promptgraft.method.all import check
 from promptgraft.method.job import Job, ValidationFrom
 from promptgraft.model.backbone import Backbone
@@ -79,6 +80,7 @@ def _shown(result: Result) -> tuple[str, ...]:
     return (result.label, str(result.seed), *scores, f"{result.seconds:.1f}", result.source or "")
 
 
+@within_memory()
 def tune(
     task: Task | TaskData,
     model: Backbone | str | Path,
@@ -120,6 +122,7 @@ def tune(
     return _keep(context, jobs, (), keeper(context.task, out, bank, name, replace=replace))
 
 
+@within_memory()
 def transfer(
     task: Task | TaskData,
     model: Backbone | str | Path,

@@ -6,12 +6,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from promptgraft.cli.labelled import regular, rows_of
-from promptgraft.cli.options import DeviceOption, NoHeaderOption
+from promptgraft.cli.options import MEMORY_METAVAR, DeviceOption, NoHeaderOption, note_slow_arithmetic
 from promptgraft.cli.predict import Fields, answer_names, typed
 from promptgraft.cli.progress import progress
 from promptgraft.cli.say import Say
@@ -64,6 +64,18 @@ def generate(
         str | None, typer.Option("--model", "-m", help="Of a run: the frozen model (default: the one on the card).")
     ] = None,
     device: DeviceOption = "auto",
+    arithmetic: Annotated[
+        Literal["auto", "fp32", "bf16", "int8", "int4"],
+        typer.Option(help="Of the matrix products; int8 and int4 are how a causal model's weights are stored."),
+    ] = "auto",
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar=MEMORY_METAVAR,
+            help="What may be taken of the device, such as 4GB: fewer rows are written at once where they would take "
+            "more; low: one at a time (default: what is free).",
+        ),
+    ] = None,
     text_column: Annotated[str | None, typer.Option(help="Column of the text in FILE.")] = None,
     pair_column: Annotated[str | None, typer.Option(help="Of the second text.")] = None,
     no_header: NoHeaderOption = False,
@@ -86,12 +98,15 @@ def generate(
     if out is not None:
         check_target(out, safe_cells=False, read_from=file)
     form = "jsonl" if file is not None and str(file) == "-" else None
+    note_slow_arithmetic(say, arithmetic, device)
     check_names(recipe={"template": template})
     with (
         progress(say, "reading model and rows") as callback,
         nullcontext(None) if file is None else regular(file, form) as source_file,
     ):
-        writer = api.text_writer(source, template=template, model=model, device=device)
+        writer = api.text_writer(
+            source, template=template, model=model, device=device, arithmetic=arithmetic, memory=memory
+        )
         say.note(*writer.notes)
         if source_file is None:
             rows, examples = typed(text or [], [])

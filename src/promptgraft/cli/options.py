@@ -30,6 +30,7 @@ MEMORY_HELP = (
     "What may be taken of the device, such as 4GB: a causal model computes layers again where a step would take more; "
     "low: always (default: what is free)."
 )
+MEMORY_METAVAR = "SIZE|low"
 SHOTS_HELP = "Labelled rows a class; without it all of the training split."
 
 TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help=TASK_HELP, show_default=False)]
@@ -254,7 +255,7 @@ class RecipeOptions(Late):
         flags["arithmetic"] = flag(Recipe.model_fields["arithmetic"], "Recipe", "auto")
         flags["memory"] = (
             str | None,
-            typer.Option(help=MEMORY_HELP, metavar="SIZE|low", rich_help_panel="Recipe"),
+            typer.Option(help=MEMORY_HELP, metavar=MEMORY_METAVAR, rich_help_panel="Recipe"),
             None,
         )
         return make_group(cls, flags)

@@ -6,7 +6,6 @@ import dataclasses
 import inspect
 import logging
 import os
-import re
 import sys
 import traceback
 import warnings
@@ -21,13 +20,12 @@ import typer
 import typer.core
 
 from promptgraft.cli.say import Output, Say
-from promptgraft.errors import PromptgraftError, UsageError
+from promptgraft.errors import TO_TRAIN, PromptgraftError, UsageError, is_lack_of_memory
 
 COULD_NOT, WRONG_USAGE, STOPPED = 1, 2, 130
 HELP_OPTIONS = {"help_option_names": ["--help", "-h"]}
 KEPT = ("checkpoint/*.safetensors", "jobs/*/result.json", "*/journal.jsonl")
 """What of a run folder a command goes on from."""
-NO_MEMORY = re.compile("allocate memory|out of memory", re.IGNORECASE)
 PASSED_ON = (typer.Exit, typer.Abort, typer.BadParameter)
 
 
@@ -227,13 +225,8 @@ def line_of(error: BaseException) -> str:
     match error:
         case PromptgraftError():
             return " ".join(error.line.split())
-        case MemoryError():
-            return (
-                "out of memory; use a smaller --batch or --max-length, fewer --test-rows, or for a causal model "
-                "--memory low or --arithmetic int4"
-            )
-        case RuntimeError() if NO_MEMORY.search(str(error)):  # torch's, on a processor and on a GPU
-            return line_of(MemoryError())
+        case _ if is_lack_of_memory(error):
+            return f"out of memory; {TO_TRAIN}"
         case OSError():
             where = f"{error.filename}: " if error.filename else ""
             return f"{where}{error.strerror or error}"

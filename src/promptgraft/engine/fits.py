@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from promptgraft.engine.writer import WRITTEN_TOKENS
+from promptgraft.engine.writer import WRITTEN_TOKENS, written_bytes
 from promptgraft.kernels.logits import MOST_LOGITS
 from promptgraft.model.backbone import Arithmetic
 from promptgraft.model.device import DeviceName, resolve_device
@@ -94,7 +94,7 @@ def _needed(
     step = rest + logits + (taken(states, place) if sizes.causal else states)
     layer_inputs = tokens * sizes.layers * sizes.hidden * width
     again = rest + logits + taken(states / sizes.layers + layer_inputs, place)
-    writing = rest + _written(sizes, recipe, width)
+    writing = rest + taken(_written(sizes, recipe, width), place)
     return NeededMemory(
         arithmetic,
         weights,
@@ -112,10 +112,10 @@ def _tokens_at_once(sizes: ModelSizes, recipe: Recipe, runs: int, width: int) ->
 
 
 def _written(sizes: ModelSizes, recipe: Recipe, width: int) -> float:
-    """Bytes of keys and values, of which the first pass and the writing have their own, and of logits."""
+    """Bytes that all rows take which are written for at once where there is room."""
     rows = max(1, WRITTEN_TOKENS // recipe.max_length)
-    kept = rows * (2 * recipe.max_length + recipe.most) * 2 * sizes.layers * sizes.key_width * width
-    return kept + 3 * 4 * rows * sizes.vocabulary
+    length, most = recipe.max_length, recipe.most
+    return rows * written_bytes(length, most, sizes.layers, sizes.key_width * width, sizes.vocabulary)
 
 
 def fitting(lines: Sequence[NeededMemory], room: float) -> dict[Arithmetic, str]:

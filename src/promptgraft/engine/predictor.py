@@ -19,7 +19,7 @@ from promptgraft.engine.risk import Threshold, check_abstention, check_risk, thr
 from promptgraft.engine.store import tuned_of
 from promptgraft.engine.windows import windows as cut_into_windows
 from promptgraft.engine.writer import MOST, decoding_of, longest_read, write
-from promptgraft.errors import RunError, UsageError
+from promptgraft.errors import TO_READ, RunError, UsageError, within_memory
 from promptgraft.model import forked
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.tokens import Tokens
@@ -214,6 +214,7 @@ class Predictor:
         assert answers.probabilities is not None, "there are classes"
         return answers.probabilities
 
+    @within_memory(TO_READ)
     def answers(self, rows: object, *, windows: bool = False, risk: float | None = None) -> Predictions:
         """Predictions, their probabilities, which are given and how many inputs were cut; arguments as `predict`."""
         limit = None if risk is None else self.threshold(risk)
@@ -237,6 +238,7 @@ class Predictor:
             return self._pooled(*cut_into_windows(examples, self._tokens), len(examples))
         return self._answers(examples)
 
+    @within_memory(TO_READ)
     def looks(self, examples: Sequence[Example]) -> list[Look]:
         """How each member of the model sees the rows: features and scores; for readouts of pooled states."""
         tokens = self._tokens(examples)

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from promptgraft.kernels.dropout import Dropout
+from promptgraft.model.memory import MemoryLimit
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import PromptStack
 from promptgraft.prompt.reading import Pooling, Reading
@@ -191,9 +192,11 @@ class Writes(Protocol):
 
     Attributes:
         speech: whether answers go on where a text ends, or come from a decoder of their own.
+        memory: what may be taken while it writes.
     """
 
     speech: Speech
+    memory: MemoryLimit
 
     def generate(
         self,

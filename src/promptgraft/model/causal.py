@@ -58,7 +58,7 @@ class CausalBackbone(Tokenizing):
         arithmetic: of the products; in `int8` and `int4` their weights are stored in so many bits.
         frozen: the weights in the order of use; None where they learn.
         ends: tokens that end a text.
-        memory: what a training step may take.
+        memory: what a training step, and what is written, may take.
     """
 
     deep = True

@@ -101,7 +101,10 @@ def load_folder(
         stored_as = storage(fastest(place) if arithmetic in FEW_BITS else arithmetic)
         return load_causal(resolved, config, stored_as, place, arithmetic, memory or MemoryLimit())
     if memory is not None and memory.limit is not None:
-        LOG.warning("memory is for causal models; %s takes what it needs", resolved.name)
+        message = "memory is for causal models; %s takes what it needs"
+        if kind in SEQ2SEQ:
+            message = "memory bounds what %s takes while it writes; a training step takes what it needs"
+        LOG.warning(message, resolved.name)
     if arithmetic == "int4" or (family is None and arithmetic == "int8"):
         models = "causal models" if arithmetic == "int4" else "causal models and encoders of the BERT family"
         raise ModelError(f"{arithmetic} is for {models}", where=resolved.name, do="use fp32 or bf16")
@@ -110,7 +113,7 @@ def load_folder(
     if kind in SEQ2SEQ:
         from promptgraft.model.seq2seq_load import load_seq2seq
 
-        return load_seq2seq(resolved, storage(arithmetic), place)
+        return load_seq2seq(resolved, storage(arithmetic), place, memory)
     if family is None:
         from promptgraft.model.any import load_any
 

@@ -21,6 +21,7 @@ from promptgraft.model.backbone import Arithmetic, Backbone, Batch, Read, Speech
 from promptgraft.model.fingerprint import fingerprint
 from promptgraft.model.gaps import FilledGaps, GapWriting, between, gap_tokens, with_gaps
 from promptgraft.model.layout import lay_out
+from promptgraft.model.memory import MemoryLimit
 from promptgraft.model.prefixed import Prefix, Taken, prefix_rows
 from promptgraft.model.seq2seq_form import Form, Tower
 from promptgraft.model.sides import Sides, part
@@ -87,6 +88,7 @@ class SequenceBackbone(Tokenizing):
         tokenizer: Tokenizer,
         *,
         fingerprint: str | None,
+        memory: MemoryLimit | None = None,
     ) -> None:
         config = module.config
         self.name, self.family, self.weights, self.words = name, str(config.model_type), weights, form.words
@@ -98,7 +100,7 @@ class SequenceBackbone(Tokenizing):
         self.device = weights[form.words].device
         self.arithmetic: Arithmetic = "bf16" if weights[form.words].dtype == torch.bfloat16 else "fp32"
         self._module, self._form, self._bias, self._tokenizer = module, form, bias, tokenizer
-        self._fingerprint = fingerprint
+        self._fingerprint, self.memory = fingerprint, memory or MemoryLimit()
 
     @property
     def fingerprint(self) -> str:
@@ -195,8 +197,9 @@ class SequenceBackbone(Tokenizing):
     def with_weights(self, weights: Mapping[str, Tensor]) -> Backbone:
         placed = {name: weight.to(self.device) for name, weight in weights.items()}
         return SequenceBackbone(
-            self.name, self._module, self._form, placed, self._bias, self._tokenizer, fingerprint=None
-        )
+            self.name, self._module, self._form, placed, self._bias, self._tokenizer, fingerprint=None,
+            memory=self.memory,
+        )  # fmt: skip
 
     def _checked(self, batch: Batch, prompts: PromptStack | None) -> PromptStack | None:
         """The prompts where they are to stand: without a first special token, before the text."""

@@ -10,6 +10,7 @@ from promptgraft.model import prefixed
 from promptgraft.model.any import quiet
 from promptgraft.model.device import CPU
 from promptgraft.model.fingerprint import fingerprint
+from promptgraft.model.memory import MemoryLimit
 from promptgraft.model.resolved import Resolved
 from promptgraft.model.seq2seq import SequenceBackbone
 from promptgraft.model.seq2seq_form import form_of
@@ -21,7 +22,9 @@ BIAS = "final_logits_bias"
 """The one buffer that holds weights: the biases of BART's head."""
 
 
-def load_seq2seq(resolved: Resolved, dtype: torch.dtype, device: torch.device = CPU) -> SequenceBackbone:
+def load_seq2seq(
+    resolved: Resolved, dtype: torch.dtype, device: torch.device = CPU, memory: MemoryLimit | None = None
+) -> SequenceBackbone:
     """Load a model of T5's, mT5's or BART's kind.
 
     Raises:
@@ -59,4 +62,6 @@ def load_seq2seq(resolved: Resolved, dtype: torch.dtype, device: torch.device = 
     weights = dict(module.named_parameters())
     tokenizer = tokenizer.checked(len(weights[form.words]), 0, resolved.path)
     head_bias = bias[BIAS][0].to(device, torch.float32) if bias else None
-    return SequenceBackbone(resolved.name, module, form, weights, head_bias, tokenizer, fingerprint=identity)
+    return SequenceBackbone(
+        resolved.name, module, form, weights, head_bias, tokenizer, fingerprint=identity, memory=memory
+    )
