@@ -243,9 +243,9 @@ def test_what_cannot_be_searched_is_refused_in_one_line(masked: Backbone, minilm
         search(toy_task(), masked, ["randon"])
     with pytest.raises(PromptgraftError, match="too small: one candidate on all rows takes 16"):
         search(toy_task(), masked, shots=4, passes=15)
-    with pytest.raises(PromptgraftError, match="not for regression"):
+    with pytest.raises(PromptgraftError, match="no prompt is searched for a task of kind regression"):
         search(toy_task("regression"), masked)
-    with pytest.raises(PromptgraftError, match="not for text; give a task whose rows have one label each"):
+    with pytest.raises(PromptgraftError, match="no probability of whole answers; take a causal"):
         search(toy_task("text"), masked)
     with pytest.raises(PromptgraftError, match="no head over words"):
         search(toy_task(), load_backbone(minilm))

@@ -18,6 +18,7 @@ from promptgraft.errors import PromptgraftError
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.gaps import between
 from promptgraft.model.load import load_backbone
+from promptgraft.searches.answers import cost_of, margin_of
 from promptgraft.searches.asker import Asker
 from promptgraft.searches.budget import Budget, SpentError
 from promptgraft.searches.candidate import Candidate
@@ -32,7 +33,6 @@ from promptgraft.searches.proposed import Proposed
 from promptgraft.searches.race import Raced, race, worse_by
 from promptgraft.searches.reinforced import drawn, policy_gradient, reward, standardised
 from promptgraft.searches.run import Setting
-from promptgraft.searches.scorer import cost_of, margin_of
 from promptgraft.searches.spans import SpanTemplates
 from promptgraft.searches.split import search_split
 from promptgraft.searches.vectors import strategy

@@ -40,8 +40,6 @@ from promptgraft.task.task import Task, content_hash
 from promptgraft.untrusted import file_name
 
 PASSES = 2000
-LENGTH = 128
-"""Tokens of a row at most where nothing else is said."""
 IDENTITY = "search.json"
 """The file of a search's folder that says which search it is."""
 
@@ -71,7 +69,7 @@ def search(
     template: str = "",
     verbalizer: str = "",
     proposer: Backbone | str | Path | None = None,
-    max_length: int = LENGTH,
+    max_length: int | None = None,
     bank: Bank | str | Path | None = None,
     start: str = "",
     out: str | Path | None = None,
@@ -88,7 +86,7 @@ def search(
         template: what edits begin with, or the folder of a search, whose words they then are; default: the library's.
         verbalizer: the labels' words (`good=great|fine,bad=terrible`), which then stay.
         proposer: the model that words and texts are asked of; default: the model itself.
-        max_length: tokens of a row at most.
+        max_length: tokens of a row at most; None: 128, or 384 where texts are to be written.
         bank: whose prompts span the space in which vectors are searched; `random-vectors`, the placebo, runs beside.
         start: the name of the prompt in the bank with which they begin.
         out: where everything is kept; the same call goes on where it was.
@@ -161,7 +159,7 @@ def setting_for(
     template: str = "",
     verbalizer: str = "",
     proposer: Backbone | str | Path | None = None,
-    max_length: int = LENGTH,
+    max_length: int | None = None,
     bank: Bank | str | Path | None = None,
     start: str = "",
     device: DeviceName = "auto",
@@ -179,7 +177,8 @@ def setting_for(
     notes = (*(words.notes if words is not None else ()), *notes)
     banked, found = _banked(bank, backbone, opened, start)
     space = replace_fields(space, banked=banked)
-    scorer = Scorer(backbone, opened, split.search, min(max_length, backbone.max_length))
+    limit = min(max_length or opened.facts.max_length, backbone.max_length)
+    scorer = Scorer(backbone, opened, split.search, limit)
     scorer.answers, more = _whole_answers(scorer, space.start.words)
     asked = backbone if proposer is None else open_model(proposer, "auto", device)
     setting = Setting(space, split, scorer, asked, passes, seed, shots)
@@ -211,12 +210,24 @@ def _banked(
 
 
 def _whole_answers(scorer: Scorer, words: Words) -> tuple[bool, tuple[str, ...]]:
-    """Whether whole answers are compared: only where the labels' first words do not tell them apart; and a note."""
+    """Whether whole answers are read, and a note.
+
+    They are where rows have their own answers, and where the labels' first words do not tell labels apart.
+
+    Raises:
+        RunError: they should be, and the model gives no probability of one.
+    """
+    task, can = scorer.task, "answer" in scorer.backbone.reads
+    if not task.facts.one_class:
+        if not can or (task.facts.written and not isinstance(scorer.backbone, Writes)):
+            do = "take a causal or sequence-to-sequence model"
+            raise RunError(f"{scorer.backbone.name} gives no probability of whole answers", where=task.name, do=do)
+        return True, ()
     try:
         scorer.columns_of_words(words)
     except RunError as error:
-        if "answer" not in scorer.backbone.reads:
-            raise RunError(error.what, where=scorer.task.name, do="give them other words with --verbalizer") from None
+        if not can:
+            raise RunError(error.what, where=task.name, do="give them other words with --verbalizer") from None
         return True, (f"{error.what}: whole answers are compared, a pass for each label",)
     return False, ()
 
@@ -294,7 +305,9 @@ def _teller(progress: Progress | None, number: int, count: int, passes: int) -> 
 
 
 def _lacking(kind: type[Algorithm], setting: Setting) -> str:
-    """Why an algorithm cannot be run with these models; empty where it can."""
+    """Why an algorithm cannot be run on this task with these models; empty where it can."""
+    if kind.of_labels and not setting.space.task.facts.one_class:
+        return f"rows of kind {setting.space.task.kind} have no labels whose words could be searched"
     able = skills(setting.scorer.backbone, setting.proposer)
     missing = sorted(kind.needs - able)
     texts: dict[Skill, str] = {

@@ -48,7 +48,10 @@ def search(
     proposer: Annotated[
         str | None, typer.Option(help="The model that words and texts are asked of (default: the model itself).")
     ] = None,
-    max_length: Annotated[int, typer.Option(min=8, help="Tokens of a row; longer texts are cut.")] = 128,
+    max_length: Annotated[
+        int | None,
+        typer.Option(min=8, help="Tokens of a row; longer texts are cut (default: 128; 384 where texts are written)."),
+    ] = None,
     bank: Annotated[
         str | None, typer.Option("--bank", "-b", help="A bank (folder) whose prompts span what cma-es searches for.")
     ] = None,
@@ -111,16 +114,18 @@ def show_cost(say: Say, cost: SearchCost) -> None:
 def show(say: Say, outcome: SearchOutcome, folder: Path) -> None:
     """Print what each algorithm found, and what it is worth."""
     from promptgraft.report.search import write
-    from promptgraft.searches.outcome import COLUMNS, table
+    from promptgraft.searches.outcome import table
     from promptgraft.searches.run import plain
 
     command = shlex.join(["promptgraft", *map(without_place, sys.argv[1:])])
     path = write(outcome, folder, command)
     best = outcome.best
     say.note(*outcome.notes)
-    say.table(COLUMNS, table(outcome), best=outcome.found.index(best))
+    columns, rows = table(outcome)
+    say.table(columns, rows, best=outcome.found.index(best))
     say.line(outcome.verdict)
-    say.line(f"the words of its labels: {best.candidate.verbalizer}")
+    if best.candidate.words:
+        say.line(f"the words of its labels: {best.candidate.verbalizer}")
     say.line(f"kept in {folder}, ready for predict; the page: {path}")
     say.data(
         {

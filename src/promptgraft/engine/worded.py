@@ -15,7 +15,7 @@ from promptgraft.template.remainder import premise
 from promptgraft.template.template import Template
 from promptgraft.template.words import words_for
 
-PLAIN = {"single": "{text}\n{mask}", "pair": "{text_a}\n{text_b}\n{mask}"}
+PLAIN = {"single": "{text}\n{mask}", "pair": "{text_a}\n{text_b}\n{mask}", "choice": "{text}\n{mask}"}
 """The template of a task of texts where none is given, by the shape of its rows."""
 AUTO = "auto"
 """The verbalizer whose words are found from labelled rows."""

@@ -96,5 +96,5 @@ def _draw(figure: Figure, outcome: SearchOutcome) -> dict[str, str]:
 def _steps(entry: FoundPrompt) -> tuple[list[int], list[float]]:
     """Passes and scores of the best candidates, up to the end of the search."""
     passes = [point.passes for point in entry.curve]
-    scores = [point.accuracy for point in entry.curve]
+    scores = [point.score for point in entry.curve]
     return [*passes, max(entry.passes, passes[-1])], [*scores, scores[-1]]

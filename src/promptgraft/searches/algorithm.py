@@ -26,12 +26,15 @@ class Algorithm(ABC):
     Attributes:
         needs: what it asks of models beside scores.
         races: whether candidates race, so that hopeless ones are scored on some rows only; else all on all rows.
+        of_labels: whether it varies the words of labels, so that a task whose rows have their own answers has nothing
+            for it.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     needs: ClassVar[frozenset[Skill]] = frozenset()
     races: ClassVar[bool] = True
+    of_labels: ClassVar[bool] = False
 
     def __init__(self, space: Space, asker: Asker, generator: random.Random) -> None:
         self.space, self.asker, self.random = space, asker, generator

@@ -217,10 +217,10 @@ class Asker:
         causal = isinstance(backbone, Writes) and backbone.speech == "causal"
         try:
             words = slotted(phrases, backbone, left_to_right=causal)
-            reading = Reading("mark", template=words.template)
             examples = [self.oracle.examples[row] for row in rows]
+            reading = scorer.reading(words.template, candidate)
             tokens = backbone.tokenize(examples, scorer.task.kind, reading, max_length=scorer.limit)
-            columns = scorer.columns_of_words(candidate.words)
+            columns = None if scorer.answers else scorer.columns_of_words(candidate.words)
         except (RunError, UsageError):
             return Priced(0, lambda: ([], 0, 0))
 

@@ -18,13 +18,13 @@ class Point:
     Attributes:
         passes: made so far.
         cost: mean over the search rows.
-        accuracy: on the search rows, in percent.
+        score: on the search rows in percent: right answers, or the mean probability of the tokens of texts.
         origin: how it came about.
     """
 
     passes: int
     cost: float
-    accuracy: float
+    score: float
     template: str
     verbalizer: str
     origin: str
@@ -35,14 +35,14 @@ class Board:
     """What was scored.
 
     Attributes:
-        gold: the classes of the search rows.
         passes: the whole budget.
+        written: whether the rows' answers are texts to be written.
         best: the best so far.
         curve: its history.
     """
 
-    gold: Sequence[int]
     passes: int
+    written: bool = False
     best: Raced | None = None
     curve: list[Point] = field(default_factory=list)
     _all: dict[str, Raced] = field(default_factory=dict)
@@ -68,12 +68,9 @@ class Board:
             gap, error = worse_by(self._sure.scores, entry.scores)
             if gap > error:
                 self._sure, self._since = entry, spent
-        right = sum(score.answer == label for score, label in zip(entry.scores, self.gold, strict=False))
         candidate = entry.candidate
-        accuracy = 100 * right / len(entry.scores)
-        self.curve.append(
-            Point(spent, entry.cost, accuracy, candidate.template, candidate.verbalizer, candidate.origin)
-        )
+        score = 100 * sum(row.merit(written=self.written) for row in entry.scores) / len(entry.scores)
+        self.curve.append(Point(spent, entry.cost, score, candidate.template, candidate.verbalizer, candidate.origin))
 
     def is_stuck(self, spent: int) -> bool:
         """Whether nothing was gained beyond noise (a standard error) for a good part of the budget."""

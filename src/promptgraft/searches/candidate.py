@@ -9,6 +9,7 @@ from functools import cached_property
 
 from promptgraft.prompt.prompt import Prompt
 from promptgraft.task.task import Example, Task, content_hash
+from promptgraft.template.demonstrations import answer_of
 from promptgraft.template.template import Template
 
 Words = tuple[tuple[str, tuple[str, ...]], ...]
@@ -21,7 +22,7 @@ class Candidate:
 
     Attributes:
         template: its text; with `{demos:N}` where it shows rows.
-        words: of every label those that stand for it.
+        words: of every label those that stand for it; none where rows have their own answers.
         shown: numbers of the search rows that it shows, in their order.
         vectors: a prompt beside the words; None for words alone.
         origin: how it came about, for the record of a search.
@@ -44,10 +45,13 @@ class Candidate:
         """Its words as `--verbalizer` takes them."""
         return ",".join(f"{label}={'|'.join(own)}" for label, own in self.words)
 
+    def answer_of(self, example: Example, task: Task) -> str:
+        """What a row's label says: its first word, the option, or the text to be written."""
+        return answer_of(example, task, self._first_words)
+
     @property
-    def by_label(self) -> Mapping[str, tuple[str, ...]]:
-        """Label -> words."""
-        return dict(self.words)
+    def _first_words(self) -> Mapping[str, str]:
+        return {label: own[0] for label, own in self.words}
 
     def written_out(self, task: Task, pool: Sequence[Example], without: int | None = None) -> str:
         """The template with the rows that it shows written out.
@@ -62,7 +66,7 @@ class Candidate:
             return self.template
         rows = [pool[row] for row in self.shown if row != without]
         if rows:
-            return str(template.written_out(rows, task, {label: own[0] for label, own in self.words}))
+            return str(template.written_out(rows, task, self._first_words))
         at = template.parts.index(demos)
         return str(Template((*template.parts[:at], *template.parts[at + 1 :])))
 

@@ -9,7 +9,7 @@ from promptgraft.searches.asker import Asker, WordGap
 from promptgraft.searches.candidate import Candidate
 from promptgraft.searches.phrases import Phrases, cleaned
 from promptgraft.searches.space import Space
-from promptgraft.task.task import Example
+from promptgraft.task.task import Example, Task
 from promptgraft.template.parts import Blank, Field, TemplatePart
 from promptgraft.template.template import content
 
@@ -29,10 +29,9 @@ class Place:
     last: int
 
 
-def gap_of(place: Place, example: Example) -> WordGap:
-    """The text around a phrase, with a row in the template and its label's word at the answer's place."""
-    words = place.candidate.by_label.get(str(example.label), ("",))
-    answer = words[0] if words else ""
+def gap_of(place: Place, example: Example, task: Task) -> WordGap:
+    """The text around a phrase, with a row in the template and what its label says at the answer's place."""
+    answer = place.candidate.answer_of(example, task)[:SHOWN]
 
     def text(units: tuple[str | TemplatePart, ...]) -> str:
         return "".join(_shown(unit, example, answer) for unit in units)
@@ -53,6 +52,6 @@ def _shown(unit: str | TemplatePart, example: Example, answer: str) -> str:
 
 def filled(places: list[Place], space: Space, asker: Asker, generator: random.Random) -> list[str]:
     """For each place a word that the model finds likely there, in a row drawn at random; empty where it has none."""
-    gaps = [gap_of(place, generator.choice(space.rows)) for place in places]
+    gaps = [gap_of(place, generator.choice(space.rows), space.task) for place in places]
     answers = asker.likely_words(gaps, LIKELY)
     return [cleaned(generator.choice(words)[0]) if words else "" for words in answers]

@@ -15,7 +15,7 @@ from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import Prompt, stack
 from promptgraft.readout.classes import cross_entropy
 from promptgraft.searches.phrases import Phrases
-from promptgraft.searches.scorer import LabelColumns
+from promptgraft.searches.scorer import LabelColumns, answer_scores
 from promptgraft.template.parts import Blank, Soft, TemplatePart, Wording
 from promptgraft.template.template import Template
 
@@ -62,20 +62,26 @@ def slotted(phrases: Phrases, backbone: Backbone, *, left_to_right: bool) -> Slo
 
 
 def word_gradients(
-    backbone: Backbone, words: SlottedWords, tokens: Tokens, columns: LabelColumns, gold: Sequence[int]
+    backbone: Backbone, words: SlottedWords, tokens: Tokens, columns: LabelColumns | None, gold: Sequence[int]
 ) -> Float[Tensor, "P E"]:
-    """The gradient of the mean cross entropy of rows at the embedding of each word of their template.
+    """The gradient of the mean loss of rows at the embedding of each word of their template.
+
+    The loss is the cross entropy of the right answer among those that a row may have; of its only one, the text that is
+    to be written, the mean over its tokens.
 
     Args:
         tokens: the rows in the template with slots.
-        columns: of the labels' words.
+        columns: of the labels' words; None where whole answers are read.
     """
     values = backbone.embed(torch.tensor(words.tokens)).requires_grad_()
     prompts = stack([Prompt(values, "template")])
     batch = Batch(tokens, torch.zeros(tokens.sequences, dtype=torch.long))
-    weights, offsets = columns
-    states = backbone.forward(batch, prompts, "mark").float().cpu()
-    loss = cross_entropy(states @ weights.mT + offsets, torch.tensor(gold)).mean()
+    if columns is None:
+        scores = answer_scores(backbone.forward(batch, prompts, "answer").float().cpu(), tokens)
+    else:
+        states = backbone.forward(batch, prompts, "mark").float().cpu()
+        scores = states @ columns[0].mT + columns[1]
+    loss = -scores.mean() if scores.shape[1] == 1 else cross_entropy(scores, torch.tensor(gold)).mean()
     [gradient] = torch.autograd.grad(loss, [values])
     return gradient.detach()
 

@@ -6,8 +6,8 @@ import torch
 
 from promptgraft.prompt.artefact import Artefact
 from promptgraft.prompt.card import BackboneCard, Card, PromptCard, SearchCard, TaskCard, card_of
-from promptgraft.prompt.reading import Reading
 from promptgraft.readout.all import find
+from promptgraft.searches.answers import WHOLE_ANSWERS
 from promptgraft.searches.candidate import Candidate
 from promptgraft.searches.scorer import Scorer
 from promptgraft.searches.space import Space
@@ -22,10 +22,8 @@ def artefact_of(space: Space, scorer: Scorer, candidate: Candidate, card: Search
     Args:
         card: what found it, and at what cost.
     """
-    answers = tuple(own[0] for _, own in candidate.words) if scorer.answers else ()
-    template = candidate.written_out(space.task, scorer.pool)
-    reading = Reading("answer" if scorer.answers else "mark", template=template, answers=answers)
-    readout = find("completion" if scorer.answers else "verbalizer")
+    reading = scorer.reading(candidate.written_out(space.task, scorer.pool), candidate)
+    readout = find(WHOLE_ANSWERS[space.task.facts.label] if scorer.answers else "verbalizer")
     prompt = candidate.vectors
     content = Card(
         task=TaskCard.of(space.task),

@@ -33,6 +33,7 @@ class LabelWordSearch(Algorithm):
     name: ClassVar[str] = "label-words"
     summary: ClassVar[str] = "words of labels by what the model says itself"
     needs: ClassVar[frozenset[Skill]] = frozenset({"words"})
+    of_labels: ClassVar[bool] = True
 
     def __init__(self, space: Space, asker: Asker, generator: random.Random) -> None:
         super().__init__(space, asker, generator)

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from promptgraft.searches.answers import cost_of, margin_of
 from promptgraft.searches.budget import Budget, SpentError
 from promptgraft.searches.candidate import Candidate
 from promptgraft.searches.journal import Journal, KeptAnswer
-from promptgraft.searches.scorer import AskedRows, Scorer, cost_of, margin_of, unusable
+from promptgraft.searches.scorer import AskedRows, Scorer, unusable
 from promptgraft.task.task import Example, content_hash
 
 AT_ONCE = 1024
@@ -23,13 +24,20 @@ class RowScore:
 
     Attributes:
         cost: between 0 and 1, the smaller the better (`cost_of`).
-        answer: the class.
-        margin: the probability of the right class less that of the likeliest other one.
+        answer: the place of what it said among the row's possible answers.
+        margin: the probability of the right answer less that of the likeliest other one.
     """
 
     cost: float
     answer: int
     margin: float
+
+    def merit(self, *, written: bool) -> float:
+        """1 for a right answer, 0 for a wrong one; of a text to be written its tokens' mean probability.
+
+        A cost of more than a half is that of a wrong answer, and of a text it is half of what its probability lacks.
+        """
+        return 1 - 2 * self.cost if written else float(self.cost <= 0.5)
 
 
 @dataclass(frozen=True)

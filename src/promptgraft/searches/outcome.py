@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from promptgraft.searches.answers import mean_with_ends
 from promptgraft.searches.run import FoundPrompt
-from promptgraft.task.figures import is_hit
 from promptgraft.task.task import Example, Task
-
-Z = 1.96
-"""Standard errors of a 95 % interval."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +17,7 @@ class Gain:
     """How much better one prompt is than another on the same rows.
 
     Attributes:
-        value: of the share of right answers, in points.
+        value: of the share of right answers in points, or of the mean probability of the tokens of texts.
         low, high: its 95 % interval, over pairs of rows.
     """
 
@@ -63,16 +59,8 @@ class SearchOutcome:
 
     def gain(self, found: FoundPrompt, over: FoundPrompt) -> Gain:
         """How much better one find is than another on the report rows."""
-        mine, other = (self._hits(entry) for entry in (found, over))
-        gaps = 100 * (mine - other)
-        error = float(gaps.std(ddof=1)) / math.sqrt(len(gaps)) if len(gaps) > 1 else math.inf
-        return Gain(float(gaps.mean()), float(gaps.mean()) - Z * error, float(gaps.mean()) + Z * error)
-
-    def _hits(self, found: FoundPrompt) -> np.ndarray:
-        labels = [self.task.classes[answer] for answer in found.report.answers]
-        return np.array(
-            [is_hit(self.task, row.label, label) for row, label in zip(self.report, labels, strict=True)], dtype=float
-        )
+        mine, other = (np.array(entry.report.merits) for entry in (found, over))
+        return Gain(*mean_with_ends(mine - other))
 
     @property
     def verdict(self) -> str:
@@ -84,16 +72,20 @@ class SearchOutcome:
         if best.candidate.key == library.candidate.key:
             return f"no better than {name}: no algorithm found a prompt that the choosing rows prefer"
         gain = self.gain(best, library)
-        by = f"{gain.value:+.1f} points ({gain.low:+.1f} to {gain.high:+.1f}) on {len(self.report):,} report rows"
+        what = "points of probability" if self.task.facts.written else "points"
+        by = f"{gain.value:+.1f} {what} ({gain.low:+.1f} to {gain.high:+.1f}) on {len(self.report):,} report rows"
+        if best.texts is not None and library.texts is not None:
+            by += f", {self.task.metric} {best.texts.value:.1f} for {library.texts.value:.1f}"
         if gain.is_sure:
             return f"{best.algorithm} is better than {name}: {by}"
         found = "the row without a template" if best.algorithm == "none" else f"what {best.algorithm} found"
         return f"no better than {name}: {found} is {by}"
 
 
-def table(outcome: SearchOutcome) -> list[list[str]]:
-    """A row for each algorithm: what is shown of it on a screen and on the page."""
-    return [
+def table(outcome: SearchOutcome) -> tuple[list[str], list[list[str]]]:
+    """The names of the columns, and a row for each algorithm, as a screen shows them."""
+    columns = list(COLUMNS)
+    rows = [
         [
             entry.algorithm,
             f"{entry.choosing.score:.1f}",
@@ -107,8 +99,15 @@ def table(outcome: SearchOutcome) -> list[list[str]]:
         ]
         for entry in outcome.found
     ]
+    if outcome.task.facts.written:
+        columns.insert(TEXTS, f"{outcome.task.metric} ")
+        for row, entry in zip(rows, outcome.found, strict=True):
+            row.insert(TEXTS, "" if entry.texts is None else f"{entry.texts.value:.1f}")
+    return columns, rows
 
 
 COLUMNS: Sequence[str] = (
     "algorithm", "choosing ", "report ", "95 %", "lost ", "passes ", "tokens ", "seconds ", "template",
 )  # fmt: skip
+TEXTS = 4
+"""Where the metric of written texts stands among the columns."""

@@ -39,7 +39,9 @@ ASKED = {
         "score ranges from 0 to 100.\n{history}\nWrite a new instruction with a higher score.\nText:",
         "pair": "Input: {text}\nOutput: {label}",
         "scored": "Text: {text}\nScore: {score}",
-        "begin": "Classify the text.",
+        "class": "Classify the text.",
+        "option": "Choose the right answer.",
+        "references": "Write the output for the input.",
     },
     "zh": {
         "induce": "我给了朋友一条说明和一些输入，朋友按照说明为每个输入写出了输出。\n{pairs}\n这条说明是：",
@@ -47,7 +49,9 @@ ASKED = {
         "improve": "下面是以前的说明和它们的得分，得分从0到100。\n{history}\n写一条得分更高的新说明。\n说明：",
         "pair": "输入：{text}\n输出：{label}",
         "scored": "说明：{text}\n得分：{score}",
-        "begin": "给文本分类。",
+        "class": "给文本分类。",
+        "option": "选出正确的答案。",
+        "references": "根据输入写出输出。",
     },
 }
 """What a model is asked, in the words of APE's and OPRO's own questions."""
@@ -81,7 +85,7 @@ class Proposed(Algorithm):
     def propose(self) -> Sequence[Candidate]:
         if self.start is None:
             self._arm = ""
-            return [self.space.start, *self._candidates([self.words["begin"]])]
+            return [self.space.start, *self._candidates([self.words[self.space.task.facts.label]])]
         self._arm = max(ARMS, key=lambda arm: self.random.betavariate(self.won[arm], self.lost[arm]))
         questions = [self._question(self._arm) for _ in range(AT_ONCE)]
         seed = self.random.getrandbits(31)
@@ -134,7 +138,7 @@ class Proposed(Algorithm):
         return self._filled("improve", history="\n".join(lines))
 
     def _pair(self, row: Example) -> str:
-        label = self.space.start.by_label.get(str(row.label), (str(row.label),))[0]
+        label = self.space.start.answer_of(row, self.space.task)[:SHOWN]
         text = row.text if row.pair is None else f"{row.text[:SHOWN]} / {row.pair}"
         return self._filled("pair", text=" ".join(text[: 2 * SHOWN].split())[:SHOWN], label=label)
 

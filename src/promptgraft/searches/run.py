@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from safetensors.torch import save
 
 from promptgraft.engine.interval import interval
+from promptgraft.engine.predictor import Predictor
 from promptgraft.engine.store import ARTEFACT
 from promptgraft.errors import RunError
 from promptgraft.model.backbone import Backbone
@@ -20,15 +21,16 @@ from promptgraft.prompt.artefact import save as save_artefact
 from promptgraft.prompt.atomic import write_bytes, write_text
 from promptgraft.prompt.card import SearchCard, SplitScore
 from promptgraft.searches.algorithm import Algorithm
+from promptgraft.searches.answers import mean_with_ends, most_answers, prediction_of
 from promptgraft.searches.asker import Asker
 from promptgraft.searches.board import Board, Point
 from promptgraft.searches.budget import Budget, SpentError
 from promptgraft.searches.candidate import Candidate
 from promptgraft.searches.journal import Journal
 from promptgraft.searches.kept import artefact_of
-from promptgraft.searches.oracle import Oracle, RowScore
+from promptgraft.searches.oracle import Oracle, Priced, RowScore
 from promptgraft.searches.race import race, score_all
-from promptgraft.searches.scorer import Scorer
+from promptgraft.searches.scorer import Scorer, forget
 from promptgraft.searches.space import Space
 from promptgraft.searches.split import SearchSplit
 from promptgraft.task.metrics import score
@@ -37,6 +39,8 @@ from promptgraft.task.task import Example, Task
 FINALISTS = 5
 """Candidates among which the choosing rows choose, where a quarter of the budget suffices for them."""
 UNPAID = 1 << 60
+WRITTEN = 50
+"""Report rows for which texts are written; to write takes far longer than to score."""
 IDLE_ROUNDS = 25
 """Rounds in a row without a new question after which nothing new is expected."""
 
@@ -49,9 +53,10 @@ class Standing:
     """How good a candidate is on some rows.
 
     Attributes:
-        score: the task's metric, in percent.
+        score: the task's metric, in percent; where texts are to be written, the mean probability of their tokens.
         low, high: its 95 % interval.
-        answers: the class of each row.
+        answers: the place of what it said to each row among the row's possible answers.
+        merits: of each row whether the answer is right (1 or 0), or the mean probability of its text's tokens.
     """
 
     score: float
@@ -59,6 +64,7 @@ class Standing:
     high: float
     rows: int
     answers: tuple[int, ...]
+    merits: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,7 @@ class FoundPrompt:
         stopped: why the search ended.
         curve: the best candidates along the way.
         artefact: the same, to predict with and to be banked.
+        texts: the task's metric of what the model writes for report rows; None where it chooses among answers.
     """
 
     algorithm: str
@@ -85,6 +92,7 @@ class FoundPrompt:
     stopped: str
     curve: tuple[Point, ...]
     artefact: Artefact
+    texts: SplitScore | None = None
 
     @property
     def text(self) -> str:
@@ -117,8 +125,9 @@ class Setting:
 
     @property
     def passes_a_row(self) -> int:
-        """Sequences that a row is."""
-        return len(self.space.task.classes) if self.scorer.answers else 1
+        """Sequences that a row is, at most."""
+        rows = (*self.split.search, *self.split.choosing, *self.split.report)
+        return most_answers(rows, self.space.task) if self.scorer.answers else 1
 
     @property
     def reserve(self) -> int:
@@ -146,11 +155,13 @@ def run_algorithm(kind: type[Algorithm], setting: Setting, folder: Path | None, 
     oracle = Oracle(setting.scorer, setting.split.search, budget, journal)
     generator = random.Random(f"{kind.name}/{setting.seed}")
     algorithm = kind(setting.space, Asker(oracle, setting.proposer), generator)
-    board = Board(setting.scorer.gold(setting.split.search), setting.passes)
+    board = Board(setting.passes, written=setting.space.task.facts.written)
     stopped = _search(algorithm, oracle, board, folder, tell)
     budget.passes = setting.passes
-    candidate, choosing = _chosen(setting, board, budget, journal)
-    report = _report(setting, candidate, journal)
+    tell(budget.spent, f"{kind.name} (report)")
+    candidate, choosing, report = _reported(setting, _judged(setting, board, budget, journal), journal)
+    artefact = _artefact(setting, candidate, _card(kind, setting, (choosing, report), budget.spent))
+    texts = _texts(setting, artefact, journal) if setting.space.task.facts.written else None
     seconds = journal.seconds + time.monotonic() - start
     found = FoundPrompt(
         kind.name,
@@ -162,7 +173,8 @@ def run_algorithm(kind: type[Algorithm], setting: Setting, folder: Path | None, 
         seconds,
         stopped,
         tuple(board.curve),
-        _artefact(setting, candidate, _card(kind, setting, (choosing, report), budget.spent), seconds),
+        _finished(artefact, seconds, texts),
+        texts,
     )
     if folder is not None:
         _keep_vectors(folder / "found.safetensors", candidate)
@@ -178,11 +190,31 @@ def _card(kind: type[Algorithm], setting: Setting, scores: tuple[Standing, Stand
     return SearchCard(algorithm=kind.name, model=model, passes=passes, choosing=choosing, report=report)
 
 
-def _artefact(setting: Setting, candidate: Candidate, card: SearchCard, seconds: float) -> Artefact:
-    """What was found, as an artefact."""
+def _artefact(setting: Setting, candidate: Candidate, card: SearchCard) -> Artefact:
+    """What was found, as an artefact; its seconds are still to be said."""
     artefact = artefact_of(setting.space, setting.scorer, candidate, card)
-    facts = {"seed": setting.seed, "shots": setting.shots, "seconds": seconds}
-    return artefact.replace(card=artefact.card.replace(**facts))
+    return artefact.replace(card=artefact.card.replace(seed=setting.seed, shots=setting.shots))
+
+
+def _finished(artefact: Artefact, seconds: float, texts: SplitScore | None) -> Artefact:
+    """The artefact of a search that is over."""
+    scores = artefact.card.scores if texts is None else {"test": texts}
+    return artefact.replace(card=artefact.card.replace(seconds=seconds, scores=scores))
+
+
+def _texts(setting: Setting, artefact: Artefact, journal: Journal) -> SplitScore:
+    """The task's metric of what the model writes for report rows, which the budget does not pay for."""
+    task, rows = setting.space.task, setting.split.report[:WRITTEN]
+    oracle = Oracle(setting.scorer, rows, Budget(UNPAID), journal, own=False)
+    written = oracle.ask("texts of the report", lambda: Priced(0, lambda: (_written(setting, artefact, rows), 0, 0)))
+    low, high = interval(task, written, rows)
+    return SplitScore(value=score(task, written, rows)[task.metric], low=low, high=high, rows=len(rows))
+
+
+def _written(setting: Setting, artefact: Artefact, rows: Sequence[Example]) -> list[str]:
+    """What the model writes for rows with an artefact."""
+    forget(setting.scorer.backbone)
+    return [str(text) for text in Predictor(artefact, setting.scorer.backbone).predict(rows)]
 
 
 def _search(algorithm: Algorithm, oracle: Oracle, board: Board, folder: Path | None, tell: Tell) -> str:
@@ -223,8 +255,12 @@ def _keep_vectors(path: Path, candidate: Candidate) -> None:
     write_bytes(path, save({"prompt": candidate.vectors.values.detach().contiguous()}))
 
 
-def _chosen(setting: Setting, board: Board, budget: Budget, journal: Journal) -> tuple[Candidate, Standing]:
-    """The best of the last candidates by the choosing rows, which nothing was scored on before."""
+def _judged(setting: Setting, board: Board, budget: Budget, journal: Journal) -> list[tuple[Candidate, Standing]]:
+    """The last candidates by the choosing rows, which nothing was scored on before, the best first.
+
+    Raises:
+        RunError: none could be scored.
+    """
     oracle = Oracle(setting.scorer, setting.split.choosing, budget, journal, own=False)
     rows = range(len(setting.split.choosing))
     judged = []
@@ -241,25 +277,37 @@ def _chosen(setting: Setting, board: Board, budget: Budget, journal: Journal) ->
         raise RunError(
             problem, where=setting.space.task.name, do=f"give --passes {setting.least} or more, or a template"
         )
-    best = max(judged, key=lambda entry: (entry[0].score, -entry[1]))
-    return best[2], best[0]
+    judged.sort(key=lambda entry: (-entry[0].score, entry[1]))
+    return [(candidate, standing) for standing, _, candidate in judged]
 
 
-def _report(setting: Setting, candidate: Candidate, journal: Journal) -> Standing:
-    """How good a candidate is on the report rows, which the budget does not pay for."""
+def _reported(
+    setting: Setting, judged: Sequence[tuple[Candidate, Standing]], journal: Journal
+) -> tuple[Candidate, Standing, Standing]:
+    """The best candidate, how good it is on the choosing rows, and on the report rows, which the budget does not pay.
+
+    One that leaves no room for the answer of a report row is passed over: that depends on lengths alone.
+
+    Raises:
+        RunError: that holds of all.
+    """
     oracle = Oracle(setting.scorer, setting.split.report, Budget(UNPAID), journal, own=False)
-    [scores] = oracle.scores([candidate], range(len(setting.split.report)))
-    if scores is None:
-        raise RunError(oracle.problem(candidate), where=setting.space.task.name)
-    return judge(setting.space.task, setting.split.report, scores)
+    for candidate, choosing in judged:
+        [scores] = oracle.scores([candidate], range(len(setting.split.report)))
+        if scores is not None:
+            return candidate, choosing, judge(setting.space.task, setting.split.report, scores)
+    raise RunError(oracle.problem(judged[0][0]), where=setting.space.task.name)
 
 
 def judge(task: Task, rows: tuple[Example, ...], scores: list[RowScore]) -> Standing:
-    """The task's metric over rows, with its interval."""
+    """How good what a candidate answered to rows is."""
     answers = tuple(row.answer for row in scores)
-    predictions = [task.classes[answer] for answer in answers]
+    merits = tuple(row.merit(written=task.facts.written) for row in scores)
+    if task.facts.written:
+        return Standing(*mean_with_ends(merits), len(rows), answers, merits)
+    predictions = [prediction_of(row, answer, task) for row, answer in zip(rows, answers, strict=True)]
     low, high = interval(task, predictions, rows)
-    return Standing(score(task, predictions, rows)["score"], low, high, len(rows), answers)
+    return Standing(score(task, predictions, rows)["score"], low, high, len(rows), answers, merits)
 
 
 def plain(found: FoundPrompt) -> dict[str, object]:
@@ -279,7 +327,8 @@ def plain(found: FoundPrompt) -> dict[str, object]:
         "lost": found.lost,
     }
     judged = {
-        name: {key: value for key, value in asdict(part).items() if key != "answers"}
+        name: {key: value for key, value in asdict(part).items() if key not in ("answers", "merits")}
         for name, part in (("choosing", found.choosing), ("report", found.report))
     }
-    return {**shared, **judged, "curve": [asdict(point) for point in found.curve]}
+    texts = {} if found.texts is None else {"texts": found.texts.model_dump()}
+    return {**shared, **judged, **texts, "curve": [asdict(point) for point in found.curve]}

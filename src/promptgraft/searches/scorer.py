@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from promptgraft.engine.writer import MOST, longest_read
 from promptgraft.errors import RunError, UsageError
 from promptgraft.method.setup import columns_of
 from promptgraft.model.backbone import Backbone, Batch, Speaks
@@ -18,10 +19,11 @@ from promptgraft.model.composed import TemplateTokenizer
 from promptgraft.model.tokens import Tokens, concatenate
 from promptgraft.prompt.prompt import Prompt, PromptStack, stack
 from promptgraft.prompt.reading import Reading
-from promptgraft.readout.classes import class_indices
+from promptgraft.readout.choice import scatter
 from promptgraft.readout.completion import answer_sums
 from promptgraft.readout.readout import Given
 from promptgraft.readout.verbalizer import label_columns
+from promptgraft.searches.answers import gold_of, joined, probabilities
 from promptgraft.searches.candidate import Candidate, Words
 from promptgraft.task.task import Example, Task
 from promptgraft.template.parts import Field
@@ -70,7 +72,7 @@ class Scorer:
     Attributes:
         pool: the search rows.
         limit: tokens of a row at most; with demonstrations as many as the model reads.
-        answers: compare whole answers by their log-probabilities, since the labels' words begin alike.
+        answers: read whole answers by their log-probabilities: rows have their own, or the labels' words begin alike.
     """
 
     backbone: Backbone
@@ -143,17 +145,26 @@ class Scorer:
     ) -> Tokens | RunError | UsageError:
         """The tokens of rows with each possible answer."""
         template, rows = group
-        reading = Reading("answer", template=template, answers=tuple(own[0] for _, own in candidate.words))
         try:
             return self.backbone.tokenize(
-                [examples[row] for row in rows], self.task.kind, reading, max_length=self.limit_of(candidate)
+                [examples[row] for row in rows],
+                self.task.kind,
+                self.reading(template, candidate),
+                max_length=self.limit_of(candidate),
             )
         except (RunError, UsageError) as error:
             return error
 
+    def reading(self, template: str, candidate: Candidate) -> Reading:
+        """How rows are read in a template with a candidate's words."""
+        if not self.answers:
+            return Reading("mark", template=template)
+        return Reading("answer", template=template, answers=tuple(own[0] for _, own in candidate.words))
+
     def limit_of(self, candidate: Candidate) -> int:
-        """Tokens of a row of a candidate at most."""
-        return self.backbone.max_length if candidate.shown else self.limit
+        """Tokens of a row of a candidate at most; where texts are to be written, they have room behind it."""
+        limit = self.backbone.max_length if candidate.shown else self.limit
+        return longest_read(self.backbone, candidate.vectors, limit, MOST) if self.task.facts.written else limit
 
     def _tokenizer(self, examples: Sequence[Example], limit: int) -> TemplateTokenizer:
         """What tokenises templates over rows; it keeps what it has read of them."""
@@ -179,19 +190,19 @@ class Scorer:
         return Given(lambda texts: torch.zeros(len(texts), 1), dict(words), columns)
 
     def shares(self, sheets: Sequence[AskedRows]) -> list[Float[Tensor, "B C"]]:
-        """The probabilities of the classes for the rows of each sheet.
+        """The probabilities of the possible answers of the rows of each sheet.
 
         Raises:
             RunError: sheets with vectors of different kinds.
         """
         forget(self.backbone)
         if not isinstance(self.backbone, CausalBackbone):
-            return _parted(self._scores(sheets), sheets)
+            return self._parted(self._scores(sheets), sheets)
         result: dict[int, Tensor] = {}
         for is_first in (True, False):
             places = [place for place, sheet in enumerate(sheets) if text_first(sheet.candidate) == is_first]
             groups = _companies([sheets[place] for place in places])
-            shares = [share for group in groups for share in _parted(self._shared_scores(group), group)]
+            shares = [share for group in groups for share in self._parted(self._shared_scores(group), group)]
             result |= zip(places, shares, strict=True)
         return [result[place] for place in range(len(sheets))]
 
@@ -203,7 +214,7 @@ class Scorer:
         """
         is_plain = not self.answers and all(sheet.candidate.vectors is None for sheet in sheets)
         if not is_plain or len({sheet.rows for sheet in sheets}) > 1:
-            return torch.cat([self._scores(group) for group in _companies(sheets, FORWARD_TOKENS)])
+            return joined([self._scores(group) for group in _companies(sheets, FORWARD_TOKENS)])
         tokens = concatenate([sheet.tokens for sheet in sheets])
         order = torch.arange(tokens.count).view(len(sheets), -1)
         if saved(tokens, order.T) <= saved(tokens, order):
@@ -216,14 +227,15 @@ class Scorer:
         return _by_columns(states, sheets)
 
     def _scores(self, sheets: Sequence[AskedRows]) -> Float[Tensor, "B C"]:
-        """The scores of the classes for the rows of sheets that share batches."""
+        """The scores of the possible answers of the rows of sheets that share batches."""
         tokens = concatenate([sheet.tokens for sheet in sheets])
         prompts, owner = self._prompts(sheets)
         states = hidden_states(self.backbone, tokens, prompts, owner, "answer" if self.answers else "mark")
-        if not self.answers:
-            return _by_columns(states.float(), sheets)
-        totals, lengths = answer_sums(states, tokens)
-        return (totals / lengths).view(tokens.count, -1)
+        return answer_scores(states, tokens) if self.answers else _by_columns(states.float(), sheets)
+
+    def _parted(self, scores: Float[Tensor, "B C"], sheets: Sequence[AskedRows]) -> list[Float[Tensor, "R C"]]:
+        """The probabilities of the possible answers of the rows of each sheet."""
+        return list(probabilities(scores, self.task).split([sheet.tokens.count for sheet in sheets]))
 
     def _prompts(self, sheets: Sequence[AskedRows]) -> tuple[PromptStack | None, Int[Tensor, "S"] | None]:
         """The vectors of each sheet's candidate.
@@ -244,8 +256,8 @@ class Scorer:
         )
 
     def gold(self, examples: Sequence[Example]) -> list[int]:
-        """The class of each row."""
-        return class_indices((example.label for example in examples), self.task)
+        """The place of each row's right answer among those it may have."""
+        return gold_of(examples, self.task)
 
 
 def _sheet(shown: Shown, read: Sequence[Tokens | RunError | UsageError]) -> AskedRows | RunError | UsageError:
@@ -263,9 +275,10 @@ def text_first(candidate: Candidate) -> bool:
     return isinstance(next(iter(Template.parse(candidate.template).parts), None), Field)
 
 
-def _parted(scores: Float[Tensor, "B C"], sheets: Sequence[AskedRows]) -> list[Float[Tensor, "R C"]]:
-    """The probabilities of the classes for the rows of each sheet."""
-    return list(scores.softmax(-1).split([sheet.tokens.count for sheet in sheets]))
+def answer_scores(states: Float[Tensor, "N 1"], tokens: Tokens) -> Float[Tensor, "B C"]:
+    """The mean log-probability of the tokens of each row's possible answers; -inf beyond a row's last one."""
+    totals, lengths = answer_sums(states, tokens)
+    return scatter(totals / lengths, tokens.rows)
 
 
 def saved(tokens: Tokens, groups: Int[Tensor, "G N"]) -> int:
@@ -319,21 +332,3 @@ def _by_columns(states: Float[Tensor, "B E"], sheets: Sequence[AskedRows]) -> Fl
 def unusable(error: RunError | UsageError) -> str:
     """Why a candidate cannot be scored."""
     return error.line
-
-
-def cost_of(share: Float[Tensor, "B C"], gold: Sequence[int]) -> Float[Tensor, "B"]:
-    """What a search makes small, of every row: half of it is whether the answer is wrong, half the missing probability.
-
-    Errors alone say too little with a few dozen rows, and the likelihood is ruled by the rows that a model is wrong and
-    sure about.
-    """
-    right = share.gather(1, torch.tensor(gold)[:, None])[:, 0]
-    wrong = share.argmax(1) != torch.tensor(gold)
-    return (wrong.to(share.dtype) + 1 - right) / 2
-
-
-def margin_of(share: Float[Tensor, "B C"], gold: Sequence[int]) -> Float[Tensor, "B"]:
-    """The probability of each row's right class less that of the likeliest other one (0 where there is none)."""
-    places = torch.tensor(gold)[:, None]
-    others = share.scatter(1, places, 0.0).max(1).values
-    return share.gather(1, places)[:, 0] - others

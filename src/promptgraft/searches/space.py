@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from promptgraft.engine.worded import AUTO, PLAIN, labels_words
 from promptgraft.errors import RunError, UsageError
 from promptgraft.model.backbone import Backbone
+from promptgraft.searches.answers import SEARCHED
 from promptgraft.searches.banked import BankedSpan
 from promptgraft.searches.candidate import Candidate
 from promptgraft.task.task import Example, Task
@@ -58,12 +59,12 @@ def make_space(
         template: what edits begin with; empty: the library's for the task.
         verbalizer: the labels' words; empty: those of the template.
     Raises:
-        RunError: a task whose answers are no classes.
+        RunError: a task of a kind that is not searched.
         UsageError: a template that does not fit the task, or words that do not.
     """
-    if not task.facts.one_class:
-        do = "give a task whose rows have one label each"
-        raise RunError(f"search finds words for classes, not for {task.kind}", where=task.name, do=do)
+    if task.facts.label not in SEARCHED:
+        do = "give a task whose rows have one label, choices, or a text to be written"
+        raise RunError(f"no prompt is searched for a task of kind {task.kind}", where=task.name, do=do)
     language = task.language or ("zh" if any(CHINESE.search(row.text) for row in rows[:20]) else "en")
     left_to_right = getattr(backbone, "speech", "masked") == "causal"
     fitting = _fitting(task, language, left_to_right)
@@ -85,6 +86,9 @@ def make_space(
 
 
 def _given_words(verbalizer: str, task: Task) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
+    if verbalizer and not task.facts.one_class:
+        do = "leave --verbalizer out"
+        raise UsageError(f"the rows of a task of kind {task.kind} have no labels that words stand for", do=do)
     if verbalizer == AUTO:
         do = "leave it out and name the algorithm label-words, or write label=word|word,label=word"
         raise UsageError("search takes no --verbalizer auto", do=do)
@@ -107,6 +111,8 @@ def _fitting(task: Task, language: str, left_to_right: bool) -> list[KnownTempla
 
 def _known_labels(known: KnownTemplate, task: Task) -> int:
     """How many of a task's labels a template has words for."""
+    if not task.facts.one_class:
+        return 0
     words = words_for(known, task).words
     return sum(
         words[label] != (own_words(label, description, known.language),) for label, description in task.labels.items()
@@ -114,6 +120,8 @@ def _known_labels(known: KnownTemplate, task: Task) -> int:
 
 
 def _candidate(known: KnownTemplate, task: Task, given: Mapping[str, tuple[str, ...]], origin: str) -> Candidate:
+    if not task.facts.one_class:
+        return Candidate(str(known.template), (), origin=origin)
     words = given or words_for(known, task).words
     return Candidate(str(known.template), tuple((label, tuple(words[label])) for label in task.classes), origin=origin)
 

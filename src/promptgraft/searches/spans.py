@@ -61,8 +61,8 @@ class SpanTemplates(Algorithm):
         return [self._candidate(pair, rows[0], is_behind=is_behind) for pair in spans] or [self.space.start]
 
     def _with_gaps(self, row: Example, *, is_behind: bool) -> tuple[str, str, str]:
-        """A row's texts and its label's word, with gaps between."""
-        [word, *_] = self.space.start.by_label[str(row.label)]
+        """A row's texts and what its label says, with gaps between."""
+        word = self.space.start.answer_of(row, self.space.task)[:SHOWN]
         text = row.text[:SHOWN]
         if row.pair is not None:
             return text, word, row.pair[:SHOWN]
