@@ -49,6 +49,8 @@ PLAIN: dict[str, Callable[[Mapping[str, Any], str], Plan]] = {
 """Families whose forward is plain torch, with what reads their config.json."""
 SEQ2SEQ = ("t5", "mt5", "bart")
 """Sequence-to-sequence models, which transformers computes."""
+BOUND_IN_PART = "memory bounds what %s takes while it writes; a training step takes what it needs"
+UNBOUND = "memory is for causal models; %s takes what it needs"
 
 
 def load_backbone(
@@ -101,10 +103,7 @@ def load_folder(
         stored_as = storage(fastest(place) if arithmetic in FEW_BITS else arithmetic)
         return load_causal(resolved, config, stored_as, place, arithmetic, memory or MemoryLimit())
     if memory is not None and memory.limit is not None:
-        message = "memory is for causal models; %s takes what it needs"
-        if kind in SEQ2SEQ:
-            message = "memory bounds what %s takes while it writes; a training step takes what it needs"
-        LOG.warning(message, resolved.name)
+        LOG.warning(BOUND_IN_PART if kind in SEQ2SEQ else UNBOUND, resolved.name)
     if arithmetic == "int4" or (family is None and arithmetic == "int8"):
         models = "causal models" if arithmetic == "int4" else "causal models and encoders of the BERT family"
         raise ModelError(f"{arithmetic} is for {models}", where=resolved.name, do="use fp32 or bf16")
@@ -120,6 +119,13 @@ def load_folder(
         return load_any(resolved, config, storage(arithmetic), place)
     if arithmetic == "int8" and place.type != "cpu":
         raise ModelError("int8 is for processors", where=resolved.name, do="use bf16 on a GPU")
+    return _load_packed(resolved, config, family, place, arithmetic)
+
+
+def _load_packed(
+    resolved: Resolved, config: Mapping[str, Any], family: str, place: torch.device, arithmetic: Arithmetic
+) -> PackedBackbone:
+    """Load an encoder whose packed forward is our own, natively too."""
     shape = _shape(config, family, str(resolved.path))
     parts = distilbert.PARTS if family == "distilbert" else PARTS
     identity = fingerprint(read_encoder(resolved.path, parts=parts))  # a map of its own: not all of it is used
