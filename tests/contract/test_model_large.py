@@ -198,7 +198,7 @@ def left(folder: Path, device: str, dtype: str) -> CausalBackbone:
     assert any(isinstance(layer.wide, StoredProjection) for layer in frozen.layers)
     return CausalBackbone(
         "left", whole._shape, weights, whole._tokenizer, dtype=whole._dtype, arithmetic=whole.arithmetic, pooling=None,
-        fingerprint="left", frozen=frozen,
+        fingerprint="left", frozen=frozen, variant=whole._scoring.variant,
     )  # fmt: skip
 
 

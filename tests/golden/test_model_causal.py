@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -14,8 +16,17 @@ from promptgraft.prompt.prompt import Placement, Prompt, stack
 LENGTHS = [7, 1, 12, 3, 12, 2, 20]
 
 
-@pytest.fixture(scope="module", params=list(FAMILIES))
-def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+ON_EVERY_PATH = ("llama-tied-biased", "qwen2-sliding", "gemma3")
+
+
+def families() -> Iterator[Any]:
+    """Every family; those that are run on every path in a quick run too are marked."""
+    for name in FAMILIES:
+        yield pytest.param(name, marks=[pytest.mark.every_path] if name in ON_EVERY_PATH else [])
+
+
+@pytest.fixture(scope="module", params=families())
+def pair(each_path: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
     return causal_pair(tmp_path_factory.mktemp(request.param), request.param)
 
 

@@ -1,4 +1,4 @@
-"""Causal attention over a tree of packed rows is computed in plain torch, forward and backward.
+"""Causal attention over a tree of packed rows, forward and backward: in plain torch, or by the native path.
 
 Levels (`kernels.pattern`) are merged by their maxima and sums, as parts of a softmax are (Milakov and Gimelshein 2018).
 Where there are few keys a query the backward finds the scores' exponentials kept; where there are many it computes them
@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptgraft.kernels import private
+from promptgraft.kernels import causal_native, private
 from promptgraft.kernels.pattern import HIDDEN, BlockBucket, KeySource, LevelPlan, Pattern, QueryPiece
 from promptgraft.kernels.rotary import Turns
 
@@ -27,10 +27,15 @@ LEAST_AT_ONCE = 1 << 12
 
 @dataclass(frozen=True)
 class Scoring:
-    """How scores are made: what products are multiplied by, and their soft limit if they have one."""
+    """How scores are made: what products are multiplied by, and their soft limit if they have one.
+
+    Attributes:
+        variant: of the native path, which makes scores that have no limit; None: plain torch.
+    """
 
     scale: float
     cap: float | None = None
+    variant: str | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,9 @@ def causal_attention(
     """
     if not len(queries):
         return torch.zeros_like(queries)
+    if scoring.variant is not None and scoring.cap is None and causal_native.is_possible(queries):
+        attended = causal_native.Attended(scoring.variant, pattern, scoring.scale, turns, window, past)
+        return causal_native.attend(queries, keys_values, prompts, attended)
     inputs = (queries, keys_values, prompts)
     if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in inputs):
         out: Tensor = _Attention.apply(*inputs, past, pattern, scoring, turns, window)  # type: ignore[no-untyped-call]

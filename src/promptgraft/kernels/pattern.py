@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 KeySource = Literal["prompts", "past", "rows"]
+SOURCES: tuple[KeySource, ...] = ("prompts", "past", "rows")
 # Scores of one product: 4 MiB in fp32, so that they stay in a core's cache between its steps.
 MOST_SCORES = 1 << 20
 # On a GPU, where a product takes longer to start than to run until it is far larger.
@@ -42,10 +43,15 @@ class Level:
     blocks: Int[Tensor, "N 4"]
     causal: bool = False
 
+    @property
+    def filled(self) -> Int[Tensor, "M 4"]:
+        """The blocks that have queries and keys."""
+        first, last, key, end = self.blocks.unbind(1)
+        return self.blocks[(last > first) & (end > key)]
+
     def any(self) -> bool:
         """Whether any query sees any key."""
-        queries, keys = self.blocks[:, 1] - self.blocks[:, 0], self.blocks[:, 3] - self.blocks[:, 2]
-        return bool(((queries > 0) & (keys > 0)).any())
+        return len(self.filled) > 0
 
     def asking(self, rows: Int[Tensor, "Q"]) -> Level:
         """The level for some of its queries alone, in ascending order."""
@@ -119,6 +125,16 @@ class Pattern:
     device: torch.device
     _plans: dict[int | None, list[LevelPlan]] = field(default_factory=dict, repr=False)
 
+    @cached_property
+    def ranges(self) -> Int[Tensor, "N 6"]:
+        """The filled blocks of all levels, each behind the number of its source and whether it is causal."""
+        parts = []
+        for level in self.levels:
+            blocks = level.filled
+            kind = torch.tensor([SOURCES.index(level.source), int(level.causal)])
+            parts.append(torch.cat([kind.expand(len(blocks), -1), blocks], 1))
+        return torch.cat(parts) if parts else torch.zeros(0, 6, dtype=torch.long)
+
     def plans(self, window: int | None) -> list[LevelPlan]:
         """The levels as buckets, for layers that see so many tokens."""
         if window not in self._plans:
@@ -148,7 +164,7 @@ class Pattern:
         return {"prompts": None, "past": self.past_places, "rows": self.key_places}[source]
 
     def _plan(self, level: Level, window: int | None) -> LevelPlan | None:
-        blocks = level.blocks[(level.blocks[:, 1] > level.blocks[:, 0]) & (level.blocks[:, 3] > level.blocks[:, 2])]
+        blocks = level.filled
         if not len(blocks):
             return None
         queries, keys = blocks[:, 1] - blocks[:, 0], blocks[:, 3] - blocks[:, 2]

@@ -59,6 +59,7 @@ class CausalBackbone(Tokenizing):
         frozen: the weights in the order of use; None where they learn.
         ends: tokens that end a text.
         memory: what a training step, and what is written, may take.
+        variant: of the native path; None: plain torch.
     """
 
     deep = True
@@ -81,6 +82,7 @@ class CausalBackbone(Tokenizing):
         frozen: Decoder | None,
         ends: frozenset[int] = frozenset(),
         memory: MemoryLimit | None = None,
+        variant: str | None = None,
     ) -> None:
         self.name, self.pooling, self.weights = name, pooling, weights
         self.family, self.hidden, self.layers, self.heads = shape.family, shape.hidden, shape.layers, shape.heads
@@ -94,7 +96,7 @@ class CausalBackbone(Tokenizing):
         self._beginnings = Beginnings()
         self._begin = next(iter(tokenizer.frames.single.gaps[0]), None)
         self._frequencies = [rotary.frequencies(shape.head_width).to(self.device) for rotary in shape.rotaries]
-        self._scoring = Scoring(shape.score_scale, shape.score_cap)
+        self._scoring = Scoring(shape.score_scale, shape.score_cap, variant)
 
     def forget(self) -> None:
         """Let go of the beginnings that are kept."""
@@ -160,6 +162,7 @@ class CausalBackbone(Tokenizing):
             frozen=None if learn else self._frozen_of(shape, weights),
             ends=self.ends,
             memory=self.memory,
+            variant=self._scoring.variant,
         )
 
     def _frozen_of(self, shape: DecoderShape, weights: dict[str, Tensor]) -> Decoder:

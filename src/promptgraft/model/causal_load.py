@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from promptgraft.model import paths
 from promptgraft.model.backbone import Arithmetic
 from promptgraft.model.causal import CausalBackbone
 from promptgraft.model.config import read_optional
@@ -75,6 +76,7 @@ def load_causal(
         frozen=frozen,
         ends=_ends(config, read_optional(resolved.path / "generation_config.json")),
         memory=memory,
+        variant=None if device.type != "cpu" else paths.path("bf16" if dtype == torch.bfloat16 else "fp32"),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from ctypes import POINTER, c_float, c_int, c_int64, c_void_p
+from ctypes import POINTER, c_double, c_float, c_int, c_int64, c_void_p
 from functools import cache
 
 from torch import Tensor
@@ -13,7 +13,7 @@ from promptgraft.kernels import processor
 from promptgraft.kernels.native import openmp
 from promptgraft.kernels.native.build import VARIANTS, is_made_for_this_machine, library
 
-VERSION = 3
+VERSION = 4
 ACTIVATIONS = {"gelu": 0, "gelu_new": 1, "gelu_pytorch_tanh": 1, "relu": 2, "silu": 3}
 INT8 = ("amx", "avx512bf16", "avx512vnni")
 """Variants that multiply whole numbers of eight bits faster than others."""
@@ -42,6 +42,33 @@ class Call(ctypes.Structure):
     _fields_ = [(name, c_int64) for name in (*NUMBERS, *MORE_NUMBERS)] + [(name, c_void_p) for name in POINTERS]
 
 
+class KeyTable(ctypes.Structure):
+    """Keys and values that queries see, as `seen.h` reads them."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("keys", "values")),
+        *((name, c_int64) for name in ("rows", "stride", "half")),
+        *((name, c_void_p) for name in ("cosine", "sine", "places", "d_keys", "d_values")),
+    ]
+
+
+class CausalCall(ctypes.Structure):
+    """One layer's causal attention, as `seen.h` reads it."""
+
+    _fields_ = [
+        *(
+            (name, c_int64)
+            for name in ("queries", "heads", "key_heads", "width", "half", "window", "threads", "ranges")
+        ),
+        ("scale", c_double),
+        *(
+            (name, c_void_p)
+            for name in ("query", "cosine", "sine", "query_places", "seen", "out", "norms", "d_out", "d_query")
+        ),
+        ("sources", KeyTable * 3),
+    ]
+
+
 def able() -> dict[str, bool]:
     """For each variant, whether this processor can run it."""
     available = processor.instructions()
@@ -68,6 +95,7 @@ def load(variant: str) -> ctypes.CDLL:
         [c_void_p, POINTER(c_int64 * 3), *[c_void_p] * 5],
     )
     loaded.pg_saved_bytes.restype, loaded.pg_saved_bytes.argtypes = c_int64, [c_void_p, POINTER(Call)]
+    loaded.pg_causal.argtypes = [POINTER(CausalCall), c_int]
     for name in ("pg_forward", "pg_backward"):
         getattr(loaded, name).argtypes = [c_void_p, POINTER(Call)]
     return loaded

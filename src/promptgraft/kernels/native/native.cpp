@@ -1,6 +1,7 @@
 // The library's entry points: plain pointers in, 0 or a reason out. Python checks the sizes before it calls.
 #include <omp.h>
 
+#include "causal.h"
 #include "learn.h"
 
 #if defined(__AMX_BF16__)
@@ -298,11 +299,50 @@ void put_embeddings(Encoder<S>& e, const int64_t* sizes, const void* words, cons
     e.embedded_scale.assign(scale, scale + e.sizes.hidden), e.embedded_shift.assign(shift, shift + e.sizes.hidden);
 }
 
+template <class S, class P>
+int run_causal(const CausalCall& call, bool backward) {
+    const int width = up((int)call.width, P::DEPTHS);
+    const CausalPlan plan(call, width, backward);
+    const int heads = (int)call.key_heads, jobs = (int)plan.tasks.size() * heads;
+    const size_t bytes = std::max(CausalHead<S, P>::bytes(call, plan, backward), (2 * SUMMED + 1) * width * sizeof(float));
+    static thread_local Arena slab_room;
+    if (!slab_room.grow(plan.slabs * sizeof(float) + 64)) return NO_MEMORY;
+    float* slabs = (float*)slab_room.base;
+    int failed = FINE;
+#pragma omp parallel num_threads((int)call.threads)
+    {
+        const bool room = arena().grow(bytes);
+        [[maybe_unused]] typename P::Tiles tiles;
+        if (!room)
+#pragma omp atomic write
+            failed = NO_MEMORY;
+#pragma omp for schedule(dynamic, 1)
+        for (int job = 0; job < jobs; job++) {
+            if (!room) continue;
+            CausalHead<S, P> work(call, plan.tasks[job / heads], job % heads, backward, Carver{arena().base});
+            backward ? work.backward(slabs) : work.forward();
+        }
+        for (int source = 0; backward && source < SOURCES; source++) {
+            const KeySource& to = call.sources[source];
+            const int64_t parts = to.d_keys ? (to.rows + SUMMED - 1) / SUMMED * heads : 0;
+#pragma omp for schedule(dynamic, 1)
+            for (int64_t part = 0; part < parts; part++) {
+                if (!room) continue;
+                const int64_t first = part / heads * SUMMED, last = std::min(to.rows, first + SUMMED);
+                (to.half ? sum_keys<S, P, bf16> : sum_keys<S, P, float>)(call, plan, source, first, last,
+                                                                         (int)(part % heads), slabs,
+                                                                         (float*)arena().base);
+            }
+        }
+    }
+    return failed;
+}
+
 }  // namespace
 
 extern "C" {
 
-int pg_version() { return 3; }
+int pg_version() { return 4; }
 
 // `half`: stored in bf16; `int8`: products in whole numbers, for passes without gradient.
 Handle* pg_new(int half, int int8, int hidden, int heads, int wide, int activation, float epsilon) {
@@ -341,6 +381,17 @@ void pg_embeddings(Handle* h, const int64_t* sizes, const void* words, const voi
 
 int64_t pg_saved_bytes(const Handle* h, const Call* call) {
     return h->half ? saved_bytes(h->halved, *call) : saved_bytes(h->full, *call);
+}
+
+// Causal attention, or its backward.
+int pg_causal(const CausalCall* call, int backward) {
+    if (!is_sound(*call)) return OUT_OF_RANGE;
+    if (!call->half) return run_causal<float, PlainProducts>(*call, backward);
+#if defined(__AMX_BF16__)
+    static const bool tiles = may_use_tiles();
+    if (tiles) return run_causal<bf16, TiledProducts>(*call, backward);
+#endif
+    return run_causal<bf16, PlainProducts>(*call, backward);
 }
 
 int pg_forward(const Handle* h, const Call* call) {

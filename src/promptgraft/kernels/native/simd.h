@@ -70,12 +70,20 @@ inline void store(bf16* p, vf v) {
 
 // Two vectors lane by lane: a0 b0 a1 b1 ...
 inline void store_pairs(bf16* p, vf a, vf b) {
+#if defined(__AVX512BF16__)
+    vf both = (vf)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a);
+    alignas(64) static const uint16_t order[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                                   8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    both = (vf)_mm512_permutexvar_epi16(_mm512_load_si512(order), (__m512i)both);
+    std::memcpy(p, &both, sizeof both);
+#else
     bf16 low[W], high[W];
     store(low, a), store(high, b);
     vh l, h;
     std::memcpy(&l, low, sizeof l), std::memcpy(&h, high, sizeof h);
     vu both = __builtin_convertvector(l, vu) | (__builtin_convertvector(h, vu) << 16);
     std::memcpy(p, &both, sizeof both);
+#endif
 }
 
 inline float value(float x) { return x; }
@@ -182,6 +190,50 @@ inline vf exponential(vf x) {
     vf e = p * (vf)((__builtin_convertvector(n, vi) + 127) << 23);
 #endif
     return x < -87.3f ? zero() : e;
+}
+
+// 2^x for x <= 126, relative error about 2e-7, 0 far below; ROUGHLY: about 8e-5, for what is rounded to bf16.
+template <bool ROUGHLY>
+inline vf power_of_two(vf x) {
+#if defined(__AVX512F__)
+    x = larger(x, set(-200.0f));
+    vf n = (vf)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#else
+    const auto nothing = x < -126.0f;
+    x = larger(x, set(-126.0f));
+    vf magic = set(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
+    vf n = (x + magic) - magic;
+#endif
+    vf r = x - n, p;
+    if (ROUGHLY) {
+        p = 0.05517167f * r + 0.24261115f;
+        p = (p * r + 0.69326099f) * r + 0.99992807f;
+    } else {
+        p = 1.535336188e-4f * r + 1.339887440e-3f;
+        p = p * r + 9.618437358e-3f;
+        p = p * r + 5.550332471e-2f;
+        p = p * r + 2.402264791e-1f;
+        p = p * r + 6.931472029e-1f;
+        p = p * r + 1.0f;
+    }
+#if defined(__AVX512F__)
+    return (vf)_mm512_scalef_ps((__m512)p, (__m512)n);
+#else
+    return nothing ? zero() : p * (vf)((__builtin_convertvector(n, vi) + 127) << 23);
+#endif
+}
+
+// Whether any lane of a comparison holds.
+inline bool any(vi mask) {
+#if defined(__AVX512F__)
+    return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0;
+#elif defined(__AVX2__)
+    return !_mm256_testz_si256((__m256i)mask, (__m256i)mask);
+#else
+    int32_t all = 0;
+    for (int i = 0; i < W; i++) all |= mask[i];
+    return all != 0;
+#endif
 }
 
 // A square of W rows of W floats, columns become rows.

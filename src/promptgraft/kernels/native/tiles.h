@@ -51,57 +51,65 @@ inline TiledSide pair_rows(const bf16* rows, int count, int depth, bf16* to) {
     return side;
 }
 
-// 32 (or 16) rows by 32 columns; MORE: added to what is there.
-template <int TALL, bool MORE>
-inline void tiled_block(const bf16* a, int lda, const TiledSide& b, int column, float* out, int ldo) {
+// 32 (or 16) rows by 32 (or 16) columns, of the depths from `first` to `last`; MORE: added to what is there.
+template <int TALL, int WIDTH, bool MORE>
+inline void tiled_block(const bf16* a, int lda, const TiledSide& b, int first, int last, int column, float* out,
+                        int ldo) {
     __asm__ volatile("" ::: "memory");  // tile loads do not tell the compiler what they read
+    constexpr bool tall = TALL == 2, broad = WIDTH == 2;
     const bf16* lower = a + (size_t)16 * lda;
     float* below = out + (size_t)16 * ldo;
     if constexpr (MORE) {
         _tile_loadd(0, out, ldo * 4);
-        _tile_loadd(1, out + 16, ldo * 4);
+        if constexpr (broad) _tile_loadd(1, out + 16, ldo * 4);
+        if constexpr (tall) _tile_loadd(2, below, ldo * 4);
+        if constexpr (tall && broad) _tile_loadd(3, below + 16, ldo * 4);
     } else {
         _tile_zero(0);
-        _tile_zero(1);
+        if constexpr (broad) _tile_zero(1);
+        if constexpr (tall) _tile_zero(2);
+        if constexpr (tall && broad) _tile_zero(3);
     }
-    if constexpr (TALL == 2 && MORE) {
-        _tile_loadd(2, below, ldo * 4);
-        _tile_loadd(3, below + 16, ldo * 4);
-    } else if constexpr (TALL == 2) {
-        _tile_zero(2);
-        _tile_zero(3);
-    }
-    for (int k = 0; k < b.deep; k++) {
+    for (int k = first; k < last; k++) {
         _tile_loadd(4, a + k * 32, lda * 2);
         _tile_loadd(6, b.at(k, column), 64);
-        _tile_loadd(7, b.at(k, column + 1), 64);
         _tile_dpbf16ps(0, 4, 6);
-        _tile_dpbf16ps(1, 4, 7);
-        if constexpr (TALL == 2) {
-            _tile_loadd(5, lower + k * 32, lda * 2);
-            _tile_dpbf16ps(2, 5, 6);
-            _tile_dpbf16ps(3, 5, 7);
-        }
+        if constexpr (broad) _tile_loadd(7, b.at(k, column + 1), 64);
+        if constexpr (broad) _tile_dpbf16ps(1, 4, 7);
+        if constexpr (tall) _tile_loadd(5, lower + k * 32, lda * 2);
+        if constexpr (tall) _tile_dpbf16ps(2, 5, 6);
+        if constexpr (tall && broad) _tile_dpbf16ps(3, 5, 7);
     }
     _tile_stored(0, out, ldo * 4);
-    _tile_stored(1, out + 16, ldo * 4);
-    if constexpr (TALL == 2) {
-        _tile_stored(2, below, ldo * 4);
-        _tile_stored(3, below + 16, ldo * 4);
+    if constexpr (broad) _tile_stored(1, out + 16, ldo * 4);
+    if constexpr (tall) _tile_stored(2, below, ldo * 4);
+    if constexpr (tall && broad) _tile_stored(3, below + 16, ldo * 4);
+}
+
+// Of a [rows, 32 b.deep] b the columns from 16 `column` up to 16 `end`, into `out`, summed over some depths;
+// `rows` is a multiple of 16.
+template <bool MORE>
+inline void tiled_columns(const bf16* a, int lda, int rows, const TiledSide& b, int first, int last, int column,
+                          int end, float* out, int ldo) {
+    for (int row = 0; row < rows; row += 32) {
+        const bf16* from = a + (size_t)row * lda;
+        float* to = out + (size_t)row * ldo;
+        for (int at = column; at < end; at += 2, to += 32)
+            if (rows - row >= 32 && end - at >= 2)
+                tiled_block<2, 2, MORE>(from, lda, b, first, last, at, to, ldo);
+            else if (rows - row >= 32)
+                tiled_block<2, 1, MORE>(from, lda, b, first, last, at, to, ldo);
+            else if (end - at >= 2)
+                tiled_block<1, 2, MORE>(from, lda, b, first, last, at, to, ldo);
+            else
+                tiled_block<1, 1, MORE>(from, lda, b, first, last, at, to, ldo);
     }
 }
 
 // out [rows, 16 b.broad] = a [rows, 32 b.deep] b; `rows` is a multiple of 16.
 template <bool MORE = false>
 inline void tiled_product(const bf16* a, int lda, int rows, const TiledSide& b, float* out, int ldo) {
-    for (int row = 0; row < rows; row += 32)
-        for (int column = 0; column < b.broad; column += 2) {
-            float* to = out + (size_t)row * ldo + column * 16;
-            if (rows - row >= 32)
-                tiled_block<2, MORE>(a + (size_t)row * lda, lda, b, column, to, ldo);
-            else
-                tiled_block<1, MORE>(a + (size_t)row * lda, lda, b, column, to, ldo);
-        }
+    tiled_columns<MORE>(a, lda, rows, b, 0, b.deep, 0, b.broad, out, ldo);
 }
 
 // Room for one head of one sequence.

@@ -1,0 +1,155 @@
+"""Causal attention over packed rows is computed by the native path, forward and backward (`native/causal.h`)."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from promptgraft.errors import RunError
+from promptgraft.kernels.native.library import CausalCall, KeyTable, address, load
+from promptgraft.kernels.pattern import SOURCES, KeySource, Pattern
+from promptgraft.kernels.rotary import Turns
+
+WIDEST = 1024
+"""Of a head, in the library."""
+
+DTYPES = (torch.float32, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class Attended:
+    """What a layer attends with, beside queries, keys and values.
+
+    Attributes:
+        scale: what scores are multiplied by.
+        turns: of the queries and of the keys.
+        window: how many tokens a query sees.
+        past: keys and values of kept beginnings.
+    """
+
+    variant: str
+    pattern: Pattern
+    scale: float
+    turns: tuple[Turns, Turns] | None
+    window: int | None
+    past: Float[Tensor, "2 A width_of_all"] | None
+
+
+def is_possible(queries: Float[Tensor, "Q heads width"]) -> bool:
+    """Whether the native path has such queries."""
+    return queries.device.type == "cpu" and queries.dtype in DTYPES and queries.shape[-1] <= WIDEST
+
+
+def attend(
+    queries: Float[Tensor, "Q heads width"],
+    keys_values: Float[Tensor, "R two_key_heads width"],
+    prompts: Float[Tensor, "2 N width_of_all"] | None,
+    attended: Attended,
+) -> Float[Tensor, "Q heads width"]:
+    """Attend from every query to all that it sees; see `causal.causal_attention`."""
+    inputs = (queries, keys_values, prompts)
+    if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in inputs):
+        out: Tensor = _NativeAttention.apply(*inputs, attended)  # type: ignore[no-untyped-call]
+        return out
+    return _forward(queries.contiguous(), keys_values.contiguous(), _exact(prompts), attended, None)
+
+
+class _NativeAttention(torch.autograd.Function):
+    """Keeps what came in, what came out, and a number of every query and head."""
+
+    @staticmethod
+    def forward(ctx: Any, queries: Tensor, keys_values: Tensor, prompts: Tensor | None, attended: Attended) -> Tensor:
+        queries, keys_values, table = queries.contiguous(), keys_values.contiguous(), _exact(prompts)
+        norms = torch.empty(queries.shape[:2])
+        out = _forward(queries, keys_values, table, attended, norms)
+        ctx.attended, ctx.prompt_dtype = attended, None if prompts is None else prompts.dtype
+        ctx.save_for_backward(queries, keys_values, table, out, norms)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        queries, keys_values, prompts, out, norms = ctx.saved_tensors
+        d_queries, d_keys_values, d_prompts = (
+            torch.empty_like(tensor) if wanted else None
+            for tensor, wanted in zip((queries, keys_values, prompts), ctx.needs_input_grad, strict=False)
+        )
+        call = _call(queries, keys_values, prompts, ctx.attended)
+        _put(call.sources, "rows", keys_values, d_keys_values)
+        _put(call.sources, "prompts", prompts, d_prompts)
+        d_out = grads[0].contiguous()
+        call.out, call.norms, call.d_out, call.d_query = map(address, (out, norms, d_out, d_queries))
+        _run(ctx.attended.variant, call, backward=True)
+        if d_prompts is not None:
+            d_prompts = d_prompts.to(ctx.prompt_dtype)
+        return d_queries, d_keys_values, d_prompts, None
+
+
+def _exact(prompts: Tensor | None) -> Tensor | None:
+    """A table of prompts as the library reads it."""
+    return None if prompts is None else prompts.detach().float().contiguous()
+
+
+def _forward(
+    queries: Tensor, keys_values: Tensor, prompts: Tensor | None, attended: Attended, norms: Tensor | None
+) -> Tensor:
+    out = torch.empty_like(queries)
+    call = _call(queries, keys_values, prompts, attended)
+    call.out, call.norms = address(out), address(norms)
+    _run(attended.variant, call, backward=False)
+    return out
+
+
+def _call(queries: Tensor, keys_values: Tensor, prompts: Tensor | None, attended: Attended) -> CausalCall:
+    """Fill in what both directions need; the tensors outlive the call."""
+    pattern = attended.pattern
+    call = CausalCall(
+        queries=len(queries),
+        heads=queries.shape[1],
+        key_heads=pattern.key_heads,
+        width=queries.shape[2],
+        half=int(queries.dtype == torch.bfloat16),
+        window=attended.window or 0,
+        threads=torch.get_num_threads(),
+        ranges=len(pattern.ranges),
+        scale=attended.scale,
+    )
+    call.query, call.seen, call.query_places = map(address, (queries, pattern.ranges, pattern.query_places))
+    _put(call.sources, "rows", keys_values, None)
+    _put(call.sources, "prompts", prompts, None)
+    _put(call.sources, "past", None if attended.past is None else attended.past.to(queries.dtype).contiguous(), None)
+    rows = call.sources[SOURCES.index("rows")]
+    rows.places = address(pattern.key_places)
+    call.sources[SOURCES.index("past")].places = address(pattern.past_places)
+    if attended.turns is not None:
+        of_queries, of_keys = attended.turns
+        call.cosine, call.sine = address(of_queries.cosine), address(of_queries.sine)
+        rows.cosine, rows.sine = address(of_keys.cosine), address(of_keys.sine)
+    return call
+
+
+def _put(tables: Any, source: KeySource, values: Tensor | None, grads: Tensor | None) -> None:
+    """Say where the keys of a source stand: beside their values in every row, or in a table of their own."""
+    if values is None:
+        return
+    beside = source == "rows"
+    apart = values.shape[1] * values.shape[2] // 2 if beside else values.shape[1] * values.shape[2]
+    table: KeyTable = tables[SOURCES.index(source)]
+    table.rows, table.stride = (len(values), 2 * apart) if beside else values.shape[1:]
+    table.half = int(values.dtype == torch.bfloat16)
+    table.keys, table.values = _pair(values, apart)
+    if grads is not None:
+        table.d_keys, table.d_values = _pair(grads, apart)
+
+
+def _pair(tensor: Tensor, apart: int) -> tuple[int, int]:
+    return tensor.data_ptr(), tensor.data_ptr() + apart * tensor.element_size()
+
+
+def _run(variant: str, call: CausalCall, *, backward: bool) -> None:
+    if load(variant).pg_causal(ctypes.byref(call), int(backward)):
+        raise RunError("causal attention has no memory or no sense in the native path", do="set PROMPTGRAFT_NATIVE=0")
