@@ -5,145 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Int
 
 from promptgraft.errors import UsageError
-from promptgraft.model.filled import FilledReader
-from promptgraft.model.joints import Joint, joint_of
-from promptgraft.model.stretches import Passage, Slot
+from promptgraft.model.filled import FilledReader, lead_of
+from promptgraft.model.joints import joint_of
+from promptgraft.model.template_plan import Ids, JointPart, TemplatePlan
 from promptgraft.model.tokenize import CHARACTERS_A_TOKEN, MARGIN
-from promptgraft.model.tokens import Tokens
+from promptgraft.model.tokens import Tokens, with_answers
 from promptgraft.task.draws import Array
 from promptgraft.task.task import Example
-from promptgraft.template.parts import FIELDS, Blank, FieldText
+from promptgraft.template.parts import FIELDS
 from promptgraft.template.template import Template, content
 
-SAMPLE = Example(text="x", pair="x", choices=("x",))
-"""A row like all whose contents compose."""
-EDGE = ""
-"""What a joint is asked about where a field's content begins or ends."""
 UNREAD = -1
 
-Ids = tuple[int, ...]
 Contents = Callable[[int], Sequence[str]]
 """Gives a row's contents of the fields of a template."""
-
-
-@dataclass(frozen=True, slots=True)
-class ContentPlace:
-    """The place of a field's content: the field, and which of its template's fields it is."""
-
-    field: str
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class JointPart:
-    """What lies between two joints of a filled template: words alone, or with the contents of fields.
-
-    Attributes:
-        goes_on: other words stand before it.
-    """
-
-    texts: tuple[str | ContentPlace, ...]
-    goes_on: bool
-
-    @property
-    def is_fixed(self) -> bool:
-        """Whether it is the same for all rows."""
-        return all(isinstance(text, str) for text in self.texts)
-
-    def of(self, contents: Sequence[str]) -> str:
-        """Its text for a row with these contents of fields."""
-        return "".join(text if isinstance(text, str) else contents[text.number] for text in self.texts)
-
-
-@dataclass(frozen=True)
-class TemplatePlan:
-    """How the sequences of a template are put together.
-
-    Attributes:
-        parts: tokens that are known, and parts that are to be read; empty where the template does not compose.
-        fields: of the contents, in their order.
-        blank: which part is the token that is read; None where that is the last token.
-    """
-
-    template: Template
-    parts: tuple[JointPart | Ids, ...]
-    fields: tuple[str, ...]
-    blank: int | None
-
-    @classmethod
-    def of(cls, template: Template, reader: FilledReader, joint: Joint | None) -> TemplatePlan:
-        """The plan of a template.
-
-        Raises:
-            UsageError: the model cannot read it.
-        """
-        filled = template.filled(SAMPLE)
-        fields = tuple(part.field for part in filled if isinstance(part, FieldText))
-        before, after = reader.around
-        parts: list[JointPart | Ids] = [before]
-        blank, number = None, 0
-        for stretch in reader.stretches_of(filled):
-            if isinstance(stretch, Slot):
-                if isinstance(stretch.part, Blank) and reader.speech == "masked":
-                    blank = len(parts)
-                parts.append(tuple(reader.slot_tokens(stretch).ids))
-            elif joint is not None:
-                parts += parts_between(stretch, joint, number)
-                number += sum(isinstance(part, FieldText) for part in stretch.parts)
-        composes = joint is not None and (blank is not None or reader.speech != "masked")
-        return cls(template, (*parts, after) if composes else (), fields, blank)
-
-    @cached_property
-    def row_parts(self) -> tuple[JointPart, ...]:
-        """The parts that differ from row to row."""
-        return tuple(part for part in self.parts if isinstance(part, JointPart) and not part.is_fixed)
-
-    @cached_property
-    def words(self) -> tuple[JointPart, ...]:
-        """The parts to be read that are the same for all rows."""
-        return tuple(part for part in self.parts if isinstance(part, JointPart) and part.is_fixed)
-
-
-def parts_between(passage: Passage, joint: Joint, number: int) -> list[JointPart]:
-    """A passage, cut at the joints that are nearest to the contents of its fields.
-
-    Args:
-        number: of the template's fields those that stand before it.
-    """
-    groups: list[list[str | ContentPlace]] = [[]]
-    for at, part in enumerate(passage.parts):
-        if isinstance(part, FieldText):
-            groups[-1].append(ContentPlace(part.field, number))
-            number += 1
-            continue
-        cuts = nearest_joints(part.text, joint, follows=at > 0, followed=at + 1 < len(passage.parts))
-        first, *rest = [part.text[start:end] for start, end in pairwise((0, *cuts, len(part.text)))]
-        groups[-1].append(first)
-        groups += [[text] for text in rest]
-    texts = [tuple(text for text in group if text) for group in groups]
-    full = [group for group in texts if group]
-    return [JointPart(group, passage.goes_on or place > 0) for place, group in enumerate(full)]
-
-
-def nearest_joints(text: str, joint: Joint, *, follows: bool, followed: bool) -> list[int]:
-    """The joints of a template's words that are nearest to the contents before and behind them, where there are some.
-
-    Args:
-        follows, followed: whether contents stand there.
-    """
-    places = [
-        place
-        for place in range(0 if follows else 1, len(text) + followed)
-        if joint(text[place - 1] if place else EDGE, text[place] if place < len(text) else EDGE)
-    ]
-    return sorted({*(places[:1] if follows else ()), *(places[-1:] if followed else ())})
 
 
 @dataclass
@@ -209,12 +90,14 @@ class LaidRows:
         first, length: of each part of each sequence.
         mark: of each sequence the index of the token that is read.
         cut: how many sequences were cut.
+        answers: the tokens of each answer that every sequence is read with.
     """
 
     first: Int[Array, "P N"]
     length: Int[Array, "P N"]
     mark: Int[Array, "N"]
     cut: int
+    answers: tuple[Ids, ...] = ()
 
     @classmethod
     def of(cls, parts: int, rows: int) -> LaidRows:
@@ -223,12 +106,37 @@ class LaidRows:
         return cls(first, length, np.zeros(rows, np.int64), 0)
 
 
+@dataclass(frozen=True)
+class ReadAnswers:
+    """The tokens of the answers that rows are read with.
+
+    Attributes:
+        cut: whether one of them is longer than an answer may be.
+    """
+
+    texts: tuple[str, ...] = ()
+    ids: tuple[Ids, ...] = ()
+    cut: bool = False
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest."""
+        return max(map(len, self.ids), default=0)
+
+    @property
+    def of_each(self) -> list[Sequence[str]] | None:
+        """The answers of one row, as they are asked for; None without any."""
+        return [self.texts] if self.texts else None
+
+
 class TemplateTokenizer:
     """Tokenises many templates over the same rows, to the tokens that each would have alone.
 
-    The contents of rows and the words of templates are read once each, up to the nearest joints; numpy puts them
-    together. A row whose content begins or ends with a space, and every row under a tokenizer whose joints are not
-    known, is read in its template as a whole.
+    The contents of rows, the words of templates and answers are read once each, up to the nearest joints; numpy puts
+    them together. Read in their template as a whole are rows with an empty content (there are few, and what stands
+    around it then meets), rows whose content ends where no joint is known to be, and all rows under a tokenizer whose
+    joints are not known. Rows that are cut where contents end with spaces are cut anew for each template: these spaces
+    are tokens together with its words.
 
     Args:
         limit: tokens of a sequence at most.
@@ -243,33 +151,56 @@ class TemplateTokenizer:
         self._read: dict[JointPart, PartTokens] = {}
         self._cut: dict[tuple[tuple[JointPart, ...], int], CutRows] = {}
         self._known = {ids: np.array(ids, np.int64) for ids in reader.around}
+        self._answers: dict[tuple[str, tuple[str, ...]], ReadAnswers] = {}
+
+    @cached_property
+    def _contents(self) -> dict[str, list[str]]:
+        """Field -> the content of each row."""
+        return {name: [content(name, example) for example in self.examples] for name in FIELDS}
+
+    @cached_property
+    def _tailed(self) -> frozenset[str]:
+        """The fields of which some content ends with white space."""
+        return frozenset(name for name, texts in self._contents.items() if any(text[-1:].isspace() for text in texts))
 
     @cached_property
     def _composes(self) -> dict[str, Bool[Array, "B"]]:
-        """Field -> which rows' contents begin and end with no space, and are not longer than what is read at first."""
+        """Field -> which rows' contents end at a joint, and are not longer than what is read at first."""
         most = CHARACTERS_A_TOKEN * (self.limit + MARGIN)
-        contents = {name: [content(name, example) for example in self.examples] for name in FIELDS}
         return {
-            name: np.array([bool(text) and text == text.strip() and len(text) <= most for text in texts], bool)
-            for name, texts in contents.items()
+            name: np.array([len(text) <= most and self._ends_well(text) for text in texts], bool)
+            for name, texts in self._contents.items()
         }
 
-    def tokens(self, asked: Sequence[tuple[str, Sequence[int]]]) -> list[Tokens | UsageError]:
-        """The tokens of each template with some of the rows; an error where it cannot be read."""
+    def _ends_well(self, text: str) -> bool:
+        """Whether a joint lies behind the last character of a text that is no space, be there spaces or none."""
+        body = text.rstrip()
+        return bool(body) and self._joint is not None and self._joint(body[-1], text[len(body) :][:1] or " ")
+
+    def tokens(
+        self, asked: Sequence[tuple[str, Sequence[int]]], answers: Sequence[tuple[str, ...]] | None = None
+    ) -> list[Tokens | UsageError]:
+        """The tokens of each template with some of the rows; an error where it cannot be read.
+
+        Args:
+            answers: of each template the possible answers of its rows, each of which is a sequence of its own.
+        """
         plans = [self._plan(template) for template, _ in asked]
         self._learn_words(plan for plan in plans if isinstance(plan, TemplatePlan))
         pool = TokenPool()
         laid = [
-            plan if isinstance(plan, UsageError) else self._laid(plan, np.array(rows, np.int64), pool)
-            for plan, (_, rows) in zip(plans, asked, strict=True)
+            plan if isinstance(plan, UsageError) else self._laid(plan, np.array(rows, np.int64), texts, pool)
+            for plan, (_, rows), texts in zip(plans, asked, answers or [()] * len(asked), strict=True)
         ]
         packed = iter(self._packed([entry for entry in laid if isinstance(entry, LaidRows)], pool))
-        return [entry if isinstance(entry, UsageError) else next(packed) for entry in laid]
+        return [next(packed) if isinstance(entry, LaidRows) else entry for entry in laid]
 
     def _plan(self, template: str) -> TemplatePlan | UsageError:
         if template not in self._plans:
             try:
-                self._plans[template] = TemplatePlan.of(Template.parse(template), self.reader, self._joint)
+                self._plans[template] = TemplatePlan.of(
+                    Template.parse(template), self.reader, self._joint, self._tailed
+                )
             except UsageError as error:
                 return error
         return self._plans[template]
@@ -282,21 +213,48 @@ class TemplateTokenizer:
             read = self.reader.plain.read([part.of(()) for part in group], goes_on=goes_on)
             self._words |= {part: np.array(own.ids, np.int64) for part, own in zip(group, read, strict=True)}
 
-    def _laid(self, plan: TemplatePlan, rows: Int[Array, "N"], pool: TokenPool) -> LaidRows | UsageError:
-        """Where the tokens of a template with rows lie."""
+    def _laid(
+        self, plan: TemplatePlan, rows: Int[Array, "N"], texts: tuple[str, ...], pool: TokenPool
+    ) -> LaidRows | Tokens | UsageError:
+        """Where the tokens of a template with rows lie; or these, of rows whose answers begin with other spaces."""
         try:
+            if texts and self._is_uneven(plan, rows):
+                filled = [plan.template.filled(self.examples[row]) for row in rows]
+                return self.reader.tokens(filled, self.limit, [texts] * len(filled))
+            answers = self._read_answers(plan, texts)
             composed = self._composing(plan, rows)
-            long, room = self._too_long(plan, rows, composed)
-            cut = self._cut_rows(plan, rows[long], room)
+            long, room = self._too_long(plan, rows, composed, self.limit - answers.longest)
+            cut = self._cut_rows(plan, rows[long], room, answers)
             is_left = np.array([bool(cut.texts.get(row)) for row in rows.tolist()], bool)
             composed &= ~long | is_left
             laid = LaidRows.of(max(1, len(plan.parts)), len(rows))
             self._lay_read(laid, plan, rows, (composed & ~long, composed & long), cut, pool)
             rest = ~composed | (laid.length.sum(0) == 0)
-            count = self._lay_whole(laid, plan, rows, np.flatnonzero(rest), pool)
+            count = self._lay_whole(laid, plan, rows, np.flatnonzero(rest), answers, pool)
         except UsageError as error:
             return error
-        return replace(laid, cut=count + int((composed & long).sum()))
+        count = len(rows) if answers.cut else count + int((composed & long).sum())
+        return replace(laid, cut=count, answers=answers.ids)
+
+    def _is_uneven(self, plan: TemplatePlan, rows: Int[Array, "N"]) -> bool:
+        """Whether answers begin with other spaces in some row, since an empty content stands before them."""
+        if self.reader.speech != "causal":
+            return False
+        lead = lead_of(plan.filled)
+        empty = [row for row in rows.tolist() if any(not self._contents[name][row].strip() for name in plan.fields)]
+        return any(lead_of(plan.template.filled(self.examples[row])) != lead for row in empty)
+
+    def _read_answers(self, plan: TemplatePlan, texts: tuple[str, ...]) -> ReadAnswers:
+        """The tokens of answers in the place that a template has for them.
+
+        Raises:
+            UsageError: the model has no token for a word.
+        """
+        key = lead_of(plan.filled) if texts and self.reader.speech == "causal" else "", texts
+        if texts and key not in self._answers:
+            options, cut = self.reader.answer_tokens([plan.filled], [texts], self.limit)
+            self._answers[key] = ReadAnswers(texts, tuple(map(tuple, options[0])), cut[0])
+        return self._answers.get(key, ReadAnswers())
 
     def _composing(self, plan: TemplatePlan, rows: Int[Array, "N"]) -> Bool[Array, "N"]:
         """Which rows' tokens are those of their parts."""
@@ -306,11 +264,11 @@ class TemplateTokenizer:
         return result
 
     def _too_long(
-        self, plan: TemplatePlan, rows: Int[Array, "N"], composed: Bool[Array, "N"]
+        self, plan: TemplatePlan, rows: Int[Array, "N"], composed: Bool[Array, "N"], limit: int
     ) -> tuple[Bool[Array, "N"], int]:
         """Which of the rows that compose have too many tokens, and for how many of theirs there is room."""
         self._learn(self._read, plan, rows[composed], self._contents_of(plan))
-        room = self.limit - sum(len(self._ids(part)) for part in plan.parts if part not in plan.row_parts)
+        room = limit - sum(len(self._ids(part)) for part in plan.parts if part not in plan.row_parts)
         sizes = np.zeros(len(rows), np.int64)
         for part in plan.row_parts:
             sizes += self._read[part].length[rows]
@@ -328,9 +286,12 @@ class TemplateTokenizer:
             new = np.unique(rows[own.length[rows] == UNREAD])
             if len(new):
                 texts = [part.of(contents(row)) for row in new.tolist()]
-                own.add(new, [read.ids for read in self.reader.plain.read(texts, goes_on=part.goes_on)])
+                distinct = list(dict.fromkeys(texts))
+                read = self.reader.plain.read(distinct, goes_on=part.goes_on)
+                ids = {text: tokens.ids for text, tokens in zip(distinct, read, strict=True)}
+                own.add(new, [ids[text] for text in texts])
 
-    def _cut_rows(self, plan: TemplatePlan, rows: Int[Array, "N"], room: int) -> CutRows:
+    def _cut_rows(self, plan: TemplatePlan, rows: Int[Array, "N"], room: int, answers: ReadAnswers) -> CutRows:
         """Rows that are too long, cut as they are in their template; other words with as much room cut them alike.
 
         Raises:
@@ -340,8 +301,9 @@ class TemplateTokenizer:
         new = [row for row in rows.tolist() if row not in cut.texts]
         if new:
             filled = [plan.template.filled(self.examples[row]) for row in new]
-            for row, read in zip(new, self.reader.rows(filled, self.limit), strict=True):
-                cut.texts[row] = read.texts if all(read.texts) else ()
+            options = None if answers.of_each is None else answers.of_each * len(new)
+            for row, read in zip(new, self.reader.rows(filled, self.limit, options), strict=True):
+                cut.texts[row] = read.texts if all(map(self._ends_well, read.texts)) else ()
         left = np.array([row for row in rows.tolist() if cut.texts[row]], np.int64)
         self._learn(cut.parts, plan, left, cut.texts.__getitem__)
         return cut
@@ -382,7 +344,13 @@ class TemplateTokenizer:
         laid.mark[:] = laid.length.sum(0) - 1 if plan.blank is None else laid.length[: plan.blank].sum(0)
 
     def _lay_whole(
-        self, laid: LaidRows, plan: TemplatePlan, rows: Int[Array, "N"], places: Int[Array, "M"], pool: TokenPool
+        self,
+        laid: LaidRows,
+        plan: TemplatePlan,
+        rows: Int[Array, "N"],
+        places: Int[Array, "M"],
+        answers: ReadAnswers,
+        pool: TokenPool,
     ) -> int:
         """Lay rows that are read in their template as a whole; how many of them are cut.
 
@@ -391,7 +359,9 @@ class TemplateTokenizer:
         """
         if not len(places):
             return 0
-        read = self.reader.rows([plan.template.filled(self.examples[row]) for row in rows[places]], self.limit)
+        filled = [plan.template.filled(self.examples[row]) for row in rows[places]]
+        options = None if answers.of_each is None else answers.of_each * len(filled)
+        read = self.reader.rows(filled, self.limit, options)
         laid.length[:, places] = 0
         for place, row in zip(places.tolist(), read, strict=True):
             ids = np.array(row.ids, np.int64)
@@ -414,18 +384,22 @@ class TemplateTokenizer:
         result, at = [], 0
         for entry, own in zip(laid, sizes, strict=True):
             begin, end = starts[at], starts[at + len(own)]
-            result.append(
-                Tokens(
-                    ids=torch.from_numpy(ids[begin:end]),
-                    types=torch.from_numpy(types[begin:end]),
-                    starts=torch.from_numpy(starts[at : at + len(own) + 1] - begin),
-                    rows=torch.arange(len(own) + 1),
-                    cut=entry.cut,
-                    marks=None if (entry.mark == UNREAD).any() else torch.from_numpy(entry.mark),
-                )
+            tokens = Tokens(
+                ids=torch.from_numpy(ids[begin:end]),
+                types=torch.from_numpy(types[begin:end]),
+                starts=torch.from_numpy(starts[at : at + len(own) + 1] - begin),
+                rows=torch.arange(len(own) + 1),
+                cut=entry.cut,
+                marks=None if (entry.mark == UNREAD).any() else torch.from_numpy(entry.mark),
             )
+            result.append(self._answered(tokens, entry.answers) if entry.answers else tokens)
             at += len(own)
         return result
+
+    def _answered(self, tokens: Tokens, answers: Sequence[Ids]) -> Tokens:
+        """A sequence for every row with every answer, in the place of the mask or behind all."""
+        inside = tokens.marks if self.reader.speech == "masked" else None
+        return with_answers(tokens, answers, inside, self.reader.tokenizer.frames.single.text_types[0])
 
     def _types(self, starts: Int[Array, "S_plus_1"], count: int) -> Int[Array, "T"]:
         """The segment ids of tokens: those of the special tokens around each sequence, and of texts."""

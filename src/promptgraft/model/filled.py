@@ -93,7 +93,7 @@ class FilledReader:
         self, rows: Sequence[Filled], limit: int, answers: Sequence[Sequence[str]] | None = None
     ) -> list[FilledRow]:
         """What the model is given of each filled template; see `tokens`."""
-        options, shortened = self._answers(rows, answers, limit)
+        options, shortened = self.answer_tokens(rows, answers, limit)
         size = CHARACTERS_A_TOKEN * (limit + MARGIN)
         beginnings = [with_contents(row, [text[:size] for text in contents(row)]) for row in rows]
         read = self._read([self.stretches_of(row) for row in beginnings])
@@ -164,7 +164,7 @@ class FilledReader:
             raise UsageError(f"the model has no tokens for the words of {slot.part}", do="write others, or {soft:5}")
         return read.ids
 
-    def _answers(
+    def answer_tokens(
         self, rows: Sequence[Filled], answers: Sequence[Sequence[str]] | None, limit: int
     ) -> tuple[list[list[list[int]]], list[bool]]:
         """The tokens of every row's possible answers, at most half of a sequence each, and which rows' were longer."""

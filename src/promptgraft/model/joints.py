@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import string
-from collections.abc import Callable, Iterator, Mapping
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from tokenizers import Tokenizer as Engine
@@ -20,6 +23,19 @@ APART = frozenset(" \n\t" + string.punctuation + "，。！？：；、（）《
 """Spaces and signs that BERT's tokenizer reads each by itself; it does so with Chinese characters as well."""
 CHINESE = (("\u3400", "\u4dbf"), ("\u4e00", "\u9fff"))
 
+WORD = "▁"
+"""What SentencePiece writes for the space that begins a word."""
+PIECE_NORMALIZERS = (
+    "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Nmt", "Precompiled", "Prepend", "Replace", "Strip", "StripAccents",
+)  # fmt: skip
+"""Changes of SentencePiece's tokenizers that are the same before a space where a solid character stands there."""
+MANY_SPACES, CHARACTER = " {2,}", re.compile(r"\[(?:\\.|[^\\\]])*\]", re.DOTALL)
+"""Of patterns that such a tokenizer replaces, those that look at no more than one character, or at spaces alone."""
+SOLID = "LNPS"
+"""The first letters of the categories of characters that may be solid: letters, numbers, punctuation, symbols."""
+JOINED_TO_NEXT = "\u0d4e", ("\U00011000", "\U00011fff")
+"""Letters that make one character with what follows, and the planes of others of their kind."""
+
 Joint = Callable[[str, str], bool]
 """Whether there is a joint between two characters; one that is not known, and no space, is an empty text."""
 
@@ -32,9 +48,12 @@ def joint_of(engine: Engine) -> Joint | None:
     """
     if any(not token.special for token in engine.get_added_tokens_decoder().values()):
         return None  # a token that is looked for in the whole text may begin anywhere
-    if {step["type"] for step in _steps(engine.normalizer, "normalizers")} - set(NORMALIZERS):
-        return None
+    normalizers = list(_steps(engine.normalizer, "normalizers"))
     steps = list(_steps(engine.pre_tokenizer, "pretokenizers"))
+    if _is_of_pieces(engine, normalizers, steps):
+        return _before_words(engine)
+    if {step["type"] for step in normalizers} - set(NORMALIZERS):
+        return None
     kinds = {step["type"] for step in steps}
     if kinds == {"BertPreTokenizer"}:
         return _at_signs
@@ -66,3 +85,48 @@ def _at_signs(before: str, after: str) -> bool:
 
 def _is_chinese(character: str) -> bool:
     return any(first <= character <= last for first, last in CHINESE)
+
+
+def _is_of_pieces(engine: Engine, normalizers: Sequence[Mapping[str, Any]], steps: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a tokenizer is SentencePiece's, and no token of it holds a space behind another character.
+
+    It either cuts a text before every space, or merges pairs, of which none then lies across such a place.
+    """
+    if any(step["type"] not in PIECE_NORMALIZERS or not _is_local(step) for step in normalizers):
+        return False
+    writes = any(step["type"] == "Replace" and step["content"] == WORD for step in normalizers)
+    metaspace = [step for step in steps if step["type"] == "Metaspace"]
+    others = [step for step in steps if step["type"] not in ("Metaspace", "WhitespaceSplit")]
+    if any(step["replacement"] != WORD for step in metaspace):
+        return False
+    if metaspace and all(step.get("split", True) for step in metaspace):
+        return not others
+    spaces_alone = all(step["type"] == "Split" and step["pattern"] == {"String": " "} for step in others)
+    if not (writes or metaspace) or not spaces_alone or type(engine.model).__name__ != "BPE":
+        return False
+    return not any(WORD in token.lstrip(WORD) for token in engine.get_vocab(with_added_tokens=False))
+
+
+def _is_local(step: Mapping[str, Any]) -> bool:
+    """Whether what a step replaces never lies across a space and the solid character before it."""
+    if step["type"] != "Replace":
+        return True
+    (kind, pattern), *_ = step["pattern"].items()
+    if kind == "String":
+        return pattern == " " or " " not in pattern
+    return pattern == MANY_SPACES or CHARACTER.fullmatch(pattern) is not None
+
+
+def _before_words(engine: Engine) -> Joint:
+    """A joint before every space that stands behind a solid character: one that stays a character, and no space."""
+
+    @cache
+    def is_solid(character: str) -> bool:
+        letter, (first, last) = JOINED_TO_NEXT
+        if unicodedata.category(character)[0] not in SOLID or character == letter or first <= character <= last:
+            return False
+        text = f"x{character}x"
+        changed = text if engine.normalizer is None else engine.normalizer.normalize_str(text).lstrip(WORD)
+        return len(changed) > 2 and not any(sign.isspace() or sign == WORD for sign in changed)
+
+    return lambda before, after: after == " " and (not before or is_solid(before))

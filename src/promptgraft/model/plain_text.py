@@ -66,7 +66,7 @@ class PlainReader:
         changed = [self._changed(text) for text in texts]
         tokens = self._going_on(changed) if goes_on else list(map(_tokens, self._encoded(changed)))
         return [
-            self._broken_up(text, read) if not self.special.isdisjoint(read.ids) else read
+            self._broken_up(text, read, goes_on=goes_on) if not self.special.isdisjoint(read.ids) else read
             for text, read in zip(changed, tokens, strict=True)
         ]
 
@@ -88,7 +88,7 @@ class PlainReader:
             tokens[number] = _tokens(encoded)
         return [tokens[number] for number in range(len(texts))]
 
-    def _broken_up(self, text: str, read: TextTokens) -> TextTokens:
+    def _broken_up(self, text: str, read: TextTokens, *, goes_on: bool) -> TextTokens:
         """The tokens of a text of which some came out special: these are read in two, from their second character."""
         for _ in range(ROUNDS):
             starts = [first + 1 for token, (first, last) in self._pairs(read) if token in self.special]
@@ -96,7 +96,8 @@ class PlainReader:
                 return read
             cuts = sorted({0, *starts, len(text)})
             pieces = [text[first:last] for first, last in pairwise(cuts)]
-            parts = [*map(_tokens, self._encoded(pieces[:1])), *self._going_on(pieces[1:])]
+            first = self._going_on(pieces[:1]) if goes_on else map(_tokens, self._encoded(pieces[:1]))
+            parts = [*first, *self._going_on(pieces[1:])]
             read = _put_together(parts, cuts)
         unknown = self.tokenizer.unknown
         return TextTokens([unknown if token in self.special else token for token in read.ids], read.spans)

@@ -150,3 +150,34 @@ def _chain(offsets: Sequence[Int[Tensor, "..."]]) -> Int[Tensor, "..."]:
     within[torch.tensor([0, *map(len, offsets[:-1])]).cumsum(0)] = False  # a list's first is no length
     lengths = torch.cat(list(offsets)).diff(prepend=torch.zeros(1, dtype=torch.long))[within]
     return torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
+
+
+def with_answers(
+    tokens: Tokens, answers: Sequence[Sequence[int]], inside: Int[Tensor, "B"] | None, kind: int
+) -> Tokens:
+    """Rows of one sequence each, each with every answer: a sequence for an answer.
+
+    Args:
+        inside: of each row the token in whose place its answers stand; None: they stand behind all.
+        kind: the segment id of answers.
+    """
+    own = torch.tensor([token for answer in answers for token in answer], dtype=torch.long)
+    sizes = torch.tensor(list(map(len, answers)))
+    replaced = 0 if inside is None else 1
+    before = tokens.lengths if inside is None else inside
+    starts = tokens.starts[:-1]
+    firsts = (starts[:, None], len(tokens.ids) + sizes.cumsum(0) - sizes, (starts + before + replaced)[:, None])
+    lengths = (before[:, None], sizes, (tokens.lengths - before - replaced)[:, None])
+    first, length = (torch.stack(torch.broadcast_tensors(*parts), 2) for parts in (firsts, lengths))
+    ends = length.flatten().cumsum(0)
+    shift = (first.flatten() - ends + length.flatten()).repeat_interleave(length.flatten())
+    index = torch.arange(len(shift)) + shift
+    return Tokens(
+        ids=torch.cat([tokens.ids, own])[index],
+        types=torch.cat([tokens.types, torch.full_like(own, kind)])[index],
+        starts=torch.nn.functional.pad(length.sum(2).flatten().cumsum(0), (1, 0)),
+        rows=torch.arange(0, tokens.count * len(answers) + 1, len(answers)),
+        cut=tokens.cut * len(answers),
+        marks=None if tokens.marks is None else tokens.marks.repeat_interleave(len(answers)),
+        answers=index >= len(tokens.ids),
+    )

@@ -45,6 +45,11 @@ class Candidate:
         """Its words as `--verbalizer` takes them."""
         return ",".join(f"{label}={'|'.join(own)}" for label, own in self.words)
 
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """What each label says: its first word."""
+        return tuple(self._first_words.values())
+
     def answer_of(self, example: Example, task: Task) -> str:
         """What a row's label says: its first word, the option, or the text to be written."""
         return answer_of(example, task, self._first_words)

@@ -127,8 +127,9 @@ class Scorer:
         self, groups: Sequence[tuple[Candidate, RowGroup]], examples: Sequence[Example]
     ) -> list[Tokens | RunError | UsageError]:
         """The tokens of each group of rows, or why it has none."""
-        if self.answers:
+        if self.answers and any(not candidate.words for candidate, _ in groups):  # rows have answers of their own
             return [self._answered(candidate, group, examples) for candidate, group in groups]
+        answers = [candidate.answers if self.answers else () for candidate, _ in groups]
         result: dict[int, Tokens | UsageError] = {}
         for limit in (self.limit, self.backbone.max_length):
             places = [
@@ -136,14 +137,15 @@ class Scorer:
                 if place not in result and self.limit_of(candidate) == limit
             ]  # fmt: skip
             tokenizer = self._tokenizer(examples, limit) if places else None
-            own = [] if tokenizer is None else tokenizer.tokens([groups[place][1] for place in places])
-            result |= zip(places, own, strict=True)
+            if tokenizer is not None:
+                own = tokenizer.tokens([groups[place][1] for place in places], [answers[place] for place in places])
+                result |= zip(places, own, strict=True)
         return [result[place] for place in range(len(groups))]
 
     def _answered(
         self, candidate: Candidate, group: RowGroup, examples: Sequence[Example]
     ) -> Tokens | RunError | UsageError:
-        """The tokens of rows with each possible answer."""
+        """The tokens of rows with each of their own answers."""
         template, rows = group
         try:
             return self.backbone.tokenize(
@@ -159,7 +161,7 @@ class Scorer:
         """How rows are read in a template with a candidate's words."""
         if not self.answers:
             return Reading("mark", template=template)
-        return Reading("answer", template=template, answers=tuple(own[0] for _, own in candidate.words))
+        return Reading("answer", template=template, answers=candidate.answers)
 
     def limit_of(self, candidate: Candidate) -> int:
         """Tokens of a row of a candidate at most; where texts are to be written, they have room behind it."""
