@@ -36,6 +36,10 @@ NAMES = {
     "distil topic-cloze-en -m MODEL --file none.csv --to topic-clze-en": "unknown template 'topic-clze-en'; did you",
     "templates try none.csv -t topic-clze-en": "unknown template 'topic-clze-en'; did you mean",
     "templates try none.csv -t topic-cloze-en -m splad-tiny": "unknown model 'splad-tiny'; did you mean",
+    "predict no-run --file none.csv -m splad-tiny": "unknown model 'splad-tiny'; did you mean 'splade-tiny'?",
+    "explain no-run --file none.csv -m splad-tiny": "unknown model 'splad-tiny'; did you mean 'splade-tiny'?",
+    "extend no-run --rows none.csv -m splad-tiny": "unknown model 'splad-tiny'; did you mean 'splade-tiny'?",
+    "suggest no-run --file none.csv -m splad-tiny": "unknown model 'splad-tiny'; did you mean 'splade-tiny'?",
     "generate MODEL --file none.txt -t topic-clze-en": "unknown template 'topic-clze-en'; did you mean",
 }
 
@@ -61,6 +65,16 @@ CALLS: dict[str, tuple[str, tuple[object, ...], dict[str, object]]] = {
     "measure of rank": ("rank", ("none.csv", "MODEL", "starter"), {"measures": ["prob"]}),
     "algorithm of search": ("search", ("none.csv", "MODEL", ["gripps"]), {}),
     "argument of tune": ("tune", ("none.csv", "MODEL"), {"stepps": 3}),
+    "model of load": ("load", ("no-run", "splad-tiny"), {}),
+    "model of explain": ("explain", ("no-run",), {"model": "splad-tiny"}),
+    "model of extend": ("extend", ("no-run",), {"model": "splad-tiny", "out": "."}),
+    "model of suggest": ("suggest", ("no-run", "none.csv"), {"model": "splad-tiny"}),
+    "device of load": ("load", ("no-run",), {"device": "gpu"}),
+    "arithmetic of load": ("load", ("no-run",), {"arithmetic": "fp8"}),
+    "device of generate": ("generate", ("no-run", ["a text"]), {"device": "gpu"}),
+    "role of explain": ("explain", ("no-run", "none.csv"), {"columns": {"txt": "body"}}),
+    "role of extend": ("extend", ("no-run",), {"rows": "none.csv", "columns": {"txt": "body"}}),
+    "role of suggest": ("suggest", ("no-run", "none.csv"), {"columns": {"txt": "body"}}),
     "value of transfer": ("transfer", ("none.csv", "MODEL", "starter"), {"method": "panda", "options": {"mode": "g"}}),
 }
 """What does not exist -> the verb of Python, and its arguments."""
@@ -72,12 +86,12 @@ def test_python_refuses_a_name_before_a_model_is_loaded(
 ) -> None:
     from promptgraft import api
     from promptgraft.api import opening
-    from promptgraft.errors import UsageError
+    from promptgraft.errors import ModelError, UsageError
 
     def load(*_: object, **__: object) -> None:
         raise AssertionError("a model is loaded")
 
     monkeypatch.setattr(opening, "load_model", load)
     verb, arguments, named = CALLS[case]
-    with pytest.raises(UsageError, match=f"unknown {case.split()[0]}"):
+    with pytest.raises((ModelError, UsageError), match=f"unknown {case.split()[0]}"):
         getattr(api, verb)(*(splade_tiny if argument == "MODEL" else argument for argument in arguments), **named)

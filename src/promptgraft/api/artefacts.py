@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from promptgraft.api.opening import as_bank, open_model, open_task
+from promptgraft.api.naming import check_names
+from promptgraft.api.opening import as_bank, known_arithmetic, open_model, open_task
 from promptgraft.bank.bank import Bank
 from promptgraft.bank.names import DEFAULT
 from promptgraft.engine.predictor import Predictor
@@ -40,6 +41,8 @@ def load(
         arithmetic: of the backbone. What `int8` predicts may differ: `engine.agreement` says how often.
         memory: what may be taken of the device, as of `load_backbone`.
     """
+    check_names(model)
+    known_arithmetic(arithmetic, device)
     artefact = artefacts.load(artefact_folder(path))
     backbone = model if model is not None else _local_model(artefact.card.backbone, path)
     return Predictor(artefact, open_model(backbone, arithmetic, device, memory))

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from promptgraft.api.artefacts import artefact_folder, as_predictor
-from promptgraft.api.opening import log_notes, with_columns
+from promptgraft.api.naming import check_names
+from promptgraft.api.opening import check_roles, log_notes, with_columns
 from promptgraft.engine import extend as engine
 from promptgraft.engine.given import labelled_of
 from promptgraft.engine.predictor import Predictor
@@ -95,6 +96,8 @@ def extend(
     Raises:
         UsageError, TaskError, RunError, ArtefactError: one line, what and what to do.
     """
+    check_names(model)
+    check_roles(columns)
     folder = None if out is None else _free(Path(out), replace=replace)
     predictor, name = as_predictor(run, model, device)
     described = given_labels(labels)

@@ -11,7 +11,7 @@ import torch
 
 from promptgraft.api.artefacts import artefact_folder, load
 from promptgraft.api.finding import opened_template
-from promptgraft.api.opening import log_notes, open_model
+from promptgraft.api.opening import known_arithmetic, log_notes, open_model
 from promptgraft.engine.given import examples_of
 from promptgraft.engine.predictor import cut_note
 from promptgraft.engine.writer import MOST, Decoding, longest_read, write
@@ -110,6 +110,7 @@ def text_writer(
         RunError: the model gives no text.
         UsageError: a prompt whose vectors stand in a template of its own is to stand in another.
     """
+    known_arithmetic(arithmetic, device)
     notes: tuple[str, ...] = ()
     if template:
         known, found = opened_template(template)

@@ -34,6 +34,8 @@ LOG = logging.getLogger("promptgraft")
 ARITHMETICS: tuple[DType, ...] = ("auto", "fp32", "bf16", "int8", "int4")
 DEVICES: tuple[DeviceName, ...] = ("auto", "cpu", "cuda")
 LARGEST_SEED = 2**31
+ROLES = ("text", "pair", "label")
+"""What a column may hold."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +110,19 @@ def with_columns(task: Task, columns: Mapping[str, str] | None) -> Task:
     Raises:
         UsageError: what a column is said to hold is nothing that rows have.
     """
-    roles = ("text", "pair", "label")
-    for role in columns or {}:
-        if role not in roles:
-            raise unknown("role of a column", role, roles)
+    check_roles(columns)
     return task.replace(columns={**task.columns, **(columns or {})})
+
+
+def check_roles(columns: Mapping[str, str] | None) -> None:
+    """Check that columns are said to hold what rows have.
+
+    Raises:
+        UsageError: one is not.
+    """
+    for role in columns or {}:
+        if role not in ROLES:
+            raise unknown("role of a column", role, ROLES)
 
 
 def check_writes(backbone: Backbone, task: Task) -> None:
@@ -168,11 +178,7 @@ def open_model(
         UsageError: another arithmetic or device, or one that a loaded backbone does not have; a memory that is no size,
             or is given for a loaded backbone.
     """
-    dtype = next((name for name in ARITHMETICS if name == arithmetic), None)
-    if dtype is None:
-        raise unknown("arithmetic", str(arithmetic), ARITHMETICS)
-    if device not in DEVICES:
-        raise unknown("device", str(device), DEVICES)
+    dtype = known_arithmetic(arithmetic, device)
     if isinstance(model, str | Path):
         return load_model(model, dtype=dtype, device=device, memory=memory)
     if memory is not None:
@@ -182,6 +188,20 @@ def open_model(
     if device not in ("auto", model.device.type):
         raise UsageError(f"{model.name} was loaded on {model.device.type}, not {device}", do="load it anew")
     return model
+
+
+def known_arithmetic(arithmetic: object, device: object) -> DType:
+    """The arithmetic of a name.
+
+    Raises:
+        UsageError: there is none of that name, or no such device.
+    """
+    dtype = next((name for name in ARITHMETICS if name == arithmetic), None)
+    if dtype is None:
+        raise unknown("arithmetic", str(arithmetic), ARITHMETICS)
+    if device not in DEVICES:
+        raise unknown("device", str(device), DEVICES)
+    return dtype
 
 
 def as_bank(bank: Bank | str | Path, *, create: bool = False) -> Bank:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from promptgraft.api.artefacts import load
-from promptgraft.api.opening import log_notes, with_columns
+from promptgraft.api.opening import check_roles, log_notes, with_columns
 from promptgraft.engine.given import unlabelled_of
 from promptgraft.engine.predictor import Predictor
 from promptgraft.engine.suggest import suggest as choose
@@ -100,6 +100,7 @@ def suggest(
     Raises:
         UsageError, TaskError, RunError: one line, what and what to do.
     """
+    check_roles(columns)
     predictor = run if isinstance(run, Predictor) else load(run, model, device=device)
     task = with_columns(predictor.task, columns)
     notes: tuple[str, ...] = ()

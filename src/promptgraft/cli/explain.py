@@ -61,7 +61,9 @@ def explain(
         promptgraft explain runs/reviews --file examples/data/home_reviews --rows 128 --out runs/why
     """
     from promptgraft import api
+    from promptgraft.api.naming import check_names
 
+    check_names(model)
     with progress(say, "reading model and rows") as callback:
         explanation = api.explain(
             path,

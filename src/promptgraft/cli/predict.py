@@ -97,10 +97,12 @@ def predict(
         promptgraft predict runs/reviews --file new.csv --risk 0.05 --abstain-as "ask a person"
     """
     from promptgraft import api
+    from promptgraft.api.naming import check_names
     from promptgraft.engine.risk import check_abstention
 
     if bool(text) == (file is not None):
         raise UsageError("give what to label", do="either --text TEXT or --file FILE")
+    check_names(model)
     check_abstention(abstain_as, risk, ())
     if out is not None:
         check_target(out, safe_cells=safe_cells, read_from=file)

@@ -63,7 +63,9 @@ def suggest(
         promptgraft suggest runs/reviews --file unlabelled.csv --out tasks.json --format label-studio
     """
     from promptgraft import api
+    from promptgraft.api.naming import check_names
 
+    check_names(model)
     check_out(out, form, file)
     with progress(say, "reading model and rows"), regular(file, None) as source:
         columns = columns_given(text_column, pair_column, label_column)
