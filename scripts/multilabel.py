@@ -43,8 +43,6 @@ from promptgraft.task.task import Example, Task
 
 TASKS = Path(__file__).with_name("multilabel_tasks.toml")
 TEST_ROWS = 300
-FREE = 100
-"""Texts without labels that graft may look at where there are none."""
 SEEDS = (0, 1, 2)
 RECIPE: dict[str, object] = {"max_length": 64}
 MODELS = {"en": "minilm", "zh": "e5-small"}
@@ -91,23 +89,24 @@ def read_facts() -> dict[str, dict[str, Any]]:
         return tomllib.load(file)
 
 
-def cells(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[Cell]:
-    """Every cell: the half that is chosen on first, cheap methods before dear ones."""
+def cells(facts: Mapping[str, Mapping[str, Any]], only: Sequence[str]) -> Iterator[Cell]:
+    """Every cell of these methods: the half that is chosen on first, cheap methods before dear ones."""
     ordered = sorted(facts, key=lambda task: (facts[task]["half"], facts[task]["language"], task))
     for methods in (("graft", "linear-probe", TF_IDF, "zero-shot"), ("prompt-tuning",)):
         for task, labels, method in product(ordered, SIZES, methods):
-            if (labels == 0) == (method == "zero-shot") or (labels == 0 and method == "graft"):
+            has_cell = (labels == 0) == (method == "zero-shot") or (labels == 0 and method == "graft")
+            if has_cell and method in only:
                 yield Cell(task, labels, method, SEEDS[:1] if labels == 0 else SEEDS)
 
 
-def run(data: Path, goemotions: Path | None, only: str | None) -> None:
-    """Every cell that the CSV does not hold, one after the other."""
+def run(data: Path, goemotions: Path | None, only: str | None, methods: str) -> None:
+    """Every cell of the tasks and methods that the CSV does not hold, one after the other."""
     facts = read_facts()
     if goemotions is None:
         facts.pop("goemotions")
     names = tuple(facts) if only is None else tuple(only.split(","))
     contexts: dict[str, Opened] = {}
-    for cell in cells({name: facts[name] for name in names}):
+    for cell in cells({name: facts[name] for name in names}, methods.split(",")):
         recorded = {(row["task"], row["labels"], row["method"], row["seed"]) for row in read_rows()}
         key = cell.task, str(cell.labels), cell.method
         seeds = tuple(seed for seed in cell.seeds if (*key, str(seed)) not in recorded)
@@ -193,9 +192,7 @@ def job_of(context: Opened, cell: Cell, seed: int) -> Job:
     task = drawn(context.task, cell.labels, seed)
     own = replace(context, task=task, recipe=recipe_for(context.backbone, task, None, RECIPE))
     sources = sources_for(own, as_bank("starter")) if method == "graft" else ()
-    texts = random.Random(seed).sample(context.task.train, FREE)
-    free = tuple(replace(row, label=None) for row in texts) if method == "graft" and not cell.labels else ()
-    return own.job(method, seed, options, None, free, sources)
+    return own.job(method, seed, options, None, (), sources)
 
 
 def tf_idf(task: Task, seed: int) -> Answers:
@@ -273,10 +270,11 @@ def main() -> None:
     runs.add_argument("--data", type=Path, default=Path("../shared/data/tasks"))
     runs.add_argument("--goemotions", type=Path, help="folder of the published train.tsv, test.tsv and emotions.txt")
     runs.add_argument("--only", help="tasks, with commas between them")
+    runs.add_argument("--methods", default=",".join([*METHODS, TF_IDF]), help="with commas between them")
     verbs.add_parser("write")
     options = parser.parse_args()
     if options.verb == "run":
-        run(options.data, options.goemotions, options.only)
+        run(options.data, options.goemotions, options.only, options.methods)
     else:
         write()
 

@@ -19,6 +19,11 @@ COLUMNS = (
     "task", "half", "language", "model", "labels", "seed", "method", "micro_f1", "macro_f1", "ranking", "ece",
     "seconds",
 )  # fmt: skip
+CHOICES = RESULTS / "multilabel-choices.csv"
+CHOICES_COLUMNS = (
+    "task", "half", "seed", "coverage_32", "error_32", "coverage_128", "error_128", "micro_f1_drawn", "macro_f1_drawn",
+    "micro_f1_suggested", "macro_f1_suggested",
+)  # fmt: skip
 SIZES = (0, 32, 128)
 """Labelled rows in all."""
 METHODS = {
@@ -43,7 +48,16 @@ Row = Mapping[str, str]
 
 def read_rows() -> list[Row]:
     """The rows recorded so far."""
-    path = RESULTS / "multilabel.csv"
+    return read_csv(RESULTS / "multilabel.csv")
+
+
+def read_choices() -> list[Row]:
+    """What `--risk` and `suggest` gave, as far as it is recorded."""
+    return read_csv(CHOICES)
+
+
+def read_csv(path: Path) -> list[Row]:
+    """The rows of a CSV file; none where it is not there."""
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
@@ -162,17 +176,59 @@ def page(rows: Sequence[Row]) -> str:
                 parts.append(f"### {name}")
                 parts += [f"{FIGURES[column]}:\n\n{averages(own, column)}" for column in FIGURES]
     parts.append(f"## Seconds\n\n{averages(rows, 'seconds')}")
+    parts += choices(read_choices())
     return "\n\n".join(parts) + "\n"
 
 
+def choices(rows: Sequence[Row]) -> list[str]:
+    """What is held back, and what to label next; nothing where nothing is recorded."""
+    if not rows:
+        return []
+    risk, better = [], []
+    for half, title in HALVES.items():
+        here = of_half(rows, half)
+        if not here:
+            continue
+        for size in SIZES[1:]:
+            given = [float(row[f"coverage_{size}"]) for row in here]
+            wrong = [float(row[f"error_{size}"]) for row in here if row[f"error_{size}"]]
+            error = f"{fmean(wrong):.1f} ({len(wrong)} of {len(here)} grafts give any)" if wrong else "none given"
+            risk.append([title, str(size), f"{fmean(given):.1f}", error])
+        gaps = [chosen_gap(here, column) for column in ("micro_f1", "macro_f1")]
+        better.append([title, *map(str, gaps), str(len({row["task"] for row in here}))])
+    parts = [RISK, markdown(["tasks", "labelled rows", "labels given, %", "of these wrong, %"], risk)]
+    head = ["tasks", "micro F1, `suggest` - random", "macro F1, `suggest` - random", "number of tasks"]
+    return [*parts, SUGGEST, markdown(head, better)]
+
+
+def chosen_gap(rows: Sequence[Row], column: str) -> Mean:
+    """How far a graft is ahead by rows that `suggest` chose: the mean over tasks of the mean over seeds."""
+    tasks: dict[str, list[float]] = {}
+    for row in rows:
+        gap = float(row[f"{column}_suggested"]) - float(row[f"{column}_drawn"])
+        tasks.setdefault(row["task"], []).append(gap)
+    return mean([fmean(gaps) for gaps in tasks.values()])
+
+
+RISK = """## Labels that are held back: `predict --risk 0.05`
+
+Of the labels that a graft would give to the test rows, the share that it gives at a risk of 5 %, and the share of wrong
+ones among these, in the mean over tasks and seeds. Rows: [multilabel-choices.csv](multilabel-choices.csv), by
+`python scripts/multilabel_choices.py --data DATA`."""
+SUGGEST = """## What to label next: `suggest`
+
+32 rows are labelled at random, then 32 more of 268 others: those that `suggest` chooses, or random ones. What a graft
+on these 64 is better by on the test rows, with 95 % intervals over tasks; an interval that holds 0 says that `suggest`
+was not seen to be better."""
 HEAD = """# Several labels a row
 
 {results} results: {tasks} tasks made of tagged sentences, each asking which kinds of thing a text names; a row's labels
 are the kinds of name, slot or mention that occur in it (those in 2 % of the training rows or more, at most twelve;
 `scripts/multilabel_tasks.toml`). Labelled rows are counted in all, not for each label, and drawn as they come, three
-times; 0 means the descriptions of the labels alone (graft sees 100 of the task's texts beside). What chooses a step by
-validation (prompt tuning) takes a quarter of the rows for it. At most 300 test rows, inputs cut at 64 tokens. Prompts
-of the starter bank that were made of a task's own data are left out. Rows: [multilabel.csv](multilabel.csv). Remade by
+times; 0 means the descriptions of the labels alone, where graft answers as label text does: neither prompts of the bank
+nor a centre of the task's texts bettered that on the half that was chosen on. What chooses a step by validation (prompt
+tuning) takes a quarter of the rows for it. At most 300 test rows, inputs cut at 64 tokens. Prompts of the starter bank
+that were made of a task's own data are left out. Rows: [multilabel.csv](multilabel.csv). Remade by
 
 ```
 python scripts/multilabel.py run --data DATA && python scripts/multilabel.py write

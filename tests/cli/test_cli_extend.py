@@ -103,3 +103,28 @@ def test_a_long_line_is_read(done: Command, run: Path, splade_tiny: Path, tmp_pa
     rows = rows_file(tmp_path / "long.jsonl", ("投诉 " * 5000, "投诉"))
     said = done("extend", run, "--label", "投诉", "--rows", rows, "--model", splade_tiny, "--out", tmp_path / "new")
     assert "added: 投诉" in said.out
+
+
+def test_a_label_is_added_where_rows_have_several(
+    done: Command, pg: Command, splade_tiny: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "hotel.jsonl"
+    labels = {"clean": "the room is clean", "quiet": "the hotel is quiet"}
+    texts = [("a clean room", ["clean"]), ("quiet at night", ["quiet"]), ("clean and quiet", ["clean", "quiet"])]
+    rows = [{"text": f"{text} {number}", "label": names} for number in range(6) for text, names in texts]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (tmp_path / "bank").mkdir()
+    run, new = tmp_path / "run", tmp_path / "new"
+    words = ["transfer", data, "--bank", tmp_path / "bank", "--method", "graft", "--no-baselines"]
+    labelled = [part for name, text in labels.items() for part in ("--label", f"{name}={text}")]
+    done(*words, *labelled, "--model", splade_tiny, "--out", run)
+    said = done(
+        "extend", run, "--label", "price=the price is high", "--model", splade_tiny, "--out", new, "--json"
+    ).json
+    assert said["added"] == {"price": "the price is high"}
+    assert {change["name"] for change in said["changes"]} == set(labels)
+    answers = done("predict", new, "--text", "the price is high", "--model", splade_tiny, "--json").json
+    assert set(answers[0]["prediction"]) <= {*labels, "price"}
+    failed = pg("extend", run, "--label", "clean=tidy", "--model", splade_tiny, "--out", tmp_path / "other")
+    assert failed.status == 2
+    assert "is a class already" in failed.err

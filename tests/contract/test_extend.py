@@ -174,7 +174,7 @@ def test_an_artefact_that_remembers_nothing_takes_rows_of_all_classes(backbone: 
     extend(both.predictor, {"plot": "a plot"}, [("a plot plot", "plot")])
 
 
-@pytest.mark.parametrize("kind", ["multilabel", "regression", "choice", "tagging", "span"])
+@pytest.mark.parametrize("kind", ["regression", "choice", "tagging", "span"])
 def test_a_kind_without_classes_says_so(kind: Kind, backbone: Backbone, bank: tuple[Source, ...]) -> None:
     method = "prompt-tuning" if kind == "span" else "graft"
     before = predictor_of(backbone, method, toy_task(kind), bank if method == "graft" else ())

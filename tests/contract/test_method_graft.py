@@ -392,6 +392,16 @@ def test_descriptions_alone_give_labels(backbone: Backbone, bank: tuple[Source, 
     assert any("no labels: descriptions are read" in note for note in finished.result.notes)
 
 
+def test_without_labels_several_a_row_are_what_label_text_says(backbone: Backbone, bank: tuple[Source, ...]) -> None:
+    task = toy_task("multilabel")
+    free = tuple(Example(row.text) for row in task.train)
+    job = job_of(backbone, task, bank).replace(shots=0, unlabelled=free)
+    grafted, alone = LocalEngine(backbone).run([job, job.replace(method="zero-shot", options={}, bank=())])
+    assert grafted.result.scores == alone.result.scores
+    assert grafted.result.source is None
+    assert any("unlabelled text is not read" in note for note in grafted.result.notes)
+
+
 def test_weights_follow_the_evidence() -> None:
     shares = weigh([np.array([-50.0, -60.0]), np.array([-40.0]), np.array([-90.0])], 2)
     assert list(shares) == [0, 1] or list(shares) == [1, 0]

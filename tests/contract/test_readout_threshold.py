@@ -85,3 +85,10 @@ def test_descriptions_that_are_alike_tell_nothing_and_break_nothing() -> None:
     scores = readout.scores(torch.randn(5, 4), None)  # type: ignore[arg-type]
     assert scores.isfinite().all()
     assert torch.equal(scores[0], scores[1])
+
+
+def test_without_labelled_rows_a_label_is_given_from_a_quarter_on() -> None:
+    given_text = Given(lambda texts: torch.eye(len(texts), 4))
+    readout = MultilabelText.create(labelled(), 4, torch.Generator(), given_text)
+    assert torch.tensor(float(readout.threshold)).sigmoid() == pytest.approx(0.25)
+    assert MultilabelText.create(labelled(("a",)), 4, torch.Generator(), given_text).threshold == 0

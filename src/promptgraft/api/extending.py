@@ -87,7 +87,8 @@ def extend(
     Args:
         run: a run folder of tune or transfer, an artefact's folder, an artefact (with `model`), or a predictor.
         labels: new label -> description; names alone describe themselves.
-        rows: labelled rows of old and new classes: a file, a table, or a list of (text, label).
+        rows: labelled rows of old and new classes: a file, a table, or a list of (text, label); where a row may have
+            several labels, (text, [label, ...]), of all labels, old and new.
         test: labelled rows on which old and new answers are judged; by default those that the artefact remembers.
         columns: of rows and test, by what they hold: `text`, `pair`, `label`; default: those that were tuned from.
         out: a folder to keep the new artefact in.

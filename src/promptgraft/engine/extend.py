@@ -9,38 +9,23 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Int
 
+from promptgraft.engine.class_change import ClassChange
+from promptgraft.engine.extend_labels import extended_labels, judged_labels
 from promptgraft.engine.interval import interval
 from promptgraft.engine.predictor import Predictor
 from promptgraft.engine.share import Shared
 from promptgraft.errors import RunError, UsageError, listed, quoted
 from promptgraft.prompt.artefact import Artefact, Member, halved
 from promptgraft.prompt.card import Origin, SplitScore, TaskCard
-from promptgraft.prompt.memory import Memory
+from promptgraft.prompt.memory import LabelMemory, Memory
 from promptgraft.readout.classes import class_indices
 from promptgraft.readout.extend import LabelledRows, as_linear, as_read, best_classes, refit, remembered, with_classes
 from promptgraft.readout.linear import Linear
+from promptgraft.readout.multilabel import Multilabel
 from promptgraft.task.draws import Array
 from promptgraft.task.kinds import KINDS, OF_ONE_CLASS
 from promptgraft.task.metrics import score as metric_score
 from promptgraft.task.task import Example, Task, content_hash
-
-
-@dataclass(frozen=True)
-class ClassChange:
-    """What became of the answers to the rows of one class.
-
-    Attributes:
-        right_before: None for a class that was not there.
-        changed: answers that are others now.
-        to_new: of these, how many are classes that were not there.
-    """
-
-    name: str
-    rows: int
-    right_before: int | None
-    right_after: int
-    changed: int
-    to_new: int
 
 
 @dataclass(frozen=True)
@@ -77,25 +62,21 @@ def extend(
             that are missing.
     """
     old = predictor.artefact
-    readouts = _linear(predictor)
+    _refuse_kind(predictor)
     added, notes = settled(labels, old.card.task.labels, rows)
     if not added and not rows:
         raise UsageError("nothing to add", where=name, do="give a label, labelled rows, or both")
     task = predictor.task.replace(labels={**predictor.task.labels, **added})
-    if added:
-        readouts = _with_classes(predictor, readouts, task, list(added), rows)
-    memory = old.memory
-    if rows:
-        seen = LabelledRows(_side_by_side(predictor, rows), np.array(class_indices((row.label for row in rows), task)))
-        wide = _widened(memory, seen, task, len(predictor.classes), name)
-        readouts, memory = refit(readouts, wide, seen), remembered(wide, seen, len(task.classes))
-    elif memory is not None:
-        nothing = LabelledRows(np.zeros((0, memory.sample.shape[1])), np.zeros(0, dtype=np.int64))
-        memory = remembered(memory, nothing, len(task.classes))
-    artefact = _artefact(old, name, readouts, memory, task, rows)
-    extended = Predictor(artefact, predictor.backbone)
-    changes, judged_on = _judged(predictor, extended, readouts, test)
-    scores = None
+    if task.facts.several:
+        several, kept, said = extended_labels(predictor, name, task, list(added), rows)
+        notes += said
+        extended = Predictor(_artefact(old, name, several, kept, task, rows), predictor.backbone)
+        changes, judged_on = judged_labels(predictor, extended, several, test)
+    else:
+        readouts, memory = _extended_classes(predictor, name, task, list(added), rows)
+        extended = Predictor(_artefact(old, name, readouts, memory, task, rows), predictor.backbone)
+        changes, judged_on = _judged(predictor, extended, readouts, test)
+    artefact, scores = extended.artefact, None
     if test:
         scores = metric_score(predictor.task, predictor.predict(test), test)["score"], extended.evaluate(test)["score"]
         artefact = artefact.replace(card=artefact.card.replace(scores={"test": _score(extended, test)}))
@@ -116,7 +97,7 @@ def settled(
         UsageError: a label without a name, one that differs from another in case only, or one that is there already and
             gets no rows.
     """
-    counts = Counter(row.label for row in rows)
+    counts = Counter(name for row in rows for name in (row.label if isinstance(row.label, tuple) else (row.label,)))
     added: dict[str, str] = {}
     notes: list[str] = []
     for given, description in labels.items():
@@ -151,20 +132,44 @@ def _refuse_twin(label: str, descriptions: Mapping[str, str]) -> None:
             raise UsageError(what, do="say what sets them apart, or give rows of it")
 
 
+def _refuse_kind(predictor: Predictor) -> None:
+    """Raises a RunError for a kind that has no classes or labels."""
+    task = predictor.artefact.card.task
+    if not (task.kind in OF_ONE_CLASS or KINDS[task.kind].several):
+        do = f"extend adds classes to {', '.join(OF_ONE_CLASS)} and multilabel tasks"
+        raise RunError(f"a {task.kind} task takes no further class", where=task.name, do=do)
+
+
+def _extended_classes(
+    predictor: Predictor, name: str, task: Task, added: Sequence[str], rows: Sequence[Example]
+) -> tuple[list[Linear], Memory | None]:
+    """The members' readouts with new classes and fitted to rows, and what is remembered then.
+
+    Raises:
+        RunError: a readout that takes no classes, or rows that are missing.
+    """
+    readouts = _linear(predictor)
+    if added:
+        readouts = _with_classes(predictor, readouts, task, added, rows)
+    memory = predictor.artefact.memory
+    assert not isinstance(memory, LabelMemory), "rows have one class each"
+    if rows:
+        seen = LabelledRows(_side_by_side(predictor, rows), np.array(class_indices((row.label for row in rows), task)))
+        wide = _widened(memory, seen, task, len(predictor.classes), name)
+        return refit(readouts, wide, seen), remembered(wide, seen, len(task.classes))
+    if memory is not None:
+        nothing = LabelledRows(np.zeros((0, memory.sample.shape[1])), np.zeros(0, dtype=np.int64))
+        memory = remembered(memory, nothing, len(task.classes))
+    return readouts, memory
+
+
 def _linear(predictor: Predictor) -> list[Linear]:
     """The members' readouts as linear maps.
 
     Raises:
-        RunError: the kind has no classes, or the readout is no linear map.
+        RunError: a readout is no linear map.
     """
     card = predictor.artefact.card
-    if card.task.kind not in OF_ONE_CLASS:
-        what = f"a {card.task.kind} task takes no further class"
-        do = f"extend adds classes to {' and '.join(OF_ONE_CLASS)} tasks"
-        if KINDS[card.task.kind].several:
-            what = "a multilabel task takes no further class: which of its rows lack it is not known"
-            do = "label some rows for it too, and transfer again"
-        raise RunError(what, where=card.task.name, do=do)
     readouts = [as_linear(member.readout) for member in predictor.tuned.members]
     linear = [readout for readout in readouts if readout is not None]
     if len(linear) < len(readouts):
@@ -226,7 +231,12 @@ def _widened(memory: Memory | None, rows: LabelledRows, task: Task, old: int, na
 
 
 def _artefact(
-    old: Artefact, name: str, readouts: Sequence[Linear], memory: Memory | None, task: Task, rows: Sequence[Example]
+    old: Artefact,
+    name: str,
+    readouts: Sequence[Linear] | Sequence[Multilabel],
+    memory: Memory | LabelMemory | None,
+    task: Task,
+    rows: Sequence[Example],
 ) -> Artefact:
     """The new artefact: the old one's prompts, with readouts of more classes and a lineage that says so."""
     card = old.card
@@ -261,6 +271,7 @@ def _judged(
     """What became of the answers by class, on test rows or else on those of the memory, and which these are."""
     old, new = before.classes, after.classes
     memory = before.artefact.memory
+    assert not isinstance(memory, LabelMemory), "rows have one class each"
     if test:
         y = np.array(class_indices((row.label for row in test), after.task))
         answers = [np.array(class_indices(predictor.predict(test), after.task)) for predictor in (before, after)]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from promptgraft.errors import UsageError
 from promptgraft.task.examples import label_name, make_examples
 from promptgraft.task.kinds import KINDS
-from promptgraft.task.labelled import check_class, marked
+from promptgraft.task.labelled import check_class, marked, with_lists
 from promptgraft.task.load import columns_of
-from promptgraft.task.table import Table
-from promptgraft.task.task import Example, Kind, Task
+from promptgraft.task.table import Table, TableRow
+from promptgraft.task.task import Example, Kind, Label, Task
 
 WHERE = "row"
 """What an error about a row of a table begins with, before the row's number."""
@@ -48,17 +48,37 @@ def labelled_of(rows: object, task: Task, classes: Collection[str]) -> tuple[Exa
     values = _listed(rows, task)
     if not values:
         raise UsageError("there are no labelled rows", where=task.name, do="give some, or leave them out")
-    examples, labels = [], []
-    for number, value in enumerate(values):
-        row, label = _apart(value, task, number)
+    apart = [_apart(value, task, number) for number, value in enumerate(values)]
+    given = [label for _, label in apart]
+    labels: Sequence[Label] = _several(given, classes) if task.facts.several else _one(given, classes)
+    return tuple(
+        replace(example, label=label)
+        for example, label in zip(examples_of([row for row, _ in apart], task), labels, strict=True)
+    )
+
+
+def _one(labels: Sequence[object], classes: Collection[str]) -> list[str]:
+    """The name of each row's class."""
+    for number, label in enumerate(labels):
         if _absent(label) or not str(label).strip():
             raise UsageError("has no label", where=f"{WHERE} {number}", do="label the row or take it out")
         check_class(label_name(label), classes, f"{WHERE} {number}")
-        examples.append(row)
-        labels.append(label_name(label))
-    return tuple(
-        replace(example, label=label) for example, label in zip(examples_of(examples, task), labels, strict=True)
-    )
+    return [label_name(label) for label in labels]
+
+
+def _several(labels: Sequence[object], classes: Collection[str]) -> list[tuple[str, ...]]:
+    """The names of each row's labels, from lists or joined names."""
+    rows: list[TableRow] = [({"label": _plain(label)}, number) for number, label in enumerate(labels)]
+    given = []
+    for row, number in with_lists(rows, "label", classes):
+        if not isinstance(row["label"], list):
+            do = "label the row or take it out; a row that no label fits has the list []"
+            raise UsageError("has no labels", where=f"{WHERE} {number}", do=do)
+        names = tuple(sorted({label_name(label) for label in row["label"]}))
+        for name in names:
+            check_class(name, classes, f"{WHERE} {number}")
+        given.append(names)
+    return given
 
 
 def unlabelled_of(rows: object, task: Task) -> tuple[list[Any], tuple[Example, ...]]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -17,14 +18,18 @@ from promptgraft.errors import RunError
 from promptgraft.method.job import Job, Source
 from promptgraft.prompt.artefact import Artefact, Member
 from promptgraft.prompt.card import BackboneCard, Card, Origin, PromptCard, SplitScore, TaskCard, card_of
-from promptgraft.prompt.memory import Memory
+from promptgraft.prompt.memory import LabelMemory, Memory
 from promptgraft.prompt.prompt import Prompt
 from promptgraft.prompt.reading import ANSWERED, Pooling
-from promptgraft.readout.classes import class_indices
+from promptgraft.readout.classes import class_indices, indicators
 from promptgraft.readout.direction import Directional
 from promptgraft.readout.evidence import balanced
-from promptgraft.readout.extend import A_CLASS, REMEMBERED, LabelledRows, as_read, remembered
+from promptgraft.readout.extend import A_CLASS, REMEMBERED, SAMPLED, LabelledRows, remembered
+from promptgraft.readout.extend_labels import SeveralRows, remembered_labels
 from promptgraft.readout.features import features
+from promptgraft.readout.multilabel import MultilabelDirection
+from promptgraft.readout.probe import rarest_label
+from promptgraft.task.draws import Array
 from promptgraft.train.run import Tuned
 
 EMBEDDED: tuple[Pooling, ...] = ("cls", "mean")
@@ -92,20 +97,30 @@ def _member(model: Tuned, first: Tuned) -> Member:
     return Member(model.prompt, model.readout.state(), model.reading, kind, backbone)
 
 
-def _memory(view: JobView, tuned: Tuned) -> Memory | None:
+def _memory(view: JobView, tuned: Tuned) -> Memory | LabelMemory | None:
     """What graft's artefacts keep of their rows; prompts that were trained have a bank to go to, and keep none."""
     task = view.task
-    if not isinstance(tuned.readout, Directional) or not task.train:
+    if not isinstance(tuned.readout, Directional | MultilabelDirection) or not task.train:
         return None
+    if task.facts.several:
+        table = indicators([row.label for row in task.train], task)
+        chosen = balanced(rarest_label(table), SAMPLED, 0)
+        several = SeveralRows(_remembered(view, tuned, chosen), table[chosen])
+        return remembered_labels(None, several, len(task.classes))
     y = np.array(class_indices((row.label for row in task.train), task))
     rows = balanced(y, max(REMEMBERED, A_CLASS * len(task.classes)), 0)
-    places = tuple(rows.tolist())
-    parts = []
-    for member in (model for model in tuned.members if isinstance(model.readout, Directional)):
+    return remembered(None, LabelledRows(_remembered(view, tuned, rows), y[rows]), len(task.classes))
+
+
+def _remembered(view: JobView, tuned: Tuned, rows: Int[Array, "N"]) -> Float[Array, "N D"]:
+    """Directions of training rows under all members that read such, side by side."""
+    places, parts = tuple(rows.tolist()), []
+    for member in (model for model in tuned.members if isinstance(model.readout, Directional | MultilabelDirection)):
         tokens = view.tokens("train", member.reading, places)
         [states] = view.states_each("train", [member.prompt], member.reading, places)
-        parts.append(as_read(member.readout, features(states, tokens, member.reading.encoding)).double().numpy())
-    return remembered(None, LabelledRows(np.concatenate(parts, axis=1), y[rows]), len(task.classes))
+        seen = features(states, tokens, member.reading.encoding)
+        parts.append(functional.normalize(seen.float(), dim=-1).double().numpy())
+    return np.concatenate(parts, axis=1)
 
 
 def _features(tuned: Tuned, view: JobView) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from promptgraft.errors import ArtefactError
 from promptgraft.prompt import atomic
 from promptgraft.prompt.card import BackboneCard, Card, MemberCard, PromptCard, card_of, read_card
 from promptgraft.prompt.files import CARD, LIMITS, README, TENSORS, WEIGHTS
-from promptgraft.prompt.memory import Memory
+from promptgraft.prompt.memory import LabelMemory, Memory, load_memory
 from promptgraft.prompt.pool import LabelledPool
 from promptgraft.prompt.prompt import Prompt
 from promptgraft.prompt.reading import Encoding, Reading
@@ -88,7 +88,7 @@ class Artefact:
     embeddings: Mapping[str, Tensor] = field(default_factory=dict)
     weights: Mapping[str, Tensor] | None = None
     others: tuple[Member, ...] = ()
-    memory: Memory | None = None
+    memory: Memory | LabelMemory | None = None
     half: bool = False
     labelled: Mapping[str, Tensor] = field(default_factory=dict)
     pool: LabelledPool | None = None
@@ -206,7 +206,7 @@ def load(folder: str | Path, *, fingerprint: str | None = None, backbone: str = 
         _member(tensors, member, card.encoding, str(folder))
         for tensors, member in zip(beside, card.others, strict=True)
     )
-    memory = Memory.load(groups["memory"], len(card.task.labels), str(folder)) if groups["memory"] else None
+    memory = load_memory(groups["memory"], len(card.task.labels), str(folder))
     return Artefact(
         prompt,
         groups["readout"],

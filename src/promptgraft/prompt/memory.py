@@ -1,4 +1,4 @@
-"""The memory of an artefact: features of the rows it was fitted to, for adding classes without these rows."""
+"""The memory of an artefact: features of the rows it was fitted to, for adding classes or labels without these rows."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from promptgraft.prompt.tensors import check_numbers
 from promptgraft.untrusted import visible
 
 DO = "tune it again"
+UNKNOWN = -1
+"""Of a row and a label that was added later: whether the row has it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,3 +71,50 @@ class Memory:
         if ((labels < 0) | (labels >= classes)).any() or (counts < 0).any():
             raise ArtefactError("its memory has rows of classes that its card has not", where=where, do=DO)
         return cls(**state)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelMemory:
+    """Features of rows with several labels each, those of all members side by side, as their readouts read them.
+
+    Attributes:
+        sample: of some of the rows, in half precision; their mean is the centre of what the artefact knows.
+        labels: 1 where a row has a label, 0 where it has not, UNKNOWN where the label came later.
+    """
+
+    sample: Float[Tensor, "N D"]
+    labels: Int[Tensor, "N C"]
+
+    def state(self) -> dict[str, Tensor]:
+        """Its tensors by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def load(cls, state: Mapping[str, Tensor], labels: int, where: str) -> Self:
+        """A memory from what `state()` gave, checked.
+
+        Raises:
+            ArtefactError: these are not the features of rows with so many labels.
+        """
+        check_numbers("memory.sample", state["sample"], where)
+        sample, given = state["sample"], state["labels"]
+        if given.dtype != torch.int8:
+            raise ArtefactError("memory.labels holds no whole numbers of 8 bits", where=where, do=DO)
+        if sample.ndim != 2 or tuple(given.shape) != (len(sample), labels):
+            what = f"memory.labels is {list(given.shape)}, not {[*sample.shape[:1], labels]}"
+            raise ArtefactError(what, where=where, do=DO)
+        if ((given < UNKNOWN) | (given > 1)).any():
+            raise ArtefactError("its memory says of labels what is neither yes, no nor unknown", where=where, do=DO)
+        return cls(sample, given)
+
+
+def load_memory(state: Mapping[str, Tensor], classes: int, where: str) -> Memory | LabelMemory | None:
+    """The memory that a state is of; None where there is none.
+
+    Raises:
+        ArtefactError: it is damaged.
+    """
+    if not state:
+        return None
+    several = state.keys() == {field.name for field in fields(LabelMemory)}
+    return (LabelMemory if several else Memory).load(state, classes, where)

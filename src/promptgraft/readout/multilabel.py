@@ -15,6 +15,7 @@ from promptgraft.readout import classes
 from promptgraft.readout.by_class import Affine, ByLabel, label_rates, of_labels
 from promptgraft.readout.label_text import Described
 from promptgraft.readout.readout import Given, register
+from promptgraft.readout.threshold import UNJUDGED
 from promptgraft.task.task import Kind, Task
 
 
@@ -57,7 +58,8 @@ class MultilabelDirection(Multilabel):
 class MultilabelText(Described, ByLabel):
     """Log odds of each label: scale * cos(f, e + delta) + b, with e the embedding of its description less their mean.
 
-    What all descriptions share says nothing of any one of them, and would lift or sink the odds of all alike.
+    What all descriptions share says nothing of any one of them, and would lift or sink the odds of all alike. Without
+    labelled rows each label is as likely beforehand as one of so many, and the threshold is `UNJUDGED`.
     """
 
     name: ClassVar[str] = "multilabel-text"
@@ -73,7 +75,9 @@ class MultilabelText(Described, ByLabel):
     def create(cls, task: Task, width: int, generator: torch.Generator, given: Given) -> Self:
         embeddings, delta, scale, bias = cls.start(task, width, given)
         rates, least = label_rates(task)
-        return cls(task.classes, embeddings, delta, scale, classes.leaf(rates.to(bias)), bias.new_zeros(()), least)
+        is_judged = any(row.label is not None for row in task.train)
+        threshold = bias.new_tensor(0.0 if is_judged else UNJUDGED)
+        return cls(task.classes, embeddings, delta, scale, classes.leaf(rates.to(bias)), threshold, least)
 
     def scores(self, features: Float[Tensor, "*K B H"], tokens: Tokens) -> Float[Tensor, "*K B C 2"]:
         return of_labels(self.similarity(features))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ from promptgraft.task.examples import make_examples
 from promptgraft.task.infer import infer_columns, missing
 from promptgraft.task.kinds import KINDS
 from promptgraft.task.load import TaskLike, columns_of, read_inputs
+from promptgraft.task.multilabel import as_list, chosen_separator, gathered_row
+from promptgraft.task.multilabel import listed as labels_listed
 from promptgraft.task.names import LABELS
-from promptgraft.task.table import Columns
+from promptgraft.task.table import Columns, TableRow
 from promptgraft.task.task import Example
 
 
@@ -29,6 +31,9 @@ def read_labelled(
     table = read_inputs(path, task)
     columns = columns_of(task, table)
     label = columns.get("label") or table.columns.label
+    if KINDS[task.kind].several:
+        label = label or LABELS[0]
+        table = replace(table, rows=with_lists(table.rows, label, classes))
     if label not in table.rows[0][0]:
         known = {role: name for role, name in columns.items() if role != "label"}
         found, notes = infer_columns(Columns(**known), task.kind, table.rows, table.where)
@@ -40,10 +45,23 @@ def read_labelled(
         raise TaskError(f"no row has a label (column {quoted(label)})", where=table.where, do="label some rows")
     examples = make_examples(task.kind, columns, kept, table.where, labelled=True)
     for example, (_, line) in zip(examples, kept, strict=True):
-        check_class(str(example.label), classes, f"{table.where}:{line}")
+        for name in example.label if isinstance(example.label, tuple) else (str(example.label),):
+            check_class(name, classes, f"{table.where}:{line}")
     if len(kept) < len(table.rows):
         notes = [*notes, f"{table.where}: {count_rows(len(table.rows) - len(kept))} without a label, left out"]
     return examples, (*table.notes, *notes)
+
+
+def with_lists(rows: Sequence[TableRow], label: str, classes: Collection[str]) -> list[TableRow]:
+    """Rows whose labels are lists: those of columns of 0 and 1 that have the classes' names, or of joined names."""
+    names = rows[0][0]
+    if label not in names and all(name in names for name in classes):
+        return [(gathered_row(row, list(classes), label), line) for row, line in rows]
+    texts = {value.strip() for row, _ in rows if isinstance(value := row.get(label), str) and as_list(value) is None}
+    joint = chosen_separator(texts - {""}, classes)
+    return [
+        (row | {label: labels_listed(row[label], joint)}, line) if label in row else (row, line) for row, line in rows
+    ]
 
 
 def read_rows(

@@ -1,0 +1,197 @@
+"""An artefact of several labels a row gets labels from descriptions and rows, and its old ones stay as they were."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from promptgraft import api
+from promptgraft.api import extend
+from promptgraft.engine.keep import make_artefact
+from promptgraft.engine.local import LocalEngine
+from promptgraft.engine.predictor import Predictor
+from promptgraft.errors import ArtefactError, RunError, TaskError, UsageError
+from promptgraft.method.job import Job, Source
+from promptgraft.model.backbone import Backbone
+from promptgraft.model.load import load_backbone
+from promptgraft.prompt import artefact as artefacts
+from promptgraft.prompt.init import Init, initial
+from promptgraft.prompt.memory import UNKNOWN, LabelMemory
+from promptgraft.readout.extend_labels import SeveralRows, refit_labels, remembered_labels, with_labels
+from promptgraft.readout.multilabel import MultilabelDirection
+from promptgraft.task.task import Example, Task
+from promptgraft.train.recipe import Recipe
+from toys import FILLER, tiny_model, toy_task
+
+RECIPE = Recipe(steps=2, batch=4, length=2, evaluations=1)
+TASK = toy_task("multilabel")
+MUSIC = tuple(Example(text=f"music and {word} music", label=("music",)) for word in FILLER[:6])
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    return load_backbone(tiny_model(tmp_path_factory.mktemp("models") / "bert", "bert"))
+
+
+def predictor_of(backbone: Backbone, method: str, task: Task, bank: tuple[Source, ...] = ()) -> Predictor:
+    engine = LocalEngine(backbone)
+    job = Job(task, backbone.fingerprint, method, 0, RECIPE, bank=bank)
+    [finished] = engine.run([job])
+    return Predictor(make_artefact(finished, engine.view(job)), backbone)
+
+
+@pytest.fixture(scope="module")
+def grafted(backbone: Backbone) -> Predictor:
+    """A graft of two members."""
+    donor = predictor_of(backbone, "prompt-tuning", toy_task(seed=9).replace(name="donor")).artefact
+    prompt = initial(Init(std=0.5), backbone, 2, "deep", "after_cls", torch.Generator().manual_seed(0))
+    predictor = predictor_of(backbone, "graft", TASK, (Source("donor", donor.replace(prompt=prompt)),))
+    assert len(predictor.tuned.members) == 2
+    return predictor
+
+
+@pytest.mark.parametrize("method", ["graft", "zero-shot"])
+def test_a_label_from_its_description_leaves_the_others(
+    method: str, backbone: Backbone, grafted: Predictor, tmp_path: Path
+) -> None:
+    before = grafted if method == "graft" else predictor_of(backbone, method, TASK.replace(splits={"test": TASK.test}))
+    result = extend(before, {"music": "a scene with music"}, out=tmp_path / "kept")
+    kept = api.load(tmp_path / "kept", backbone)
+    assert kept.classes == (*before.classes, "music")
+    assert kept.artefact.hash == result.artefact.hash
+    texts = [row.text for row in TASK.test]
+    shares = kept.predict_proba(texts)
+    assert np.allclose(shares[:, :-1], before.predict_proba(texts), atol=1e-5)
+    odds = np.log(shares[:, -1]) - np.log1p(-shares[:, -1])
+    assert np.isfinite(odds).all()
+    assert odds.std() > 0, "the description tells texts apart"
+
+
+def test_what_is_remembered_shows_what_became_of_old_labels(grafted: Predictor) -> None:
+    result = extend(grafted, {"music": "a scene with music"})
+    memory = grafted.artefact.memory
+    assert isinstance(memory, LabelMemory)
+    assert "24 remembered rows" in result.judged_on
+    assert [change.rows for change in result.changes] == [int(count) for count in memory.labels.sum(0)]
+    for change in result.changes:
+        assert change.right_before is not None
+        assert abs(change.right_after - change.right_before) <= change.changed <= change.rows
+    grown = result.artefact.memory
+    assert isinstance(grown, LabelMemory)
+    assert (grown.labels[:, -1] == UNKNOWN).all()
+
+
+def test_rows_teach_a_label_and_leave_the_old_ones(grafted: Predictor) -> None:
+    result = extend(grafted, {"music": "music"}, MUSIC[:4], test=(*TASK.test, *MUSIC[4:]))
+    assert any("rows without it would tell" in note for note in result.notes)
+    assert all("music" in names for names in result.predictor.predict(list(MUSIC[4:])))
+    new, others = (result.predictor.predict_proba(list(rows))[:, -1].mean() for rows in (MUSIC[4:], TASK.test))
+    assert new > others + 0.2
+    assert result.scores is not None
+    for change in result.changes[:-1]:
+        assert change.right_before is not None
+        assert change.right_after >= change.right_before - change.rows / 2
+    assert result.changes[-1].right_after == len(MUSIC[4:])
+
+
+def test_rows_come_in_several_calls_and_as_files_and_tables(grafted: Predictor, tmp_path: Path) -> None:
+    named = extend(grafted, {"music": "a scene with music"})
+    rows = [(row.text, ["music"]) for row in MUSIC] + [("a good plain film", ["negative", "positive"])]
+    taught = extend(named.predictor, (), rows)
+    assert all("music" in names for names in taught.predictor.predict(list(MUSIC)))
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"text": text, "label": names}) + "\n" for text, names in rows))
+    flags = [{"text": text} | {name: int(name in names) for name in named.predictor.classes} for text, names in rows]
+    table = tmp_path / "flags.jsonl"
+    table.write_text("".join(json.dumps(row) + "\n" for row in flags))
+    for given in (path, table):
+        assert extend(named.predictor, (), given).artefact.hash == taught.artefact.hash
+
+
+def test_an_artefact_without_a_memory_says_what_to_do(backbone: Backbone, grafted: Predictor) -> None:
+    older = Predictor(grafted.artefact.replace(memory=None), backbone)
+    tuned = predictor_of(backbone, "prompt-tuning", TASK)
+    for before in (older, tuned):
+        with pytest.raises(RunError, match=r"keeps nothing of the rows it was tuned on.*transfer"):
+            extend(before, {"music": "music"})
+
+
+def test_label_text_gets_labels_and_rows(backbone: Backbone) -> None:
+    before = predictor_of(backbone, "graft", TASK.replace(splits={"test": TASK.test}))
+    named = extend(before, {"music": "music"})
+    taught = extend(named.predictor, (), [*MUSIC, *TASK.train])
+    told, learned = (one.evaluate(TASK.test)["label_ranking"] for one in (before, taught.predictor))
+    assert learned >= told
+    assert any(names == () for names in taught.predictor.predict(list(TASK.test))), "rows may have no label"
+
+
+WRONG: dict[str, tuple[dict[str, str | None], object, type[Exception], str]] = {
+    "there already": ({TASK.classes[0]: "good"}, None, UsageError, "a class already"),
+    "an unknown label": ({"music": "m"}, [("a film", ["musik"])], TaskError, "did you mean 'music'"),
+    "no labels": ({"music": "m"}, [("a film", None)], UsageError, "row 0: has no labels"),
+    "nothing": ({}, None, UsageError, "nothing to add"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_cannot_be_added_is_one_line(case: str, grafted: Predictor) -> None:
+    labels, rows, error, words = WRONG[case]
+    with pytest.raises(error, match=words) as caught:
+        extend(grafted, labels, rows)
+    assert "\n" not in str(caught.value)
+
+
+def test_halves_stay_halves(grafted: Predictor, backbone: Backbone, tmp_path: Path) -> None:
+    artefacts.save(artefacts.halved(grafted.artefact), tmp_path / "half")
+    extend(tmp_path / "half", {"music": "music"}, MUSIC, model=backbone, out=tmp_path / "more")
+    assert artefacts.load(tmp_path / "more").half
+
+
+def readout(stream: np.random.Generator) -> MultilabelDirection:
+    weight, bias = torch.from_numpy(stream.normal(size=(3, 6))).float(), torch.zeros(3)
+    return MultilabelDirection(("a", "b", "c"), weight, bias, torch.tensor(0.0), torch.tensor(0.0))
+
+
+def test_a_new_label_is_as_likely_at_the_centre_as_others_are() -> None:
+    stream = np.random.default_rng(0)
+    before, centre = readout(stream), stream.normal(size=6)
+    more = with_labels(before, ["new"], stream.normal(size=(4, 6)), centre)
+    odds = more.weight.double().detach().numpy() @ centre + more.bias.double().detach().numpy()
+    assert odds[3] == pytest.approx(odds[:3].mean(), abs=1e-4)
+    assert torch.equal(more.weight[:3], before.weight)
+
+
+def test_rows_that_say_what_was_said_already_move_nothing() -> None:
+    """Remembered rows are held to what was said of them, whatever their labels were."""
+    stream = np.random.default_rng(0)
+    before, features = readout(stream), stream.normal(size=(50, 6))
+    memory = remembered_labels(None, SeveralRows(features, stream.integers(0, 2, (50, 3))), 3)
+    [moved] = refit_labels([before], memory, SeveralRows(features[:0], np.zeros((0, 3), dtype=np.int64)))
+    assert torch.allclose(moved.weight, before.weight, atol=1e-4)
+
+
+DAMAGE = {
+    "a label too many": {"labels": torch.zeros(2, 3, dtype=torch.int8)},
+    "neither yes nor no": {"labels": torch.full((2, 2), 5, dtype=torch.int8)},
+    "other numbers": {"labels": torch.zeros(2, 2)},
+    "no matrix": {"sample": torch.zeros(2)},
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_a_damaged_memory_is_one_line(case: str) -> None:
+    whole = {"sample": torch.zeros(2, 4), "labels": torch.zeros(2, 2, dtype=torch.int8)}
+    LabelMemory.load(whole, 2, "here")
+    with pytest.raises(ArtefactError, match="here: "):
+        LabelMemory.load(whole | DAMAGE[case], 2, "here")
+
+
+def test_a_second_text_is_read(backbone: Backbone) -> None:
+    rows = {name: tuple(replace(row, pair="a film") for row in own) for name, own in TASK.splits.items()}
+    before = predictor_of(backbone, "graft", TASK.replace(splits=rows))
+    assert extend(before, {"music": "music"}).predictor.classes[-1] == "music"
