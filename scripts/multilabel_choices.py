@@ -48,7 +48,7 @@ def figures(context: Opened, task: Task, seed: int) -> Row:
     """Coverage and error at the usual risk by labelled rows, and F1 with rows drawn and chosen."""
     rows = random.Random(seed).sample(task.train, min(POOL, len(task.train)))
     start, few = grafted(context, task, rows[:START], seed)
-    chosen = pg.suggest(start, [replace(row, label=None) for row in rows[START:]], MORE, seed=seed).places
+    chosen = pg.suggest(start, [replace(row, label=None) for row in rows[START:]], MORE).places
     _, drawn = grafted(context, task, rows[: START + MORE], seed)
     _, suggested = grafted(context, task, [*rows[:START], *(rows[START + place] for place in chosen)], seed)
     _, many = grafted(context, task, rows[:MANY], seed)

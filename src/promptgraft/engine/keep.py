@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
@@ -19,7 +16,6 @@ from promptgraft.method.job import Job, Source
 from promptgraft.prompt.artefact import Artefact, Member
 from promptgraft.prompt.card import BackboneCard, Card, Origin, PromptCard, SplitScore, TaskCard, card_of
 from promptgraft.prompt.memory import LabelMemory, Memory
-from promptgraft.prompt.prompt import Prompt
 from promptgraft.prompt.reading import ANSWERED, Pooling
 from promptgraft.readout.classes import class_indices, indicators
 from promptgraft.readout.direction import Directional
@@ -137,19 +133,12 @@ def sources_of(job: Job, tuned: Tuned) -> list[Source]:
 
     Of a model made of banked prompts alone, the source that trained ones would have started from is none.
     """
-    prompts = [model.prompt.values for model in tuned.members if model.prompt is not None]
-    kept = [source for source in job.bank if _is_among(source.artefact.prompt, prompts)]
+    prompts = {model.prompt.digest for model in tuned.members if model.prompt is not None}
+    kept = [source for source in job.bank if source.prompt_digest in prompts]
     if job.source is None or (job.bank and len(kept) == len(prompts)):
         return kept
     return list({source.name: source for source in (job.source, *kept)}.values())
 
 
-def _is_among(prompt: Prompt | None, values: Sequence[Tensor]) -> bool:
-    return prompt is not None and any(
-        prompt.values.shape == other.shape and torch.equal(prompt.values, other) for other in values
-    )
-
-
 def _origin(source: Source) -> Origin:
-    card = source.artefact.card
-    return Origin(role="source", name=source.name, hash=source.artefact.hash, licence=card.task.licence)
+    return Origin(role="source", name=source.name, hash=source.hash, licence=source.card.task.licence)

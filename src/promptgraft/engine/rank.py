@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from promptgraft.bank.bank import Bank
 from promptgraft.engine.choose import POOLINGS
@@ -15,7 +16,7 @@ from promptgraft.measure.all import make as make_measure
 from promptgraft.measure.all import measures as known_measures
 from promptgraft.measure.measure import Score, SeenSource, Target, lead
 from promptgraft.method.all import find
-from promptgraft.method.job import Job, Source
+from promptgraft.method.job import Job, Source, StoredSource
 from promptgraft.model.backbone import Backbone
 from promptgraft.prompt.card import Card
 from promptgraft.prompt.prompt import Prompt
@@ -107,7 +108,7 @@ def candidates(bank: Bank, backbone: Backbone, task: Task) -> tuple[list[Source]
         BankError: none can.
     """
     sources, left_out = banked(bank, backbone)
-    own = [source for source in sources if is_of(task, source.artefact.card)]
+    own = [source for source in sources if is_of(task, source.card)]
     sources = [source for source in sources if source not in own]
     left_out += [f"{source.name}: tuned on the target itself" for source in own]
     if not sources:
@@ -138,7 +139,8 @@ def is_of(task: Task, card: Card) -> bool:
 def banked(bank: Bank, backbone: Backbone) -> tuple[list[Source], list[str]]:
     """Prompts of the bank that this backbone can be read under, and why not the others."""
     bank = bank.serving(backbone.fingerprint, backbone.name)
-    sources, left_out = [], []
+    sources: list[Source] = []
+    left_out = []
     services = bank.record().prompts
     for entry in bank.list():
         card = entry.card
@@ -152,7 +154,8 @@ def banked(bank: Bank, backbone: Backbone) -> tuple[list[Source], list[str]]:
             try:
                 artefact = bank.load(entry.name, fingerprint=backbone.fingerprint)
                 check_artefact(artefact, backbone)
-                sources.append(Source(entry.name, artefact, services.get(artefact.hash)))
+                read = partial(bank.load, entry.name, fingerprint=backbone.fingerprint)
+                sources.append(StoredSource(entry.name, artefact, services.get(artefact.hash), read))
             except ArtefactError as error:
                 left_out.append(f"{entry.name}: {error.what}")
     return sources, left_out

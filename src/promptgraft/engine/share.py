@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby, islice
 
@@ -27,6 +27,8 @@ KEPT_BYTES = 1_500_000_000
 # Tokens, over all prompts, that are passed in company: batches are full long before that, and larger splits would hold
 # the states of every prompt in memory at a time.
 COMPANY_TOKENS = 65_536
+# Prompts that pass in company at most: more would be held at a time, and batches are no fuller.
+COMPANY = 64
 # Fewer characters are tokenised before the tokenizer's identity, which names their file, is made.
 LARGE = 200_000
 
@@ -40,7 +42,7 @@ class Shared:
     """The work of one backbone: looked up in memory first, then on disk, then computed.
 
     In memory, tokens are known by their examples' content, so that equal splits of different seeds share them; hidden
-    states by the identity of tokens and prompt, which are kept alive beside them so that no identity is used twice.
+    states by the identity of tokens, which are kept alive beside them, and by what the prompts are.
     On disk all are known by a hash over their content. What comes from them (teachers' answers, task embeddings,
     probes' features) takes no time beside them and needs no file.
 
@@ -105,8 +107,11 @@ class Shared:
         """Frozen hidden states under a prompt, computed once."""
         return self._in_company(tokens, () if prompt is None else (prompt,), read)
 
-    def states_each(self, tokens: Tokens, prompts: Sequence[Prompt], read: Read) -> Iterator[Float[Tensor, "N H"]]:
-        """Yield the same rows' states under each of several prompts in turn, computed once in shared batches."""
+    def states_each(self, tokens: Tokens, prompts: Iterable[Prompt], read: Read) -> Iterator[Float[Tensor, "N H"]]:
+        """Yield the same rows' states under each of several prompts in turn, computed once in shared batches.
+
+        Prompts are asked for as they are needed, and let go.
+        """
         for company in companies(prompts, len(tokens.ids)):
             yield from self._in_company(tokens, company, read).tensor_split(len(company))
 
@@ -116,9 +121,8 @@ class Shared:
         What is kept is kept for the company as a whole: where a row's last bits depend on what else was in its batch
         (plain torch), no order of questions changes them.
         """
-        values = [prompt.values for prompt in prompts]
-        key = (id(tokens), *map(id, values), *(prompt.placement for prompt in prompts[:1]), read)
-        return self._keep(key, (tokens, values), lambda: self._computed("states", prompts, tokens, read))
+        key = (id(tokens), *(prompt.digest for prompt in prompts), read)
+        return self._keep(key, tokens, lambda: self._computed("states", prompts, tokens, read))
 
     def describe(self, texts: Sequence[str], pooling: Pooling) -> Float[Tensor, "C H"]:
         """Embeddings of texts without a prompt, computed once."""
@@ -171,13 +175,13 @@ class Shared:
         return value
 
 
-def companies(prompts: Sequence[Prompt], tokens: int) -> Iterator[list[Prompt]]:
+def companies(prompts: Iterable[Prompt], tokens: int) -> Iterator[list[Prompt]]:
     """Cut prompts into groups of one kind that pass the backbone together, at least one prompt each.
 
     Args:
         tokens: of the rows that each prompt is for.
     """
-    size = max(1, COMPANY_TOKENS // max(1, tokens))
+    size = min(COMPANY, max(1, COMPANY_TOKENS // max(1, tokens)))
     for _, alike in groupby(prompts, lambda prompt: (prompt.depth, prompt.placement)):
         while company := list(islice(alike, size)):
             yield company

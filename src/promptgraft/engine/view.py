@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import groupby
@@ -187,14 +187,14 @@ class JobView:
     def states_each(
         self,
         split: Split,
-        prompts: Sequence[Prompt | None],
+        prompts: Iterable[Prompt | None],
         reading: Reading,
         rows: tuple[int, ...] | None = None,
     ) -> Iterator[Float[Tensor, "N H"]]:
         read, tokens = self._read(reading), self.tokens(split, reading, rows)
         for is_prompt, group in groupby(prompts, lambda prompt: prompt is not None):
             if is_prompt:
-                yield from self.shared.states_each(tokens, [prompt for prompt in group if prompt is not None], read)
+                yield from self.shared.states_each(tokens, (prompt for prompt in group if prompt is not None), read)
             else:
                 yield from (self.shared.states(tokens, None, read) for _ in group)
 

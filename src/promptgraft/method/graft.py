@@ -19,6 +19,7 @@ from promptgraft.method.members import (
     FrozenPrompt,
     GraftMember,
     JudgedRows,
+    SourceRead,
     TrainedPrompt,
     directional,
     frozen_prompt,
@@ -30,7 +31,6 @@ from promptgraft.method.method import Method, Need, View, Work, register
 from promptgraft.method.options import Options
 from promptgraft.method.setup import encoding_for, new_readout, reading_for
 from promptgraft.method.spoken import spoken, words_alone
-from promptgraft.prompt.prompt import Prompt
 from promptgraft.prompt.reading import AT_WORDS, Encoding, Pooling, Reading, at_mark
 from promptgraft.readout.by_class import ByLabel, of_labels
 from promptgraft.readout.classes import indicators, labels_given
@@ -39,6 +39,7 @@ from promptgraft.readout.evidence import (
     FITTED,
     FOLDS,
     JUDGED,
+    KNOWN,
     Blend,
     Evidence,
     balanced,
@@ -46,18 +47,24 @@ from promptgraft.readout.evidence import (
     centre_of,
     log_softmax,
     nearest_description,
+    strength,
+    strongest,
     weigh,
 )
 from promptgraft.readout.features import features
-from promptgraft.readout.label_evidence import fitted_labels, label_blend, label_candidates
+from promptgraft.readout.label_evidence import (
+    LabelCandidates,
+    LabelEvidence,
+    fitted_labels,
+    label_blend,
+    label_candidates,
+)
 from promptgraft.readout.label_text import LabelText
 from promptgraft.readout.probe import cross_validate, deal_labels, fit_probe, rarest_label
 from promptgraft.task.draws import Array
 from promptgraft.task.task import Kind, Task
 from promptgraft.train.run import Fit, HeldOut, Tuned
 
-SourceRead = tuple[str, Prompt | None, Reading]
-"""A name, the prompt of that name (None: the backbone alone), and how rows are read under it."""
 BACKBONE = "the backbone alone"
 DESCRIBED: tuple[Kind, ...] = ("classification", "multilabel")
 """Kinds whose descriptions of labels say what a text is about; those of pairs speak of how two texts relate."""
@@ -146,17 +153,18 @@ def _trained(view: View, way: Sequence[Job], rows: JudgedRows) -> TrainedPrompt:
 
 def _sources(job: Job, view: View, encoding: Encoding) -> list[SourceRead]:
     """What features are read under: no prompt, then every banked one with its own reading, those alike together."""
-    banked = [(source.name, source.artefact) for source in job.bank]
-    sources = [(name, own.prompt, replace(at_mark(own.reading), encoding=encoding)) for name, own in banked]
-    ordered = sorted(sources, key=lambda named: (named[2].pooling, named[1] is not None and named[1].depth, named[0]))
-    return [(BACKBONE, None, Reading(view.pooling, encoding)), *ordered]
+    sources = [
+        SourceRead(source.name, source, replace(at_mark(source.reading), encoding=encoding)) for source in job.bank
+    ]
+    ordered = sorted(sources, key=lambda read: (read.reading.pooling, read.depth, read.name))
+    return [SourceRead(BACKBONE, None, Reading(view.pooling, encoding)), *ordered]
 
 
 def _features(view: View, sources: Sequence[SourceRead], rows: tuple[int, ...]) -> Iterator[Float[Tensor, "N F"]]:
     """Features of training rows under each source in turn, neighbours that are read alike in shared batches."""
-    for reading, group in groupby(sources, lambda named: named[2]):
+    for reading, group in groupby(sources, lambda read: read.reading):
         tokens = view.tokens("train", reading, rows)
-        prompts = [prompt for _, prompt, _ in group]
+        prompts = (read.prompt for read in group)
         for states in view.states_each("train", prompts, reading, rows):
             yield features(states, tokens, reading.encoding)
 
@@ -164,7 +172,7 @@ def _features(view: View, sources: Sequence[SourceRead], rows: tuple[int, ...]) 
 def _of_classes(job: Job, view: View, options: GraftOptions) -> Fit:
     """Kinds whose rows have one class each: readouts under every prompt, mixed by their evidence."""
     rows = judged_rows(job, view)
-    banked = _frozen(job, view, rows)
+    banked = _frozen(job, view, rows, options.members + bool(job.recipe.template))
     words = [spoken(job, view, options.words_model, rows)] if job.recipe.template else []
     members: list[GraftMember] = [*banked, *(_trained(view, way, rows) for way in _ways(job, options)), *words]
     evidence, gains = [member.judged for member in members], [member.gain for member in members]
@@ -180,17 +188,22 @@ def _of_classes(job: Job, view: View, options: GraftOptions) -> Fit:
     return Fit(job.id, tuned, _fitted(models), (note, *_sampled(rows.chosen, more, len(rows.everything))))
 
 
-def _frozen(job: Job, view: View, rows: JudgedRows) -> list[FrozenPrompt]:
-    """Every banked prompt and none, with their readouts judged on the rows."""
+def _frozen(job: Job, view: View, rows: JudgedRows, count: int) -> list[FrozenPrompt]:
+    """Every banked prompt and none, with their readouts judged on the rows; so many may be kept."""
     task = view.task
     sources = _sources(job, view, encoding_for(view, "direction"))
     described = _described(view, sources)
-    gains = _gains(job, [name for name, _, _ in sources])
+    gains = _gains(job, [read.name for read in sources])
     seen = zip(sources, _features(view, sources, rows.numbers), gains, strict=True)
-    return [
-        frozen_prompt(source, states, described.get(source[2].pooling), rows, task.classes, gain)
-        for source, states, gain in seen
-    ]
+    found = (
+        frozen_prompt(read, states, described.get(read.reading.pooling), rows, task.classes, gain)
+        for read, states, gain in seen
+    )
+
+    def weight(prompt: FrozenPrompt) -> float:
+        return strength((rows.weight * prompt.judged.likelihood(rows.y)).sum(1) + KNOWN * prompt.gain)
+
+    return strongest(found, weight, FrozenPrompt.lightened, count)
 
 
 def _described(view: View, sources: Sequence[SourceRead]) -> dict[Pooling, Float[Array, "C H"]]:
@@ -198,7 +211,7 @@ def _described(view: View, sources: Sequence[SourceRead]) -> dict[Pooling, Float
     task = view.task
     return {
         pooling: view.describe(list(task.labels.values()), pooling).double().numpy()
-        for pooling in dict.fromkeys(reading.pooling for _, _, reading in sources)
+        for pooling in dict.fromkeys(read.reading.pooling for read in sources)
         if task.kind in DESCRIBED and pooling not in AT_WORDS
     }
 
@@ -208,9 +221,7 @@ def _refitted(view: View, members: Sequence[GraftMember], rows: JudgedRows, more
     if len(more) == len(rows.chosen):
         return list(members)
     return [
-        member.fitted_to(_alone(view, (member.name, member.prompt, member.reading), more), more, rows)
-        if isinstance(member, FrozenPrompt)
-        else member
+        member.fitted_to(_alone(view, member.read, more), more, rows) if isinstance(member, FrozenPrompt) else member
         for member in members
     ]
 
@@ -231,7 +242,7 @@ def _of_descriptions(job: Job, view: View, members: int) -> Fit:
     models, gains = [], []
     for source, gain in _helpers(job, view, members):
         prompt = None if source is None else source.artefact.prompt
-        pooling = view.pooling if source is None else source.artefact.card.pooling
+        pooling = view.pooling if source is None else source.card.pooling
         service = None if source is None else source.service
         described = view.describe(list(task.labels.values()), pooling).double().numpy()
         _refuse_equal(described, task)
@@ -289,7 +300,7 @@ def _helpers(job: Job, view: View, members: int) -> list[tuple[Source | None, fl
     known = [
         (source, source.service.gain(view.task.name))
         for source in job.bank
-        if source.service is not None and source.artefact.card.template is None
+        if source.service is not None and source.card.template is None
     ]
     helpful = [(source, gain) for source, gain in known if gain is not None and gain > 0]
     best = sorted(helpful, key=lambda found: (-found[1], found[0].name))[:members]
@@ -323,25 +334,31 @@ def _of_labels(job: Job, view: View, members: int) -> Fit:
     y, fold = everything[chosen], deal_labels(rarest_label(everything), job.seed)[chosen]
     sources = _sources(job, view, encoding_for(view, "multilabel"))
     described = _described(view, sources)
-    found = [
-        label_candidates(states.double().numpy(), y, fold, described.get(reading.pooling))
-        for (_, _, reading), states in zip(sources, _features(view, sources, tuple(chosen.tolist())), strict=True)
-    ]
+    seen = zip(sources, _features(view, sources, tuple(chosen.tolist())), strict=True)
+    judged: Iterator[LabelEvidence] = (
+        label_candidates(states.double().numpy(), y, fold, described.get(read.reading.pooling)) for read, states in seen
+    )
+
+    def weight(prompt: LabelEvidence) -> float:
+        return strength(prompt.likelihood(y).sum(1))
+
+    found = strongest(judged, weight, lambda prompt: LabelEvidence(prompt.unseen), members)
     mixture = label_blend(found, y, fold, members)
     more = balanced(rarest_label(everything), FITTED, job.seed)
     models, names = [], []
     for place, share in zip(mixture.prompts, mixture.shares, strict=True):
-        name, prompt, reading = sources[place]
-        weights, biases = found[place].weights, found[place].biases
+        read, fits = sources[place], found[place]
+        assert isinstance(fits, LabelCandidates), "what is kept has its fits"
+        weights, biases = fits.weights, fits.biases
         if len(more) > len(chosen):
             states = _alone(view, sources[place], more).double().numpy()
             parts = np.ones((1, len(more)), dtype=bool)
-            weights, biases = fitted_labels(states, everything[more], parts, described.get(reading.pooling))
+            weights, biases = fitted_labels(states, everything[more], parts, described.get(read.reading.pooling))
             weights, biases = weights[:, 0], biases[:, 0]
-        weight = np.einsum("j,jch->ch", share, weights) / mixture.temperature
-        readout = label_directional(weight, share @ biases / mixture.temperature, task)
-        models.append(Tuned(prompt, readout, reading))
-        names.append((name, float(share.sum())))
+        mixed = np.einsum("j,jch->ch", share, weights) / mixture.temperature
+        readout = label_directional(mixed, share @ biases / mixture.temperature, task)
+        models.append(Tuned(read.prompt, readout, read.reading))
+        names.append((read.name, float(share.sum())))
     notes = (_listed(names), *_sampled(chosen, more, len(task.train)))
     return Fit(job.id, _settled(_joined(models), mixture, y, task), _fitted(models), notes)
 
@@ -352,19 +369,20 @@ def _of_probes(job: Job, view: View, members: int) -> Fit:
     sources = _sources(job, view, encoding_for(view, "regression"))
     sample = balanced(np.zeros(len(task.train), dtype=np.int64), FITTED, job.seed)
     rows, examples = tuple(sample.tolist()), [task.train[row] for row in sample]
-    tokens = view.tokens("train", sources[0][2], rows)
-    seen = list(_features(view, sources, rows))
-    judged = []
-    if len(examples) > 1:
-        judged = [cross_validate(task, examples, own, tokens, job.seed) for own in seen]
-    evidence = [np.array([prompt.likelihood.sum()]) for prompt in judged] or [np.zeros(1)] * len(seen)
+    tokens = view.tokens("train", sources[0].reading, rows)
+
+    def judged(own: Tensor) -> Float[Array, "_"]:
+        total = cross_validate(task, examples, own, tokens, job.seed).likelihood.sum() if len(examples) > 1 else 0.0
+        return np.array([total])
+
+    seen = ((own, judged(own)) for own in _features(view, sources, rows))
+    found = strongest(seen, lambda prompt: strength(prompt[1]), lambda prompt: (prompt[0][:0], prompt[1]), members)
     models, names = [], []
-    shares = weigh(evidence, members)
-    for place, share in shares.items():
-        name, prompt, reading = sources[place]
-        readout = fit_probe(task, examples, seen[place], tokens, job.seed).readout
-        models.append(Tuned(prompt, scaled(readout, float(share[0])), reading))
-        names.append((name, float(share[0])))
+    for place, share in weigh([evidence for _, evidence in found], members).items():
+        read = sources[place]
+        readout = fit_probe(task, examples, found[place][0], tokens, job.seed).readout
+        models.append(Tuned(read.prompt, scaled(readout, float(share[0])), read.reading))
+        names.append((read.name, float(share[0])))
     notes = (_listed(names), *_sampled(np.arange(len(sample)), sample, len(task.train)))
     return Fit(job.id, _joined(models), _fitted(models), notes)
 

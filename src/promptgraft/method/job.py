@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
 from promptgraft.bank.record import Service
+from promptgraft.errors import BankError
 from promptgraft.method.options import hyphened, text_of
 from promptgraft.prompt.artefact import Artefact
+from promptgraft.prompt.card import Card
+from promptgraft.prompt.reading import Reading
 from promptgraft.task.task import Example, Task, content_hash
 from promptgraft.train.recipe import Recipe
 
@@ -35,6 +39,75 @@ class Source:
     name: str
     artefact: Artefact
     service: Service | None = None
+
+    @property
+    def card(self) -> Card:
+        """The artefact's card."""
+        return self.artefact.card
+
+    @property
+    def hash(self) -> str:
+        """The artefact's content hash."""
+        return self.artefact.hash
+
+    @property
+    def prompt_digest(self) -> str | None:
+        """The digest of its prompt; None where it has none."""
+        return None if self.artefact.prompt is None else self.artefact.prompt.digest
+
+    @property
+    def reading(self) -> Reading:
+        """How rows are shown under it."""
+        return self.artefact.reading
+
+
+class StoredSource(Source):
+    """A source whose artefact lies in its bank, and is read again when it is asked for and no one holds it.
+
+    So a bank of any size takes little memory.
+
+    Args:
+        first: the artefact as it was read and checked.
+        read: reads it again.
+    """
+
+    def __init__(self, name: str, first: Artefact, service: Service | None, read: Callable[[], Artefact]) -> None:
+        prompt = None if first.prompt is None else first.prompt.digest
+        known = {"name": name, "service": service, "_card": first.card, "_hash": first.hash, "_prompt": prompt}
+        for attribute, value in (known | {"_read": read, "_held": weakref.ref(first)}).items():
+            object.__setattr__(self, attribute, value)
+
+    @property
+    def artefact(self) -> Artefact:
+        """The artefact, from the bank's folder where no one holds it.
+
+        Raises:
+            BankError: another one lies in its place by now.
+        """
+        held: Artefact | None = self._held()  # type: ignore[attr-defined]
+        if held is None:
+            held = self._read()  # type: ignore[attr-defined]
+            if held.hash != self.hash:
+                raise BankError(f"{self.name} was replaced while it was in use", do="run it again")
+            object.__setattr__(self, "_held", weakref.ref(held))
+        return held
+
+    @property
+    def card(self) -> Card:
+        return self._card  # type: ignore[attr-defined, no-any-return]
+
+    @property
+    def hash(self) -> str:
+        return self._hash  # type: ignore[attr-defined, no-any-return]
+
+    @property
+    def prompt_digest(self) -> str | None:
+        return self._prompt  # type: ignore[attr-defined, no-any-return]
+
+    @property
+    def reading(self) -> Reading:
+        """How rows are shown under it; what it may show of labelled rows stands in the artefact."""
+        return self.card.reading if self.card.template is None else self.artefact.reading
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,11 +162,11 @@ class Job:
             "method": self.method,
             "seed": self.seed,
             "shots": self.shots,
-            "source": self.source.artefact.hash if self.source else None,
+            "source": self.source.hash if self.source else None,
             "options": dict(sorted(self.options.items())),
             "recipe": self.recipe.plain(),
             "unlabelled": content_hash(map(str, self.unlabelled)) if self.unlabelled else None,
-            **({"bank": sorted(source.artefact.hash for source in self.bank)} if self.bank else {}),
+            **({"bank": sorted(source.hash for source in self.bank)} if self.bank else {}),
             **({"validation_from": self.validation_from} if self.validation_from != "extra" else {}),
             **({"part": self.part} if self.part is not None else {}),
             **({"record": self._record()} if any(source.service for source in self.bank) else {}),
@@ -101,7 +174,7 @@ class Job:
 
     def _record(self) -> str:
         """A hash of what is known of the bank's prompts."""
-        known = {source.artefact.hash: source.service.model_dump_json() for source in self.bank if source.service}
+        known = {source.hash: source.service.model_dump_json() for source in self.bank if source.service}
         return content_hash([json.dumps(known, sort_keys=True)])
 
     @property

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from promptgraft.method.job import Job
+from promptgraft.method.job import Job, Source
 from promptgraft.method.method import View
 from promptgraft.prompt.prompt import Prompt
 from promptgraft.prompt.reading import Reading
@@ -47,6 +47,30 @@ class GraftMember(Protocol):
     def mixed(self, share: Float[Array, "J"], temperature: float) -> Tuned:
         """The model whose scores are a share of its candidates', over the temperature."""
         ...
+
+
+@dataclass(frozen=True)
+class SourceRead:
+    """How rows are read under a banked prompt, or under none.
+
+    Attributes:
+        source: None: the backbone alone.
+    """
+
+    name: str
+    source: Source | None
+    reading: Reading
+
+    @property
+    def prompt(self) -> Prompt | None:
+        """The prompt, which a large bank does not hold in memory."""
+        return None if self.source is None else self.source.artefact.prompt
+
+    @property
+    def depth(self) -> str:
+        """Of the prompt; empty where there is none."""
+        form = None if self.source is None else self.source.card.prompt
+        return "" if form is None else "shallow" if form.layers is None else "deep"
 
 
 @dataclass(frozen=True)
@@ -88,33 +112,45 @@ class FrozenPrompt:
 
     Attributes:
         described: the features of the label descriptions; None where none are read.
+        judged: with the fits, as long as the prompt may be kept.
     """
 
-    name: str
-    prompt: Prompt | None
-    reading: Reading
+    read: SourceRead
     classes: tuple[str, ...]
     described: Float[Array, "K H"] | None
-    judged: Candidates
+    judged: Evidence
     gain: float
+
+    @property
+    def name(self) -> str:
+        return self.read.name
+
+    @property
+    def fits(self) -> Candidates:
+        """Its readouts, fitted to all rows; of a prompt that may be kept."""
+        assert isinstance(self.judged, Candidates), "weaker prompts have none"
+        return self.judged
+
+    def lightened(self) -> FrozenPrompt:
+        """The same without its fits."""
+        return replace(self, judged=Evidence(self.judged.unseen))
 
     def fitted_to(self, features: Tensor, rows: Int[Array, "M"], known: JudgedRows) -> FrozenPrompt:
         """The same readouts, fitted to more rows than they were judged on."""
         y = known.everything[rows]
         weight = rarity(y, known.everything, known.power)
         values = features.double().numpy()
-        return replace(self, judged=refitted(self.judged, values, y, self.described, weight, len(self.classes)))
+        return replace(self, judged=refitted(self.fits, values, y, self.described, weight, len(self.classes)))
 
     def mixed(self, share: Float[Array, "J"], temperature: float) -> Tuned:
         """The prompt under one readout: a product of experts adds the scores of its candidates."""
-        weight = np.einsum("j,jkh->kh", share, self.judged.weights) / temperature
-        return Tuned(
-            self.prompt, directional(weight, share @ self.judged.biases / temperature, self.classes), self.reading
-        )
+        weight = np.einsum("j,jkh->kh", share, self.fits.weights) / temperature
+        readout = directional(weight, share @ self.fits.biases / temperature, self.classes)
+        return Tuned(self.read.prompt, readout, self.read.reading)
 
 
 def frozen_prompt(
-    source: tuple[str, Prompt | None, Reading],
+    read: SourceRead,
     features: Tensor,
     described: Float[Array, "K H"] | None,
     rows: JudgedRows,
@@ -126,10 +162,9 @@ def frozen_prompt(
     Args:
         features: `[U, H]`, of the rows that are judged on.
     """
-    name, prompt, reading = source
     values = features.double().numpy()
     judged = candidates(values, rows.y, rows.fold, described, rows.weight, len(classes))
-    return FrozenPrompt(name, prompt, reading, tuple(classes), described, judged, gain)
+    return FrozenPrompt(read, tuple(classes), described, judged, gain)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
@@ -121,14 +121,15 @@ class View(Protocol):
     def states_each(
         self,
         split: Split,
-        prompts: Sequence[Prompt | None],
+        prompts: Iterable[Prompt | None],
         reading: Reading,
         rows: tuple[int, ...] | None = None,
     ) -> Iterator[Float[Tensor, "N H"]]:
         """The same under each of several prompts in turn, whose rows share batches.
 
         Args:
-            prompts: those that are alike share batches with their neighbours; None is no prompt.
+            prompts: those that are alike share batches with their neighbours; None is no prompt. Each is asked for when
+                its company passes.
             rows: only these rows of the split; None: all.
         """
         ...

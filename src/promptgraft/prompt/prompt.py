@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -41,6 +43,14 @@ class Prompt:
     def length(self) -> int:
         """P, the number of vectors."""
         return self.values.shape[-2]
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of its values, shape and placement: equal for equal prompts, whoever made them."""
+        values = self.values.detach().cpu().contiguous()
+        known = f"{self.placement} {values.dtype} {tuple(values.shape)}"
+        content = values.view(torch.uint8).numpy().tobytes()
+        return hashlib.sha256(known.encode() + content).hexdigest()
 
     def to(self, device: torch.device) -> Prompt:
         """The same prompt on a device."""

@@ -9,8 +9,10 @@ since scores are linear in the features, all candidates of a prompt are one read
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import heapq
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -263,10 +265,34 @@ def blend(
     return Blend(tuple(chosen), tuple(chosen.values()), temperature, log_softmax(unseen / temperature))
 
 
+T = TypeVar("T")
+
+
+def strength(scores: Float[Array, "_"]) -> float:
+    """How much a prompt weighs, from the evidence for its candidates."""
+    return float(np.logaddexp.reduce(WEIGHT * scores))
+
+
+def strongest(found: Iterable[T], weight: Callable[[T], float], lightened: Callable[[T], T], count: int) -> list[T]:
+    """All of a stream in its order, those that are not among the strongest so many made light as they come.
+
+    So what only the strongest are needed for is never held of all. Of equals the earlier one is kept, as in `weigh`.
+    """
+    kept: list[T] = []
+    heap: list[tuple[float, int]] = []
+    for number, value in enumerate(found):
+        kept.append(value)
+        heapq.heappush(heap, (weight(value), -number))
+        if len(heap) > count:
+            place = -heapq.heappop(heap)[1]
+            kept[place] = lightened(kept[place])
+    return kept
+
+
 def weigh(evidence: Sequence[Float[Array, "_"]], members: int) -> dict[int, Float[Array, "_"]]:
     """Prompt -> the shares of its candidates, of the prompts with the most evidence, the weightiest first."""
     powers = [WEIGHT * scores for scores in evidence]
-    totals = np.array([np.logaddexp.reduce(scores) for scores in powers])
+    totals = np.array([strength(scores) for scores in evidence])
     strongest = np.argsort(-totals, kind="stable")[:members].tolist()
     total = np.logaddexp.reduce(totals[strongest])
     return {prompt: np.exp(powers[prompt] - total) for prompt in strongest}

@@ -32,22 +32,31 @@ MANY = 20
 
 
 @dataclass(frozen=True)
-class LabelCandidates:
-    """The readouts of one prompt.
+class LabelEvidence:
+    """The evidence for the readouts of one prompt.
 
     Attributes:
         unseen: log odds of every row and label by fits that have not seen the row.
-        weights, biases: fitted to all rows.
     """
 
     unseen: Float[Array, "J U C"]
-    weights: Float[Array, "J C F"]
-    biases: Float[Array, "J C"]
 
     def likelihood(self, y: Int[Array, "U C"]) -> Float[Array, "J U"]:
         """Log probability of each row's labels, of each label never below that of the floor."""
         right = 1 / (1 + np.exp(-np.where(y > 0, self.unseen, -self.unseen)))
         return np.asarray(np.log((1 - FLOOR) * right + FLOOR / 2).sum(-1))
+
+
+@dataclass(frozen=True)
+class LabelCandidates(LabelEvidence):
+    """The readouts of one prompt.
+
+    Attributes:
+        weights, biases: fitted to all rows.
+    """
+
+    weights: Float[Array, "J C F"]
+    biases: Float[Array, "J C"]
 
 
 def label_candidates(
@@ -142,7 +151,7 @@ def strengths_for(classes: int, has_prior: bool) -> tuple[tuple[float, ...], tup
 
 
 def label_blend(
-    found: Sequence[LabelCandidates],
+    found: Sequence[LabelEvidence],
     y: Int[Array, "U C"],
     fold: Int[Array, "U"],
     members: int,
