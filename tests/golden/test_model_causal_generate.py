@@ -16,7 +16,7 @@ MOST = 7
 
 
 @pytest.fixture(scope="module", params=list(FAMILIES))
-def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+def pair(each_path: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
     return causal_pair(tmp_path_factory.mktemp(request.param), request.param)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from promptgraft.errors import RunError
@@ -79,8 +80,8 @@ class _NativeAttention(torch.autograd.Function):
             for tensor, wanted in zip((queries, keys_values, prompts), ctx.needs_input_grad, strict=False)
         )
         call = _call(queries, keys_values, prompts, ctx.attended)
-        _put(call.sources, "rows", keys_values, d_keys_values)
-        _put(call.sources, "prompts", prompts, d_prompts)
+        _put(call.sources, "rows", keys_values, d_keys_values, queries.shape[2])
+        _put(call.sources, "prompts", prompts, d_prompts, queries.shape[2])
         d_out = grads[0].contiguous()
         call.out, call.norms, call.d_out, call.d_query = map(address, (out, norms, d_out, d_queries))
         _run(ctx.attended.variant, call, backward=True)
@@ -107,21 +108,12 @@ def _forward(
 def _call(queries: Tensor, keys_values: Tensor, prompts: Tensor | None, attended: Attended) -> CausalCall:
     """Fill in what both directions need; the tensors outlive the call."""
     pattern = attended.pattern
-    call = CausalCall(
-        queries=len(queries),
-        heads=queries.shape[1],
-        key_heads=pattern.key_heads,
-        width=queries.shape[2],
-        half=int(queries.dtype == torch.bfloat16),
-        window=attended.window or 0,
-        threads=torch.get_num_threads(),
-        ranges=len(pattern.ranges),
-        scale=attended.scale,
-    )
-    call.query, call.seen, call.query_places = map(address, (queries, pattern.ranges, pattern.query_places))
-    _put(call.sources, "rows", keys_values, None)
-    _put(call.sources, "prompts", prompts, None)
-    _put(call.sources, "past", None if attended.past is None else attended.past.to(queries.dtype).contiguous(), None)
+    call = _asked(queries, pattern.ranges, pattern.key_heads, attended.scale)
+    call.window, call.query_places = attended.window or 0, address(pattern.query_places)
+    past = None if attended.past is None else attended.past.to(queries.dtype).contiguous()
+    given: dict[KeySource, Tensor | None] = {"rows": keys_values, "prompts": prompts, "past": past}
+    for source, values in given.items():
+        _put(call.sources, source, values, None, queries.shape[2])
     rows = call.sources[SOURCES.index("rows")]
     rows.places = address(pattern.key_places)
     call.sources[SOURCES.index("past")].places = address(pattern.past_places)
@@ -132,7 +124,50 @@ def _call(queries: Tensor, keys_values: Tensor, prompts: Tensor | None, attended
     return call
 
 
-def _put(tables: Any, source: KeySource, values: Tensor | None, grads: Tensor | None) -> None:
+def _asked(queries: Tensor, ranges: Tensor, key_heads: int, scale: float) -> CausalCall:
+    """A call with its queries, and which ranges of keys they see."""
+    call = CausalCall(
+        queries=len(queries),
+        heads=queries.shape[1],
+        key_heads=key_heads,
+        width=queries.shape[2],
+        half=int(queries.dtype == torch.bfloat16),
+        threads=torch.get_num_threads(),
+        ranges=len(ranges),
+        scale=scale,
+    )
+    call.query, call.seen = address(queries), address(ranges)
+    return call
+
+
+def attend_to_tables(
+    queries: Float[Tensor, "A heads width"],
+    tables: Sequence[Float[Tensor, "2 _ key_heads _ width"]],
+    ranges: Int[Tensor, "N 6"],
+    scale: float,
+    variant: str,
+) -> Float[Tensor, "A heads width"]:
+    """Attend from every query to all rows of some ranges, without gradient.
+
+    Args:
+        tables: keys and values in the dtype of queries, the rows of a head side by side: a row in row r, place n of
+            m is `r * key_heads * m + n`.
+        ranges: of each the number of its table, 0, first query, one past the last, first row, one past the last.
+    """
+    queries = queries.contiguous()
+    out, call = torch.empty_like(queries), _asked(queries, ranges, tables[0].shape[2], scale)
+    for table, values in zip(call.sources, tables, strict=False):
+        _, _, key_heads, count, width = values.shape
+        assert values.is_contiguous()
+        table.rows, table.stride, table.apart = len(values[0]) * key_heads * count, width, count * width
+        table.half = call.half
+        table.keys, table.values = _pair(values, table.rows * width)
+    call.out = address(out)
+    _run(variant, call, backward=False)
+    return out
+
+
+def _put(tables: Any, source: KeySource, values: Tensor | None, grads: Tensor | None, width: int) -> None:
     """Say where the keys of a source stand: beside their values in every row, or in a table of their own."""
     if values is None:
         return
@@ -140,7 +175,7 @@ def _put(tables: Any, source: KeySource, values: Tensor | None, grads: Tensor | 
     apart = values.shape[1] * values.shape[2] // 2 if beside else values.shape[1] * values.shape[2]
     table: KeyTable = tables[SOURCES.index(source)]
     table.rows, table.stride = (len(values), 2 * apart) if beside else values.shape[1:]
-    table.half = int(values.dtype == torch.bfloat16)
+    table.apart, table.half = width, int(values.dtype == torch.bfloat16)
     table.keys, table.values = _pair(values, apart)
     if grads is not None:
         table.d_keys, table.d_values = _pair(grads, apart)

@@ -1,4 +1,4 @@
-"""Embedding, normalisation, activation and pooling of packed rows are computed in plain torch."""
+"""Embedding, normalisation, activation and pooling of packed rows: plain torch, and the native path where asked."""
 
 from __future__ import annotations
 
@@ -27,11 +27,19 @@ def activation(x: Float[Tensor, "..."], name: str) -> Float[Tensor, "..."]:
     return ACTIVATIONS[name](x)
 
 
-def gated(x: Float[Tensor, "T two_W"], name: str) -> Float[Tensor, "T W"]:
+def gated(x: Float[Tensor, "T two_W"], name: str, variant: str | None = None) -> Float[Tensor, "T W"]:
     """The non-linearity of the first half of every row, times the second half.
 
     Without gradients the rows are no longer what they were.
+
+    Args:
+        variant: of the native path; None: plain torch.
     """
+    if variant is not None:
+        from promptgraft.kernels import rows_native  # not above: the libraries are compiled from below this package
+
+        if rows_native.is_possible(x):
+            return rows_native.gated(x, name, variant)
     if torch.is_grad_enabled() and x.requires_grad:
         out: Tensor = _Gated.apply(x, name)  # type: ignore[no-untyped-call]
         return out
@@ -40,8 +48,19 @@ def gated(x: Float[Tensor, "T two_W"], name: str) -> Float[Tensor, "T W"]:
     return opened.mul_(value)
 
 
-def rms_norm(x: Float[Tensor, "*T H"], weight: Float[Tensor, "H"], epsilon: float) -> Float[Tensor, "*T H"]:
-    """Rows over the root of their mean square, which is taken in fp32, times a weight."""
+def rms_norm(
+    x: Float[Tensor, "*T H"], weight: Float[Tensor, "H"], epsilon: float, variant: str | None = None
+) -> Float[Tensor, "*T H"]:
+    """Rows over the root of their mean square, which is taken in fp32, times a weight.
+
+    Args:
+        variant: of the native path, which has no gradient of the weight; None: plain torch.
+    """
+    if variant is not None and not weight.requires_grad:
+        from promptgraft.kernels import rows_native
+
+        if rows_native.is_possible(x, weight):
+            return rows_native.rms_norm(x, weight, epsilon, variant)
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
         out: Tensor = _RootMeanSquare.apply(x, weight, epsilon)  # type: ignore[no-untyped-call]
         return out

@@ -166,7 +166,8 @@ class CausalBackbone(Tokenizing):
         )
 
     def _frozen_of(self, shape: DecoderShape, weights: dict[str, Tensor]) -> Decoder:
-        return assemble(shape, TakeFrozen(weights, self.name, self._dtype, self.device, self.arithmetic, Room()))
+        take = TakeFrozen(weights, self.name, self._dtype, self.device, self.arithmetic, Room())
+        return assemble(shape, take, self._scoring.variant)
 
     @property
     def _is_stored(self) -> bool:
@@ -369,9 +370,9 @@ class CausalBackbone(Tokenizing):
         """Run all layers, the last one only for the rows that are read; also every layer's keys and values to keep."""
         kept: list[Tensor] = []
         again = self._is_again(x, run)
+        tables = [None] * self.layers if run.prompts is None else run.prompts.unbind(0)
         for number, layer in enumerate(decoder.layers):
             read = run.read if number == self.layers - 1 else None
-            prompts = None if run.prompts is None else run.prompts[number]
 
             def step(
                 x: Tensor, prompts: Tensor | None, layer: DecoderLayer = layer, number: int = number,
@@ -379,6 +380,7 @@ class CausalBackbone(Tokenizing):
             ) -> Tensor:  # fmt: skip
                 return self._layer(layer, number, x, prompts, run, read, kept)
 
+            prompts = tables[number]
             x = computed_again(step, x, prompts) if again else step(x, prompts)
         return x, kept
 

@@ -59,7 +59,8 @@ def load_causal(
     tokenizer = tokenizer.checked(shape.vocabulary, 0, resolved.path)
     room = Room(math.inf if device.type == "cpu" else memory.for_weights(device))
     take = TakeFrozen(weights, where, dtype, device, arithmetic, room)
-    frozen = assemble(shape, take)
+    variant = None if device.type != "cpu" else paths.path("bf16" if dtype == torch.bfloat16 else "fp32")
+    frozen = assemble(shape, take, variant)
     if room.refused:
         LOG.warning(
             "%s of weights have no room on the GPU and are copied for each product, which is slow", shown(room.refused)
@@ -76,7 +77,7 @@ def load_causal(
         frozen=frozen,
         ends=_ends(config, read_optional(resolved.path / "generation_config.json")),
         memory=memory,
-        variant=None if device.type != "cpu" else paths.path("bf16" if dtype == torch.bfloat16 else "fp32"),
+        variant=variant,
     )
 
 

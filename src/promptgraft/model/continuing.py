@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from promptgraft.kernels import causal_native
 from promptgraft.kernels.causal import Scoring
 from promptgraft.kernels.pattern import HIDDEN
 from promptgraft.kernels.rotary import Turns
@@ -143,10 +144,14 @@ class Continued:
         self._shared = [layer[:, on_device[0]].unflatten(-1, heads).transpose(2, 3).contiguous() for layer in kept]
         room = (0, 0, 0, self._places - rows.own.shape[1])
         self._own = [F.pad(layer[:, on_device[1]].unflatten(-1, heads).transpose(2, 3), room) for layer in kept]
+        is_possible = scoring.cap is None and causal_native.is_possible(self._own[0][0, 0])
+        self._variant = scoring.variant if is_possible else None
         self._arrange()
 
     def of_all(self, values: Float[Tensor, "A V"], count: int) -> Float[Tensor, "S V"]:
         """What the sequences still continued have, as a row for each that there ever was."""
+        if torch.equal(self.sequences, torch.arange(count)):
+            return values
         full = values.new_zeros(count, values.shape[1])
         return full.index_copy_(0, self.sequences.to(self.device), values)
 
@@ -167,11 +172,12 @@ class Continued:
         if self._decoder.positions is not None:
             x = x + F.embedding(positions, self._decoder.positions)
         turns = [Turns.at(positions, frequencies, x.dtype) for frequencies in self._frequencies]
-        columns = (self._rows.own_lengths + self._written).to(self.device)
-        seen = {window: self._seen(window) for window in set(self._shape.windows)}
+        slots = self._newest().to(self.device)
+        seeing = self._seen if self._variant is None else self._ranges
+        seen = {window: seeing(window) for window in set(self._shape.windows)}
         for number, layer in enumerate(self._decoder.layers):
             turn = turns[self._shape.rotary_of[number]] if turns else None
-            x = self._layer(layer, number, x, turn, columns, seen[self._shape.windows[number]])
+            x = self._layer(layer, number, x, turn, slots, seen[self._shape.windows[number]])
         self._written += 1
         return x
 
@@ -181,8 +187,8 @@ class Continued:
         number: int,
         x: Float[Tensor, "A H"],
         turn: Turns | None,
-        columns: Int[Tensor, "A"],
-        bias: Float[Tensor, "A 1 1 n"],
+        slots: Int[Tensor, "_"],
+        seen: Tensor,
     ) -> Float[Tensor, "A H"]:
         normed = layer.norm(x)
         queries, keys_values = query_heads(layer, normed, self._shape), key_value_heads(layer, normed, self._shape)
@@ -190,9 +196,13 @@ class Continued:
         if turn is not None:
             queries, keys = turn.turn(queries), turn.turn(keys)
         own = self._own[number]
-        every = torch.arange(len(x), device=self.device)
-        own[0][every, :, columns], own[1][every, :, columns] = keys, values
-        mixed = self._attend(queries, self._shared[number], own[:, :, :, : self._used], bias)
+        for table, part in zip(own.view(2, -1, own.shape[-1]), (keys, values), strict=True):
+            table.index_copy_(0, slots, part.flatten(0, 1))
+        if self._variant is None:
+            mixed = self._attend(queries, self._shared[number], own[:, :, :, : self._used], seen)
+        else:
+            tables = (self._shared[number], own)
+            mixed = causal_native.attend_to_tables(queries, tables, seen, self._scoring.scale, self._variant)
         return after_attention(layer, mixed.flatten(1), x, self._shape)
 
     def _attend(
@@ -242,6 +252,47 @@ class Continued:
             shared = shared & ((at == EVERYWHERE) | (at > now - window))
         seen = torch.cat([shared, own], 1)
         return torch.zeros(seen.shape).masked_fill_(~seen, HIDDEN)[:, None, None].to(self.device)
+
+    def _newest(self) -> Int[Tensor, "_"]:
+        """Of every sequence and head of keys the row of the newest token, counted through a layer's own keys."""
+        heads = torch.arange(len(self._rows.order) * self._shape.key_heads)
+        columns = self._rows.own_lengths + self._written
+        return heads * self._places + columns.repeat_interleave(self._shape.key_heads)
+
+    def _ranges(self, window: int | None) -> Int[Tensor, "N 6"]:
+        """The rows of the tables of shared and of own keys that the newest tokens see, as the native path has them."""
+        rows, written = self._rows, self._written
+        counts = rows.group_of.bincount(minlength=len(rows.shared))
+        vectors = (rows.shared_valid & (rows.shared_places == EVERYWHERE)).sum(1)
+        groups = torch.arange(len(counts))
+        shared = self._blocks(0, groups, counts.cumsum(0) - counts, counts, 0 * vectors, rows.shared_valid.sum(1))
+        single, now = torch.ones_like(rows.lengths), rows.lengths + written
+        begins = rows.lengths - rows.own_lengths
+        every = torch.arange(len(rows.lengths))
+        gone = torch.zeros_like(now) if window is None else (now - window + 1).clamp_min(0)
+        parts = [shared]
+        if bool((gone > 0).any()) and rows.shared.shape[1]:
+            vectors, last = vectors[rows.group_of], rows.shared_valid.sum(1)[rows.group_of]
+            shared = self._blocks(0, rows.group_of, every, single, 0 * vectors, vectors)
+            parts = [shared, self._blocks(0, rows.group_of, every, single, vectors + gone, last)]
+        first = (gone - begins).clamp_min(0)
+        parts.append(self._blocks(1, every, every, single, first, rows.own_lengths + written + 1))
+        ranges = torch.cat(parts)
+        return ranges[ranges[:, 5] > ranges[:, 4]]
+
+    def _blocks(
+        self,
+        table: int,
+        row: Int[Tensor, "N"],
+        query: Int[Tensor, "N"],
+        count: Int[Tensor, "N"],
+        first: Int[Tensor, "N"],
+        last: Int[Tensor, "N"],
+    ) -> Int[Tensor, "N 6"]:
+        """Ranges of a table: of so many queries from each `query` on, the keys `first:last` of a row."""
+        apart = row * self._shape.key_heads * (self._rows.shared.shape[1], self._places)[table]
+        kind = torch.full_like(row, table)
+        return torch.stack([kind, 0 * kind, query, query + count, apart + first, apart + last], 1)
 
     @property
     def _used(self) -> int:

@@ -27,13 +27,18 @@ HEAD = "lm_head.weight"
 
 @dataclass(frozen=True)
 class RMSNorm:
-    """A normalisation by the root of the mean square."""
+    """A normalisation by the root of the mean square.
+
+    Attributes:
+        variant: of the native path; None: plain torch.
+    """
 
     weight: Float[Tensor, "H"]
     epsilon: float
+    variant: str | None = None
 
     def __call__(self, x: Float[Tensor, "... H"]) -> Float[Tensor, "... H"]:
-        return kernels.rms_norm(x, self.weight, self.epsilon)
+        return kernels.rms_norm(x, self.weight, self.epsilon, self.variant)
 
 
 DecoderNorm = RMSNorm | LayerNorm
@@ -62,6 +67,7 @@ class DecoderLayer:
         query_norm, key_norm: of every head, where there are any.
         attended_norm, narrow_norm: of what the two halves of a layer add, where there are any.
         wide: where gated the gate and what it gates in one product.
+        variant: of the native path, for the gate; None: plain torch.
     """
 
     norm: DecoderNorm
@@ -75,6 +81,7 @@ class DecoderLayer:
     wide: Product
     narrow: Product
     narrow_norm: DecoderNorm | None
+    variant: str | None = None
 
 
 @dataclass(frozen=True)
@@ -310,34 +317,38 @@ class TakeParts(Take):
         return Projection(weight, bias)
 
 
-def assemble(shape: DecoderShape, take: TakeParts) -> Decoder:
-    """Put the weights in the order they are used."""
-    return _gpt2(shape, take) if shape.family == "gpt2" else _llama(shape, take)
+def assemble(shape: DecoderShape, take: TakeParts, variant: str | None = None) -> Decoder:
+    """Put the weights in the order they are used.
+
+    Args:
+        variant: of the native path, for what stands between the products; None: plain torch.
+    """
+    return _gpt2(shape, take) if shape.family == "gpt2" else _llama(shape, take, variant)
 
 
-def _llama(shape: DecoderShape, take: TakeParts) -> Decoder:
+def _llama(shape: DecoderShape, take: TakeParts, variant: str | None) -> Decoder:
     words = take("embed_tokens.weight", shape.vocabulary, shape.hidden)
     return Decoder(
         words=words,
         positions=None,
-        layers=tuple(_llama_layer(f"layers.{number}", shape, take) for number in range(shape.layers)),
-        norm=_llama_norm("norm", shape.hidden, shape, take),
+        layers=tuple(_llama_layer(f"layers.{number}", shape, take, variant) for number in range(shape.layers)),
+        norm=_llama_norm("norm", shape.hidden, shape, take, variant),
         head=words if shape.tied else take(HEAD, shape.vocabulary, shape.hidden),
     )
 
 
-def _llama_norm(name: str, width: int, shape: DecoderShape, take: TakeParts) -> RMSNorm:
+def _llama_norm(name: str, width: int, shape: DecoderShape, take: TakeParts, variant: str | None) -> RMSNorm:
     """Take a normalisation; Gemma's weights are those beyond one."""
     weight = take(f"{name}.weight", width)
-    return RMSNorm(weight + 1 if shape.family in GEMMA else weight, shape.epsilon)
+    return RMSNorm(weight + 1 if shape.family in GEMMA else weight, shape.epsilon, variant)
 
 
-def _llama_layer(name: str, shape: DecoderShape, take: TakeParts) -> DecoderLayer:
+def _llama_layer(name: str, shape: DecoderShape, take: TakeParts, variant: str | None) -> DecoderLayer:
     hidden, gemma = shape.hidden, shape.family in GEMMA
     head_norms = f"{name}.self_attn.q_norm.weight" in take.weights
 
     def norm(part: str, width: int = hidden) -> RMSNorm:
-        return _llama_norm(f"{name}.{part}", width, shape, take)
+        return _llama_norm(f"{name}.{part}", width, shape, take, variant)
 
     def product(part: str, out: int, into: int) -> Product:
         return take.product((f"{name}.{part}",), (out,), into)
@@ -356,6 +367,7 @@ def _llama_layer(name: str, shape: DecoderShape, take: TakeParts) -> DecoderLaye
         wide=take.product(gate_up, (shape.wide,) * 2, hidden),
         narrow=product("mlp.down_proj", hidden, shape.wide),
         narrow_norm=norm("post_feedforward_layernorm") if gemma else None,
+        variant=variant,
     )
 
 
@@ -426,7 +438,10 @@ def after_attention(
     else:
         x = x + layer.attended_norm(layer.attended(mixed))
     wide = layer.wide(layer.wide_norm(x))
-    wide = kernels.gated(wide, shape.activation) if shape.gated else kernels.activation(wide, shape.activation)
+    if shape.gated:
+        wide = kernels.gated(wide, shape.activation, layer.variant)
+    else:
+        wide = kernels.activation(wide, shape.activation)
     if layer.narrow_norm is None:
         return layer.narrow.added(wide, x)
     return x + layer.narrow_norm(layer.narrow(wide))

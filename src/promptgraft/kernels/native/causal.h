@@ -202,23 +202,29 @@ struct CausalHead {
 #endif
     }
 
+    // Keys (or values) of a range side by side, with zeros behind the last.
+    template <class K>
+    void hold_rows(const KeySource& from, const void* values, int64_t first, int count, bool turn, Held* to) {
+        const K *cos = turn ? (const K*)from.cosine : nullptr, *sin = (const K*)from.sine;
+        alignas(64) float line[WIDEST];
+        for (int i = 0; i < count; i++, to += width) {
+            const K* row_of = (const K*)values + from.start(first + i, head);
+            if (std::is_same<K, Held>::value && !cos && depth == width) {
+                std::memcpy((void*)to, row_of, width * sizeof(Held));
+                continue;
+            }
+            const int64_t angle = (first + i) * (depth / 2);
+            read_row(row_of, cos ? cos + angle : nullptr, cos ? sin + angle : nullptr, depth, width, line);
+            hold(line, width, to);
+        }
+        std::memset((void*)to, 0, (size_t)(up(count, P::TILED ? 32 : 4) - count) * width * sizeof(Held));
+    }
+
     template <class K>
     void hold_keys(const Seen& seen, int first, int count) {
         const KeySource& from = call.sources[seen.source];
-        const S *cos = (const S*)from.cosine, *sin = (const S*)from.sine;
-        const int padded = up(count, P::TILED ? 32 : 4);
-        alignas(64) float line[WIDEST];
-        for (int i = 0; i < padded; i++) {
-            const int64_t at = seen.key + first + std::min(i, count - 1), angle = at * (depth / 2);
-            const size_t start = at * from.stride + (size_t)head * depth;
-            read_row((const K*)from.keys + start, (const K*)(cos ? cos + angle : nullptr),
-                     (const K*)(sin ? sin + angle : nullptr), depth, width, line);
-            if (i >= count) std::memset(line, 0, width * sizeof(float));
-            hold(line, width, near.keys + (size_t)i * width);
-            read_row((const K*)from.values + start, (const K*)nullptr, (const K*)nullptr, depth, width, line);
-            if (i >= count) std::memset(line, 0, width * sizeof(float));
-            hold(line, width, near.values + (size_t)i * width);
-        }
+        hold_rows<K>(from, from.keys, seen.key + first, count, true, near.keys);
+        hold_rows<K>(from, from.values, seen.key + first, count, false, near.values);
     }
 
     void hold_keys(const Seen& seen, int first, int count, bool backward) {
@@ -527,7 +533,7 @@ void sum_keys(const CausalCall& call, const CausalPlan& plan, int source, int64_
     const size_t count = (last - first) * width;
     for (size_t i = 0; i < count; i += W) store(keys + i, load(keys + i) * (float)call.scale);
     for (int64_t at = first; at < last; at++) {
-        const size_t row = (at - first) * width, start = at * to.stride + (size_t)head * depth;
+        const size_t row = (at - first) * width, start = to.start(at, head);
         write_row(keys + row, (const K*)to.cosine, (const K*)to.sine, at * (depth / 2), depth, line,
                   (K*)to.d_keys + start);
         write_row(values + row, (const K*)nullptr, (const K*)nullptr, 0, depth, line, (K*)to.d_values + start);

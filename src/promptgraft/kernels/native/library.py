@@ -13,7 +13,7 @@ from promptgraft.kernels import processor
 from promptgraft.kernels.native import openmp
 from promptgraft.kernels.native.build import VARIANTS, is_made_for_this_machine, library
 
-VERSION = 4
+VERSION = 6
 ACTIVATIONS = {"gelu": 0, "gelu_new": 1, "gelu_pytorch_tanh": 1, "relu": 2, "silu": 3}
 INT8 = ("amx", "avx512bf16", "avx512vnni")
 """Variants that multiply whole numbers of eight bits faster than others."""
@@ -47,7 +47,7 @@ class KeyTable(ctypes.Structure):
 
     _fields_ = [
         *((name, c_void_p) for name in ("keys", "values")),
-        *((name, c_int64) for name in ("rows", "stride", "half")),
+        *((name, c_int64) for name in ("rows", "stride", "apart", "half")),
         *((name, c_void_p) for name in ("cosine", "sine", "places", "d_keys", "d_values")),
     ]
 
@@ -96,6 +96,11 @@ def load(variant: str) -> ctypes.CDLL:
     )
     loaded.pg_saved_bytes.restype, loaded.pg_saved_bytes.argtypes = c_int64, [c_void_p, POINTER(Call)]
     loaded.pg_causal.argtypes = [POINTER(CausalCall), c_int]
+    loaded.pg_root_mean_square.restype = loaded.pg_gate.restype = None
+    loaded.pg_root_mean_square.argtypes = [
+        c_int, c_void_p, c_void_p, c_int64, c_int, c_float, c_int64, c_void_p, c_void_p, c_void_p
+    ]  # fmt: skip
+    loaded.pg_gate.argtypes = [c_int, c_int, c_void_p, c_int64, c_int, c_int64, c_void_p, c_void_p]
     for name in ("pg_forward", "pg_backward"):
         getattr(loaded, name).argtypes = [c_void_p, POINTER(Call)]
     return loaded

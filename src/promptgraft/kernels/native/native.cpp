@@ -3,6 +3,7 @@
 
 #include "causal.h"
 #include "learn.h"
+#include "rows.h"
 
 #if defined(__AMX_BF16__)
 #include <sys/syscall.h>
@@ -342,7 +343,7 @@ int run_causal(const CausalCall& call, bool backward) {
 
 extern "C" {
 
-int pg_version() { return 4; }
+int pg_version() { return 6; }
 
 // `half`: stored in bf16; `int8`: products in whole numbers, for passes without gradient.
 Handle* pg_new(int half, int int8, int hidden, int heads, int wide, int activation, float epsilon) {
@@ -392,6 +393,20 @@ int pg_causal(const CausalCall* call, int backward) {
     if (tiles) return run_causal<bf16, TiledProducts>(*call, backward);
 #endif
     return run_causal<bf16, PlainProducts>(*call, backward);
+}
+
+// Rows over the root of their mean square; with `slopes` the rows' gradients. `scales`: what each row is multiplied by,
+// written forward where it is not null, and read backward.
+void pg_root_mean_square(int half, const void* x, const void* weight, int64_t rows, int width, float epsilon,
+                         int64_t threads, float* scales, const void* slopes, void* to) {
+    (half ? root_mean_square<bf16> : root_mean_square<float>)(x, weight, rows, width, epsilon, threads, scales, slopes,
+                                                              to);
+}
+
+// The gated halves of rows, of `width` each; with `slopes` the rows' gradients.
+void pg_gate(int half, int activation, const void* x, int64_t rows, int width, int64_t threads, const void* slopes,
+             void* to) {
+    (half ? gate<bf16> : gate<float>)(activation, x, rows, width, threads, slopes, to);
 }
 
 int pg_forward(const Handle* h, const Call* call) {

@@ -15,13 +15,15 @@ constexpr int64_t STACKED = 384, LEAST_STACKED = 48;  // stacked queries of a ta
 constexpr int64_t TASKS = 48;                         // tasks that are aimed at where queries are few
 constexpr int64_t SLAB_FLOATS = 16 << 20;             // of gradients of keys that several tasks may hold at once
 
-// Keys and values by heads, [rows, key_heads, width], rows `stride` values apart; their gradients stand alike.
+// Keys and values of heads, rows `stride` and heads `apart` values from each other; their gradients stand alike.
 struct KeySource {
     const void *keys, *values;
-    int64_t rows, stride, half;    // half: in bf16
+    int64_t rows, stride, apart, half;  // half: in bf16
     const void *cosine, *sine;     // [rows, width / 2]: keys are turned when they are read; null: they come turned
     const int64_t* places;         // of every row in its sequence; null: every query sees it, however far away
     void *d_keys, *d_values;       // null where they are not wanted
+
+    size_t start(int64_t row, int head) const { return row * stride + head * apart; }
 };
 
 // The call as Python fills it in; pointers it has no use for are null. Queries, outputs and turns are in one dtype.
