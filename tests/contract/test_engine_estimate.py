@@ -19,7 +19,7 @@ from promptgraft.model.backbone import Backbone
 from promptgraft.model.load import load_backbone
 from promptgraft.study.compare import ROWS, plan
 from promptgraft.train.recipe import Recipe
-from toys import tiny_model, toy_task
+from toys import masked_model, tiny_model, toy_task
 
 RECIPE = Recipe(steps=6, batch=8, length=3, evaluations=2)
 KNOWN = Calibration(*(CostLine(1e-3 * n, 1e-4 * n, 1e-6 * n, 1e-8) for n in (1, 2, 3, 4)), 1e-4, 2e-2, 5e-3, 1e-2)
@@ -124,3 +124,29 @@ def test_the_verbs_are_estimated_by_their_names(backbone: Backbone) -> None:
         api.estimate("tun", toy_task(), backbone)
     with pytest.raises(UsageError, match="needs a bank"):
         api.estimate("transfer", toy_task(), backbone)
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize("method", ["prompt-tuning", "zero-shot"])
+def test_demonstrations_chosen_for_each_row_are_counted(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of two lines is a row of four words, two of the template, and two special tokens: 16 tokens a row."""
+    backbone = load_backbone(masked_model(tmp_path))
+    read: list[float] = []
+    own = CostLine.__call__
+
+    def noted(self: CostLine, runs: float, tokens: float, length: float) -> float:
+        read.append(length)
+        return own(self, runs, tokens, length)
+
+    monkeypatch.setattr(CostLine, "__call__", noted)
+
+    def lengths(template: str) -> list[float]:
+        read.clear()
+        estimate(LocalEngine(backbone), jobs(backbone, [method], 1, template=template, max_length=60))
+        return list(read)
+
+    plain, near = lengths("{text} was {mask}"), lengths("{demos:2 near}\n{text} was {mask}")
+    assert [after - before for before, after in zip(plain, near, strict=True)] == [16.0] * len(plain)
+    assert plain

@@ -8,11 +8,14 @@ from itertools import groupby
 
 from promptgraft.engine.calibration import Calibration, calibrated
 from promptgraft.engine.local import LocalEngine, by_dependence, pack_size, packs, unique
+from promptgraft.engine.near import tokens_shown
+from promptgraft.engine.worded import AUTO, in_words
 from promptgraft.errors import RunError
 from promptgraft.method.all import check, find
 from promptgraft.method.job import Job
 from promptgraft.method.method import Split, Trains, Work, steps_of
 from promptgraft.prompt.reading import Reading
+from promptgraft.task.task import Task
 from promptgraft.train.loop import kept_bytes, pieces, step_tokens
 
 
@@ -166,13 +169,25 @@ def _ranking(engine: LocalEngine, calibration: Calibration, job: Job, sources: i
 
 
 def _rows(engine: LocalEngine, job: Job, split: Split) -> _Rows:
-    """Rows and tokens that a job reads of a split."""
+    """Rows and tokens that a job reads of a split, those of nearest demonstrations among them."""
     task = engine.task(job)
     rows = task.splits.get(split, ())
     if not rows:
         return _Rows(0, 0)
     tokens = engine.shared.tokens(rows, task.kind, Reading("mean"), job.recipe.max_length, task.name)
-    return _Rows(tokens.count, len(tokens.ids))
+    return _Rows(tokens.count, len(tokens.ids) + tokens.sequences * _shown(engine, job, task))
+
+
+def _shown(engine: LocalEngine, job: Job, task: Task) -> int:
+    """How many tokens of demonstrations chosen for a row a job reads with each; 0 where it reads no template."""
+    recipe = job.recipe
+    if not recipe.template or "readout" not in find(job.method).options.model_fields:
+        return 0
+    verbalizer = "" if recipe.verbalizer == AUTO else recipe.verbalizer
+    try:
+        return tokens_shown(in_words(recipe.template, verbalizer, task, job.seed), engine.backbone, recipe.max_length)
+    except RunError:  # the run itself will say why
+        return 0
 
 
 def _unlabelled(engine: LocalEngine, job: Job) -> float:

@@ -16,6 +16,9 @@ from promptgraft.task.sampling import strata
 from promptgraft.task.task import Task
 from promptgraft.template.template import Template
 
+LINES_LOOKED_AT = 32
+"""Of how many demonstrations an estimate takes the mean size."""
+
 
 def make_pool(worded: Worded, backbone: Backbone, task: Task, pooling: Pooling, limit: int) -> LabelledPool:
     """The rows that demonstrations are chosen from, with their features.
@@ -41,13 +44,27 @@ def pool_note(pool: LabelledPool, backbone: Backbone, worded: Worded, limit: int
     demos = Template.parse(worded.template).demos
     assert demos is not None, "a pool is for demonstrations"
     sizes = _sizes(pool.lines, backbone)
-    usual = round(min(demos.count * sum(sizes) / len(sizes), MOST_OF_A_SEQUENCE * limit))
+    usual = _usual(sizes, demos.count, limit)
     shares = isinstance(backbone, Writes) and backbone.speech == "causal"
     alone = "no two rows begin alike, so that nothing is read once for all: " if shares else ""
     cost = f"{alone}about {usual} tokens more a row"
     cut = f"; of more than {int(MOST_OF_A_SEQUENCE * limit)} tokens the farthest are left out"
     is_cut = sum(sorted(sizes)[-demos.count :]) > MOST_OF_A_SEQUENCE * limit
     return f"demonstrations chosen for each row: {cost}{cut if is_cut else ''}"
+
+
+def tokens_shown(worded: Worded, backbone: Backbone, limit: int) -> int:
+    """About how many tokens a row has more since it is shown the nearest of labelled rows; 0 where it is shown none."""
+    demos = Template.parse(worded.template).demos
+    if demos is None or not worded.pool:
+        return 0
+    some = worded.lines[:: max(1, len(worded.lines) // LINES_LOOKED_AT)]
+    return _usual(_sizes(some, backbone), demos.count, limit)
+
+
+def _usual(sizes: Sequence[int], count: int, limit: int) -> int:
+    """The tokens of so many lines of average size, as far as they have room."""
+    return round(min(count * sum(sizes) / len(sizes), MOST_OF_A_SEQUENCE * limit))
 
 
 def _sizes(lines: Sequence[str], backbone: Backbone) -> list[int]:
