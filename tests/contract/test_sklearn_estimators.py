@@ -142,7 +142,7 @@ def test_what_chooses_no_step_trains_on_every_row(quick: Kwargs, monkeypatch: py
         given.append((len(task.train), len(task.validation)))
         return tune(task, *values, **options)
 
-    monkeypatch.setattr("promptgraft.sklearn.tune", spy)
+    monkeypatch.setattr("promptgraft.sklearn.estimator.tune", spy)
     PromptClassifier(**quick, method="linear-probe").fit(X, Y)
     PromptClassifier(**quick).fit(X, Y)
     assert given == [(40, 0), (30, 10)]

@@ -92,16 +92,10 @@ def load_task(
     declared = given_columns(file, text, pair, label)
     declared_kind = settle_kind(kind or file.kind, "text" if file.target_column else None, address)
     found = _understood(path, file, declared, declared_kind, header=header)
-    task_kind, columns, labelled = found.kind, found.columns, found.labelled
-    splits = {
-        split: make_examples(
-            task_kind, columns.named() | table.columns.named() | declared.named(), table.rows, table.where, True
-        )
-        for split, table in labelled.items()
-    }
-    splits, unanswered = answered(splits)
+    task_kind, columns = found.kind, found.columns
+    splits, unanswered = answered(_examples_of(found, declared))
     described, label_notes = settle_labels(
-        task_kind, splits, {s: (t.where, t.rows) for s, t in labelled.items()}, found.labels
+        task_kind, splits, {s: (t.where, t.rows) for s, t in found.labelled.items()}, found.labels
     )
     label_notes += multilabel_notes(task_kind, columns, found.tables["train"], described, splits)
     task_metric, metric_notes = settle_metric(
@@ -120,12 +114,35 @@ def load_task(
         family=file.family,
         licence=file.source.licence,
         source=file.source.repo or file.source.url or (address if address.startswith(PREFIX) else None),
-        notes=(*name_notes, *found.notes, *label_notes, *metric_notes, *found.dropped, *unanswered,
-               *count_notes(file, found.tables), *split_notes, *empty_notes(labelled, columns),
-               *repeat_notes(splits), *reference_notes(splits)),
+        notes=(
+            *name_notes, *found.notes, *label_notes, *metric_notes, *found.dropped, *unanswered,
+            *_notes_on_rows(file, found, splits, split_notes),
+        ),
         columns=columns.named(),
         separator=found.separator,
     )  # fmt: skip
+
+
+def _examples_of(found: Understood, declared: Columns) -> dict[str, tuple[Example, ...]]:
+    """The labelled rows of each split as examples."""
+    return {
+        split: make_examples(
+            found.kind, found.columns.named() | table.columns.named() | declared.named(), table.rows, table.where, True
+        )
+        for split, table in found.labelled.items()
+    }
+
+
+def _notes_on_rows(
+    file: TaskFile, found: Understood, splits: Mapping[str, tuple[Example, ...]], drawn: Sequence[str]
+) -> tuple[str, ...]:
+    """Notes on how many rows there are, which are drawn, empty, or come again, and on what answers are held against.
+
+    Args:
+        drawn: how splits were drawn.
+    """
+    counted, empty = count_notes(file, found.tables), empty_notes(found.labelled, found.columns)
+    return (*counted, *drawn, *empty, *repeat_notes(splits), *reference_notes(splits))
 
 
 @dataclass(frozen=True)
