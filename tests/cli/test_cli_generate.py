@@ -50,6 +50,7 @@ def test_texts_of_the_line_are_written_for_and_python_writes_the_same(done: Comm
 def test_a_file_keeps_its_columns(done: Command, t5: Path, news: Path, tmp_path: Path) -> None:
     out = tmp_path / "written.jsonl"
     said = done("generate", t5, "--file", news, "--most", 4, "--out", out)
+    assert "note: columns inferred: text = 'text' (not used: 'id')" in said.err
     rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     assert [list(row) for row in rows] == [["id", "text", "written"]] * 6
     assert said.out == f"6 rows written in {out}\n"
@@ -89,6 +90,10 @@ def test_as_many_rows_are_written_at_once_as_there_is_memory_for(
     assert at_once == counts
     assert said.err.count("there is room for") == notes
     assert [row["written"] for row in said.json] == api.generate(causal, texts, most=6, memory=memory)
+
+
+def test_one_row_has_no_fewer_beside_it(done: Command, causal: Path) -> None:
+    assert "there is room for" not in done("generate", causal, "w3 w4", "--most", 2, "--memory", "1KB").err
 
 
 def test_what_two_sides_write_goes_by_memory_too(done: Command, t5: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from promptgraft.cli.verb import line_of
+from promptgraft.prompt.atomic import write_bytes
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full (/dev/full)")
@@ -32,3 +34,14 @@ def test_a_full_disk(words: list[str]) -> None:
 )
 def test_too_little_memory(error: BaseException) -> None:
     assert line_of(error).startswith("out of memory; use a smaller --batch")
+
+
+def test_a_disk_that_is_full_is_said_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_bytes(tmp_path / "labelled.csv", b"text")
+    assert line_of(caught.value) == f"{tmp_path / 'labelled.csv'}: No space left on device"
+    assert list(tmp_path.iterdir()) == []

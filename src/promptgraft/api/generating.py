@@ -28,6 +28,8 @@ from promptgraft.train.run import Tuned
 LOG = logging.getLogger("promptgraft")
 ALONE = {False: "{text}{mask}", True: "{text_a}\n{text_b}\n{mask}"}
 """The template where none is given, by whether rows are pairs: what is written goes on behind the text."""
+TEXTS = Task("texts", "text", "rougeL", {}, {})
+"""How rows are read where there is a model alone."""
 AT_ONCE = 64
 """Rows that are written for before what they got is given: a model on a processor needs about a minute for them."""
 
@@ -48,6 +50,11 @@ class TextWriter:
     tuned: Tuned
     limit: int
     notes: tuple[str, ...] = ()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a model alone."""
+        return self.task is TEXTS
 
     def decoding(self, most: int, stop: Sequence[str], temperature: float, seed: int, among: Sequence[str]) -> Decoding:
         """How it writes; a text also ends where those that it was tuned on do."""
@@ -121,7 +128,7 @@ def text_writer(
             raise UsageError(f"{source} is no run, so that it has no other model", do="leave --model out")
         backbone = open_model(source, arithmetic, device, memory)
         plain = Tuned(None, Written(torch.tensor(0.0)), Reading("answer", template=template or None))
-        task, tuned = Task("texts", "text", "rougeL", {}, {}), plain
+        task, tuned = TEXTS, plain
         limit = backbone.max_length
     else:
         predictor = load(folder, model, device=device, arithmetic=arithmetic, memory=memory)

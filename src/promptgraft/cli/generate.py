@@ -111,7 +111,9 @@ def generate(
         if source_file is None:
             rows, examples = typed(text or [], [])
         else:
-            rows, examples, notes = rows_of(source_file, writer.task, text_column, pair_column, header=not no_header)
+            rows, examples, notes = rows_of(
+                source_file, writer.task, text_column, pair_column, header=not no_header, of_card=not writer.is_plain
+            )
             say.note(*notes)
         [name] = answer_names(rows, say, ("written",)).values()
         if out is not None or say.json:

@@ -55,7 +55,7 @@ def regular(file: Path, form: str | None) -> Iterator[Path]:
 
 
 def rows_of(
-    file: Path, task: Task, text: str | None, pair: str | None, *, header: bool
+    file: Path, task: Task, text: str | None, pair: str | None, *, header: bool, of_card: bool = True
 ) -> tuple[list[dict[str, Any]], list[Example], list[str]]:
     """The rows of a file with all their columns, the same rows as examples, and notes on what was read.
 
@@ -64,6 +64,7 @@ def rows_of(
 
     Args:
         header: whether the first line of csv and tsv names the columns.
+        of_card: whether the task is that of a prompt's card.
     Raises:
         TaskError: a column that was tuned from, or named, is not there.
     """
@@ -82,7 +83,7 @@ def rows_of(
         check_column(name, first, file, f", from which {task.name} was tuned")
     columns = {role: name for role, name in columns_of(shape, table).items() if role != "label"}
     examples = list(make_examples(task.kind, columns, table.rows, str(file), labelled=False))
-    columns_read = [] if has_columns else [columns_note(columns, tuned, list(first))]
+    columns_read = [] if has_columns else [columns_note(columns, tuned, list(first), of_card=of_card)]
     return [row for row, _ in table.rows], examples, [*table.notes, *columns_read]
 
 
@@ -101,13 +102,18 @@ def check_column(name: str, names: Iterable[str], where: Path, why: str = "") ->
     raise TaskError(f"no column {name!r}{why}", where=where, do=do)
 
 
-def columns_note(columns: Mapping[str, str], tuned: Mapping[str, str], names: Sequence[str]) -> str:
-    """A note on which columns are read and why, and which are not used."""
+def columns_note(columns: Mapping[str, str], tuned: Mapping[str, str], names: Sequence[str], *, of_card: bool) -> str:
+    """A note on which columns are read and why, and which are not used.
+
+    Args:
+        of_card: whether there is a prompt, whose card may name them.
+    """
     columns_text = ", ".join(f"{role} = {name!r}" for role, name in columns.items())
     unused = [quoted(name) for name in names if name not in columns.values()]
     unused_text = f" (not used: {listed(unused)})" if unused else ""
     if not tuned:
-        return f"columns inferred, since the prompt's card names none: {columns_text}{unused_text}"
+        why = ", since the prompt's card names none" if of_card else ""
+        return f"columns inferred{why}: {columns_text}{unused_text}"
     ground = "as tuned" if dict(columns) == dict(tuned) else "tuned from " + ", ".join(map(repr, tuned.values()))
     return f"columns read: {columns_text}, {ground}{unused_text}"
 

@@ -72,7 +72,7 @@ class MemoryLimit:
             size: bytes that a row takes.
         """
         room, size = self.room(device), taken(size, device)
-        if size * count <= room:
+        if count == 1 or size * count <= room:
             return count
         at_once = max(1, int(room / size))
         message = "what %d rows write would take %s, and there is room for %s: fewer are written at once"

@@ -32,7 +32,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write a file; a reader sees the old or the new one, never a part.
 
     Raises:
-        OSError: as from writing; the old file is then untouched.
+        OSError: as from writing, with the file's name; the old file is then untouched.
     """
     temporary = _beside(path, "new")
     try:
@@ -41,8 +41,10 @@ def write_bytes(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # a full disk names no file, and nobody knows the temporary one
+            error.filename, error.filename2 = str(path), None
         raise
     sync_folder(path.parent)
 
