@@ -12,6 +12,7 @@ import pytest
 
 from promptgraft.cli.verb import line_of
 from promptgraft.prompt.atomic import write_bytes
+from promptgraft.searches.journal import Journal, KeptAnswer
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full (/dev/full)")
@@ -45,3 +46,14 @@ def test_a_disk_that_is_full_is_said_with_the_file(tmp_path: Path, monkeypatch: 
         write_bytes(tmp_path / "labelled.csv", b"text")
     assert line_of(caught.value) == f"{tmp_path / 'labelled.csv'}: No space left on device"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_search_that_has_no_room_to_keep_answers_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+
+    monkeypatch.setattr(os, "fsync", full)
+    journal = Journal(tmp_path / "journal.jsonl")
+    with pytest.raises(OSError, match="too large") as caught:
+        journal.keep(KeptAnswer("question", 1, 2, 0.5, "answer"))
+    assert line_of(caught.value) == f"{tmp_path / 'journal.jsonl'}: File too large"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from promptgraft.errors import RunError
+from promptgraft.prompt.atomic import naming
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Journal:
         if self.path is None:
             return
         line = json.dumps([entry.question, entry.passes, entry.tokens, entry.seconds, entry.answer])
-        with self.path.open("ab") as file:
+        with naming(self.path), self.path.open("ab") as file:
             file.write(line.encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
