@@ -160,9 +160,6 @@ python scripts/shift.py run --data DATA && python scripts/shift.py write
   **answered**: those of them that are not unlike the labelled rows, which is what `--risk 0.05` gives. Errors are over
   all answers of these seeds together.
 
-The thresholds of these rows are of a rule that gave more answers than labelled rows bear out; the one since
-(`docs/python.md`) gives fewer, here as at home.
-
 The tasks were looked at while the rules were chosen; nothing here is held out. Where few answers are given, their error
 is a matter of a few texts."""
 
@@ -233,7 +230,7 @@ def broken(rows: Sequence[Row]) -> str:
             f"- **{shots} labels a class.** Calibration error: {average(own, 'ece')} points on the task's own rows "
             f"({average(own, 'ece_perfect')} by chance), {average(domain, 'ece')} in another domain. Asked for at most "
             f"{100 * RISK:.0f} % wrong answers, {answers_of(own)} at home and {answers_of(domain)} in another domain. "
-            f"Held back for their probability only: {sure(own)} and {sure(domain)}. Said to be unlike: "
+            f"By probability alone there would be {sure(own)} and {sure(domain)}. Said to be unlike: "
             f"{average(own, 'unlike', 100)} % at home, {average(domain, 'unlike', 100)} % in another domain, "
             f"{average(off, 'unlike', 100)} % where no label fits; of these {average(off, 'sure', 100)} % are sure "
             f"enough, and {average(off, 'coverage', 100)} % are answered."
@@ -243,7 +240,8 @@ def broken(rows: Sequence[Row]) -> str:
 
 def sure(rows: Sequence[Row]) -> str:
     """Error and share of what is sure enough, whatever it is like."""
-    return f"{pooled(rows, 'sure', 'error_sure')} % of {average(rows, 'sure', 100)} %"
+    wrong = share_wrong(rows, "sure", "error_sure")
+    return "nothing" if wrong is None else f"{wrong:.1f} % wrong of {average(rows, 'sure', 100)} %"
 
 
 def answers_of(rows: Sequence[Row]) -> str:
