@@ -186,7 +186,7 @@ def choices(rows: Sequence[Row]) -> list[str]:
         return []
     risk, better = [], []
     for half, title in HALVES.items():
-        here = of_half(rows, half)
+        here = [row for row in rows if row["half"] == half]
         if not here:
             continue
         for size in SIZES[1:]:
