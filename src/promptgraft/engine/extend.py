@@ -68,8 +68,8 @@ def extend(
         raise UsageError("nothing to add", where=name, do="give a label, labelled rows, or both")
     task = predictor.task.replace(labels={**predictor.task.labels, **added})
     if task.facts.several:
-        several, kept, said = extended_labels(predictor, name, task, list(added), rows)
-        notes += said
+        several, kept, more_notes = extended_labels(predictor, name, task, list(added), rows)
+        notes += more_notes
         extended = Predictor(_artefact(old, name, several, kept, task, rows), predictor.backbone)
         changes, judged_on = judged_labels(predictor, extended, several, test)
     else:

@@ -58,8 +58,8 @@ def tokens_shown(worded: Worded, backbone: Backbone, limit: int) -> int:
     demos = Template.parse(worded.template).demos
     if demos is None or not worded.pool:
         return 0
-    some = worded.lines[:: max(1, len(worded.lines) // LINES_LOOKED_AT)]
-    return _usual(_sizes(some, backbone), demos.count, limit)
+    sample = worded.lines[:: max(1, len(worded.lines) // LINES_LOOKED_AT)]
+    return _usual(_sizes(sample, backbone), demos.count, limit)
 
 
 def _usual(sizes: Sequence[int], count: int, limit: int) -> int:
