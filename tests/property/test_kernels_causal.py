@@ -153,3 +153,24 @@ def test_values_and_gradients(variant: str | None, half: bool, case: Case) -> No
 def near(found: Tensor, wanted: Tensor, tolerance: float) -> None:
     scale = max(1.0, float(wanted.detach().abs().max())) if wanted.numel() else 1.0
     torch.testing.assert_close(found.double(), wanted, atol=tolerance * scale, rtol=0)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_threads_change_no_bit(variant: str) -> None:
+    pattern, places, _ = laid_out(MANY)
+    seed, threads = torch.Generator().manual_seed(0), torch.get_num_threads()
+    shapes = [
+        (len(places), 3 * KEY_HEADS, 64),
+        (len(places), 2 * KEY_HEADS, 64),
+        (2, pattern.prompt_rows, 64 * KEY_HEADS),
+    ]
+    inputs = [torch.randn(shape, generator=seed).bfloat16().requires_grad_() for shape in shapes]
+    results = []
+    for count in (1, 3):
+        torch.set_num_threads(count)
+        out = causal_attention(
+            inputs[0], inputs[1], pattern, Scoring(0.1, variant=variant), prompts=inputs[2].float()
+        )  # fmt: skip
+        results.append([out, *torch.autograd.grad(out.float().square().sum(), inputs)])
+    torch.set_num_threads(threads)
+    assert all(torch.equal(alone, shared) for alone, shared in zip(*results, strict=True))
