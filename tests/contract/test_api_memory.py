@@ -25,7 +25,9 @@ VERBS: list[tuple[Callable[..., Any], Any, str, str, int]] = [
 ]
 
 
-@pytest.mark.parametrize(("verb", "room", "within", "remedy", "arguments"), VERBS, ids=[verb.__name__ for verb, *_ in VERBS])
+@pytest.mark.parametrize(
+    ("verb", "room", "within", "remedy", "arguments"), VERBS, ids=[verb.__name__ for verb, *_ in VERBS]
+)
 def test_a_lack_of_memory_is_one_line(
     verb: Callable[..., Any], room: Any, within: str, remedy: str, arguments: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
