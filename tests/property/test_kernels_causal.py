@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from encoders import VARIANTS
+from promptgraft.kernels import causal_native
 from promptgraft.kernels.causal import Scoring, causal_attention
 from promptgraft.kernels.pattern import Level, Pattern
 from promptgraft.kernels.rotary import Turns, turned
@@ -174,3 +175,28 @@ def test_threads_change_no_bit(variant: str) -> None:
         results.append([out, *torch.autograd.grad(out.float().square().sum(), inputs)])
     torch.set_num_threads(threads)
     assert all(torch.equal(alone, shared) for alone, shared in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_kept_beginnings_that_lie_in_pieces_are_there_while_they_are_read(
+    variant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the library is told the address of has to outlive the call, the copy of a strided table too."""
+    pattern, places, _ = laid_out(BEHIND)
+    seed, width = torch.Generator().manual_seed(0), 64 * KEY_HEADS
+    queries = torch.randn(len(pattern.query_places), 3 * KEY_HEADS, 64, generator=seed)
+    keys_values = torch.randn(len(places), 2 * KEY_HEADS, 64, generator=seed)
+    past = torch.randn(2, len(pattern.past_places), 2 * width, generator=seed)[..., :width]
+    assert not past.is_contiguous()
+    wanted = causal_attention(queries, keys_values, pattern, Scoring(0.1), past=past)
+    run = causal_native._run
+
+    def after_others_took_what_is_free(*arguments: object, **options: object) -> None:
+        taken = [torch.full(past.shape, torch.nan) for _ in range(16)]
+        run(*arguments, **options)  # type: ignore[arg-type]
+        assert taken
+
+    monkeypatch.setattr(causal_native, "_run", after_others_took_what_is_free)
+    near(
+        causal_attention(queries, keys_values, pattern, Scoring(0.1, variant=variant), past=past), wanted.double(), 2e-5
+    )

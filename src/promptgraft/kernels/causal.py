@@ -86,7 +86,8 @@ def causal_attention(
     if not len(queries):
         return torch.zeros_like(queries)
     if scoring.variant is not None and scoring.cap is None and causal_native.is_possible(queries):
-        attended = causal_native.Attended(scoring.variant, pattern, scoring.scale, turns, window, past)
+        kept = None if past is None else past.to(queries.dtype).contiguous()
+        attended = causal_native.Attended(scoring.variant, pattern, scoring.scale, turns, window, kept)
         return causal_native.attend(queries, keys_values, prompts, attended)
     inputs = (queries, keys_values, prompts)
     if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in inputs):

@@ -30,7 +30,8 @@ class Attended:
         scale: what scores are multiplied by.
         turns: of the queries and of the keys.
         window: how many tokens a query sees.
-        past: keys and values of kept beginnings.
+        past: keys and values of kept beginnings, in the queries' type and in one piece: the library reads them where
+            they lie for as long as this lives.
     """
 
     variant: str
@@ -110,8 +111,7 @@ def _call(queries: Tensor, keys_values: Tensor, prompts: Tensor | None, attended
     pattern = attended.pattern
     call = _asked(queries, pattern.ranges, pattern.key_heads, attended.scale)
     call.window, call.query_places = attended.window or 0, address(pattern.query_places)
-    past = None if attended.past is None else attended.past.to(queries.dtype).contiguous()
-    given: dict[KeySource, Tensor | None] = {"rows": keys_values, "prompts": prompts, "past": past}
+    given: dict[KeySource, Tensor | None] = {"rows": keys_values, "prompts": prompts, "past": attended.past}
     for source, values in given.items():
         _put(call.sources, source, values, None, queries.shape[2])
     rows = call.sources[SOURCES.index("rows")]
