@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from promptgraft.engine.class_change import ClassChange
-from promptgraft.engine.extend_labels import extended_labels, judged_labels
+from promptgraft.engine.extend_labels import extended_labels, judged_labels, linear_maps
 from promptgraft.engine.interval import interval
 from promptgraft.engine.predictor import Predictor
 from promptgraft.engine.share import Shared
@@ -148,7 +148,7 @@ def _extended_classes(
     Raises:
         RunError: a readout that takes no classes, or rows that are missing.
     """
-    readouts = _linear(predictor)
+    readouts = linear_maps(predictor, as_linear)
     if added:
         readouts = _with_classes(predictor, readouts, task, added, rows)
     memory = predictor.artefact.memory
@@ -161,21 +161,6 @@ def _extended_classes(
         nothing = LabelledRows(np.zeros((0, memory.sample.shape[1])), np.zeros(0, dtype=np.int64))
         memory = remembered(memory, nothing, len(task.classes))
     return readouts, memory
-
-
-def _linear(predictor: Predictor) -> list[Linear]:
-    """The members' readouts as linear maps.
-
-    Raises:
-        RunError: a readout is no linear map.
-    """
-    card = predictor.artefact.card
-    readouts = [as_linear(member.readout) for member in predictor.tuned.members]
-    linear = [readout for readout in readouts if readout is not None]
-    if len(linear) < len(readouts):
-        what = f"readout {card.readout!r} takes no further class"
-        raise RunError(what, where=card.task.name, do="extend an artefact of graft, which transfer makes")
-    return linear
 
 
 def _with_classes(
@@ -203,7 +188,7 @@ def _with_classes(
 
 def _side_by_side(predictor: Predictor, rows: Sequence[Example]) -> Float[Array, "U D"]:
     """The rows' features under all members."""
-    readouts = _linear(predictor)
+    readouts = linear_maps(predictor, as_linear)
     looks = predictor.looks(rows)
     parts = [as_read(readout, look.features) for readout, look in zip(readouts, looks, strict=True)]
     return np.concatenate([part.double().numpy() for part in parts], axis=1)
@@ -279,7 +264,7 @@ def _judged(
     if memory is None or not len(memory.labels):
         return (), ""
     sample = memory.sample.double().numpy()
-    first, last = best_classes(_linear(before), sample), best_classes(readouts, sample)
+    first, last = best_classes(linear_maps(before, as_linear), sample), best_classes(readouts, sample)
     return _changes(memory.labels.numpy(), first, last, old, new), f"{len(sample)} remembered rows it was fitted to"
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,23 +25,31 @@ from promptgraft.readout.extend_labels import (
     with_labels,
 )
 from promptgraft.readout.multilabel import Multilabel, MultilabelText
+from promptgraft.readout.readout import Readout
 from promptgraft.task.draws import Array
 from promptgraft.task.task import Example, Task
 
+M = TypeVar("M", bound=Readout)
 
-def label_maps(predictor: Predictor) -> list[Multilabel]:
-    """The members' readouts as linear maps to log odds.
+
+def linear_maps(predictor: Predictor, as_map: Callable[[Readout], M | None]) -> list[M]:
+    """The members' readouts as linear maps.
 
     Raises:
-        RunError: a readout is no linear map.
+        RunError: one is none.
     """
-    card = predictor.artefact.card
-    maps = [as_label_map(member.readout) for member in predictor.tuned.members]
+    card, task = predictor.artefact.card, predictor.task
+    maps = [as_map(member.readout) for member in predictor.tuned.members]
     linear = [readout for readout in maps if readout is not None]
     if len(linear) < len(maps):
-        what = f"readout {card.readout!r} takes no further label"
-        raise RunError(what, where=card.task.name, do="extend an artefact of graft, which transfer makes")
+        what = f"readout {card.readout!r} takes no further {'label' if task.facts.several else 'class'}"
+        raise RunError(what, where=task.name, do="extend an artefact of graft, which transfer makes")
     return linear
+
+
+def label_maps(predictor: Predictor) -> list[Multilabel]:
+    """The members' readouts as linear maps to log odds."""
+    return linear_maps(predictor, as_label_map)
 
 
 def extended_labels(
