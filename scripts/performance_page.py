@@ -80,6 +80,7 @@ class Target:
         figure: of these rows.
         goals: by class of processor; none where there is only the figure.
         most: whether less is better.
+        fastest: whether rows are of several peers, the fastest of which counts.
     """
 
     what: str
@@ -88,6 +89,7 @@ class Target:
     figure: str
     goals: Mapping[str, float]
     most: bool = False
+    fastest: bool = False
 
 
 def native(row: Row) -> bool:
@@ -119,8 +121,8 @@ def job(what: str) -> Callable[[Row], bool]:
 
 
 def beside(what: str, peer: str, model: str = "smollm2-135m") -> Callable[[Row], bool]:
-    """The rows of a peer, which hold how many times as long it takes."""
-    return lambda row: (row["what"], row["path"], row["model"]) == (what, peer, model)
+    """The rows of peers whose names begin so, which hold how many times as long each takes."""
+    return lambda row: (row["what"], row["model"]) == (what, model) and str(row["path"]).startswith(peer)
 
 
 DEFAULT, TUNED, STRONGEST = "ratio_to_peft_default", "ratio_to_peft_tuned", "ratio_to_peft_strongest"
@@ -141,14 +143,14 @@ place; where less was promised than reached, what was promised."""
 PEERS = {DEFAULT: "to PEFT's defaults", TUNED: "to PEFT tuned", STRONGEST: "to PEFT strongest"}
 WHOLE = {"train_step": "a step", "many_prompts": "up to 64 runs at once", "mixed_batch": "64 prompts in a batch"}
 CAUSAL = {
-    "score_demos": ("500 rows behind 8 demonstrations scored", "peer bf16", 8),
-    "score": ("500 rows scored", "peer bf16", 1.5),
-    "train_step": ("a step of a deep prompt, to PEFT's defaults", "peer fp32", 2.5),
-    "train_step_tuned": ("a step of a deep prompt, to PEFT tuned", "peer bf16", 1.3),
-    "many_prompts": ("16 prompts in a step, to PEFT tuned", "peer bf16", 5),
-    "generate": ("64 rows with 16 prompts written for, to PEFT switching", "peer bf16", 8),
+    "score_demos": ("500 rows behind 8 demonstrations scored", 8),
+    "score": ("500 rows scored", 1.5),
+    "train_step": ("a step of a deep prompt, to PEFT's defaults", 2.5),
+    "train_step_tuned": ("a step of a deep prompt, to PEFT tuned", 1.3),
+    "many_prompts": ("16 prompts in a step, to PEFT tuned", 5),
+    "generate": ("64 rows with 16 prompts written for, to PEFT switching", 8),
 }
-"""What is measured of smollm2-135m -> its name, the peer that is fastest where bf16 is fast, and the goal there."""
+"""What is measured of smollm2-135m -> its name, and the goal beside the fastest peer."""
 JOBS = {"panda_job": "the three jobs of PANDA", "compare_job": "a whole comparison"}
 EQUAL = {"avx2": 1.0, "amx": 1.0}
 TARGETS = (
@@ -171,8 +173,12 @@ TARGETS = (
     ),
     Target("a whole comparison, to PEFT's defaults", "compare_job", native, DEFAULT, {"amx": 10}),
     *(
-        Target(f"smollm2-135m, {words}", "language_models", beside(what, peer), "ratio", {"amx": goal})
-        for what, (words, peer, goal) in CAUSAL.items()
+        Target(
+            f"smollm2-135m, {words}",
+            *("language_models", beside(what, "peer"), "ratio", {"amx": goal, "avx2": goal}),
+            fastest=True,
+        )
+        for what, (words, goal) in CAUSAL.items()
     ),
     *(
         Target(
@@ -215,7 +221,7 @@ def reached(target: Target, kind: str, found: Mapping[str, list[Row]]) -> str:
     limit = "" if goal is None else f"({goal:g})" if target.most else f"{goal:g}"
     if not values:
         return f"{limit} | {'' if goal is None else 'not measured'} | "
-    value = max(values)  # the best of ratios of speed, the worst of memory
+    value = min(values) if target.fastest else max(values)  # the best of ratios of speed, the worst of memory
     met = "" if goal is None else "yes" if (value <= goal if target.most else value >= goal) else "no"
     return f"{limit} | {value:.2f}{'' if real else ' (mimicked)'} | {met}"
 
