@@ -37,6 +37,7 @@ from promptgraft.model.causal import CausalBackbone
 from promptgraft.model.load import load_backbone
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.prompt import Prompt, stack
+from promptgraft.train.loop import pieces, step_tokens
 
 INSTRUCTION, DEMONSTRATIONS = 24, 8
 BATCH, TRAIN, PROMPTS, EACH, WRITTEN = 32, 16, 16, 4, 16
@@ -133,20 +134,27 @@ def answered(rows: list[list[int]]) -> Tokens:
 
 
 def our_train_turn(model: str, prompts: int, each: int, *, sort: bool) -> Turn:
-    """Steps of so many deep prompts: forward, loss, backward, AdamW; with one prompt over the batches that PEFT has."""
+    """Steps of so many deep prompts: forward, loss, backward, AdamW; with one prompt over the batches that PEFT has.
+
+    A step is cut between prompts into the pieces that the training loop makes of it.
+    """
     backbone, rows = ours(model), texts(64 * prompts * each)
     shape = (backbone.prompt_layers, 2, PROMPT, backbone.key_width)
     values = [torch.randn(shape).mul_(0.1).requires_grad_() for _ in range(prompts)]
-    optimiser, owner = torch.optim.AdamW(values, lr=1e-3), torch.arange(prompts).repeat_interleave(each)
+    optimiser, most = torch.optim.AdamW(values, lr=1e-3), step_tokens(backbone)
     batches = common.padded_batches(rows, prompts * each, sort=sort)
 
     def turn(steps: int) -> None:
         for _ in range(steps):
-            together = stack([Prompt(value, "peft") for value in values])
             ids, mask, _ = next(batches)
             part = [row[: int(length)].tolist() for row, length in zip(ids, mask.sum(1), strict=True)]
-            found = backbone.forward(Batch(answered(part), owner), together, "answer")
-            (-found.sum() / each).backward()
+            own = [part[first : first + each] for first in range(0, len(part), each)]
+            for members in pieces([float(sum(map(len, rows))) for rows in own], most):
+                owner = torch.arange(len(members)).repeat_interleave(each)
+                together = stack([Prompt(values[member], "peft") for member in members])
+                tokens = answered([row for member in members for row in own[member]])
+                found = backbone.forward(Batch(tokens, owner), together, "answer")
+                (-found.sum() / each).backward()
             optimiser.step()
             optimiser.zero_grad()
 

@@ -193,12 +193,13 @@ def left(folder: Path, device: str, dtype: str) -> CausalBackbone:
         name: weight.cpu()
         for name, weight in loaded(folder, dtype="bf16" if dtype == "bf16" else "fp32").weights.items()
     }
-    take = TakeFrozen(weights, "left", whole._dtype, whole.device, whole.arithmetic, Room(6000))
-    frozen = assemble(whole._shape, take, whole._scoring.variant)
+    variant = whole._scoring.variant
+    take = TakeFrozen(weights, "left", whole._dtype, whole.device, whole.arithmetic, Room(6000), variant=variant)
+    frozen = assemble(whole._shape, take)
     assert any(isinstance(layer.wide, StoredProjection) for layer in frozen.layers)
     return CausalBackbone(
         "left", whole._shape, weights, whole._tokenizer, dtype=whole._dtype, arithmetic=whole.arithmetic, pooling=None,
-        fingerprint="left", frozen=frozen, variant=whole._scoring.variant,
+        fingerprint="left", frozen=frozen, variant=variant,
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from promptgraft.measure.all import measures as known_measures
 from promptgraft.measure.measure import Score, SeenSource, Target, lead
 from promptgraft.method.all import find
 from promptgraft.method.job import Job, Source, StoredSource
+from promptgraft.method.members import neighbours
 from promptgraft.model.backbone import Backbone
 from promptgraft.prompt.card import Card
 from promptgraft.prompt.prompt import Prompt
@@ -178,7 +179,7 @@ def rank_sources(
     measures = [measures] if isinstance(measures, str) else measures
     if not measures:
         raise UsageError("no measure was named", do=f"known: {', '.join(sorted(known_measures()))}")
-    view = engine.view(job)
+    view, sources = engine.view(job), neighbours(sources)
     labelled = view.task.replace(splits={"train": view.task.train})
     scores: dict[str, list[Score]] = {}
     passes: dict[str, int] = {}
@@ -194,9 +195,7 @@ def rank_sources(
             engine.teller.begin(dict.fromkeys((source.name for source in sources), 0.0), "prompts")
             engine.teller.now(name)
             scores[name] = []
-            for source, score in zip(
-                sources, measure.score_all(list(map(_as_seen, sources)), target, view), strict=True
-            ):
+            for source, score in zip(sources, measure.score_all(map(_as_seen, sources), target, view), strict=True):
                 scores[name].append(score)
                 engine.teller.finish(source.name)
         except RunError as error:

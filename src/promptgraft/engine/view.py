@@ -256,7 +256,7 @@ class JobView:
         return self.shared.states(tokens, prompt, read), tokens
 
     def hidden_each(
-        self, prompts: Sequence[Prompt], examples: Sequence[Example], target: Target, read: Read
+        self, prompts: Iterable[Prompt], examples: Sequence[Example], target: Target, read: Read
     ) -> Iterator[tuple[Float[Tensor, "N H"], Tokens]]:
         """States of the same examples under each of several prompts in turn."""
         tokens = self._tokens_of(examples, target)

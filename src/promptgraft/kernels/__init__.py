@@ -5,7 +5,7 @@ Everything here works on packed rows (no padding) and equals its textbook formul
 """
 
 from promptgraft.kernels.attention import attention
-from promptgraft.kernels.plain import activation, add_norm, embed_norm, gated, rms_norm, segment_mean
+from promptgraft.kernels.plain import activation, add_norm, embed_norm, gated, product, rms_norm, segment_mean
 from promptgraft.kernels.rows import Rows
 
-__all__ = ["Rows", "activation", "add_norm", "attention", "embed_norm", "gated", "rms_norm", "segment_mean"]
+__all__ = ["Rows", "activation", "add_norm", "attention", "embed_norm", "gated", "product", "rms_norm", "segment_mean"]

@@ -20,6 +20,7 @@ def log_probabilities(
     head: Float[Tensor, "V H"],
     cap: float | None = None,
     bias: Float[Tensor, "V"] | None = None,
+    variant: str | None = None,
 ) -> Float[Tensor, "M"]:
     """The log-probability of words over the whole vocabulary, in fp32.
 
@@ -28,8 +29,9 @@ def log_probabilities(
         row_of: of every word the state that it is read at.
         cap: soft limit of the logits; None: none.
         bias: of every word, which gets no gradient; None: none.
+        variant: of the native path; None: plain torch.
     """
-    found: Tensor = _LogProbabilities.apply(states, words, row_of, head, cap, bias)  # type: ignore[no-untyped-call]
+    found: Tensor = _LogProbabilities.apply(states, words, row_of, head, cap, bias, variant)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -45,12 +47,25 @@ def logits(
     head: Float[Tensor, "V H"],
     cap: float | None = None,
     bias: Float[Tensor, "V"] | None = None,
+    variant: str | None = None,
 ) -> Float[Tensor, "N V"]:
-    """The logits of all words in fp32; `states` are few."""
-    scores = torch.nn.functional.linear(states, head).float()
+    """The logits of all words in fp32, without gradient; `states` are few."""
+    scores = _linear(states, head, torch.float32, variant)
     if bias is not None:
         scores = scores.add_(bias)
     return scores if cap is None else scores.div_(cap).tanh_().mul_(cap)
+
+
+def _linear(
+    x: Float[Tensor, "N in"], weight: Float[Tensor, "out in"], dtype: torch.dtype, variant: str | None
+) -> Float[Tensor, "N out"]:
+    """`x W^T` without gradient, given in `dtype`."""
+    if variant is not None:
+        from promptgraft.kernels import products_native  # not above: the libraries are compiled from below this package
+
+        if products_native.is_possible(variant, x, weight):
+            return products_native.multiply(x, weight, variant, dtype=dtype)
+    return torch.nn.functional.linear(x, weight).to(dtype)
 
 
 class _LogProbabilities(torch.autograd.Function):
@@ -65,16 +80,17 @@ class _LogProbabilities(torch.autograd.Function):
         head: Tensor,
         cap: float | None,
         bias: Tensor | None,
+        variant: str | None,
     ) -> Float[Tensor, "M"]:
         sums = states.new_empty(len(states), dtype=torch.float32)
         own = states.new_empty(len(words), dtype=torch.float32)
         order, bounds = _by_row(row_of, len(states))
         for piece in pieces(len(states), len(head)):
-            scores = logits(states[piece], head, cap, bias)
+            scores = logits(states[piece], head, cap, bias, variant)
             sums[piece] = scores.logsumexp(1)
             chosen = order[bounds[piece.start] : bounds[piece.stop]]
             own[chosen] = scores[row_of[chosen] - piece.start, words[chosen]]
-        ctx.cap, ctx.bias = cap, bias
+        ctx.cap, ctx.bias, ctx.variant = cap, bias, variant
         ctx.save_for_backward(states, words, row_of, head, sums)
         return own - sums[row_of]
 
@@ -87,17 +103,17 @@ class _LogProbabilities(torch.autograd.Function):
         d_states = torch.empty_like(states) if want_states else None
         d_head = torch.zeros_like(head, dtype=torch.float32) if want_head else None
         for piece in pieces(len(states), len(head)):
-            scores = logits(states[piece], head, ctx.cap, ctx.bias)
+            scores = logits(states[piece], head, ctx.cap, ctx.bias, ctx.variant)
             slope = None if ctx.cap is None else 1 - (scores / ctx.cap).square_()
             d_scores = scores.sub_(sums[piece, None]).exp_().mul_(-of_rows[piece, None])
             chosen = order[bounds[piece.start] : bounds[piece.stop]]
             d_scores.index_put_((row_of[chosen] - piece.start, words[chosen]), grads[0][chosen], accumulate=True)
             d_scores = (d_scores if slope is None else d_scores.mul_(slope)).to(head.dtype)
             if d_states is not None:
-                d_states[piece] = d_scores @ head
+                d_states[piece] = _linear(d_scores, head.t(), head.dtype, ctx.variant)
             if d_head is not None:
                 d_head += d_scores.t() @ states[piece]
-        return d_states, None, None, None if d_head is None else d_head.to(head.dtype), None, None
+        return d_states, None, None, None if d_head is None else d_head.to(head.dtype), None, None, None
 
 
 def _by_row(row_of: Int[Tensor, "M"], rows: int) -> tuple[Int[Tensor, "M"], list[int]]:

@@ -27,6 +27,29 @@ def activation(x: Float[Tensor, "..."], name: str) -> Float[Tensor, "..."]:
     return ACTIVATIONS[name](x)
 
 
+def product(
+    x: Float[Tensor, "T in"],
+    weight: Float[Tensor, "out in"],
+    bias: Float[Tensor, "out"] | None = None,
+    added: Float[Tensor, "T out"] | None = None,
+    variant: str | None = None,
+) -> Float[Tensor, "T out"]:
+    """`x W^T`, with what is added to every row and to each.
+
+    Args:
+        variant: of the native path; None: plain torch.
+    """
+    if variant is not None:
+        from promptgraft.kernels import products_native  # not above: the libraries are compiled from below this package
+
+        if products_native.is_possible(variant, x, weight, bias, added):
+            return products_native.product(x, weight, variant, bias, added)
+    if added is None:
+        return F.linear(x, weight, bias)
+    total = torch.addmm(added, x, weight.t())
+    return total if bias is None else total + bias
+
+
 def gated(x: Float[Tensor, "T two_W"], name: str, variant: str | None = None) -> Float[Tensor, "T W"]:
     """The non-linearity of the first half of every row, times the second half.
 
@@ -36,7 +59,7 @@ def gated(x: Float[Tensor, "T two_W"], name: str, variant: str | None = None) ->
         variant: of the native path; None: plain torch.
     """
     if variant is not None:
-        from promptgraft.kernels import rows_native  # not above: the libraries are compiled from below this package
+        from promptgraft.kernels import rows_native
 
         if rows_native.is_possible(x):
             return rows_native.gated(x, name, variant)

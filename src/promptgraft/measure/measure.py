@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol
 
@@ -123,9 +123,12 @@ class MeasureView(Protocol):
         ...
 
     def hidden_each(
-        self, prompts: Sequence[Prompt], examples: Sequence[Example], target: Target, read: Read
+        self, prompts: Iterable[Prompt], examples: Sequence[Example], target: Target, read: Read
     ) -> Iterator[tuple[Float[Tensor, "N H"], Tokens]]:
-        """States of the same examples under each of several prompts in turn, computed in shared batches."""
+        """States of the same examples under each of several prompts in turn, computed in shared batches.
+
+        Prompts are asked for as they are needed, and let go.
+        """
         ...
 
     def describe(self, texts: Sequence[str], pooling: Pooling) -> Float[Tensor, "C H"]:
@@ -154,8 +157,11 @@ class Measure(Protocol):
         """
         ...
 
-    def score_all(self, sources: Sequence[SeenSource], target: Target, view: MeasureView) -> Iterator[Score]:
-        """Score several sources, in their order; a measure that can score them together overrides this."""
+    def score_all(self, sources: Iterable[SeenSource], target: Target, view: MeasureView) -> Iterator[Score]:
+        """Score several sources, in their order; a measure that can score them together overrides this.
+
+        Sources are asked for as they are needed, and let go, so that a bank of any size takes little memory.
+        """
         yield from (self.score(source, target, view) for source in sources)
 
 

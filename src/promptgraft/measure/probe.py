@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import ClassVar
@@ -50,12 +50,12 @@ class ProbeScore(Measure):
         examples, shown = self._labelled(target), shown_to(source, target)
         return self._judged(*view.hidden(source.prompt, examples, shown, read_of(source, target)), examples, shown)
 
-    def score_all(self, sources: Sequence[SeenSource], target: Target, view: MeasureView) -> Iterator[Score]:
+    def score_all(self, sources: Iterable[SeenSource], target: Target, view: MeasureView) -> Iterator[Score]:
         """Score several sources; consecutive ones with the same pooling share batches."""
         examples = self._labelled(target)
         forms = ((source, read_of(source, target), shown_to(source, target)) for source in sources)
         for (read, shown), alike in groupby(forms, lambda form: form[1:]):
-            prompts = [source.prompt for source, _, _ in alike]
+            prompts = (source.prompt for source, _, _ in alike)
             for hidden, tokens in view.hidden_each(prompts, examples, shown, read):
                 yield self._judged(hidden, tokens, examples, shown)
 

@@ -25,6 +25,7 @@ from promptgraft.method.members import (
     frozen_prompt,
     judged_rows,
     label_directional,
+    neighbours,
     scaled,
 )
 from promptgraft.method.method import Method, Need, View, Work, register
@@ -153,11 +154,11 @@ def _trained(view: View, way: Sequence[Job], rows: JudgedRows) -> TrainedPrompt:
 
 def _sources(job: Job, view: View, encoding: Encoding) -> list[SourceRead]:
     """What features are read under: no prompt, then every banked one with its own reading, those alike together."""
-    sources = [
-        SourceRead(source.name, source, replace(at_mark(source.reading), encoding=encoding)) for source in job.bank
+    banked = [
+        SourceRead(source.name, source, replace(at_mark(source.reading), encoding=encoding))
+        for source in neighbours(job.bank)
     ]
-    ordered = sorted(sources, key=lambda read: (read.reading.pooling, read.depth, read.name))
-    return [SourceRead(BACKBONE, None, Reading(view.pooling, encoding)), *ordered]
+    return [SourceRead(BACKBONE, None, Reading(view.pooling, encoding)), *banked]
 
 
 def _features(view: View, sources: Sequence[SourceRead], rows: tuple[int, ...]) -> Iterator[Float[Tensor, "N F"]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from promptgraft.method.job import Job, Source
 from promptgraft.method.method import View
 from promptgraft.prompt.prompt import Prompt
-from promptgraft.prompt.reading import Reading
+from promptgraft.prompt.reading import Reading, at_mark
 from promptgraft.readout.by_class import label_rates
 from promptgraft.readout.classes import class_indices, encode_names
 from promptgraft.readout.direction import Directional
@@ -66,11 +66,16 @@ class SourceRead:
         """The prompt, which a large bank does not hold in memory."""
         return None if self.source is None else self.source.artefact.prompt
 
-    @property
-    def depth(self) -> str:
-        """Of the prompt; empty where there is none."""
-        form = None if self.source is None else self.source.card.prompt
-        return "" if form is None else "shallow" if form.layers is None else "deep"
+
+def neighbours(sources: Iterable[Source]) -> list[Source]:
+    """The sources, those that are read alike side by side: they pass the backbone in shared batches."""
+    return sorted(sources, key=lambda source: (at_mark(source.reading).pooling, _depth(source), source.name))
+
+
+def _depth(source: Source) -> str:
+    """Of its prompt; empty where it has none."""
+    form = source.card.prompt
+    return "" if form is None else "shallow" if form.layers is None else "deep"
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,8 @@ class CausalBackbone(Tokenizing):
         x = decoder.norm(x)
         if read == "answer":
             words = batch.tokens.ids[answer_tokens(batch.tokens)].to(self.device)
-            return log_probabilities(x, words, row_of, decoder.head, self._shape.logit_cap)[:, None]
+            found = log_probabilities(x, words, row_of, decoder.head, self._shape.logit_cap, variant=decoder.variant)
+            return found[:, None]
         states = x.float().index_select(0, row_of)
         if read == "mean":
             return kernels.segment_mean(states, batch.tokens.starts.to(self.device))
@@ -166,8 +167,9 @@ class CausalBackbone(Tokenizing):
         )
 
     def _frozen_of(self, shape: DecoderShape, weights: dict[str, Tensor]) -> Decoder:
-        take = TakeFrozen(weights, self.name, self._dtype, self.device, self.arithmetic, Room())
-        return assemble(shape, take, self._scoring.variant)
+        variant = self._scoring.variant
+        take = TakeFrozen(weights, self.name, self._dtype, self.device, self.arithmetic, Room(), variant=variant)
+        return assemble(shape, take)
 
     @property
     def _is_stored(self) -> bool:
@@ -226,7 +228,7 @@ class CausalBackbone(Tokenizing):
         continued = Continued(self._shape, decoder, self._frequencies, self._scoring, rows, kept, longest)
         states = x.index_select(0, row_of.index_select(0, rows.order.to(self.device)))
         while True:
-            scores = logits(decoder.norm(states), decoder.head, self._shape.logit_cap)
+            scores = logits(decoder.norm(states), decoder.head, self._shape.logit_cap, variant=decoder.variant)
             chosen = writing.add(continued.of_all(scores, batch.tokens.sequences))
             if writing.done:
                 return

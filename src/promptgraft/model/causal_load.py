@@ -58,9 +58,9 @@ def load_causal(
     tokenizer = load_tokenizer(resolved.path, prefix=resolved.text_prefix, to_traditional=resolved.to_traditional)
     tokenizer = tokenizer.checked(shape.vocabulary, 0, resolved.path)
     room = Room(math.inf if device.type == "cpu" else memory.for_weights(device))
-    take = TakeFrozen(weights, where, dtype, device, arithmetic, room)
     variant = None if device.type != "cpu" else paths.path("bf16" if dtype == torch.bfloat16 else "fp32")
-    frozen = assemble(shape, take, variant)
+    take = TakeFrozen(weights, where, dtype, device, arithmetic, room, variant=variant)
+    frozen = assemble(shape, take)
     if room.refused:
         LOG.warning(
             "%s of weights have no room on the GPU and are copied for each product, which is slow", shown(room.refused)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -91,6 +91,7 @@ class Decoder:
     Attributes:
         positions: table of positions; None where they are rotary.
         head: a row a word; the table of words itself where the two are tied.
+        variant: of the native path, for the head; None: plain torch.
     """
 
     words: Float[Tensor, "V H"]
@@ -98,6 +99,7 @@ class Decoder:
     layers: tuple[DecoderLayer, ...]
     norm: DecoderNorm
     head: Float[Tensor, "V H"]
+    variant: str | None = None
 
 
 @dataclass(frozen=True)
@@ -283,8 +285,15 @@ def _rotaries(
     return rotaries, tuple(0 if window is None else 1 for window in windows)
 
 
+@dataclass(frozen=True)
 class TakeParts(Take):
-    """Takes a decoder's weights by name."""
+    """Takes a decoder's weights by name.
+
+    Attributes:
+        variant: of the native path, by which what is taken is computed; None: plain torch.
+    """
+
+    variant: str | None = field(default=None, kw_only=True)
 
     def product(self, names: tuple[str, ...], outs: tuple[int, ...], into: int) -> Product:
         """Take one product, or several over the same input as one."""
@@ -314,41 +323,38 @@ class TakeParts(Take):
             names, outs: the weights that it is put together from, and their rows.
             transposed: whether these weights have columns in the place of rows.
         """
-        return Projection(weight, bias)
+        return Projection(weight, bias, self.variant)
 
 
-def assemble(shape: DecoderShape, take: TakeParts, variant: str | None = None) -> Decoder:
-    """Put the weights in the order they are used.
-
-    Args:
-        variant: of the native path, for what stands between the products; None: plain torch.
-    """
-    return _gpt2(shape, take) if shape.family == "gpt2" else _llama(shape, take, variant)
+def assemble(shape: DecoderShape, take: TakeParts) -> Decoder:
+    """Put the weights in the order they are used."""
+    return _gpt2(shape, take) if shape.family == "gpt2" else _llama(shape, take)
 
 
-def _llama(shape: DecoderShape, take: TakeParts, variant: str | None) -> Decoder:
+def _llama(shape: DecoderShape, take: TakeParts) -> Decoder:
     words = take("embed_tokens.weight", shape.vocabulary, shape.hidden)
     return Decoder(
         words=words,
         positions=None,
-        layers=tuple(_llama_layer(f"layers.{number}", shape, take, variant) for number in range(shape.layers)),
-        norm=_llama_norm("norm", shape.hidden, shape, take, variant),
+        layers=tuple(_llama_layer(f"layers.{number}", shape, take) for number in range(shape.layers)),
+        norm=_llama_norm("norm", shape.hidden, shape, take),
         head=words if shape.tied else take(HEAD, shape.vocabulary, shape.hidden),
+        variant=take.variant,
     )
 
 
-def _llama_norm(name: str, width: int, shape: DecoderShape, take: TakeParts, variant: str | None) -> RMSNorm:
+def _llama_norm(name: str, width: int, shape: DecoderShape, take: TakeParts) -> RMSNorm:
     """Take a normalisation; Gemma's weights are those beyond one."""
     weight = take(f"{name}.weight", width)
-    return RMSNorm(weight + 1 if shape.family in GEMMA else weight, shape.epsilon, variant)
+    return RMSNorm(weight + 1 if shape.family in GEMMA else weight, shape.epsilon, take.variant)
 
 
-def _llama_layer(name: str, shape: DecoderShape, take: TakeParts, variant: str | None) -> DecoderLayer:
+def _llama_layer(name: str, shape: DecoderShape, take: TakeParts) -> DecoderLayer:
     hidden, gemma = shape.hidden, shape.family in GEMMA
     head_norms = f"{name}.self_attn.q_norm.weight" in take.weights
 
     def norm(part: str, width: int = hidden) -> RMSNorm:
-        return _llama_norm(f"{name}.{part}", width, shape, take, variant)
+        return _llama_norm(f"{name}.{part}", width, shape, take)
 
     def product(part: str, out: int, into: int) -> Product:
         return take.product((f"{name}.{part}",), (out,), into)
@@ -367,7 +373,7 @@ def _llama_layer(name: str, shape: DecoderShape, take: TakeParts, variant: str |
         wide=take.product(gate_up, (shape.wide,) * 2, hidden),
         narrow=product("mlp.down_proj", hidden, shape.wide),
         narrow_norm=norm("post_feedforward_layernorm") if gemma else None,
-        variant=variant,
+        variant=take.variant,
     )
 
 
@@ -379,6 +385,7 @@ def _gpt2(shape: DecoderShape, take: TakeParts) -> Decoder:
         layers=tuple(_gpt2_layer(f"h.{number}", shape, take) for number in range(shape.layers)),
         norm=_gpt2_norm("ln_f", shape, take),
         head=words if shape.tied else take(HEAD, shape.vocabulary, shape.hidden),
+        variant=take.variant,
     )
 
 

@@ -37,22 +37,27 @@ G = TypeVar("G")
 
 @dataclass(frozen=True)
 class Projection:
-    """A dense product, `x W^T`, with a bias or without."""
+    """A dense product, `x W^T`, with a bias or without.
+
+    Attributes:
+        variant: of the native path; None: plain torch.
+    """
 
     weight: Float[Tensor, "out in"]
     bias: Float[Tensor, "out"] | None
+    variant: str | None = None
 
     def __call__(self, x: Float[Tensor, "T in"]) -> Float[Tensor, "T out"]:
-        return F.linear(x, self.weight, self.bias)
+        return kernels.product(x, self.weight, self.bias, variant=self.variant)
 
     def added(self, x: Float[Tensor, "T in"], residual: Float[Tensor, "T out"]) -> Float[Tensor, "T out"]:
         """The product added to what stands beside it, in one step."""
-        total = torch.addmm(residual, x, self.weight.t())
-        return total if self.bias is None else total + self.bias
+        return kernels.product(x, self.weight, self.bias, residual, self.variant)
 
     def rows(self, first: int, last: int) -> Projection:
         """The part that computes outputs `first:last`."""
-        return Projection(self.weight[first:last], None if self.bias is None else self.bias[first:last])
+        bias = None if self.bias is None else self.bias[first:last]
+        return Projection(self.weight[first:last], bias, self.variant)
 
 
 @dataclass(frozen=True)

@@ -96,4 +96,4 @@ class TakeFrozen(TakeParts):
         weight = weight.to(self.device if fits else CPU)
         for name, part in zip(names, weight.split(outs), strict=True):
             self.weights[f"{name}.weight"] = part.t() if transposed else part
-        return Projection(weight, bias) if fits else StoredProjection(Left(weight.pin_memory()), bias)
+        return Projection(weight, bias, self.variant) if fits else StoredProjection(Left(weight.pin_memory()), bias)

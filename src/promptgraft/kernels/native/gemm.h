@@ -129,6 +129,7 @@ inline void multiply(const bf16* a, int lda, const bf16* b, int apart, int k, vf
 
 #if defined(__AMX_BF16__)
 constexpr int SHALLOW = 2048;  // rows of more inputs than this do not all stay in the cache
+constexpr size_t MANY = 512 << 10;  // nor so many values of all rows
 constexpr int GROUP = 128;     // so each is then read for so many columns at a time
 
 // `gemm` on tiles.
@@ -136,7 +137,7 @@ template <class Put>
 inline void tiled_gemm(const bf16* a, int lda, int rows, const Weight<bf16>& w, int depth, int first, int last,
                        Put put) {
     alignas(64) float out[32 * 32];
-    const int wide = depth > SHALLOW ? GROUP : COLUMNS;
+    const int wide = depth > SHALLOW || (size_t)rows * depth > MANY ? GROUP : COLUMNS;
     for (int group = first; group < last; group += wide)
         for (int row = 0; row < rows; row += 32)
             for (int column = group; column < std::min(last, group + wide); column += COLUMNS) {

@@ -13,10 +13,13 @@ from promptgraft.kernels import processor
 from promptgraft.kernels.native import openmp
 from promptgraft.kernels.native.build import VARIANTS, is_made_for_this_machine, library
 
-VERSION = 6
+VERSION = 7
 ACTIVATIONS = {"gelu": 0, "gelu_new": 1, "gelu_pytorch_tanh": 1, "relu": 2, "silu": 3}
 INT8 = ("amx", "avx512bf16", "avx512vnni")
 """Variants that multiply whole numbers of eight bits faster than others."""
+
+TILED = ("amx",)
+"""Variants that multiply in bf16 on tiles."""
 
 AVX512 = frozenset(("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx2", "fma"))
 NEEDED = {
@@ -69,6 +72,15 @@ class CausalCall(ctypes.Structure):
     ]
 
 
+class ProductCall(ctypes.Structure):
+    """Rows times a weight, as `product.h` reads it."""
+
+    _fields_ = [
+        *((name, c_int64) for name in ("rows", "columns", "depth", "stride", "turned", "half_out", "threads")),
+        *((name, c_void_p) for name in ("x", "weight", "bias", "added", "to")),
+    ]
+
+
 def able() -> dict[str, bool]:
     """For each variant, whether this processor can run it."""
     available = processor.instructions()
@@ -101,6 +113,7 @@ def load(variant: str) -> ctypes.CDLL:
         c_int, c_void_p, c_void_p, c_int64, c_int, c_float, c_int64, c_void_p, c_void_p, c_void_p
     ]  # fmt: skip
     loaded.pg_gate.argtypes = [c_int, c_int, c_void_p, c_int64, c_int, c_int64, c_void_p, c_void_p]
+    loaded.pg_product.argtypes = [POINTER(ProductCall)]
     for name in ("pg_forward", "pg_backward"):
         getattr(loaded, name).argtypes = [c_void_p, POINTER(Call)]
     return loaded

@@ -3,6 +3,7 @@
 
 #include "causal.h"
 #include "learn.h"
+#include "product.h"
 #include "rows.h"
 
 #if defined(__AMX_BF16__)
@@ -14,7 +15,7 @@ using namespace pg;
 
 namespace {
 
-enum Reason { FINE = 0, NO_MEMORY = 1, OUT_OF_RANGE = 2 };
+enum Reason { FINE = 0, NO_MEMORY = 1, OUT_OF_RANGE = 2, NO_TILES = 3 };
 
 struct Handle {
     bool half;
@@ -339,11 +340,35 @@ int run_causal(const CausalCall& call, bool backward) {
     return failed;
 }
 
+#if defined(__AMX_BF16__)
+int run_product(const ProductCall& call) {
+    const ProductPlan plan(call);
+    const size_t bytes = Product::bytes(call, plan);
+    int failed = FINE;
+#pragma omp parallel num_threads((int)call.threads)
+    {
+        const bool room = arena().grow(bytes);
+        Tiles tiles;
+        if (!room)
+#pragma omp atomic write
+            failed = NO_MEMORY;
+#pragma omp for schedule(static)
+        for (int64_t job = 0; job < plan.groups * plan.parts; job++) {
+            if (!room) continue;
+            const int64_t column = job % plan.groups * plan.wide, first = job / plan.groups * plan.high;
+            const int wide = (int)std::min<int64_t>(plan.wide, call.columns - column);
+            Product(call, plan, arena().base).part(column, wide, first, std::min(call.rows, first + plan.high));
+        }
+    }
+    return failed;
+}
+#endif
+
 }  // namespace
 
 extern "C" {
 
-int pg_version() { return 6; }
+int pg_version() { return 7; }
 
 // `half`: stored in bf16; `int8`: products in whole numbers, for passes without gradient.
 Handle* pg_new(int half, int int8, int hidden, int heads, int wide, int activation, float epsilon) {
@@ -407,6 +432,16 @@ void pg_root_mean_square(int half, const void* x, const void* weight, int64_t ro
 void pg_gate(int half, int activation, const void* x, int64_t rows, int width, int64_t threads, const void* slopes,
              void* to) {
     (half ? gate<bf16> : gate<float>)(activation, x, rows, width, threads, slopes, to);
+}
+
+// Rows times a weight, in bf16 on tiles.
+int pg_product(const ProductCall* call) {
+    if (call->rows < 1 || call->threads < 1 || call->columns % COLUMNS || call->depth % COLUMNS) return OUT_OF_RANGE;
+#if defined(__AMX_BF16__)
+    static const bool tiles = may_use_tiles();
+    if (tiles) return run_product(*call);
+#endif
+    return NO_TILES;
 }
 
 int pg_forward(const Handle* h, const Call* call) {

@@ -1,9 +1,10 @@
-"""A graft of many banked prompts holds few of them at a time, and says what it says when it holds all."""
+"""A graft and a ranking hold few of many banked prompts at a time, and say what they say when they hold all."""
 
 from __future__ import annotations
 
 import gc
 import weakref
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from promptgraft.bank.bank import Bank, open_bank
 from promptgraft.engine.keep import make_artefact
 from promptgraft.engine.local import LocalEngine
-from promptgraft.engine.rank import candidates
+from promptgraft.engine.rank import candidates, rank_sources
 from promptgraft.errors import BankError
 from promptgraft.method.job import Job, Source, StoredSource
 from promptgraft.model.backbone import Backbone
@@ -67,21 +68,33 @@ def test_prompts_that_are_read_as_they_are_needed_give_the_same_bits(
     assert hashes[0] == hashes[1]
 
 
-def test_few_prompts_are_held_at_a_time(backbone: Backbone, bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of a company, and those that may be kept."""
-    monkeypatch.setattr("promptgraft.engine.share.COMPANY", 2)
-    alive: weakref.WeakSet[Artefact] = weakref.WeakSet()
-    most = 0
-    load = artefacts.load
+@dataclass
+class Held:
+    """The artefacts that are alive, and how many were at most."""
+
+    alive: weakref.WeakSet[Artefact] = field(default_factory=weakref.WeakSet)
+    most: int = 0
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Held:
+    """What is held of a bank that is read in companies of two."""
+    counted, load = Held(), artefacts.load
 
     def counting(*words: object, **named: object) -> Artefact:
-        nonlocal most
         found = load(*words, **named)  # type: ignore[arg-type]
-        alive.add(found)
-        most = max(most, len(alive))
+        counted.alive.add(found)
+        counted.most = max(counted.most, len(counted.alive))
         return found
 
+    monkeypatch.setattr("promptgraft.engine.share.COMPANY", 2)
     monkeypatch.setattr(artefacts, "load", counting)
+    return counted
+
+
+def test_a_graft_holds_those_of_a_company_and_those_that_may_be_kept(
+    backbone: Backbone, bank: Bank, held: Held
+) -> None:
     task = toy_task()
     sources, _ = candidates(bank, backbone, task)
     engine = LocalEngine(backbone)
@@ -89,8 +102,33 @@ def test_few_prompts_are_held_at_a_time(backbone: Backbone, bank: Bank, monkeypa
     [finished] = engine.run([job])
     make_artefact(finished, engine.view(job))
     gc.collect()
-    assert most <= 4
-    assert len(alive) == 0, "the graft has its own prompts"
+    assert held.most <= 4
+    assert len(held.alive) == 0, "the graft has its own prompts"
+
+
+@pytest.mark.parametrize("measure", ["probe", "label-text", "task-embedding"])
+def test_a_ranking_holds_those_of_a_company(measure: str, backbone: Backbone, bank: Bank, held: Held) -> None:
+    task = toy_task()
+    sources, _ = candidates(bank, backbone, task)
+    job = Job(task, backbone.fingerprint, "prompt-tuning", 0, RECIPE)
+    ranking = rank_sources(LocalEngine(backbone), job, sources, [measure], ())
+    gc.collect()
+    assert len(ranking.rows) == PROMPTS
+    assert held.most <= 3
+    assert len(held.alive) == 0
+
+
+def test_a_ranking_by_prompts_that_are_read_as_they_are_needed_gives_the_same_scores(
+    backbone: Backbone, bank: Bank
+) -> None:
+    task = toy_task()
+    stored, _ = candidates(bank, backbone, task)
+    whole = [Source(source.name, bank.load(source.name), source.service) for source in stored]
+    job = Job(task, backbone.fingerprint, "prompt-tuning", 0, RECIPE)
+    first, second = (rank_sources(LocalEngine(backbone), job, sources, ["probe"], ()) for sources in (stored, whole))
+    assert [(row.source.name, row.scores) for row in first.rows] == [
+        (row.source.name, row.scores) for row in second.rows
+    ]
 
 
 def test_a_prompt_that_was_replaced_in_its_bank_is_not_taken_for_the_old_one(
