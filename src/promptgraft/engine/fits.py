@@ -108,7 +108,7 @@ def _needed(
 def _tokens_at_once(sizes: ModelSizes, recipe: Recipe, runs: int, width: int) -> int:
     """Tokens of a piece of a step: those of one run, or as many as the loop takes at once."""
     of_run = recipe.batch * recipe.max_length
-    return min(of_run * runs, max(of_run, most_tokens(sizes.layers * sizes.hidden * width, causal=sizes.causal)))
+    return min(of_run * runs, max(of_run, most_tokens(sizes.layers * sizes.hidden, width, causal=sizes.causal)))
 
 
 def _written(sizes: ModelSizes, recipe: Recipe, width: int) -> float:

@@ -32,8 +32,8 @@ from promptgraft.train.together import Scored, score_together
 
 # Tokens of one forward and backward on a processor. Runs do not share gradients, so cutting a step between runs is
 # exact. What a piece keeps for its backward is most of the memory of many runs; pieces are so small that it fits into
-# that of one run with PEFT. In fp32 that costs a wider model up to a tenth of the speed, in bf16 nothing; but a pass
-# through a causal model takes as long as 200 tokens before its first one, so that its pieces are longer.
+# that of one run with PEFT. In fp32 that costs a wider model up to a tenth of the speed, in bf16 nothing; but in bf16 a
+# pass through a causal model takes as long as 200 tokens before its first one, so that its pieces are longer.
 LEAST_TOKENS, LEAST_CAUSAL_TOKENS, MOST_TOKENS = 512, 1024, 4096
 KEPT_BYTES = 64 << 20
 # What a layer keeps of a token, in widths of its states; about.
@@ -138,18 +138,19 @@ def step_tokens(backbone: Backbone) -> int:
     """How many tokens go through one forward and backward."""
     width = backbone.weights[backbone.words].element_size()
     causal = isinstance(backbone, Writes) and backbone.speech == "causal"
-    return tokens_at_once(backbone, most_tokens(backbone.layers * backbone.hidden * width, causal=causal))
+    return tokens_at_once(backbone, most_tokens(backbone.layers * backbone.hidden, width, causal=causal))
 
 
-def most_tokens(states: int, *, causal: bool) -> int:
+def most_tokens(states: int, width: int, *, causal: bool) -> int:
     """How many tokens a processor takes at once.
 
     Args:
-        states: bytes of a token's states of all layers.
+        states: how many numbers a token's states of all layers are.
+        width: bytes of a number.
         causal: whether the model is a causal one.
     """
-    least = LEAST_CAUSAL_TOKENS if causal else LEAST_TOKENS
-    return min(MOST_TOKENS, max(least, KEPT_BYTES // (KEPT_WIDTHS * states)))
+    least = LEAST_CAUSAL_TOKENS if causal and width < 4 else LEAST_TOKENS
+    return min(MOST_TOKENS, max(least, KEPT_BYTES // (KEPT_WIDTHS * states * width)))
 
 
 def kept_bytes(backbone: Backbone) -> int:
