@@ -213,7 +213,7 @@ def run(data: Path, tasks: Sequence[str], models: Sequence[str], bank: str) -> N
         for cell in cells(task, facts_of(task)["language"]):
             is_asked = (cell.words or cell.model) in models or (cell.model in ENCODERS.values() and not cell.words)
             is_carried = cell.model == BANKED and cell.method in ("PoT and words", "graft")
-            if not is_asked or (is_carried and not bank) or cell.key in {key_of(row) for row in read()}:
+            if not is_asked or (is_carried and not bank) or seeds_of(cell) >= set(range(cell.seeds)):
                 continue
             try:
                 for row in computed(cell, data, bank):
@@ -224,11 +224,17 @@ def run(data: Path, tasks: Sequence[str], models: Sequence[str], bank: str) -> N
             print(*cell.key, flush=True)
 
 
+def seeds_of(cell: Cell) -> set[int]:
+    """The seeds of a cell that the CSV holds."""
+    return {int(row["seed"]) for row in read() if key_of(row) == cell.key}
+
+
 def computed(cell: Cell, data: Path, bank: str) -> Iterator[tuple[object, ...]]:
-    """The rows of a cell as they come."""
-    context, facts = context_of(data, cell.task, cell.model), facts_of(cell.task)
+    """The rows that a cell lacks, as they come."""
+    context, facts, held = context_of(data, cell.task, cell.model), facts_of(cell.task), seeds_of(cell)
     task, model, method, labels, template = cell.key
-    for finished in context.engine.run(jobs_of(context, cell, bank)):
+    jobs = [job for job in jobs_of(context, cell, bank) if job.seed not in held]
+    for finished in context.engine.run(jobs):
         result = finished.result
         seconds = f"{result.seconds:.2f}" if context.backbone.device.type == "cpu" else ""
         yield (
@@ -365,29 +371,39 @@ def style_of(row: Mapping[str, str]) -> str:
 def differences(rows: Sequence[Mapping[str, str]], language: str, half: str) -> str:
     """What the page claims, with intervals over tasks."""
     encoder, lines = ENCODERS[language], []
+
+    def of(model: str, method: str, labels: str = "", style: str = "") -> Figures:
+        wanted = {"model": model, "method": method} | ({"labels": labels} if labels else {})
+        return figures(rows, language, half, **wanted, **({"style": style} if style else {}))
+
     for model in SPEAKERS[language]:
         for labels in ("0", "8", "32"):
-            pair = f"{encoder} + {model}"
-            both = figures(rows, language, half, model=pair, method="graft with words", labels=labels)
-            alone = figures(rows, language, half, model=encoder, method="graft", labels=labels)
-            lines.append(f"- Words of {model} in a graft on {encoder}, {labels} labels a class: {gain(both, alone)}")
-        calibrated = [
-            figures(rows, language, half, model=model, method="words, calibrated", style=style) for style in STYLES
-        ]
-        plain = [figures(rows, language, half, model=model, method="words", style=style) for style in STYLES]
-        for style, ours, theirs in zip(STYLES, calibrated, plain, strict=True):
-            lines.append(f"- Calibration by an empty row, {model}, {style}: {gain(ours, theirs)}")
-        shown = figures(rows, language, half, model=model, method="demonstrations")
-        alone = figures(rows, language, half, model=model, method="words", style="descriptive")
-        spread = {task: dict.fromkeys(seeds, alone[task][0]) for task, seeds in shown.items() if task in alone}
-        lines.append(f"- Eight demonstrations over none, {model}: {gain(shown, spread)}")
+            found = gain(of(f"{encoder} + {model}", "graft with words", labels), of(encoder, "graft", labels))
+            lines.append(f"- Words of {model} in a graft on {encoder}, {labels} labels a class: {found}")
+        for style in STYLES:
+            found = gain(of(model, "words, calibrated", style=style), of(model, "words", style=style))
+            lines.append(f"- Calibration by an empty row, {model}, {style}: {found}")
+        for style in STYLES[1:]:
+            found = gain(of(model, "words", style=style), of(model, "words", style=STYLES[0]))
+            lines.append(f"- A {style} template over a {STYLES[0]}, {model}: {found}")
+        shown, alone = of(model, "demonstrations"), of(model, "words", style="descriptive")
+        lines.append(f"- Eight demonstrations over none, {model}: {gain(shown, spread(alone, shown))}")
         for labels in ("8", "32"):
-            tuned = figures(rows, language, half, model=model, method="prompt and words", labels=labels)
-            soft = figures(rows, language, half, model=model, method="soft words alone", labels=labels)
-            lines.append(
-                f"- A prompt in a template over soft words alone, {model}, {labels} labels: {gain(tuned, soft)}"
-            )
+            tuned = of(model, "prompt and words", labels)
+            for title, ours, theirs in (
+                ("A prompt in a template over its words untrained", tuned, spread(alone, tuned)),
+                ("A prompt in a template over soft words alone", tuned, of(model, "soft words alone", labels)),
+                ("A prompt in a template over a linear probe", tuned, of(model, "linear-probe", labels)),
+                ("PoT in a template over a prompt from scratch", of(model, "PoT and words", labels), tuned),
+                ("A graft of its own prompts over PoT", of(model, "graft", labels), of(model, "PoT and words", labels)),
+            ):
+                lines.append(f"- {title}, {model}, {labels} labels: {gain(ours, theirs)}")
     return "\n".join(line for line in lines if not line.endswith(": "))
+
+
+def spread(found: Figures, over: Figures) -> Figures:
+    """Scores that no seed changes, under the seeds of others."""
+    return {task: dict.fromkeys(seeds, found[task][0]) for task, seeds in over.items() if task in found}
 
 
 def main() -> None:

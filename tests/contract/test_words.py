@@ -146,6 +146,26 @@ def test_another_model_reads_the_words_for_an_encoder_without_a_head(
     assert not np.allclose(before, Predictor(kept.replace(others=()), encoder).predict_proba(texts))
 
 
+@pytest.mark.parametrize("unlabelled", [0, 40])
+def test_without_labels_words_join_descriptions_without_their_preference_and_no_louder(
+    encoder: Backbone, splade_tiny: Path, tmp_path: Path, unlabelled: int
+) -> None:
+    texts = [f"{example.text} once more" for example in toy_task(seed=5).train[:unlabelled]]
+    outcome = pg.transfer(
+        toy_task(), encoder, as_bank(tmp_path / "bank", create=True), shots=0, method="graft",
+        unlabelled=texts or None, options={"words-model": str(splade_tiny)}, **SHORT,
+    )  # fmt: skip
+    kept = outcome.artefact
+    assert any("preference for some classes" in note for note in outcome.best.result.notes)
+    with_words, descriptions = (Predictor(artefact, encoder) for artefact in (kept, kept.replace(others=())))
+    shown = texts or [Example()]
+    apart = [np.diff(np.log(predictor.predict_proba(shown)), axis=1)[:, 0] for predictor in (with_words, descriptions)]
+    of_words = apart[0] - apart[1]
+    np.testing.assert_allclose(of_words.mean(), 0, atol=1e-4)
+    if texts:
+        np.testing.assert_allclose(of_words.std(), apart[1].std(), rtol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

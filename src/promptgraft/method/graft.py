@@ -31,7 +31,7 @@ from promptgraft.method.members import (
 from promptgraft.method.method import Method, Need, View, Work, register
 from promptgraft.method.options import Options
 from promptgraft.method.setup import encoding_for, new_readout, reading_for
-from promptgraft.method.spoken import spoken, words_alone
+from promptgraft.method.spoken import beside_descriptions, spoken, words_alone
 from promptgraft.prompt.reading import AT_WORDS, Encoding, Pooling, Reading, at_mark
 from promptgraft.readout.by_class import ByLabel, of_labels
 from promptgraft.readout.classes import indicators, labels_given
@@ -280,9 +280,9 @@ def _of_label_text(job: Job, view: View) -> Fit:
 
 
 def _with_words(fit: Fit, job: Job, view: View, model: str) -> Fit:
-    """Without labels: the words of the template count as much as all descriptions together."""
-    words = words_alone(job, view, model)
-    note = f"the template's words are read by {model or view.backbone.name}"
+    """Without labels: the words of the template beside the descriptions."""
+    words, balance = beside_descriptions(words_alone(job, view, model), fit.tuned, view)
+    note = f"the template's words are read by {model or view.backbone.name}, {balance}"
     return replace(fit, tuned=replace(fit.tuned, others=(*fit.tuned.others, words)), notes=(*fit.notes, note))
 
 
