@@ -116,9 +116,9 @@ def beside_descriptions(words: Tuned, described: Tuned, view: View) -> tuple[Tun
 
     Words prefer some classes, and are as loud as their model makes them. What rows without labels get on average is
     taken off, and they are made as loud over these rows as the descriptions; where there are none, what an empty row
-    gets is taken off, and they count for QUIET. Ten English tasks without labels, minilm alone 59.1, with 300 texts 60.8:
-    words of smollm2-135m bring them to 61.7 and 64.9, those of splade-tiny to 59.3 and 60.7. As they are, the latter
-    took 12 points from descriptions alone.
+    gets is taken off, and they count for QUIET. Ten English tasks without labels: minilm alone 59.1, with 300 texts
+    60.8; words of smollm2-135m bring them to 61.7 and 64.9, those of splade-tiny to 59.3 and 60.7. As they are, the
+    latter took 12 points from descriptions alone.
     """
     readout = words.readout
     assert isinstance(readout, Verbalizer | Completion), "words are read by these"
