@@ -9,7 +9,7 @@ import torch
 
 from promptgraft import api
 from promptgraft.engine import calibration
-from promptgraft.engine.calibration import Calibration, CostLine, calibrated
+from promptgraft.engine.calibration import Calibration, CostLine, calibrated, passes
 from promptgraft.engine.estimate import estimate
 from promptgraft.engine.local import LocalEngine
 from promptgraft.engine.store import Store
@@ -150,3 +150,32 @@ def test_demonstrations_chosen_for_each_row_are_counted(
     plain, near = lengths("{text} was {mask}"), lengths("{demos:2 near}\n{text} was {mask}")
     assert [after - before for before, after in zip(plain, near, strict=True)] == [16.0] * len(plain)
     assert plain
+
+
+@pytest.mark.usefixtures("known")
+def test_words_that_another_model_reads_are_counted(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("promptgraft.engine.estimate.passes", lambda *_: CostLine(1.0, 0.0, 1e-3, 0.0))
+    options, engine = {"words_model": str(masked_model(tmp_path / "speaker"))}, LocalEngine(backbone)
+    seconds = {}
+    for template in (
+        "",
+        "{text} It was {mask}.",
+        "The text that follows was written by a customer: {text} It was {mask}.",
+    ):
+        job = jobs(backbone, ["graft"], 1, template=template)[0].replace(options=options)
+        seconds[template] = estimate(engine, [job]).seconds
+    alone, short, long = seconds.values()
+    task = engine.task(job)
+    splits = [rows for rows in task.splits.values() if rows]
+    assert short - alone > len(splits) + 1e-3 * 3 * sum(map(len, splits))
+    assert long - short == pytest.approx(1e-3 * 10 * sum(map(len, splits)))
+
+
+def test_what_a_pass_costs_is_measured_once(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = LocalEngine(backbone).shared.cache
+    line = passes(backbone, cache)
+    assert line(1, 640, 10) > 0
+    monkeypatch.setattr(calibration, "_SampleWork", None)
+    assert passes(backbone, cache) == line

@@ -108,6 +108,20 @@ def calibrated(backbone: Backbone, cache: Cache) -> Calibration:
     return calibration
 
 
+def passes(backbone: Backbone, cache: Cache) -> CostLine:
+    """Read from the cache what a pass costs, or measure it now: of a model that nothing is trained on."""
+    parts = ("passes", backbone.fingerprint, backbone.arithmetic, machine(backbone.device), code("kernels", "model"))
+    key = key_of([*parts, code("engine", "train")])
+    entry = cache.read("calibration", key)
+    if entry is not None:
+        return CostLine(*entry["numbers"].tolist())
+    sample = _SampleWork(backbone)
+    sample.warm()
+    line = sample.forward_line()
+    cache.keep("calibration", key, {"numbers": torch.tensor(astuple(line), dtype=torch.float64)}, seconds=torch.inf)
+    return line
+
+
 def measure(backbone: Backbone) -> Calibration:
     """Measure some work of each kind."""
     sample = _SampleWork(backbone)
@@ -134,10 +148,14 @@ class _SampleWork:
 
     def without_gradients(self) -> Calibration:
         """Measure passes and probes alone, for an arithmetic in which nothing can be trained."""
-        self._forward(FEW, SHORT)  # what loads late is there afterwards
+        self.warm()
         forward, nothing = self.forward_line(), CostLine(0, 0, 0, 0)
         job, probe = self.jobs("zero-shot", nothing, forward)
         return Calibration(forward, nothing, nothing, nothing, 0.0, job, probe, self.swap())
+
+    def warm(self) -> None:
+        """Make a pass, after which there is what loads late."""
+        self._forward(FEW, SHORT)
 
     def forward_line(self) -> CostLine:
         """Measure a pass without gradient at three sizes."""

@@ -6,16 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from promptgraft.engine.calibration import Calibration, calibrated
+from promptgraft.engine.calibration import Calibration, calibrated, passes
 from promptgraft.engine.local import LocalEngine, by_dependence, pack_size, packs, unique
 from promptgraft.engine.near import tokens_shown
+from promptgraft.engine.others import other_backbone
 from promptgraft.engine.worded import AUTO, in_words
 from promptgraft.errors import RunError
 from promptgraft.method.all import check, find
 from promptgraft.method.job import Job
 from promptgraft.method.method import Split, Trains, Work, steps_of
+from promptgraft.model.backbone import Backbone
 from promptgraft.prompt.reading import Reading
 from promptgraft.task.task import Task
+from promptgraft.template.parts import Wording
+from promptgraft.template.template import Template
 from promptgraft.train.loop import kept_bytes, pieces, step_tokens
 
 
@@ -158,7 +162,41 @@ def _alone(engine: LocalEngine, calibration: Calibration, job: Job, work: Work, 
     total += work.probes * calibration.forward(1, train.tokens, train.length)
     step = train.length * min(job.recipe.batch, train.count)
     teacher = calibration.forward(runs, runs * step, train.length) / runs
-    return total + job.recipe.steps * (work.terms * calibration.term + work.teachers * teacher)
+    total += job.recipe.steps * (work.terms * calibration.term + work.teachers * teacher)
+    return total if work.words is None else total + _words(engine, calibration, job, work.words)
+
+
+def _words(engine: LocalEngine, calibration: Calibration, job: Job, model: str) -> float:
+    """Predict the seconds in which a template's words are read of all rows.
+
+    Args:
+        model: that reads them; empty for the job's own.
+    """
+    backbone = other_backbone(model) if model else engine.backbone
+    forward = passes(backbone, engine.shared.cache) if model else calibration.forward
+    shared = engine.shared.beside(backbone) if model else engine.shared
+    task, recipe = engine.task(job), job.recipe
+    longer = _in_template(backbone, task, job)
+    total = 0.0
+    for split in ("train", "validation", "test"):
+        rows = task.splits.get(split, ())
+        if rows:
+            tokens = shared.tokens(rows, task.kind, Reading("mean"), recipe.max_length, task.name)
+            count = len(tokens.ids) + longer * tokens.sequences
+            total += forward(1, count, count / tokens.count)
+    return total
+
+
+def _in_template(backbone: Backbone, task: Task, job: Job) -> int:
+    """About how many tokens a row has more in the words of the job's template, demonstrations among them."""
+    recipe = job.recipe
+    verbalizer = "" if recipe.verbalizer == AUTO else recipe.verbalizer
+    try:
+        worded = in_words(recipe.template, verbalizer, task, job.seed)
+    except RunError:  # the run itself will say why
+        return 0
+    own = "".join(part.text for part in Template.parse(worded.template).parts if isinstance(part, Wording))
+    return tokens_shown(worded, backbone, recipe.max_length) + int(backbone.tokenize_texts([own]).lengths.sum())
 
 
 def _ranking(engine: LocalEngine, calibration: Calibration, job: Job, sources: int) -> float:

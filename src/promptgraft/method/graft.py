@@ -102,7 +102,8 @@ class Graft(Method):
         return tuple(part for way in _ways(job, self.options.read(self.name, job.options)) for part in way)
 
     def work(self, job: Job) -> Work:
-        return Work(None, probes=1 + len(job.bank))
+        words = self.options.read(self.name, job.options).words_model if job.recipe.template else None
+        return Work(None, probes=1 + len(job.bank), words=words)
 
     def setup(self, job: Job, view: View) -> Fit:
         if not view.task.facts.probe:

@@ -33,6 +33,8 @@ class Work:
         teachers: models that are run over the batch at every step.
         probes: probes that are fitted, each over frozen features of the training rows.
         epochs: how often its steps go over the training rows; None: as the recipe's number of steps has it.
+        words: the model that reads a template's words of every row beside all else, empty for the job's own; None: none
+            does.
     """
 
     trains: Trains | None
@@ -40,6 +42,7 @@ class Work:
     teachers: int = 0
     probes: int = 0
     epochs: int | None = None
+    words: str | None = None
 
 
 def steps_of(job: Job, work: Work, rows: int) -> int:
