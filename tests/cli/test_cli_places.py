@@ -181,3 +181,47 @@ def test_the_same_from_python(splade_tiny: Path, place: Path) -> None:
         pg.tune("b/data.csv", splade_tiny, out="runs/tune-data", **how)
     with pytest.raises(BankError, match="'a/b' cannot be a name in a bank"):
         pg.tune("b/data.csv", splade_tiny, bank="mine", name="a/b", **how)
+
+
+READERS: dict[str, tuple[object, ...]] = {
+    "predict": ("--file", "rows.csv", "--out", "labelled.csv"),
+    "suggest": ("--file", "rows.csv", "--out", "next.csv"),
+    "explain": ("--file", "rows.csv", "--out", "page"),
+}
+
+
+@pytest.mark.parametrize("verb", READERS)
+def test_a_file_in_the_place_of_a_folder_is_named_before_the_work(
+    verb: str, pg: Command, tuned: Tuned, splade_tiny: Path, place: Path
+) -> None:
+    (place / "rows.csv").write_text("text\n杯子碎了\n")
+    (place / "taken").write_text("x")
+    out = Path("taken") / str(READERS[verb][-1])
+    said = pg(verb, tuned.run, *READERS[verb][:-1], out, "--model", splade_tiny)
+    assert (said.status, said.out) == (2, "")
+    assert said.err == f"promptgraft: --out {out}: taken is a file, not a folder; choose another place\n"
+
+
+@pytest.mark.parametrize("verb", ["predict", "suggest"])
+def test_a_folder_in_the_place_of_a_file_is_one_line(
+    verb: str, pg: Command, tuned: Tuned, splade_tiny: Path, place: Path
+) -> None:
+    (place / "rows.csv").write_text("text\n杯子碎了\n")
+    said = pg(verb, tuned.run, "--file", place, "--model", splade_tiny)
+    assert said.status == 2
+    assert f"--file {place}: this is a folder; name a file in it" in said.err
+    said = pg(verb, tuned.run, "--file", "rows.csv", "--out", place, "--model", splade_tiny)
+    assert said.status == 2
+    assert f"--out {place}: this is a folder; name a file in it" in said.err
+
+
+def test_advice_on_a_pipes_format_is_of_the_verb(pg: Command, tuned: Tuned) -> None:
+    assert "save it in a file" in pg("suggest", tuned.run, "--file", "-").err
+    assert "add --format csv" in pg("predict", tuned.run, "--file", "-").err
+
+
+def test_a_run_folder_in_the_place_of_an_artefact_is_told_where_it_is(
+    pg: Command, tuned: Tuned, tmp_path: Path
+) -> None:
+    said = pg("bank", "import", tmp_path / "bank", tuned.run)
+    assert f"name the artefact in it: {tuned.run / 'artefact'}" in said.err.replace("\n", " ")

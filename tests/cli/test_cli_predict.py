@@ -14,6 +14,10 @@ from pathlib import Path
 import pytest
 
 from command import Command, Said
+from promptgraft.cli.predict import check_typed
+from promptgraft.errors import UsageError
+from promptgraft.task.task import Kind
+from toys import toy_task
 
 GOOD, BAD = ("lights the whole desk", "feels solid", "works well"), ("died in a week", "went flat", "broke at once")
 FOOTER = "Sent from my phone, regards, this footer is the same in every ticket that we get at the help desk"
@@ -569,3 +573,16 @@ def test_a_number_cannot_be_held_back(done: Command, pg: Command, splade_tiny: P
     said = pg("predict", tmp_path / "run", "--text", "good", "--model", splade_tiny, "--risk", "0.05")
     assert said.status != 0
     assert "a regression task has no class probabilities, by which an answer could be held back" in said.err
+
+
+def test_a_second_text_that_would_not_be_read_is_refused(pg: Command, probe: Path, splade_tiny: Path) -> None:
+    said = pg("predict", probe, "--text", "works well", "--pair", "broke", "--model", splade_tiny)
+    assert said.status == 2
+    assert said.err.splitlines()[-1] == "promptgraft: a row of tickets is a text; leave --pair out"
+
+
+@pytest.mark.parametrize(("kind", "advice"), [("choice", "give file instead"), ("pair", "the second text of each")])
+def test_a_text_alone_is_refused_where_a_row_is_more(kind: Kind, advice: str) -> None:
+    with pytest.raises(UsageError, match=advice):
+        check_typed(toy_task(kind), paired=False)
+    check_typed(toy_task("pair"), paired=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from causal_models import causal_folder
 from promptgraft import api
 from promptgraft.engine import calibration
 from promptgraft.engine.calibration import Calibration, CostLine, calibrated, passes
@@ -19,6 +20,7 @@ from promptgraft.model.backbone import Backbone
 from promptgraft.model.load import load_backbone
 from promptgraft.study.compare import ROWS, plan
 from promptgraft.train.recipe import Recipe
+from seq2seq import write_small
 from toys import masked_model, tiny_model, toy_task
 
 RECIPE = Recipe(steps=6, batch=8, length=3, evaluations=2)
@@ -114,6 +116,16 @@ def test_a_calibration_is_not_negative_and_survives_its_file(backbone: Backbone)
     assert torch.isfinite(found.numbers()).all()
     assert found.forward(1, 100, 10) > 0
     assert found.prompt(1, 100, 10) > 0
+
+
+def test_models_without_dropout_are_measured_too(tmp_path: Path) -> None:
+    """Causal and sequence-to-sequence models refuse it, and no run on them has any."""
+    causal_folder(tmp_path / "causal", "llama-tied-biased")
+    write_small("t5", tmp_path / "t5")
+    for folder in (tmp_path / "causal", tmp_path / "t5"):
+        found = calibration.measure(load_backbone(folder))
+        assert found.dropout == CostLine(0, 0, 0, 0)
+        assert found.prompt(1, 100, 10) > 0
 
 
 @pytest.mark.usefixtures("known")

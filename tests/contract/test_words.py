@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 import promptgraft as pg
 from promptgraft.api.opening import as_bank
 from promptgraft.engine.predictor import Predictor
-from promptgraft.errors import PromptgraftError
+from promptgraft.engine.suggest import suggest
+from promptgraft.errors import PromptgraftError, RunError
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.load import load_backbone
 from promptgraft.prompt import artefact as artefacts
@@ -259,3 +261,33 @@ def test_no_note_tells_of_a_pooling_that_nothing_reads(method: str, options: dic
         toy_task(), backbone, shots=4, method=method, options=options, template="{text} was {mask}", **few
     )
     assert not any("pooling" in note for note in outcome.notes)
+
+
+def test_rows_to_label_are_chosen_by_a_graft_whose_member_reads_words(
+    encoder: Backbone, splade_tiny: Path, tmp_path: Path
+) -> None:
+    task, empty = toy_task(), as_bank(tmp_path / "bank", create=True)
+    options = {"words-model": str(splade_tiny)}
+    kept = pg.transfer(task, encoder, empty, shots=4, method="graft", options=options, **SHORT).artefact
+    predictor = Predictor(kept, encoder)
+    fresh = [Example(text="something that no row of the task says")]
+    known = [replace(example, label=None) for example in task.train]
+    chosen = suggest(predictor, [*known, *fresh], count=len(known))
+    assert len(known) in chosen.places
+    assert any("that it was tuned on" in note for note in chosen.notes)
+    with pytest.raises(RunError, match="which transfer makes without template"):
+        pg.extend(predictor, {"delivery": "late parcels"})
+
+
+def test_a_model_for_words_without_a_template_is_refused(encoder: Backbone, splade_tiny: Path, tmp_path: Path) -> None:
+    empty = as_bank(tmp_path / "bank", create=True)
+    with pytest.raises(RunError, match="add template"):
+        pg.transfer(
+            toy_task(),
+            encoder,
+            empty,
+            shots=4,
+            method="graft",
+            options={"words-model": str(splade_tiny)},
+            max_length=48,
+        )

@@ -20,6 +20,7 @@ from promptgraft.cli.options import (
 from promptgraft.cli.progress import progress
 from promptgraft.cli.say import Say
 from promptgraft.cli.verb import verb
+from promptgraft.cli.writing import check_folder
 from promptgraft.sheet import short
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ def explain(
     from promptgraft.api.naming import check_names
 
     check_names(model)
+    folder = Path("runs") / f"explain-{path.resolve().name}" if out is None else out
+    check_folder(folder, folder)
     with progress(say, "reading model and rows") as callback:
         explanation = api.explain(
             path,
@@ -79,7 +82,6 @@ def explain(
         say.data(explanation.data())
         return
     say.note(*explanation.notes)
-    folder = Path("runs") / f"explain-{path.resolve().name}" if out is None else out
     command = shlex.join(["promptgraft", *map(without_place, sys.argv[1:])])
     show(say, explanation, explanation.save(folder, command))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from promptgraft.cli.labelled import regular, rows_of
+from promptgraft.cli.labelled import SAVE_FIRST, regular, rows_of
 from promptgraft.cli.options import MEMORY_METAVAR, DeviceOption, NoHeaderOption, note_slow_arithmetic
 from promptgraft.cli.predict import Fields, answer_names, typed
 from promptgraft.cli.progress import progress
@@ -102,7 +102,7 @@ def generate(
     check_names(recipe={"template": template})
     with (
         progress(say, "reading model and rows") as callback,
-        nullcontext(None) if file is None else regular(file, form) as source_file,
+        nullcontext(None) if file is None else regular(file, form, SAVE_FIRST) as source_file,
     ):
         writer = api.text_writer(
             source, template=template, model=model, device=device, arithmetic=arithmetic, memory=memory

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from promptgraft.task.task import Example, Kind, Task
 
 FORMATS = ("csv", "tsv", "json", "jsonl", "parquet", "txt")
+CHOOSE_FORMAT = f"add --format {'|'.join(FORMATS)}"
+SAVE_FIRST = f"save it in a file whose name ends in .{', .'.join(FORMATS)}"
 
 
 @dataclass(frozen=True)
@@ -29,21 +31,24 @@ class FileShape:
 
 
 @contextmanager
-def regular(file: Path, form: str | None) -> Iterator[Path]:
+def regular(file: Path, form: str | None, do: str = CHOOSE_FORMAT) -> Iterator[Path]:
     """A context with a file whose name tells its format: the file itself, or a copy of what a pipe holds.
 
     Args:
         file: `-` is standard input.
         form: one of `FORMATS`; None: what the name says.
+        do: what to do where nothing says what a pipe holds.
     Raises:
-        UsageError: nothing says what a pipe holds.
+        UsageError: nothing says what a pipe holds, or the path is a folder.
     """
+    if file.is_dir():
+        raise UsageError(f"--file {file}: this is a folder", do="name a file in it")
     if form is None and (file.is_file() or not (str(file) == "-" or file.exists())):
         yield file
         return
     form = form or file_format(file)
     if form not in FORMATS:
-        raise UsageError(f"--file {file}: nothing says what it holds", do=f"add --format {'|'.join(FORMATS)}")
+        raise UsageError(f"--file {file}: nothing says what it holds", do=do)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / f"input.{form}"
         copy.write_bytes(sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes())

@@ -119,6 +119,7 @@ def predict(
         if mark_unlike and predictor.familiar is None:
             raise UsageError("it has no features of labelled rows to hold texts against", do="leave --mark-unlike out")
         if source is None:
+            check_typed(predictor.task, paired=bool(pair))
             rows, examples = typed(text or [], pair or [])
         else:
             rows, examples, notes = rows_of(source, predictor.task, text_column, pair_column, header=not no_header)
@@ -178,6 +179,21 @@ def typed(texts: Sequence[str], pairs: Sequence[str]) -> tuple[list[Fields], lis
     text_pairs = list(zip(texts, pairs, strict=True))
     rows = [{"text": first, "pair": second} for first, second in text_pairs]
     return rows, [Example(text=first, pair=second) for first, second in text_pairs]
+
+
+def check_typed(task: Task, *, paired: bool) -> None:
+    """Check that a row of the task can be typed as a text, or as a text and its second.
+
+    Raises:
+        UsageError: it needs more, or has no second text, which would be left unread.
+    """
+    needs, what = task.facts.needs, f"a row of {task.name} is {task.facts.row}"
+    if "choices" in needs:
+        raise UsageError(what, do="give --file instead of --text")
+    if "pair" in needs and not paired:
+        raise UsageError(what, do="give the second text of each --text with --pair")
+    if paired and "pair" not in (*needs, *task.columns) and task.facts.row == "a text":
+        raise UsageError(what, do="leave --pair out")
 
 
 def answer_names(rows: Sequence[Fields], say: Say, answers: Sequence[str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from promptgraft.cli.labelled import joined, regular
+from promptgraft.cli.labelled import SAVE_FIRST, joined, regular
 from promptgraft.cli.options import (
     DeviceOption,
     LabelColumnOption,
@@ -67,7 +67,7 @@ def suggest(
 
     check_names(model)
     check_out(out, form, file)
-    with progress(say, "reading model and rows"), regular(file, None) as source:
+    with progress(say, "reading model and rows"), regular(file, None, SAVE_FIRST) as source:
         columns = columns_given(text_column, pair_column, label_column)
         suggestion = api.suggest(path, source, count, columns=columns, model=model, device=device)
     say.note(*suggestion.notes)

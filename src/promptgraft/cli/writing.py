@@ -32,6 +32,8 @@ def check_target(out: Path, *, safe_cells: bool, read_from: Path | None = None) 
     Raises:
         UsageError: an ending that is not written, a folder of that name, a place without the right to write.
     """
+    if out.is_dir():
+        raise UsageError(f"--out {out}: this is a folder", do="name a file in it")
     ending = ending_of(out)
     if ending not in WRITERS:
         raise UsageError(f"--out {out}: cannot write {ending!r}", do=f"use one of: {', '.join(WRITERS)}")
@@ -39,10 +41,20 @@ def check_target(out: Path, *, safe_cells: bool, read_from: Path | None = None) 
         raise UsageError(f"--safe-cells is for csv and tsv, not {ending}", do="leave it out")
     if read_from is not None and out.exists() and read_from.exists() and out.samefile(read_from):
         raise UsageError(f"--out {out}: this is the file to label", do="name another file")
-    if out.is_dir():
-        raise UsageError(f"--out {out}: this is a folder", do="name a file in it")
+    check_folder(out.parent, out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(out.parent, os.W_OK):
+
+
+def check_folder(folder: Path, out: Path) -> None:
+    """Check that the folder that `--out` names or lies in can be made, and be written in; nothing is made yet.
+
+    Raises:
+        UsageError: a file stands in its way, or there is no right to write.
+    """
+    place = next(path for path in (folder, *folder.parents) if path.exists())
+    if not place.is_dir():
+        raise UsageError(f"--out {out}: {place} is a file, not a folder", do="choose another place")
+    if not os.access(place, os.W_OK):
         raise UsageError(f"--out {out}: no right to write there", do="choose another place")
 
 

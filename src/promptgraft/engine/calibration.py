@@ -16,6 +16,7 @@ import torch
 from promptgraft.engine.cache import Cache, key_of
 from promptgraft.engine.identity import code, machine
 from promptgraft.engine.local import LocalEngine
+from promptgraft.errors import RunError
 from promptgraft.method.job import Job
 from promptgraft.method.method import Trains
 from promptgraft.model.backbone import Backbone
@@ -130,7 +131,7 @@ def measure(backbone: Backbone) -> Calibration:
     sample.step("prompt", 1, FEW, SHORT)  # what loads late is there afterwards
     forward = sample.forward_line()
     prompt = sample.line("prompt")
-    dropout = sample.like(prompt, "dropout")
+    dropout = sample.dropout(prompt)
     weights = sample.like(prompt, "weights")
     term = max(0.0, sample.step("prompt", 8, FEW, SHORT, term=True) - sample.step("prompt", 8, FEW, SHORT)) / 8
     job, probe = sample.jobs("prompt-tuning", prompt, forward)
@@ -175,6 +176,14 @@ class _SampleWork:
         scale = token / max(1e-12, reference.token + reference.longer * SHORT)
         fixed = max(0.0, small - reference.run - token * FEW * SHORT)
         return CostLine(fixed, reference.run, reference.token * scale, reference.longer * scale)
+
+    def dropout(self, reference: CostLine) -> CostLine:
+        """Measure a step with dropout; nothing where the backbone has none, since no run has such a step then."""
+        try:
+            self.step("dropout", 1, FEW, SHORT)
+        except RunError:
+            return CostLine(0, 0, 0, 0)
+        return self.like(reference, "dropout")
 
     def step(self, kind: Trains, runs: int, batch: int, length: int, *, term: bool = False) -> float:
         """Seconds of one step: what seven take longer than two, a fifth of it; the better of two tries."""

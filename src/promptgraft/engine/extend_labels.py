@@ -42,8 +42,10 @@ def linear_maps(predictor: Predictor, as_map: Callable[[Readout], M | None]) -> 
     maps = [as_map(member.readout) for member in predictor.tuned.members]
     linear = [readout for readout in maps if readout is not None]
     if len(linear) < len(maps):
-        what = f"readout {card.readout!r} takes no further {'label' if task.facts.several else 'class'}"
-        raise RunError(what, where=task.name, do="extend an artefact of graft, which transfer makes")
+        unfit = predictor.tuned.members[maps.index(None)].readout
+        what = f"readout {unfit.name!r} takes no further {'label' if task.facts.several else 'class'}"
+        do = "extend an artefact of graft, which transfer makes"
+        raise RunError(what, where=task.name, do=f"{do} without --template" if card.method == "graft" else do)
     return linear
 
 

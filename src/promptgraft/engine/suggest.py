@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from promptgraft.engine.predictor import Look, Predictor
@@ -75,7 +75,7 @@ def suggest(predictor: Predictor, examples: Sequence[Example], count: int, seed:
         raise RunError("no row is left to label", where=card.task.name, do="give rows without a label")
     looks = predictor.looks([examples[place] for place in places])
     features = _features(looks)
-    fresh = _distances(features, _remembered(predictor, features.shape[1])) > SAME
+    fresh = _fresh(predictor, looks)
     if not fresh.all():
         notes.append(f"left out: {count_rows(int(np.count_nonzero(~fresh)))} that it was tuned on")
         places, features = places[fresh], features[fresh]
@@ -167,19 +167,24 @@ def _features(looks: Sequence[Look]) -> Float[Array, "U D"]:
     return np.asarray(np.concatenate(parts, axis=1) / np.sqrt(len(parts)))
 
 
-def _remembered(predictor: Predictor, width: int) -> Float[Array, "N D"]:
-    """The same of the rows that the artefact remembers; none where it remembers none."""
-    memory, count = predictor.artefact.memory, len(predictor.tuned.members)
-    if memory is None:
-        return np.zeros((0, width))
-    parts = [directions(part) for part in np.split(memory.sample.double().numpy(), count, axis=1)]
-    return np.asarray(np.concatenate(parts, axis=1) / np.sqrt(count))
+def _fresh(predictor: Predictor, looks: Sequence[Look]) -> Bool[Array, "U"]:
+    """Which rows are none that the artefact remembers; all where it remembers none.
+
+    A memory has the directions of the first members side by side. Members that read words, or whose prompt was trained,
+    come after these and are not in it.
+    """
+    memory = predictor.artefact.memory
+    if memory is None or not len(memory.sample):
+        return np.ones(len(looks[0].features), dtype=bool)
+    ends = np.cumsum([look.features.shape[1] for look in looks])
+    count = int(np.searchsorted(ends, memory.sample.shape[1])) + 1
+    parts = [directions(part) for part in np.split(memory.sample.double().numpy(), ends[: count - 1], axis=1)]
+    known = np.concatenate(parts, axis=1) / np.sqrt(count)
+    return np.asarray(_distances(_features(looks[:count]), known) > SAME)
 
 
 def _distances(features: Float[Array, "U D"], known: Float[Array, "N D"]) -> Float[Array, "U"]:
-    """Squared distance of each row to the nearest that is known; infinite where none is."""
-    if not len(known):
-        return np.full(len(features), np.inf)
+    """Squared distance of each row to the nearest that is known."""
     products = features @ known.T
     squares = (features**2).sum(1)[:, None] + (known**2).sum(1) - 2 * products
     return np.asarray(np.maximum(squares, 0.0).min(1))

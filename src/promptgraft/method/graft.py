@@ -110,6 +110,9 @@ class Graft(Method):
             what = f"graft fits readouts without training, and none of a {view.task.kind} task can be fitted so"
             raise RunError(what, where=view.task.name, do="use --method pot")
         options = self.options.read(self.name, job.options)
+        if options.words_model and not job.recipe.template:
+            what = f"{options.words_model} is to read the words of a template, and there is none"
+            raise RunError(what, where=view.task.name, do="add --template, or leave --words-model out")
         if not view.task.train and options.effort == "full":
             what = "--effort full trains on labelled rows, and there are none"
             raise RunError(what, where=view.task.name, do="leave it out, or label some rows")

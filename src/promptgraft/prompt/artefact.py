@@ -421,7 +421,9 @@ def _read_tensors(folder: Path, card: Card) -> tuple[dict[str, Tensor], dict[str
 def _bytes(path: Path) -> bytes:
     if not os.path.lexists(path):
         what = f"has no {path.name}" if path.parent.is_dir() else "does not exist"
-        raise ArtefactError(what, where=path.parent, do="is this the folder of an artefact?")
+        inside = path.parent / "artefact" / path.name
+        do = f"name the artefact in it: {inside.parent}" if inside.exists() else "is this the folder of an artefact?"
+        raise ArtefactError(what, where=path.parent, do=do)
     return read_bytes(path, LIMITS[CARD], ArtefactError)
 
 
