@@ -327,7 +327,9 @@ def test_a_causal_model_drops_the_words_behind_the_answer(causal: FilledReader) 
 
 def test_nothing_before_the_answer_is_one_line(tmp_path: Path) -> None:
     reader = byte_level(tmp_path, begins=False)
-    with pytest.raises(UsageError, match=r"nothing stands before the template's {mask}; begin the template"):
+    with pytest.raises(
+        UsageError, match=r"a row is empty, and nothing else stands before the template's {mask}; give the row a text"
+    ):
         reader.tokens(fill(Template.parse("{text} {mask}"), ""), 64)
 
 

@@ -8,19 +8,21 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from torch.nn.functional import one_hot
 
 from causal_models import causal_folder
 from promptgraft import api
 from promptgraft.engine.writer import Decoding, longest_read, write
 from promptgraft.errors import RunError, UsageError
 from promptgraft.model.backbone import Backbone, Batch
+from promptgraft.model.writing import Rules, Writing
 from promptgraft.prompt.reading import Reading
 from promptgraft.readout.readout import Given
 from promptgraft.readout.written import Written
 from promptgraft.task.task import Example, References, Task
 from promptgraft.train.run import Tuned
 from seq2seq import write_small
-from toys import tiny_model
+from toys import tiny_model, toy_task
 
 WRITERS = ("llama", "gpt2", "t5", "bart")
 TEMPLATE = "w1 {text} w2 {mask}"
@@ -85,6 +87,31 @@ def test_rows_without_a_text_are_read_without_one(models: dict[str, Backbone], n
     gold = tuned.readout.gold((*bare, *labelled), tokens, texts())
     assert gold.tolist() == [-100, 0]
     assert tuned.readout.loss(torch.tensor([-2.0, -2.0]), gold).tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_all_weights_learn_to_write(models: dict[str, Backbone], name: str) -> None:
+    """Over all words, those that no text has among them, whether the head is the table of words or another one."""
+    model = models[name]
+    outcome = api.tune(
+        texts(), model, method="model-tuning", steps=60, weights_rate=3e-3, evaluations=3, most=8, template=TEMPLATE
+    )
+    assert outcome.best.result.scores["test"]["score"] > 60
+    assert outcome.best.result.parameters >= sum(weight.numel() for weight in model.weights.values())
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_all_weights_learn_classes(models: dict[str, Backbone], name: str) -> None:
+    outcome = api.tune(toy_task(), models[name], method="model-tuning", steps=4, batch=8, evaluations=1)
+    assert 0 <= outcome.best.result.scores["test"]["score"] <= 100
+
+
+def test_an_answer_that_ends_within_a_character_ends_before_it() -> None:
+    """At its most tokens; what a model writes of its own accord stays as it is."""
+    written = Writing(2, Rules(2, {0}), lambda tokens: bytes(tokens).decode("utf-8", "replace"))
+    for first, second in ((ord("a"), ord("b")), (0xE5, ord("c"))):
+        written.add(one_hot(torch.tensor([first, second]), 256).float())
+    assert written.texts == ["a", "bc"]
 
 
 FORMS = (

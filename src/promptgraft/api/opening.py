@@ -230,7 +230,8 @@ def recipe_for(backbone: Backbone, task: Task, shots: int | None, given: Mapping
     rows = len(task.train) if shots is None else rows_of(task, shots)
     if given.get("template") and given.get("init", "text") == "text" and "init_text" not in given:
         # Vectors that start as real words tune far better on language models.
-        given = {**given, "init": "text", "init_text": wording(str(given["template"]))}
+        words = wording(str(given["template"]))
+        given = {**given, "init": "text", "init_text": words} if words else given
     return changed_recipe(default_recipe(backbone, rows, task.kind), {**given, "arithmetic": backbone.arithmetic})
 
 

@@ -113,7 +113,7 @@ class Predictor:
 
     def __init__(self, artefact: Artefact, backbone: Backbone) -> None:
         if artefact.card.backbone.fingerprint != backbone.fingerprint:
-            where = f"the artefact of {artefact.card.task.name}"
+            where = f"artefact of {artefact.card.task.name}"
             raise other_backbone(artefact.card, backbone.fingerprint, backbone.name, where)
         self.artefact = artefact
         self.backbone = backbone

@@ -97,7 +97,8 @@ class Store:
             do = "wait until it has ended, or name another folder with --out"
             raise RunError("another call works in this run folder", where=self.folder, do=do) from None
         except OSError as error:
-            raise RunError(f"the run folder cannot be written to ({why(error)})", where=self.folder) from error
+            what = f"the run folder cannot be written to ({why(error)})"
+            raise RunError(what, where=self.folder, do="name another with --out") from error
         try:
             yield
         finally:

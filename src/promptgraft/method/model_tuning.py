@@ -31,7 +31,7 @@ class ModelTuning(Method):
         reading = reading_for(view, name)
         start = Tuned(None, new_readout(job, view, name, reading), reading)
         train, validation = training_rows(view, start.readout, reading)
-        weights = Weights.of(view.backbone, train.tokens)
+        weights = Weights.of(view.backbone, train.tokens, over_words=reading.pooling == "answer")
         train = replace(train, tokens=weights.numbered(train.tokens))
         recipe = job.recipe.changed(readout_rate=job.recipe.readout_rate / 10)
         return make_run(job, view, start, recipe=recipe, data=(train, validation), weights=weights)

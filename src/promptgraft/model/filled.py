@@ -265,7 +265,8 @@ class FilledReader:
             ids += tokens.ids
         ids += after
         if not ids:
-            raise UsageError("nothing stands before the template's {mask}", do="begin the template with a word")
+            what = "a row is empty, and nothing else stands before the template's {mask}"
+            raise UsageError(what, do="give the row a text, or begin the template with a word")
         return ids, blank if self.speech == "masked" else len(ids) - 1
 
 

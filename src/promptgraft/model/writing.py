@@ -12,6 +12,8 @@ from torch import Tensor
 from promptgraft.errors import RunError
 
 Decode = Callable[[Sequence[int]], str]
+HALF_A_CHARACTER = "\ufffd"
+"""What a tokenizer of bytes gives for a character of which some bytes are not there yet."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ class Writing:
                 self.texts[row] = text[: min(places)]
                 return
         if len(tokens) >= self._rules.most:
-            self.texts[row] = self._decode(tokens)
+            self.texts[row] = self._decode(tokens).rstrip(HALF_A_CHARACTER)
 
     def _settle(self, row: int, left: Sequence[tuple[list[int], str]]) -> None:
         """Finish a chosen answer where the tokens so far leave only one text."""

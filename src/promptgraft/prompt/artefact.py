@@ -241,7 +241,7 @@ def load_card(folder: str | Path) -> Card:
 def other_backbone(card: Card, fingerprint: str, backbone: str, where: str) -> ArtefactError:
     """The error for a prompt that is used with a backbone it was not tuned on."""
     name, fingerprint_start = visible(card.backbone.name), visible(card.backbone.fingerprint[:12])
-    what = f"was tuned on {name} ({fingerprint_start}), not on {backbone} ({fingerprint[:12]})"
+    what = f"it was tuned on {name} ({fingerprint_start}), not on {backbone} ({fingerprint[:12]})"
     model = "the folder it was tuned with" if card.backbone.name == backbone else name
     return ArtefactError(what, where=where, do=f"pass --model {model}")
 

@@ -79,7 +79,7 @@ class SearchOutcome:
         if gain.is_sure:
             return f"{best.algorithm} is better than {name}: {by}"
         found = "the row without a template" if best.algorithm == "none" else f"what {best.algorithm} found"
-        return f"no better than {name}: {found} is {by}"
+        return f"no better than {name}: against it {found} gains {by}"
 
 
 def table(outcome: SearchOutcome) -> tuple[list[str], list[list[str]]]:
