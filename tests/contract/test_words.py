@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 
 import promptgraft as pg
 from promptgraft.api.opening import as_bank
@@ -146,6 +147,24 @@ def test_another_model_reads_the_words_for_an_encoder_without_a_head(
     before = Predictor(kept, encoder).predict_proba(texts)
     np.testing.assert_array_equal(before, Predictor(artefacts.load(tmp_path / "kept"), encoder).predict_proba(texts))
     assert not np.allclose(before, Predictor(kept.replace(others=()), encoder).predict_proba(texts))
+
+
+def test_a_classifier_of_scikit_learn_reads_in_words(
+    masked: Backbone, encoder: Backbone, splade_tiny: Path, tmp_path: Path
+) -> None:
+    rows = toy_task().train[:12]
+    texts, labels = [row.text for row in rows], [row.label for row in rows]
+    words = {"template": TEMPLATE, "verbalizer": WORDS, "random_state": 0}
+    asked = clone(pg.PromptClassifier(masked, method="zero-shot", **words)).fit(texts, labels)
+    plain = pg.tune(toy_task(), masked, method="zero-shot", shots=0, **SHORT).artefact
+    np.testing.assert_allclose(asked.predict_proba(texts), Predictor(plain, masked).predict_proba(texts), atol=1e-6)
+    tuned = pg.PromptClassifier(masked, steps=2, length=2, **words).fit(texts, labels)
+    assert tuned.artefact_.card.readout == "verbalizer"
+    bank = as_bank(tmp_path / "bank", create=True).folder
+    grafted = pg.PromptClassifier(encoder, bank=bank, words_model=str(splade_tiny), **words).fit(texts, labels)
+    assert [member.kind for member in grafted.artefact_.others] == ["verbalizer"]
+    with pytest.raises(PromptgraftError, match="did you mean"):
+        pg.PromptClassifier(masked, template="sentiment-clozeen").fit(texts, labels)
 
 
 @pytest.mark.parametrize("unlabelled", [0, 40])

@@ -37,6 +37,11 @@ class PromptClassifier(ClassifierMixin, PromptEstimator):
         labels: class -> what it means, in words, for the label-text readout; a class that is not there means its name.
         class_weight: class -> its weight, or `balanced`: the rarer, the heavier, and the step is chosen by the mean
             recall of the classes. A row is shown as many times as its weight says, rounded to whole times.
+        template: words that a row is read in, by name or as text (`"Review: {text} Sentiment: {mask}"`), by a model
+            with a head over words, or beside a graft by `words_model`.
+        verbalizer: the words of each class (`"1=great|fine,0=bad"`), or `auto`: found from the rows; empty: those of
+            the template, else the classes' names.
+        words_model: the model that reads the template's words beside a graft; empty: `model` itself.
         (others): see `PromptEstimator`.
 
     Attributes:
@@ -65,6 +70,9 @@ class PromptClassifier(ClassifierMixin, PromptEstimator):
         arithmetic: DType = "auto",
         labels: Mapping[Any, str] | None = None,
         class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
+        template: str = "",
+        verbalizer: str = "",
+        words_model: str = "",
     ) -> None:
         super().__init__(
             model,
@@ -82,6 +90,9 @@ class PromptClassifier(ClassifierMixin, PromptEstimator):
         )
         self.labels = labels
         self.class_weight = class_weight
+        self.template = template
+        self.verbalizer = verbalizer
+        self.words_model = words_model
 
     def fit(self, X: object, y: object) -> Self:
         """Tune a prompt and a readout.
@@ -202,6 +213,11 @@ class PromptClassifier(ClassifierMixin, PromptEstimator):
         for number, row in enumerate(table):
             rows[number] = tuple(self.classes_[row > 0].tolist())
         return rows
+
+    def _in_words(self) -> tuple[dict[str, Any], dict[str, str]]:
+        recipe = {"template": self.template, "verbalizer": self.verbalizer}
+        options = {"words-model": self.words_model} if self.words_model else {}
+        return {name: words for name, words in recipe.items() if words}, options
 
     def _weighted(self, train: Sequence[Example], task: Task) -> tuple[Example, ...]:
         """The training rows, each repeated as many times as its class weighs relative to the lightest class.

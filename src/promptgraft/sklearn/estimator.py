@@ -161,10 +161,11 @@ class PromptEstimator(BaseEstimator):
         backbone = backbone_of(self.model, self.device, self.arithmetic)
         source = None if self.bank is None else self.source
         readout = self.readout
-        if readout == "auto" and method == "prompt-tuning" and silent_names:
+        worded, options = self._in_words()
+        if readout == "auto" and method == "prompt-tuning" and silent_names and not worded:
             readout = "linear"
-        options = {} if readout == "auto" else {"readout": readout}
-        recipe: dict[str, Any] = {
+        options |= {} if readout == "auto" else {"readout": readout}
+        recipe: dict[str, Any] = worded | {
             "steps": self.steps,
             "rate": self.rate,
             "readout_rate": self.rate,
@@ -187,6 +188,10 @@ class PromptEstimator(BaseEstimator):
             progress=_silent,
             **recipe,
         )
+
+    def _in_words(self) -> tuple[dict[str, Any], dict[str, str]]:
+        """What a recipe and a method's options say of a template; nothing where there is none."""
+        return {}, {}
 
     def _grafts(self, task: Task) -> bool:
         """Whether `auto` weighs the whole bank: where no source and no readout is named."""
