@@ -314,9 +314,9 @@ def write() -> None:
 
 HEAD = """# Language models: templates, words and prompts
 
-What a frozen language model's words are worth, alone and as a member of a graft on an encoder: `zero-shot` reads the
-words of a template (`verbalizer` for masked models, `completion` for causal ones), calibrated by what an empty row
-gets; `demonstrations` shows eight labelled rows; `prompt and words` trains a deep prompt in the template, `soft words
+What a frozen language model's words are worth, alone and as a member of a graft on an encoder: `words` reads those of
+a template at the answer's place, untrained, and calibrated by what an empty row gets; `demonstrations` shows eight
+labelled rows; `prompt and words` trains a deep prompt in the template, `soft words
 alone` ten vectors between the text and the answer. Mean accuracy (or the task's metric) in percent over tasks of the
 mean over seeds, at most 300 test rows; cells that lack a task are empty. The claims are those of the untouched half.
 Remade by `python scripts/language_models.py run --data DATA/tasks` and `write`; every row is in

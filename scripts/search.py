@@ -172,13 +172,16 @@ def method(rows: Sequence[Row]) -> list[str]:
 
 
 def verdict(rows: Sequence[Row], budgets: Sequence[int]) -> str:
-    """Which algorithms are surely better than random search at which budget."""
-    better = []
-    for budget in budgets:
-        own = [row for row in rows if int(row["passes"]) == budget]
-        names = [name for name in searched(own) if (gain := over(own, name, "random")) and is_above(gain)]
-        better.append(f"at {budget:,} passes {', '.join(names) if names else 'none'}")
-    return f"**Surely better than random words at the same budget:** {'; '.join(better) if better else 'nothing yet'}."
+    """Which algorithms are surely better than random search, and than the library, at which budget."""
+    lines = []
+    for against, title in (("random", "random words at the same budget"), ("library", "the library's best template")):
+        better = []
+        for budget in budgets:
+            own = [row for row in rows if int(row["passes"]) == budget]
+            names = [name for name in searched(own) if (gain := over(own, name, against)) and is_above(gain)]
+            better.append(f"at {budget:,} passes {', '.join(names) if names else 'none'}")
+        lines.append(f"**Surely better than {title}:** {'; '.join(better) if better else 'nothing yet'}.")
+    return "\n\n".join(lines)
 
 
 def searched(rows: Sequence[Row]) -> list[str]:
