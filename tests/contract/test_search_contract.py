@@ -235,7 +235,7 @@ def test_a_search_without_gain_says_so(masked: Backbone) -> None:
     assert none is not None
     alone = replace(none, choosing=replace(none.choosing, score=101.0))
     others = tuple(entry for entry in outcome.found if entry is not none)
-    assert "the row without a template is " in replace(outcome, found=(alone, *others)).verdict
+    assert "against it the row without a template gains " in replace(outcome, found=(alone, *others)).verdict
 
 
 def test_what_cannot_be_searched_is_refused_in_one_line(masked: Backbone, minilm: Path) -> None:

@@ -115,7 +115,7 @@ def test_another_backbone_is_named_beside_the_right_one(folder: Path) -> None:
     with pytest.raises(ArtefactError) as caught:
         load(folder, fingerprint="0" * 64, backbone="minilm")
     assert str(caught.value) == (
-        f"{folder}: was tuned on splade-tiny (ffffffffffff), not on minilm (000000000000); pass model splade-tiny"
+        f"{folder}: it was tuned on splade-tiny (ffffffffffff), not on minilm (000000000000); pass model splade-tiny"
     )
 
 
