@@ -147,7 +147,8 @@ def page(rows: Sequence[Row]) -> str:
     lines += [verdict(rows, budgets), "", *method(rows), ""]
     for budget in budgets:
         own = [row for row in rows if int(row["passes"]) == budget]
-        lines += [f"## {budget:,} passes", "", *table(own), ""]
+        seeds = len({row["seed"] for row in own})
+        lines += [f"## {budget:,} passes, {seeds} seed{'s' * (seeds > 1)}", "", *table(own), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -155,10 +156,9 @@ def method(rows: Sequence[Row]) -> list[str]:
     """How the figures were made."""
     tasks = sorted({(row["task"], row["model"]) for row in rows})
     shown = ", ".join(f"{task} on {model}" for task, model in tasks)
-    seeds = len({row["seed"] for row in rows})
     return [
         f"{SHOTS} labelled rows a class to search by, as many to choose by, up to {REPORT} test rows for the report, "
-        f"which no search sees; {seeds} seeds, which draw rows and what algorithms try. {len(tasks)} tasks with their "
+        f"which no search sees; seeds draw rows and what algorithms try. {len(tasks)} tasks with their "
         f"models: {shown}. Rows: [search.csv](search.csv). Remade by",
         "",
         "```",
