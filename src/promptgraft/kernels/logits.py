@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from promptgraft.kernels.plain import product
+
 # Logits of a piece: 64 MiB in fp32.
 MOST_LOGITS = 1 << 24
 
@@ -50,22 +52,10 @@ def logits(
     variant: str | None = None,
 ) -> Float[Tensor, "N V"]:
     """The logits of all words in fp32, without gradient; `states` are few."""
-    scores = _linear(states, head, torch.float32, variant)
+    scores = product(states, head, variant=variant, dtype=torch.float32)
     if bias is not None:
         scores = scores.add_(bias)
     return scores if cap is None else scores.div_(cap).tanh_().mul_(cap)
-
-
-def _linear(
-    x: Float[Tensor, "N in"], weight: Float[Tensor, "out in"], dtype: torch.dtype, variant: str | None
-) -> Float[Tensor, "N out"]:
-    """`x W^T` without gradient, given in `dtype`."""
-    if variant is not None:
-        from promptgraft.kernels import products_native  # not above: the libraries are compiled from below this package
-
-        if products_native.is_possible(variant, x, weight):
-            return products_native.multiply(x, weight, variant, dtype=dtype)
-    return torch.nn.functional.linear(x, weight).to(dtype)
 
 
 class _LogProbabilities(torch.autograd.Function):
@@ -110,7 +100,7 @@ class _LogProbabilities(torch.autograd.Function):
             d_scores.index_put_((row_of[chosen] - piece.start, words[chosen]), grads[0][chosen], accumulate=True)
             d_scores = (d_scores if slope is None else d_scores.mul_(slope)).to(head.dtype)
             if d_states is not None:
-                d_states[piece] = _linear(d_scores, head.t(), head.dtype, ctx.variant)
+                d_states[piece] = product(d_scores, head.t(), variant=ctx.variant)
             if d_head is not None:
                 d_head += d_scores.t() @ states[piece]
         return d_states, None, None, None if d_head is None else d_head.to(head.dtype), None, None, None

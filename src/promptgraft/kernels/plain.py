@@ -33,21 +33,25 @@ def product(
     bias: Float[Tensor, "out"] | None = None,
     added: Float[Tensor, "T out"] | None = None,
     variant: str | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Float[Tensor, "T out"]:
     """`x W^T`, with what is added to every row and to each.
 
     Args:
         variant: of the native path; None: plain torch.
+        dtype: of a result that has no gradient; None: that of the rows.
     """
     if variant is not None:
         from promptgraft.kernels import products_native  # not above: the libraries are compiled from below this package
 
         if products_native.is_possible(variant, x, weight, bias, added):
+            if dtype is not None:
+                return products_native.multiply(x, weight, variant, bias, added, dtype)
             return products_native.product(x, weight, variant, bias, added)
     if added is None:
-        return F.linear(x, weight, bias)
+        return F.linear(x, weight, bias).to(dtype or x.dtype)
     total = torch.addmm(added, x, weight.t())
-    return total if bias is None else total + bias
+    return (total if bias is None else total + bias).to(dtype or x.dtype)
 
 
 def gated(x: Float[Tensor, "T two_W"], name: str, variant: str | None = None) -> Float[Tensor, "T W"]:
