@@ -93,8 +93,15 @@ template <class S>
 constexpr int HIGH = std::is_same<S, float>::value ? 6 : 4;
 #endif
 
+// TALL rows times WIDE vectors of columns, summed over `k` inputs into `sums` [TALL][WIDE][W]. A function of its own: as
+// part of a caller, whose epilogue wants registers too, its loop is compiled anew each time, with row pointers or sums
+// kept in memory.
 template <int TALL>
-inline void multiply(const float* a, int lda, const float* b, int apart, int k, vf acc[TALL][WIDE]) {
+[[gnu::noinline]] void multiply(const float* a, int lda, const float* b, int apart, int k, float* sums) {
+    vf acc[TALL][WIDE];
+    for (int r = 0; r < TALL; r++)
+        for (int j = 0; j < WIDE; j++) acc[r][j] = zero();
+#pragma GCC unroll 2
     for (int i = 0; i < k; i++) {
         vf w[WIDE];
         for (int j = 0; j < WIDE; j++) w[j] = load(b + ((size_t)j * apart + i) * W);
@@ -103,10 +110,16 @@ inline void multiply(const float* a, int lda, const float* b, int apart, int k, 
             for (int j = 0; j < WIDE; j++) acc[r][j] += x * w[j];
         }
     }
+    for (int r = 0; r < TALL; r++)
+        for (int j = 0; j < WIDE; j++) store(sums + (r * WIDE + j) * W, acc[r][j]);
 }
 
 template <int TALL>
-inline void multiply(const bf16* a, int lda, const bf16* b, int apart, int k, vf acc[TALL][WIDE]) {
+[[gnu::noinline]] void multiply(const bf16* a, int lda, const bf16* b, int apart, int k, float* sums) {
+    vf acc[TALL][WIDE];
+    for (int r = 0; r < TALL; r++)
+        for (int j = 0; j < WIDE; j++) acc[r][j] = zero();
+#pragma GCC unroll 2
     for (int i = 0; i < k; i += 2) {
         vu w[WIDE];
         for (int j = 0; j < WIDE; j++) std::memcpy(&w[j], b + ((size_t)j * apart + i) * W, sizeof w[j]);
@@ -125,6 +138,8 @@ inline void multiply(const bf16* a, int lda, const bf16* b, int apart, int k, vf
 #endif
         }
     }
+    for (int r = 0; r < TALL; r++)
+        for (int j = 0; j < WIDE; j++) store(sums + (r * WIDE + j) * W, acc[r][j]);
 }
 
 #if defined(__AMX_BF16__)
@@ -158,10 +173,10 @@ inline void tiled_gemm(const bf16* a, int lda, int rows, const Weight<bf16>& w, 
 // TALL rows from `row` on times WIDE vectors of columns.
 template <int TALL, class S, class Put>
 inline void gemm_block(const S* a, int lda, int row, const Weight<S>& w, int depth, int column, Put put) {
-    vf acc[TALL][WIDE] = {};
-    multiply<TALL>(a + (size_t)row * lda, lda, w.block(column), w.k, depth, acc);
+    alignas(64) float sums[TALL * WIDE * W];
+    multiply<TALL>(a + (size_t)row * lda, lda, w.block(column), w.k, depth, sums);
     for (int r = 0; r < TALL; r++)
-        for (int j = 0; j < WIDE; j++) put(row + r, column + j * W, acc[r][j]);
+        for (int j = 0; j < WIDE; j++) put(row + r, column + j * W, load(sums + (r * WIDE + j) * W));
 }
 
 constexpr int GROUP_BYTES = 512 << 10;  // of rows that stay in the second cache while all columns go by
