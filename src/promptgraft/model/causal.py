@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 
@@ -221,11 +221,8 @@ class CausalBackbone(Tokenizing):
         starts = prompts.starts if prompts is not None and prompts.depth == "deep" else none
         rows = KeptRows.of(elements, run.tree, starts, run.found.rows)
         before = [part for part in (run.prompts, run.found.keys_values) if part is not None]
-        kept = [
-            torch.cat([*(part[number].to(layer.dtype) for part in before), layer], 1)
-            for number, layer in enumerate(kept)
-        ]
-        continued = Continued(self._shape, decoder, self._frequencies, self._scoring, rows, kept, longest)
+        layers = _behind(before, kept)
+        continued = Continued(self._shape, decoder, self._frequencies, self._scoring, rows, layers, longest)
         states = x.index_select(0, row_of.index_select(0, rows.order.to(self.device)))
         while True:
             scores = logits(decoder.norm(states), decoder.head, self._shape.logit_cap, variant=decoder.variant)
@@ -461,3 +458,10 @@ class CausalBackbone(Tokenizing):
             sizes, needed = prompts.table.shape[-1], self.embedding_width
         if sizes != needed:
             raise RunError(f"a {prompts.depth} prompt of {sizes} does not fit {self.name}, which needs {needed}")
+
+
+def _behind(before: Sequence[Tensor], kept: list[Float[Tensor, "2 A K"]]) -> Iterator[Float[Tensor, "2 B K"]]:
+    """Each layer's keys and values behind those of prompts and kept beginnings; `kept` is emptied on the way."""
+    for number in range(len(kept)):
+        layer = kept.pop(0)
+        yield torch.cat([*(part[number].to(layer.dtype) for part in before), layer], 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -120,7 +120,7 @@ class Continued:
     """Sequences that are being continued.
 
     Args:
-        kept: of every layer the keys and values that `rows` names.
+        kept: of every layer in turn the keys and values that `rows` names.
         longest: tokens that a sequence may get.
     """
 
@@ -131,7 +131,7 @@ class Continued:
         frequencies: Sequence[Float[Tensor, "half"]],
         scoring: Scoring,
         rows: KeptRows,
-        kept: Sequence[Float[Tensor, "2 A K"]],
+        kept: Iterable[Float[Tensor, "2 A K"]],
         longest: int,
     ) -> None:
         self._shape, self._decoder, self._frequencies, self._scoring = shape, decoder, frequencies, scoring
@@ -141,9 +141,13 @@ class Continued:
         self._places = rows.own.shape[1] + min(longest, NEW_PLACES)
         on_device = rows.shared.to(self.device), rows.own.to(self.device)
         heads = (shape.key_heads, shape.head_width)
-        self._shared = [layer[:, on_device[0]].unflatten(-1, heads).transpose(2, 3).contiguous() for layer in kept]
         room = (0, 0, 0, self._places - rows.own.shape[1])
-        self._own = [F.pad(layer[:, on_device[1]].unflatten(-1, heads).transpose(2, 3), room) for layer in kept]
+        self._shared: list[Tensor] = []
+        self._own: list[Tensor] = []
+        for layer in kept:
+            shared, own = (layer[:, seen].unflatten(-1, heads).transpose(2, 3) for seen in on_device)
+            self._shared.append(shared.contiguous())
+            self._own.append(F.pad(own, room))
         is_possible = scoring.cap is None and causal_native.is_possible(self._own[0][0, 0])
         self._variant = scoring.variant if is_possible else None
         self._arrange()

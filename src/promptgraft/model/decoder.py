@@ -14,6 +14,7 @@ from torch import Tensor
 from promptgraft import kernels
 from promptgraft.errors import ModelError
 from promptgraft.kernels.plain import ACTIVATIONS
+from promptgraft.model.adjoining import stacked
 from promptgraft.model.config import MOST_LAYERS, positive, whole
 from promptgraft.model.encoder import Take
 from promptgraft.model.plain import LayerNorm, Projection
@@ -302,7 +303,7 @@ class TakeParts(Take):
         biases = [self(f"{name}.bias", out) for name, out in zip(names, outs, strict=True)] if has_bias else []
         if len(names) == 1:
             return self.projection(weights[0], biases[0] if biases else None, names, outs)
-        return self.projection(torch.cat(weights), torch.cat(biases) if biases else None, names, outs)
+        return self.projection(stacked(weights), torch.cat(biases) if biases else None, names, outs)
 
     def matrix(self, name: str, *shape: int) -> Tensor:
         """Take the weight of a product, from wherever it lies."""
