@@ -41,3 +41,10 @@ def test_import_loads_the_package_and_nothing_else() -> None:
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     loaded = {name for name in done.stdout.split() if name.partition(".")[0] not in sys.stdlib_module_names}
     assert loaded == {"promptgraft"}
+
+
+def test_the_verbs_load_without_what_few_of_them_need() -> None:
+    """Each of these would be a tenth of the start of every command, or more."""
+    code = "import sys; import promptgraft.api; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert not {"scipy", "sklearn", "transformers", "pandas", "pyarrow", "peft"} & set(done.stdout.split())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.optimize import minimize
 
 from promptgraft.readout.evidence import Evidence, log_softmax
 from promptgraft.task.draws import Array
@@ -41,6 +40,8 @@ def fitted_scale(
     scores: Float[Array, "U K"], y: Int[Array, "U"], part: Bool[Array, "U"], weight: Float[Array, "U"]
 ) -> Float[Array, "K1"]:
     """The scale and biases that make some rows' labels likeliest, held near 1 and 0 (Platt 1999, with a prior)."""
+    from scipy.optimize import minimize  # loading it is an eighth of the start of every command, few of which fit
+
     x, gold, share = scores[part], y[part], weight[part]
     rows = np.arange(len(gold))
 
