@@ -8,11 +8,19 @@ from typing import Annotated
 
 import typer
 
-from promptgraft.cli.options import DeviceOption, ModelOption, OutOption, RecipeOptions, ReplaceOption, ShotsOption
+from promptgraft.cli.options import (
+    DeviceOption,
+    KeepOption,
+    ModelOption,
+    NameOption,
+    OutOption,
+    RecipeOptions,
+    ReplaceOption,
+    ShotsOption,
+)
 from promptgraft.cli.progress import progress
 from promptgraft.cli.say import Say
 from promptgraft.cli.templates import TEMPLATE_HELP
-from promptgraft.cli.tune import KeepOption, NameOption
 from promptgraft.cli.verb import resuming_verb
 from promptgraft.errors import UsageError
 from promptgraft.untrusted import file_name

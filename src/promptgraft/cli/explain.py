@@ -11,6 +11,8 @@ import typer
 
 from promptgraft.cli.compare import without_place
 from promptgraft.cli.options import (
+    RUN_HELP,
+    CardModelOption,
     DeviceOption,
     LabelColumnOption,
     PairColumnOption,
@@ -31,9 +33,7 @@ SHOWN_TEXTS, SHOWN_LETTERS = 8, 60
 
 @verb
 def explain(
-    path: Annotated[
-        Path, typer.Argument(metavar="ARTEFACT", help="A run folder of tune or transfer, or a bank's entry.")
-    ],
+    path: Annotated[Path, typer.Argument(metavar="ARTEFACT", help=RUN_HELP)],
     say: Say,
     file: Annotated[
         str | None,
@@ -48,9 +48,7 @@ def explain(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder of the page (default: runs/explain-ARTEFACT).")
     ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="The frozen model (default: the one on the card).")
-    ] = None,
+    model: CardModelOption = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Say what is in a prompt and what it does: nearest words, attention, the loss without each vector, texts.

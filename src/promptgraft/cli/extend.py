@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from promptgraft.cli.options import (
+    CardModelOption,
     DeviceOption,
     LabelColumnOption,
     PairColumnOption,
+    RunArgument,
     TextColumnOption,
     columns_given,
     described,
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 @verb
 def extend(
-    path: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of tune or transfer, or a bank's entry.")],
+    path: RunArgument,
     say: Say,
     label: Annotated[
         list[str] | None,
@@ -46,9 +48,7 @@ def extend(
         Path | None, typer.Option("--out", "-o", help="Folder of the new artefact (default: runs/extend-RUN).")
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Take the place of an artefact that is there.")] = False,
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="The frozen model (default: the one on the card).")
-    ] = None,
+    model: CardModelOption = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Add a class by its description, or labelled rows, without the rows it was tuned on.

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from promptgraft.cli.labelled import SAVE_FIRST, regular, rows_of
-from promptgraft.cli.options import MEMORY_METAVAR, DeviceOption, NoHeaderOption, note_slow_arithmetic
+from promptgraft.cli.options import (
+    MEMORY_METAVAR,
+    DeviceOption,
+    FileOutOption,
+    NoHeaderOption,
+    PairColumnOption,
+    note_slow_arithmetic,
+)
 from promptgraft.cli.predict import Fields, answer_names, typed
 from promptgraft.cli.progress import progress
 from promptgraft.cli.say import Say
@@ -44,10 +51,7 @@ def generate(
     template: Annotated[
         str, typer.Option("--template", "-t", help=f"{TEMPLATE_HELP} (default: the run's own; or the text alone).")
     ] = "",
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Where to: csv, tsv, jsonl, json or parquet by its ending (default: screen)."),
-    ] = None,
+    out: FileOutOption = None,
     most: Annotated[int, typer.Option(min=1, help="Tokens of a text at most.")] = 64,
     stop: Annotated[
         list[str] | None,
@@ -77,7 +81,7 @@ def generate(
         ),
     ] = None,
     text_column: Annotated[str | None, typer.Option(help="Column of the text in FILE.")] = None,
-    pair_column: Annotated[str | None, typer.Option(help="Of the second text.")] = None,
+    pair_column: PairColumnOption = None,
     no_header: NoHeaderOption = False,
 ) -> None:
     """Write a text for each text, by a model in the words of a template, or with a tuned prompt.

@@ -32,9 +32,15 @@ MEMORY_HELP = (
 )
 MEMORY_METAVAR = "SIZE|low"
 SHOTS_HELP = "Labelled rows a class; without it all of the training split."
+RUN_HELP = "A run folder of tune or transfer, or a bank's entry."
+NO_HEADER_HELP = "The first line of a csv or tsv is a row; columns are column_1, column_2, ..."
 
 TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help=TASK_HELP, show_default=False)]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help=RUN_HELP)]
 ModelOption = Annotated[str, typer.Option("--model", "-m", help=MODEL_HELP, show_default=False)]
+CardModelOption = Annotated[
+    str | None, typer.Option("--model", "-m", help="The frozen model (default: the one on the card).")
+]
 BankOption = Annotated[str, typer.Option("--bank", "-b", help=BANK_HELP)]
 CompareBankOption = Annotated[
     str, typer.Option("--bank", "-b", help=f"{BANK_HELP} auto: the one that ships, where it has prompts for the model.")
@@ -51,6 +57,14 @@ OutOption = Annotated[
     Path | None,
     typer.Option("--out", "-o", help="Run folder (default: runs/VERB-TASK); the same command goes on where it was."),
 ]
+FileOutOption = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="Where to: csv, tsv, jsonl, json or parquet by its ending (default: screen)."),
+]
+KeepOption = Annotated[
+    str | None, typer.Option("--bank", "-b", help="A bank to keep the prompt in as well; made where there is none.")
+]
+NameOption = Annotated[str | None, typer.Option("--name", help="Its name in the bank (default: the task's name).")]
 ReplaceOption = Annotated[
     bool, typer.Option("--replace", help="Take the place of what other data gave, in the run folder and the bank.")
 ]
@@ -68,12 +82,7 @@ UnlabelledOption = Annotated[
         help="A file of target text without labels: for PANDA, and for graft where there are no labels.",
     ),
 ]
-NoHeaderOption = Annotated[
-    bool,
-    typer.Option("--no-header", help="The first line of a csv or tsv is a row; columns are column_1, column_2, ..."),
-]
-
-
+NoHeaderOption = Annotated[bool, typer.Option("--no-header", help=NO_HEADER_HELP)]
 TextColumnOption = Annotated[
     str | None, typer.Option(help="Column of the text in the file (default: the one that was tuned from).")
 ]
@@ -110,14 +119,7 @@ class DataOptions:
     text_column: Annotated[str | None, typer.Option(rich_help_panel="Data", help="Column of the text.")] = None
     pair_column: Annotated[str | None, typer.Option(rich_help_panel="Data", help="Of the second text.")] = None
     label_column: Annotated[str | None, typer.Option(rich_help_panel="Data", help="Of the label.")] = None
-    no_header: Annotated[
-        bool,
-        typer.Option(
-            "--no-header",
-            rich_help_panel="Data",
-            help="The first line of a csv or tsv is a row; columns are column_1, column_2, ...",
-        ),
-    ] = False
+    no_header: Annotated[bool, typer.Option("--no-header", rich_help_panel="Data", help=NO_HEADER_HELP)] = False
     kind: Annotated[
         Kind | None,
         typer.Option(rich_help_panel="Data", help="Kind of task."),

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from promptgraft.cli.labelled import joined, regular, rows_of
-from promptgraft.cli.options import DeviceOption, NoHeaderOption, note_slow_arithmetic
+from promptgraft.cli.options import (
+    CardModelOption,
+    DeviceOption,
+    FileOutOption,
+    NoHeaderOption,
+    PairColumnOption,
+    RunArgument,
+    TextColumnOption,
+    note_slow_arithmetic,
+)
 from promptgraft.cli.progress import progress
 from promptgraft.cli.say import Say
 from promptgraft.cli.values import cell
@@ -35,7 +44,7 @@ Fields = dict[str, Any]
 
 @verb
 def predict(
-    path: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of tune or transfer, or a bank's entry.")],
+    path: RunArgument,
     say: Say,
     text: Annotated[list[str] | None, typer.Option(help="A text to label; may be given again.")] = None,
     pair: Annotated[list[str] | None, typer.Option(help="The second text of each, for tasks of pairs.")] = None,
@@ -47,16 +56,11 @@ def predict(
         Literal["csv", "tsv", "json", "jsonl", "parquet", "txt"] | None,
         typer.Option("--format", help="Of FILE, where its name does not say it."),
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Where to: csv, tsv, jsonl, json or parquet by its ending (default: screen)."),
-    ] = None,
+    out: FileOutOption = None,
     safe_cells: Annotated[
         bool, typer.Option("--safe-cells", help="Put ' before cells that spreadsheets would run as formulas.")
     ] = False,
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="The frozen model (default: the one on the card).")
-    ] = None,
+    model: CardModelOption = None,
     device: DeviceOption = "auto",
     arithmetic: Annotated[
         Literal["auto", "fp32", "bf16", "int8", "int4"],
@@ -78,10 +82,8 @@ def predict(
     mark_unlike: Annotated[
         bool, typer.Option("--mark-unlike", help="Add a column `unlike`: whether a text is unlike the labelled rows.")
     ] = False,
-    text_column: Annotated[
-        str | None, typer.Option(help="Column of the text in FILE (default: the one that was tuned from).")
-    ] = None,
-    pair_column: Annotated[str | None, typer.Option(help="Of the second text.")] = None,
+    text_column: TextColumnOption = None,
+    pair_column: PairColumnOption = None,
     no_header: NoHeaderOption = False,
 ) -> None:
     """Label new text with a tuned prompt.

@@ -9,9 +9,12 @@ import typer
 
 from promptgraft.cli.labelled import SAVE_FIRST, joined, regular
 from promptgraft.cli.options import (
+    CardModelOption,
     DeviceOption,
+    FileOutOption,
     LabelColumnOption,
     PairColumnOption,
+    RunArgument,
     TextColumnOption,
     columns_given,
 )
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 
 @verb
 def suggest(
-    path: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of tune or transfer, or a bank's entry.")],
+    path: RunArgument,
     say: Say,
     file: Annotated[
         Path,
@@ -40,17 +43,12 @@ def suggest(
     text_column: TextColumnOption = None,
     pair_column: PairColumnOption = None,
     label_column: LabelColumnOption = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Where to: csv, tsv, jsonl, json or parquet by its ending (default: screen)."),
-    ] = None,
+    out: FileOutOption = None,
     form: Annotated[
         Literal["label-studio"] | None,
         typer.Option("--format", help="Of OUT: Label Studio's tasks with predictions, in a json file."),
     ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="The frozen model (default: the one on the card).")
-    ] = None,
+    model: CardModelOption = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Choose the rows of a file that are worth labelling next, the first first.

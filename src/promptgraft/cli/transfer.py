@@ -11,6 +11,7 @@ from promptgraft.cli.options import (
     DataOptions,
     DeviceOption,
     ModelOption,
+    NameOption,
     OutOption,
     RecipeOptions,
     ReplaceOption,
@@ -26,7 +27,7 @@ from promptgraft.cli.options import (
 )
 from promptgraft.cli.progress import progress
 from promptgraft.cli.say import Say
-from promptgraft.cli.tune import NameOption, show_outcome
+from promptgraft.cli.tune import show_outcome
 from promptgraft.cli.verb import resuming_verb
 
 

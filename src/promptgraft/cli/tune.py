@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from promptgraft.cli.options import (
     DataOptions,
     DeviceOption,
+    KeepOption,
     ModelOption,
+    NameOption,
     OutOption,
     RecipeOptions,
     ReplaceOption,
@@ -31,11 +31,6 @@ if TYPE_CHECKING:
 
     from promptgraft.api import Outcome
     from promptgraft.task.task import Task
-
-KeepOption = Annotated[
-    str | None, typer.Option("--bank", "-b", help="A bank to keep the prompt in as well; made where there is none.")
-]
-NameOption = Annotated[str | None, typer.Option("--name", help="Its name in the bank (default: the task's name).")]
 
 
 @resuming_verb
