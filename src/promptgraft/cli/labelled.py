@@ -121,10 +121,3 @@ def columns_note(columns: Mapping[str, str], tuned: Mapping[str, str], names: Se
         return f"columns inferred{why}: {columns_text}{unused_text}"
     ground = "as tuned" if dict(columns) == dict(tuned) else "tuned from " + ", ".join(map(repr, tuned.values()))
     return f"columns read: {columns_text}, {ground}{unused_text}"
-
-
-def joined(answer: dict[str, Any], separator: str) -> dict[str, Any]:
-    """An answer whose lists are one text each, as in a file with one cell for all labels of a row."""
-    return {
-        name: separator.join(map(str, value)) if isinstance(value, list) else value for name, value in answer.items()
-    }

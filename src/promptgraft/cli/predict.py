@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from promptgraft.cli.labelled import joined, regular, rows_of
+from promptgraft.cli.labelled import regular, rows_of
 from promptgraft.cli.options import (
     CardModelOption,
     DeviceOption,
@@ -24,7 +24,7 @@ from promptgraft.cli.progress import progress
 from promptgraft.cli.say import Say
 from promptgraft.cli.values import cell
 from promptgraft.cli.verb import verb
-from promptgraft.cli.writing import check_target, check_writable, columns_of, ending_of, free_name, write
+from promptgraft.cli.writing import check_target, check_writable, columns_of, free_name, holds_lists, joined, write
 from promptgraft.errors import UsageError
 from promptgraft.task.multilabel import separator_of
 
@@ -106,10 +106,7 @@ def predict(
         raise UsageError("give what to label", do="either --text TEXT or --file FILE")
     check_names(model)
     check_abstention(abstain_as, risk, ())
-    if out is not None:
-        check_target(out, safe_cells=safe_cells, read_from=file)
-    elif safe_cells:
-        raise UsageError("--safe-cells is for files", do="add --out FILE.csv, or leave it out")
+    check_target(out, safe_cells=safe_cells, read_from=file)
     note_slow_arithmetic(say, arithmetic, device)
     with (
         progress(say, "reading model and rows") as callback,
@@ -134,14 +131,12 @@ def predict(
             predictor = quickened(predictor, quick, examples, say, windows=windows)
         answers = list(answered(predictor, examples, callback, windows=windows, risk=risk))
     note_answers(answers, predictor, say)
-    if limit is not None:
-        note_given(answers, limit, predictor.task, say)
+    note_given(answers, limit, predictor.task, say)
     answer_rows = [row for batch in answers for row in as_rows(batch, predictor.task, names, abstain_as)]
-    if ending_of(out) in ("csv", "tsv") if out is not None else not say.json:
-        separator = separator_of(predictor.task)
-        answer_rows = [joined(row, separator) for row in answer_rows]
+    if not holds_lists(out, say):
+        answer_rows = joined(answer_rows, separator_of(predictor.task))
     labelled = [row | answer for row, answer in zip(rows, answer_rows, strict=True)]
-    hand_out(labelled, list(answer_rows[0]), out, say, safe_cells=safe_cells)
+    hand_out(labelled, list(answer_rows[0]), "labelled", out, say, safe_cells=safe_cells)
 
 
 def note_answers(answers: Sequence[Predictions], predictor: Predictor, say: Say) -> None:
@@ -152,14 +147,21 @@ def note_answers(answers: Sequence[Predictions], predictor: Predictor, say: Say)
     note_unlike(answers, say)
 
 
-def hand_out(labelled: list[Fields], new: Sequence[str], out: Path | None, say: Say, *, safe_cells: bool) -> None:
-    """Write labelled rows to a file, or show their new columns."""
+def hand_out(
+    rows: list[Fields], new: Sequence[str], what: str, out: Path | None, say: Say, *, safe_cells: bool = False
+) -> None:
+    """Write rows to a file, or show them, their new columns first.
+
+    Args:
+        what: they are in the file.
+    """
     if out is not None:
-        write(labelled, out, safe_cells=safe_cells)
-        say.line(f"{len(labelled)} rows labelled in {out}")
+        write(rows, out, safe_cells=safe_cells)
+        say.line(f"{len(rows)} rows {what} in {out}")
     else:
-        show(say, labelled, new)
-    say.data({"rows": len(labelled), "out": str(out)} if out is not None else labelled)
+        names = list(dict.fromkeys([*new, *columns_of(rows)]))
+        say.table(names, [[cell(row.get(name)) for name in names] for row in rows])
+    say.data({"rows": len(rows), "out": str(out)} if out is not None else rows)
 
 
 def typed(texts: Sequence[str], pairs: Sequence[str]) -> tuple[list[Fields], list[Example]]:
@@ -272,14 +274,14 @@ def note_unlike(answers: Sequence[Predictions], say: Say) -> None:
         say.note(f"{count} ({chance}): their answers may be wrong however sure they are; --mark-unlike says which")
 
 
-def note_given(answers: Sequence[Predictions], limit: Threshold, task: Task, say: Say) -> None:
-    """Note how many texts are answered, or labels given, and what error is expected among them."""
+def note_given(answers: Sequence[Predictions], limit: Threshold | None, task: Task, say: Say) -> None:
+    """Note how many texts are answered under a limit, or labels given, and what error is expected among them."""
     import numpy as np
 
     from promptgraft.engine.risk import LABELS, ROWS
     from promptgraft.engine.risk import answered as sentence
 
-    if answers:
+    if limit is not None and answers:
         confidence, given = zip(*(batch.sureness(task.classes) for batch in answers), strict=True)
         words = LABELS if task.facts.several else ROWS
         say.note(sentence(limit, np.concatenate(confidence), np.concatenate(given), words))
@@ -305,9 +307,3 @@ def as_rows(answers: Predictions, task: Task, names: dict[str, str], abstain_as:
         if UNLIKE in names and answers.unlike is not None:
             record[names[UNLIKE]] = bool(answers.unlike[number])
         yield record
-
-
-def show(say: Say, labelled: Sequence[Fields], answers: Sequence[str]) -> None:
-    """Print a table with the answers first and then the rows' own columns."""
-    names = [*answers, *(name for name in columns_of(labelled) if name not in answers)]
-    say.table(names, [[cell(row.get(name)) for name in names] for row in labelled])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from promptgraft.cli.labelled import SAVE_FIRST, joined, regular
+from promptgraft.cli.labelled import SAVE_FIRST, regular
 from promptgraft.cli.options import (
     CardModelOption,
     DeviceOption,
@@ -18,11 +18,11 @@ from promptgraft.cli.options import (
     TextColumnOption,
     columns_given,
 )
+from promptgraft.cli.predict import Fields, hand_out
 from promptgraft.cli.progress import progress
 from promptgraft.cli.say import Say
-from promptgraft.cli.values import cell
 from promptgraft.cli.verb import verb
-from promptgraft.cli.writing import check_target, check_writable, columns_of, ending_of, free_name, write
+from promptgraft.cli.writing import check_target, check_writable, columns_of, ending_of, free_name, holds_lists, joined
 from promptgraft.errors import UsageError
 
 if TYPE_CHECKING:
@@ -70,20 +70,14 @@ def suggest(
         suggestion = api.suggest(path, source, count, columns=columns, model=model, device=device)
     say.note(*suggestion.notes)
     rows = answered(suggestion)
-    if suggestion.separator is not None and (ending_of(out) in ("csv", "tsv") if out is not None else not say.json):
-        rows = [joined(row, suggestion.separator) for row in rows]
+    if suggestion.separator is not None and not holds_lists(out, say):
+        rows = joined(rows, suggestion.separator)
     if form is not None:
         rows = suggestion.label_studio()
         say.note(f"the interface for these tasks: {suggestion.label_studio_interface()}")
     if out is not None or say.json:
         check_writable(rows, out)
-    if out is not None:
-        write(rows, out)
-        say.line(f"{len(rows)} rows to label next in {out}")
-    else:
-        names = columns_of(rows)
-        say.table(names, [[cell(row.get(name)) for name in names] for row in rows])
-    say.data({"rows": len(rows), "out": str(out)} if out is not None else rows)
+    hand_out(rows, (), "to label next", out, say)
 
 
 def check_out(out: Path | None, form: str | None, file: Path) -> None:
@@ -92,13 +86,12 @@ def check_out(out: Path | None, form: str | None, file: Path) -> None:
     Raises:
         UsageError: it cannot be written, or not in that format.
     """
-    if out is not None:
-        check_target(out, safe_cells=False, read_from=file)
+    check_target(out, read_from=file)
     if form is not None and (out is None or ending_of(out) != "json"):
         raise UsageError(f"--format {form} writes a json file", do="add --out FILE.json")
 
 
-def answered(suggestion: Suggestion) -> list[dict[str, Any]]:
+def answered(suggestion: Suggestion) -> list[Fields]:
     """The rows with what the artefact would answer now in front."""
     taken = columns_of(suggestion.rows)
     prediction, probability = (free_name(name, taken) for name in ("prediction", "probability"))

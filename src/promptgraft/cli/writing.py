@@ -16,15 +16,18 @@ from promptgraft.errors import UsageError
 if TYPE_CHECKING:
     from pyarrow import Array, Table
 
+    from promptgraft.cli.say import Say
+
 Records = Sequence[Mapping[str, Any]]
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """The beginnings of a cell that a spreadsheet runs as a formula."""
+OF_CELLS = ("csv", "tsv")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
-def check_target(out: Path, *, safe_cells: bool, read_from: Path | None = None) -> None:
-    """Check that a file can be written to a path, and make its folder.
+def check_target(out: Path | None, *, read_from: Path | None, safe_cells: bool = False) -> None:
+    """Check that a file can be written to a path, and make its folder; None is the screen.
 
     Args:
         read_from: the file that is labelled, which must not be written over.
@@ -32,12 +35,16 @@ def check_target(out: Path, *, safe_cells: bool, read_from: Path | None = None) 
     Raises:
         UsageError: an ending that is not written, a folder of that name, a place without the right to write.
     """
+    if out is None:
+        if safe_cells:
+            raise UsageError("--safe-cells is for files", do="add --out FILE.csv, or leave it out")
+        return
     if out.is_dir():
         raise UsageError(f"--out {out}: this is a folder", do="name a file in it")
     ending = ending_of(out)
     if ending not in WRITERS:
         raise UsageError(f"--out {out}: cannot write {ending!r}", do=f"use one of: {', '.join(WRITERS)}")
-    if safe_cells and ending not in ("csv", "tsv"):
+    if safe_cells and ending not in OF_CELLS:
         raise UsageError(f"--safe-cells is for csv and tsv, not {ending}", do="leave it out")
     if read_from is not None and out.exists() and read_from.exists() and out.samefile(read_from):
         raise UsageError(f"--out {out}: this is the file to label", do="name another file")
@@ -91,6 +98,19 @@ def write(rows: Records, out: Path, *, safe_cells: bool = False) -> None:
 def ending_of(path: Path) -> str:
     """The format that a file's ending stands for."""
     return path.suffix.removeprefix(".").lower()
+
+
+def holds_lists(out: Path | None, say: Say) -> bool:
+    """Whether rows go where a value may be a list: JSON and parquet, not the cells of csv, tsv and the screen."""
+    return say.json if out is None else ending_of(out) not in OF_CELLS
+
+
+def joined(rows: Records, separator: str) -> list[dict[str, Any]]:
+    """The rows with one text for each list, as in a file with one cell for all labels of a row."""
+    return [
+        {name: separator.join(map(str, value)) if isinstance(value, list) else value for name, value in row.items()}
+        for row in rows
+    ]
 
 
 def columns_of(rows: Records) -> list[str]:
