@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -99,8 +99,7 @@ def generate(
 
     if bool(text) == (file is not None):
         raise UsageError("give what to write for", do="either texts or --file FILE")
-    if out is not None:
-        check_target(out, safe_cells=False, read_from=file)
+    check_target(out, read_from=file)
     form = "jsonl" if file is not None and str(file) == "-" else None
     note_slow_arithmetic(say, arithmetic, device)
     check_names(recipe={"template": template})
@@ -124,13 +123,7 @@ def generate(
             check_writable(rows, out)
         ends = [word.replace("\\n", "\n") for word in stop or []]
         decoding = writer.decoding(most, ends, temperature, seed, among or [])
-        written: list[Fields] = []
-        with saved(written, len(rows), out, say) as save:
-            for answer in answers(writer, examples, decoding, callback, say):
-                written.append(rows[len(written)] | {name: answer})
-                if out is None:
-                    say.line(answer)
-                save()
+        written = saved(answers(writer, examples, decoding, callback, say), rows, name, out, say)
     say.data({"rows": len(written), "out": str(out)} if out is not None else written)
 
 
@@ -153,26 +146,26 @@ def answers(
         say.note(cut_note(cut, "text", None))
 
 
-@contextmanager
-def saved(written: list[Fields], count: int, out: Path | None, say: Say) -> Iterator[Any]:
-    """A context whose value saves the rows so far now and then; at its end, whatever ends it, all of them are saved.
+def saved(texts: Iterator[str], rows: Sequence[Fields], name: str, out: Path | None, say: Say) -> list[Fields]:
+    """The rows with their texts, shown as they come or saved now and then; whatever ends it, all so far are saved.
 
     Args:
-        written: the rows, to which are added more meanwhile.
-        count: how many they are to be.
-        out: where to; None: nowhere.
+        name: of the texts' column.
+        out: where to; None: the screen.
     """
-    last = [time.monotonic()]
-
-    def save() -> None:
-        if out is not None and time.monotonic() - last[0] >= EVERY:
-            write(written, out)
-            last[0] = time.monotonic()
-
+    written: list[Fields] = []
+    last = time.monotonic()
     try:
-        yield save
+        for text, row in zip(texts, rows, strict=True):
+            written.append(row | {name: text})
+            if out is None:
+                say.line(text)
+            elif time.monotonic() - last >= EVERY:
+                write(written, out)
+                last = time.monotonic()
     finally:
         if out is not None and written:
             write(written, out)
-            of_all = "" if len(written) == count else f" of {count}"
+            of_all = "" if len(written) == len(rows) else f" of {len(rows)}"
             say.line(f"{len(written)}{of_all} rows written in {out}")
+    return written
