@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,11 +25,12 @@ from promptgraft.cli.options import (
 )
 from promptgraft.cli.progress import progress
 from promptgraft.cli.results import as_data
-from promptgraft.cli.say import Say
+from promptgraft.cli.say import Say, typed_command
 from promptgraft.cli.verb import resuming_verb
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from promptgraft.study.compare import Comparison
 
@@ -94,14 +92,7 @@ def compare(
             **recipe.given(),
         )
     say.note(*comparison.notes, *(f"{label} was skipped: {reason}" for label, reason in comparison.skipped.items()))
-    command = shlex.join(["promptgraft", *map(without_place, sys.argv[1:])])
-    show(say, comparison, write(comparison, folder, command))
-
-
-def without_place(word: str) -> str:
-    """A word of the command line as the report shows it: of an absolute path, which is private, only the last part."""
-    option, sign, value = word.rpartition("=")
-    return f"{option}{sign}{Path(value).name}" if Path(value).is_absolute() or value.startswith("~") else word
+    show(say, comparison, write(comparison, folder, typed_command()))
 
 
 def chosen_rows(methods_named: str | None) -> list[tuple[str, dict[str, str]]] | None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from promptgraft.cli.compare import without_place
 from promptgraft.cli.options import (
     RUN_HELP,
     CardModelOption,
@@ -20,7 +17,7 @@ from promptgraft.cli.options import (
     columns_given,
 )
 from promptgraft.cli.progress import progress
-from promptgraft.cli.say import Say
+from promptgraft.cli.say import Say, typed_command
 from promptgraft.cli.verb import verb
 from promptgraft.cli.writing import check_folder
 from promptgraft.sheet import short
@@ -80,8 +77,7 @@ def explain(
         say.data(explanation.data())
         return
     say.note(*explanation.notes)
-    command = shlex.join(["promptgraft", *map(without_place, sys.argv[1:])])
-    show(say, explanation, explanation.save(folder, command))
+    show(say, explanation, explanation.save(folder, typed_command()))
 
 
 def show(say: Say, explanation: Explanation, files: dict[str, Path]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -119,6 +120,17 @@ def json_text(value: object, *, ascii_only: bool) -> str:
     text = json.dumps(json_value(value), ensure_ascii=ascii_only, indent=2)
     acting = (letter for letter in set(text) if letter != "\n" and visible(letter) != letter)
     return text.translate({ord(letter): json.dumps(letter)[1:-1] for letter in acting})
+
+
+def typed_command() -> str:
+    """The command as a page shows it: of an absolute path, which is private, only the last part."""
+    return shlex.join(["promptgraft", *map(without_place, sys.argv[1:])])
+
+
+def without_place(word: str) -> str:
+    """A word of the command line, an absolute path in it without its folder."""
+    option, sign, value = word.rpartition("=")
+    return f"{option}{sign}{Path(value).name}" if Path(value).is_absolute() or value.startswith("~") else word
 
 
 def console(*, stderr: bool) -> Console:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from promptgraft.cli.compare import without_place
 from promptgraft.cli.options import DataOptions, DeviceOption, ModelOption, OutOption, ReplaceOption, TaskArgument
 from promptgraft.cli.progress import progress
-from promptgraft.cli.say import Say
+from promptgraft.cli.say import Say, typed_command
 from promptgraft.cli.templates import TEMPLATE_HELP
 from promptgraft.cli.verb import resuming_verb
 from promptgraft.errors import UsageError, listed
@@ -117,8 +114,7 @@ def show(say: Say, outcome: SearchOutcome, folder: Path) -> None:
     from promptgraft.searches.outcome import table
     from promptgraft.searches.run import plain
 
-    command = shlex.join(["promptgraft", *map(without_place, sys.argv[1:])])
-    path = write(outcome, folder, command)
+    path = write(outcome, folder, typed_command())
     best = outcome.best
     say.note(*outcome.notes)
     columns, rows = table(outcome)
