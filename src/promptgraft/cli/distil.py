@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,13 +16,18 @@ from promptgraft.cli.options import (
     RecipeOptions,
     ReplaceOption,
     ShotsOption,
+    run_folder,
 )
 from promptgraft.cli.progress import progress
 from promptgraft.cli.say import Say
 from promptgraft.cli.templates import TEMPLATE_HELP
 from promptgraft.cli.verb import resuming_verb
 from promptgraft.errors import UsageError
-from promptgraft.untrusted import file_name
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from promptgraft.api import Distilled
 
 
 @resuming_verb
@@ -67,11 +71,16 @@ def distil(
     with progress(say) as callback:
         task = api.texts_of(file)
         say.note(*task.notes)
-        folder = say.folder = out if out is not None else Path("runs") / f"distil-{file_name(task.name)}"
+        folder = say.folder = run_folder(out, "distil", task)
         distilled = api.distil(
             long, model, task, to=to, out=folder, bank=bank, name=name, replace=replace, shots=shots, seed=seed,
             device=device, progress=callback, **values,
         )  # fmt: skip
+    show(say, distilled, folder, bank)
+
+
+def show(say: Say, distilled: Distilled, folder: Path, bank: str | None) -> None:
+    """Print what was lost, what a pass costs now, and where the prompt was saved."""
     outcome = distilled.outcome
     say.note(*outcome.notes)
     say.line(f"the short template: {distilled.short}")

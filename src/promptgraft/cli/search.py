@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from promptgraft.cli.options import DataOptions, DeviceOption, ModelOption, OutOption, ReplaceOption, TaskArgument
+from promptgraft.cli.options import (
+    DataOptions,
+    DeviceOption,
+    ModelOption,
+    OutOption,
+    ReplaceOption,
+    TaskArgument,
+    run_folder,
+)
 from promptgraft.cli.progress import progress
 from promptgraft.cli.say import Say, typed_command
 from promptgraft.cli.templates import TEMPLATE_HELP
 from promptgraft.cli.verb import resuming_verb
 from promptgraft.errors import UsageError, listed
-from promptgraft.untrusted import file_name
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from promptgraft.api import SearchCost
     from promptgraft.searches.outcome import SearchOutcome
 
@@ -88,13 +96,13 @@ def search(
         "start": start,
         "device": device,
     }
-    words = {"template": template, "verbalizer": verbalizer}
-    check_names(model, proposer, recipe=words, algorithms=names, bank=bank)
+    recipe = {"template": template, "verbalizer": verbalizer}
+    check_names(model, proposer, recipe=recipe, algorithms=names, bank=bank)
     with progress(say) as callback:
         target = columns.open(task)
         say.note(*target.notes)
         cost = api.estimate_search(target, model, names, **given) if estimate else None
-        folder = say.folder = out if out is not None else Path("runs") / f"search-{file_name(target.name)}"
+        folder = say.folder = run_folder(out, "search", target)
         if cost is None:
             outcome = api.search(target, model, names, out=folder, replace=replace, progress=callback, **given)
             show(say, outcome, folder)
