@@ -32,6 +32,7 @@ from promptgraft.errors import UsageError
 if TYPE_CHECKING:
     from promptgraft.engine.estimate import Estimate
     from promptgraft.engine.fits import ModelFit
+    from promptgraft.model.device import DeviceName
 
 VerbArgument = Annotated[
     str, typer.Argument(metavar="VERB", help="tune, transfer or compare; or memory.", show_default=False)
@@ -81,10 +82,7 @@ def estimate(
     from promptgraft.api.estimating import check_estimated
 
     if verb == "memory":
-        if task is not None:
-            raise UsageError("what a model takes depends on no task", do=f"leave {task} out")
-        given = {name: value for name, value in recipe.given().items() if name not in ("arithmetic", "memory")}
-        show_fits(say, api.estimate_memory(model, runs=len(seeds.chosen(1)), device=device, **given))
+        show_fits(say, fit_of(model, task, seeds, recipe, device))
         return
     if task is None:
         raise UsageError(f"estimate {verb} needs a task", do="give a file, a folder with task.toml, or hub:DATASET")
@@ -113,8 +111,17 @@ def estimate(
             device=device,
             **recipe.given(),
         )
-    say.note(*(f"{label} would be skipped: {reason}" for label, reason in result.skipped.items()))
     show(say, result)
+
+
+def fit_of(model: str, task: str | None, seeds: Seeds, recipe: RecipeOptions, device: DeviceName) -> ModelFit:
+    """What a model would take, in every arithmetic and with any memory."""
+    from promptgraft.api import estimate_memory
+
+    if task is not None:
+        raise UsageError("what a model takes depends on no task", do=f"leave {task} out")
+    given = {name: value for name, value in recipe.given().items() if name not in ("arithmetic", "memory")}
+    return estimate_memory(model, runs=len(seeds.chosen()), device=device, **given)
 
 
 def show_fits(say: Say, found: ModelFit) -> None:
@@ -146,6 +153,7 @@ def show_fits(say: Say, found: ModelFit) -> None:
 
 def show(say: Say, estimate: Estimate) -> None:
     """Print the seconds of each method, and of all together."""
+    say.note(*(f"{label} would be skipped: {reason}" for label, reason in estimate.skipped.items()))
     rows = [[line.label, str(line.jobs), f"{line.seconds:.1f}"] for line in estimate.lines]
     if estimate.ranking:
         rows.insert(0, ["choice of the source", "", f"{estimate.ranking:.1f}"])
