@@ -92,20 +92,16 @@ def load_task(
     declared = given_columns(file, text, pair, label)
     declared_kind = settle_kind(kind or file.kind, "text" if file.target_column else None, address)
     found = _understood(path, file, declared, declared_kind, header=header)
-    task_kind, columns = found.kind, found.columns
     splits, unanswered = answered(_examples_of(found, declared))
-    described, label_notes = settle_labels(
-        task_kind, splits, {s: (t.where, t.rows) for s, t in found.labelled.items()}, found.labels
-    )
-    label_notes += multilabel_notes(task_kind, columns, found.tables["train"], described, splits)
+    described, label_notes = _labels_of(found, splits)
     task_metric, metric_notes = settle_metric(
-        metric or file.metric, task_kind, list(described), address, language=file.language, of_file=metric is None
+        metric or file.metric, found.kind, list(described), address, language=file.language, of_file=metric is None
     )
     splits, split_notes = complete(splits, seed)
     task_name, name_notes = settle_name(name or file.name, path)
     return Task(
         name=task_name,
-        kind=task_kind,
+        kind=found.kind,
         metric=task_metric,
         labels=described,
         splits=splits,
@@ -118,7 +114,7 @@ def load_task(
             *name_notes, *found.notes, *label_notes, *metric_notes, *found.dropped, *unanswered,
             *_notes_on_rows(file, found, splits, split_notes),
         ),
-        columns=columns.named(),
+        columns=found.columns.named(),
         separator=found.separator,
     )  # fmt: skip
 
@@ -131,6 +127,13 @@ def _examples_of(found: Understood, declared: Columns) -> dict[str, tuple[Exampl
         )
         for split, table in found.labelled.items()
     }
+
+
+def _labels_of(found: Understood, splits: Mapping[str, tuple[Example, ...]]) -> tuple[dict[str, str], list[str]]:
+    """Labels with their descriptions, and notes on which they are and how they stand in rows."""
+    lines = {split: (table.where, table.rows) for split, table in found.labelled.items()}
+    described, notes = settle_labels(found.kind, splits, lines, found.labels)
+    return described, notes + multilabel_notes(found.kind, found.columns, found.tables["train"], described, splits)
 
 
 def _notes_on_rows(
