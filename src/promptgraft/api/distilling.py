@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptgraft.api.finding import fitting, opened_template
+from promptgraft.api.finding import FoundWords, fitting, opened_template
 from promptgraft.api.naming import check_names
 from promptgraft.api.opening import open_task
 from promptgraft.api.tuning import Outcome, tune
@@ -135,11 +135,7 @@ def distil(
     if found is not None:
         found = fitting(found, task)
         task = task.noted(*found.notes)
-    words = " ".join(part.text.strip() for part in long.parts if isinstance(part, Wording)).strip()
-    start: dict[str, object] = {"init": "text", "init_text": words} if words and "init" not in recipe else {}
-    if not recipe.get("verbalizer"):
-        start["verbalizer"] = _verbalizer(known, task) if found is None else found.verbalizer
-    values: dict[str, Any] = {**start, **recipe}
+    values: dict[str, Any] = {**_brought(known, found, task, recipe), **recipe}
     outcome = tune(
         task,
         model,
@@ -159,6 +155,15 @@ def distil(
     )
     view = LocalEngine(outcome.predictor.backbone).view(outcome.best.job)
     return _judged(outcome, view, str(long), str(short))
+
+
+def _brought(known: KnownTemplate, found: FoundWords | None, task: Task, given: Collection[str]) -> dict[str, object]:
+    """What the long template brings to a recipe, unless it is given: the words to start from, and those of labels."""
+    words = " ".join(part.text.strip() for part in known.template.parts if isinstance(part, Wording)).strip()
+    values: dict[str, object] = {"init": "text", "init_text": words} if words and "init" not in given else {}
+    if "verbalizer" not in given:
+        values["verbalizer"] = _verbalizer(known, task) if found is None else found.verbalizer
+    return values
 
 
 def _verbalizer(known: KnownTemplate, task: Task) -> str:
