@@ -23,6 +23,7 @@ from promptgraft.kernels.rotary import Turns
 MOST_KEPT = 3
 # Scores of a block from which torch's own attention is faster than products and exponentials one after the other.
 LEAST_AT_ONCE = 1 << 12
+SideSlots = Sequence[Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -165,28 +166,27 @@ def _level(
     kept: list[KeptLevel] | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of every query and head at one level: the sum of values by exponentials, the highest score, and their sum."""
-    width = inputs.queries.shape[-1]
     keys, values = (table.index_select(0, plan.key_slots) for table in inputs.of(plan.source))
     queries = flat.index_select(0, plan.query_slots)
     outputs = torch.empty_like(queries)
     tops = torch.empty(len(queries), pattern.group, dtype=torch.float32, device=queries.device)
     totals = torch.empty_like(tops)
     pieces: list[Tensor] = []
-    for bucket, query, key, value, output, top, total in _by_bucket(
-        plan, pattern, width, queries, keys, values, outputs, tops, totals
+    for bucket, (query, output, top, total), (key, value) in _by_bucket(
+        plan, pattern, [queries, outputs, tops, totals], [keys, values]
     ):
         for piece in bucket.pieces:
             part = slice(piece.queries.start * pattern.group, piece.queries.stop * pattern.group)
             if kept is None and _at_once(query, bucket, piece, scoring):
-                output[:, part], top[:, part] = private.attended(
+                output[:, part], top[:, part, 0] = private.attended(
                     query[:, part], key[:, piece.keys], value[:, piece.keys], scoring.scale
                 )
                 total[:, part] = 1
                 continue
             scores = _scores(query[:, part], key[:, piece.keys], bucket, piece, pattern, scoring)
-            highest = scores.amax(-1)
-            weights = scores.sub_(highest[..., None]).exp_()
-            top[:, part], total[:, part] = highest, weights.sum(-1, dtype=torch.float32)
+            highest = scores.amax(-1, keepdim=True)
+            weights = scores.sub_(highest).exp_()
+            top[:, part], total[:, part] = highest, weights.sum(-1, keepdim=True, dtype=torch.float32)
             output[:, part] = torch.bmm(weights, value[:, piece.keys])
             if kept is not None:
                 pieces.append(weights)
@@ -219,29 +219,18 @@ def _scores(
     return scores
 
 
-def _by_bucket(plan: LevelPlan, pattern: Pattern, width: int, *slots: Tensor) -> Any:
-    """Every bucket with its part of the slots: queries, keys, values, and what else has a place a query.
-
-    Queries come as `[b * key_heads, m * group, width]`, keys and values as `[b * key_heads, n, width]`.
-    """
-    queries, keys, values, *others = slots
+def _by_bucket(plan: LevelPlan, pattern: Pattern, query_side: SideSlots, key_side: SideSlots) -> Any:
+    """Every bucket with its part of the slots: `[b * key_heads, m * group, width]` and `[b * key_heads, n, width]`."""
     at_query = at_key = 0
     for bucket in plan.buckets:
-        count = bucket.blocks * pattern.key_heads
-        for_queries = slice(at_query, at_query := at_query + count * bucket.queries)
-        for_keys = slice(at_key, at_key := at_key + count * bucket.keys)
+        count, rows = bucket.blocks * pattern.key_heads, bucket.queries * pattern.group
+        queries = slice(at_query, at_query := at_query + count * bucket.queries)
+        keys = slice(at_key, at_key := at_key + count * bucket.keys)
         yield (
             bucket,
-            queries[for_queries].view(count, bucket.queries * pattern.group, width),
-            keys[for_keys].view(count, bucket.keys, width),
-            values[for_keys].view(count, bucket.keys, width),
-            *(_split(other[for_queries], count, bucket.queries * pattern.group, width) for other in others),
+            [None if slots is None else slots[queries].view(count, rows, -1) for slots in query_side],
+            [None if slots is None else slots[keys].view(count, bucket.keys, -1) for slots in key_side],
         )
-
-
-def _split(slots: Tensor, count: int, queries: int, width: int) -> Tensor:
-    """What has a number, or `width` of them, for every query and head."""
-    return slots.view(count, queries, width) if slots.numel() == count * queries * width else slots.view(count, queries)
 
 
 def _of_rows(slots: Tensor, back: Tensor, rows: Tensor | None, count: int, key_heads: int, empty: float) -> Tensor:
@@ -351,44 +340,45 @@ def _level_gradients(
     With what the forward kept, its exponentials are those of a probability but for a factor a query, which is taken
     into the queries and gradients that they are multiplied by.
     """
-    width, of_keys = inputs.queries.shape[-1], wanted.of_keys(plan.source)
+    of_keys = wanted.of_keys(plan.source)
     keys, values = (table.index_select(0, plan.key_slots) for table in inputs.of(plan.source))
     queries, d_outs, sums, means = (tensor.index_select(0, plan.query_slots) for tensor in flat)
     if len(plan.padding):
         d_outs.index_fill_(0, plan.padding, 0)
         means.index_fill_(0, plan.padding, 0)
     shares = torch.ones_like(sums) if kept is None else (kept.tops - sums).exp_()
-    factors = (shares * scoring.scale).to(queries.dtype)[..., None]
-    scaled = (queries.unflatten(1, (-1, width)) * factors).flatten(1) if of_keys else queries
-    passed = (d_outs.unflatten(1, (-1, width)) * shares.to(queries.dtype)[..., None]).flatten(1) if of_keys else d_outs
+    factors, lower = (shares * scoring.scale).to(queries.dtype), means.neg_().to(queries.dtype)
+    scaled = _scaled(queries, factors) if of_keys else None
+    passed = _scaled(d_outs, shares.to(queries.dtype)) if of_keys else None
     d_queries = torch.empty_like(queries) if wanted.queries else None
     d_keys, d_values = (torch.zeros_like(keys), torch.zeros_like(values)) if of_keys else (None, None)
-    lower = means.neg_().to(queries.dtype)
-    into = [queries, keys, values, scaled, d_outs, passed, sums, lower]
+    query_side = [queries, scaled, d_outs, passed, sums, lower, d_queries]
     weights_of = iter(() if kept is None else kept.weights)
-    at_query = at_key = 0
-    for bucket, query, key, value, query_scaled, d_out, d_passed, sum_, less in _by_bucket(plan, pattern, width, *into):
-        count = bucket.blocks * pattern.key_heads
-        for_queries = slice(at_query, at_query := at_query + count * bucket.queries)
-        for_keys = slice(at_key, at_key := at_key + count * bucket.keys)
+    for bucket, query_part, key_part in _by_bucket(plan, pattern, query_side, [keys, values, d_keys, d_values]):
+        query, query_scaled, d_out, d_passed, sum_, less, d_query = query_part
+        key, value, d_key, d_value = key_part
         for piece in bucket.pieces:
             part = slice(piece.queries.start * pattern.group, piece.queries.stop * pattern.group)
             slope = None
             if kept is None:
                 scores = _scores(query[:, part], key[:, piece.keys], bucket, piece, pattern, scoring)
                 slope = None if scoring.cap is None else 1 - (scores / scoring.cap).clamp(-1, 1).square_()
-                weights = scores.sub_(sum_[:, part, None]).exp_()
+                weights = scores.sub_(sum_[:, part]).exp_()
             else:
                 weights = next(weights_of)
-            d_scores = torch.baddbmm(less[:, part, None], d_out[:, part], value[:, piece.keys].mT).mul_(weights)
+            d_scores = torch.baddbmm(less[:, part], d_out[:, part], value[:, piece.keys].mT).mul_(weights)
             d_scores = d_scores if slope is None else d_scores.mul_(slope)
-            if d_queries is not None:
-                d_query = d_queries[for_queries].view(query.shape)
+            if d_query is not None:
                 d_query[:, part] = torch.bmm(d_scores, key[:, piece.keys])
-            if d_keys is not None and d_values is not None:
-                d_key, d_value = (grad[for_keys].view(key.shape)[:, piece.keys] for grad in (d_keys, d_values))
-                d_key += torch.bmm(d_scores.mT, query_scaled[:, part])
-                d_value += torch.bmm(weights.mT, d_passed[:, part])
+            if d_key is not None:
+                d_key[:, piece.keys].add_(torch.bmm(d_scores.mT, query_scaled[:, part]))
+                d_value[:, piece.keys].add_(torch.bmm(weights.mT, d_passed[:, part]))
     if d_queries is not None:
-        d_queries.unflatten(1, (-1, width)).mul_(factors)
+        d_queries.unflatten(1, (pattern.group, -1)).mul_(factors[..., None])
     return d_queries, d_keys, d_values
+
+
+def _scaled(slots: Tensor, factors: Float[Tensor, "slots group"]) -> Tensor:
+    """The slots with every head times its own factor."""
+    heads: Tensor = slots.unflatten(1, (factors.shape[1], -1))
+    return (heads * factors[..., None]).flatten(1)
