@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from promptgraft.engine.familiar import sample
-from promptgraft.engine.result import Finished
+from promptgraft.engine.result import Finished, Result
 from promptgraft.engine.store import of_held_out
 from promptgraft.engine.view import JobView
 from promptgraft.errors import RunError
@@ -38,10 +38,27 @@ def make_artefact(finished: Finished, view: JobView) -> Artefact:
     Raises:
         RunError: the result was kept without its model.
     """
-    job, result, tuned = finished.job, finished.result, finished.tuned
+    job, tuned = finished.job, finished.tuned
     if tuned is None:
         raise RunError("the model of this result was not kept", where=job.label, do="run it again in another folder")
-    card = Card(
+    embeddings, memory = _embeddings(view, tuned), _memory(view, tuned)
+    labelled = of_held_out(tuned.held_out) | ({} if memory is not None else _features(tuned, view))
+    return Artefact(
+        tuned.prompt,
+        tuned.readout.state(),
+        _card(job, finished.result, tuned, view),
+        embeddings,
+        tuned.weights,
+        tuple(_member(model, tuned) for model in tuned.others),
+        memory,
+        labelled=labelled,
+        pool=tuned.reading.pool,
+    )
+
+
+def _card(job: Job, result: Result, tuned: Tuned, view: JobView) -> Card:
+    """What is told of a tuned model: its task and backbone, how it was made, and what it is worth."""
+    return Card(
         task=TaskCard.of(job.task),
         backbone=BackboneCard.of(view.backbone),
         prompt=None if tuned.prompt is None else PromptCard.of(tuned.prompt),
@@ -66,24 +83,14 @@ def make_artefact(finished: Finished, view: JobView) -> Artefact:
         trainable=result.parameters,
         seconds=result.seconds,
     )
-    others = tuple(_member(model, tuned) for model in tuned.others)
-    embeddings: dict[str, Tensor] = {}
-    if tuned.prompt is not None and view.task.train:
-        poolings = [pooling for pooling in EMBEDDED if pooling in view.backbone.reads]
-        embeddings = {pooling: view.embedding(tuned.prompt, pooling, tuned.reading) for pooling in poolings}
-    memory = _memory(view, tuned)
-    labelled = of_held_out(tuned.held_out) | ({} if memory is not None else _features(tuned, view))
-    return Artefact(
-        tuned.prompt,
-        tuned.readout.state(),
-        card,
-        embeddings,
-        tuned.weights,
-        others,
-        memory,
-        labelled=labelled,
-        pool=tuned.reading.pool,
-    )
+
+
+def _embeddings(view: JobView, tuned: Tuned) -> dict[str, Tensor]:
+    """The embeddings of the task under its prompt, by their pooling."""
+    if tuned.prompt is None or not view.task.train:
+        return {}
+    poolings = [pooling for pooling in EMBEDDED if pooling in view.backbone.reads]
+    return {pooling: view.embedding(tuned.prompt, pooling, tuned.reading) for pooling in poolings}
 
 
 def _member(model: Tuned, first: Tuned) -> Member:
