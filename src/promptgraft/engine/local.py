@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 
@@ -183,8 +184,8 @@ class LocalEngine:
                 self.store.checkpoints.drop([job.id for job in pack])
 
     def _take_up(self, finished: Finished) -> Finished:
-        """Take up the result of an earlier call."""
-        if finished.tuned is not None:
+        """Keep what other jobs may require of a result, and report it."""
+        if finished.tuned is not None and finished.tuned.weights is None:  # tuned weights are no one's teacher
             self._tuned[finished.job.id] = finished.tuned
         self._seconds[finished.job.id] = finished.result.seconds
         self._versions.add(finished.result.version)
@@ -213,7 +214,7 @@ class LocalEngine:
             seconds = time.perf_counter() - began + self.shared.saved - saved
             if isinstance(run_or_fit, Fit):
                 view.notes.extend(run_or_fit.notes)
-                yield self._finish(job, view, Trained(job.id, run_or_fit.tuned, (), 0, seconds, run_or_fit.parameters))
+                yield self._finish(view, Trained(job.id, run_or_fit.tuned, (), 0, seconds, run_or_fit.parameters))
             else:
                 groups.setdefault(run_or_fit.pack, []).append((job, view, run_or_fit, seconds))
         for members in groups.values():
@@ -230,7 +231,7 @@ class LocalEngine:
             if isinstance(result, Failed):
                 self._fail(job, result)
             else:
-                yield self._finish(job, view, result, seconds)
+                yield self._finish(view, replace(result, seconds=result.seconds + seconds))
 
     def _fail(self, job: Job, failed: Failed) -> None:
         """Store why a run could not be finished, and go on without it."""
@@ -241,12 +242,22 @@ class LocalEngine:
             self.store.save_failure(job, failure)
         self._leave_out(job, problem)
 
-    def _finish(self, job: Job, view: JobView, trained: Trained, extra: float = 0.0) -> Finished:
+    def _finish(self, view: JobView, trained: Trained) -> Finished:
         """Score a trained job, store its result, and report it."""
-        self.teller.scoring(f"{job.label}, scoring")
+        self.teller.scoring(f"{view.job.label}, scoring")
         judgement = self._judged(view, trained)
-        tuned = with_held_out(trained.tuned, judgement.get("validation"))
-        result = Result(
+        trained = replace(trained, tuned=with_held_out(trained.tuned, judgement.get("validation")))
+        finished = Finished(view.job, self._result(view, trained, judgement), trained.tuned, trained.history)
+        if self.store is not None:
+            self.store.save(finished, make_artefact(finished, view))
+            if trained.tuned.weights is not None and not self.store.keep_weights:
+                finished = replace(finished, tuned=None)
+        return self._take_up(finished)
+
+    def _result(self, view: JobView, trained: Trained, judgement: dict[Split, Judgement]) -> Result:
+        """The result of a trained job: what it is of, what was chosen, how good it is, and what it cost."""
+        job, tuned = view.job, trained.tuned
+        return Result(
             id=job.id,
             task=job.task.name,
             label=job.label,
@@ -267,7 +278,7 @@ class LocalEngine:
             intervals={split: own.interval for split, own in judgement.items()},
             reliability={split: own.reliability for split, own in judgement.items() if own.reliability is not None},
             selective=at_risk(tuned.held_out, judgement.get("test")),
-            seconds=round(trained.seconds + extra, 3),
+            seconds=round(trained.seconds, 3),
             required_seconds=round(self._required_seconds(job), 3),
             parameters=trained.parameters,
             steps=trained.steps,
@@ -275,17 +286,6 @@ class LocalEngine:
             notes=tuple(view.notes),
             version=version_of_results(),
         )
-        self._seconds[job.id] = result.seconds
-        self._versions.add(result.version)
-        finished = Finished(job, result, tuned, trained.history)
-        if self.store is not None:
-            self.store.save(finished, make_artefact(finished, view))
-        if tuned.weights is None:
-            self._tuned[job.id] = tuned  # what other jobs may require; tuned weights are no one's teacher
-        elif self.store is not None and not self.store.keep_weights:
-            finished = Finished(job, result, None, trained.history)
-        self.teller.finish(job.id)
-        return finished
 
     def _required_seconds(self, job: Job) -> float:
         """Seconds of all jobs that a job depends on, each counted once."""
