@@ -180,7 +180,6 @@ def rank_sources(
     if not measures:
         raise UsageError("no measure was named", do=f"known: {', '.join(sorted(known_measures()))}")
     view, sources = engine.view(job), neighbours(sources)
-    labelled = view.task.replace(splits={"train": view.task.train})
     scores: dict[str, list[Score]] = {}
     passes: dict[str, int] = {}
     seconds: dict[str, float] = {}
@@ -188,24 +187,14 @@ def rank_sources(
     names = list(measures)
     for name in names:  # grows by what stands in for a probe
         began = time.perf_counter()
-        measure = make_measure(name)
         try:
-            prompt, cost = _target_prompt(engine, job, view) if "target-prompt" in measure.needs else (None, 0)
-            target = Target(labelled, Reading(view.pooling, view.encoding()), prompt)
-            engine.teller.begin(dict.fromkeys((source.name for source in sources), 0.0), "prompts")
-            engine.teller.now(name)
-            scores[name] = []
-            for source, score in zip(sources, measure.score_all(map(_as_seen, sources), target, view), strict=True):
-                scores[name].append(score)
-                engine.teller.finish(source.name)
+            scores[name], passes[name] = _scores(engine, name, sources, view)
         except RunError as error:
             skipped[name] = error.line
-            scores.pop(name, None)
-            if measure.name == "probe" and STAND_IN not in names:
+            if name.partition(":")[0] == "probe" and STAND_IN not in names:
                 names.append(STAND_IN)
-            continue
-        passes[name] = cost + sum(score.passes for score in scores[name])
-        seconds[name] = time.perf_counter() - began
+        else:
+            seconds[name] = time.perf_counter() - began
     if not scores:
         raise RunError(
             "no measure can rank sources for this task", where=job.task.name, do=next(iter(skipped.values()))
@@ -218,6 +207,21 @@ def rank_sources(
     return Ranking(tuple(rows), tuple(scores), passes, seconds, tuple(left_out), skipped)
 
 
+def _scores(engine: LocalEngine, name: str, sources: Sequence[Source], view: JobView) -> tuple[list[Score], int]:
+    """The score of every source by a measure, and what all of them cost in passes."""
+    measure = make_measure(name)
+    prompt, cost = _target_prompt(engine, view) if "target-prompt" in measure.needs else (None, 0)
+    labelled = view.task.replace(splits={"train": view.task.train})
+    target = Target(labelled, Reading(view.pooling, view.encoding()), prompt)
+    engine.teller.begin(dict.fromkeys((source.name for source in sources), 0.0), "prompts")
+    engine.teller.now(name)
+    scores = []
+    for source, score in zip(sources, measure.score_all(map(_as_seen, sources), target, view), strict=True):
+        scores.append(score)
+        engine.teller.finish(source.name)
+    return scores, cost + sum(score.passes for score in scores)
+
+
 def _as_seen(source: Source) -> SeenSource:
     artefact = source.artefact
     assert artefact.prompt is not None, "candidates have prompts"
@@ -225,9 +229,9 @@ def _as_seen(source: Source) -> SeenSource:
     return SeenSource(source.name, artefact.prompt, artefact.reading, stored)
 
 
-def _target_prompt(engine: LocalEngine, job: Job, view: JobView) -> tuple[Prompt | None, int]:
+def _target_prompt(engine: LocalEngine, view: JobView) -> tuple[Prompt | None, int]:
     """Tune the target's own prompt; return it with what that costs in passes."""
-    (finished,) = engine.run([job])
-    rows = min(job.recipe.batch, len(view.task.train))
+    (finished,) = engine.run([view.job])
+    rows = min(view.job.recipe.batch, len(view.task.train))
     assert finished.tuned is not None, "prompts are always kept"
     return finished.tuned.prompt, 3 * rows * finished.result.steps
