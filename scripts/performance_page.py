@@ -270,15 +270,16 @@ def page() -> str:
     lines = [
         "# Performance",
         "",
-        "Made by `scripts/performance_page.py` from `benchmarks/results/`; `make bench` measures it all anew. Ours and"
-        " PEFT take turns in one run, in random order; figures are medians over turns, with their range. Ratios are"
-        " turn by turn: how many times as long PEFT takes. What each benchmark does is written at its head."
-        " Figures belong to a class of processor; where it says mimicked, an abler one was kept to the instructions of"
-        " that class, in ours and in torch (so PEFT too), by `--mimic`.",
+        "Made by `scripts/performance_page.py` from `benchmarks/results/`; `make bench` measures everything again."
+        " promptgraft and PEFT take turns within one run, in random order; figures are medians over turns, with their"
+        " range. Ratios are computed turn by turn: how many times as long PEFT takes. The docstring of each benchmark"
+        " says what it does. Figures belong to a class of processor. Mimicked means that a more capable processor was"
+        " restricted to the instructions of that class by `--mimic`, in promptgraft and in torch (and so in PEFT).",
         "",
-        "## What was set out to reach",
+        "## Goals",
         "",
-        "The best of our paths (fp32 or bf16) counts; of memory the worst. Goals in brackets are upper limits.",
+        "For speed, the best of promptgraft's paths (fp32 or bf16) counts; for memory, the worst. Goals in brackets"
+        " are upper limits.",
         "",
         "| | AVX2, at least | measured | met | AMX, at least | measured | met |",
         "| --- | ---: | ---: | --- | ---: | ---: | --- |",

@@ -21,41 +21,42 @@ CSL = "CSL (Li et al. 2022), titles of papers"
 CMRC = "CMRC 2018 (Cui et al. 2019)"
 DRCD = "DRCD (Shao et al. 2018), traditional characters"
 CLASSICAL = "NiuTrans Classical-Modern, a parallel corpus"
+ANSWERABLE = "a question with the sentence that holds its answer, or with a sentence of another passage"
 PUBLISHED = {
     "arc_easy": "ARC, the easy questions (Clark et al. 2018)",
     "banking77": "Banking77 (Casanueva et al. 2020)",
     "bc5cdr": "BC5CDR, chemicals and diseases (Li et al. 2016)",
     "boolq": "BoolQ (Clark et al. 2019)",
     "btc": BTC,
-    "btc_names": f"derived from the {BTC}: the one kind of name in a tweet",
+    "btc_names": f"derived from the {BTC}: tweets by the one kind of name in them, or none",
     "classical_match": f"derived from {CLASSICAL}: a modern sentence with the classical one it translates, or another",
-    "classical_style": f"derived from {CLASSICAL}: classical or modern sentence",
+    "classical_style": f"derived from {CLASSICAL}: whether a sentence is classical or modern",
     "clinc150": f"{CLINC}, its 150 intents",
     "clinc150_domain": f"derived from {CLINC}: its ten domains",
     "cmrc2018": CMRC,
-    "cmrc_answerable": f"derived from {CMRC}: a question with the sentence of its answer, or one of another passage",
+    "cmrc_answerable": f"derived from {CMRC}: {ANSWERABLE}",
     "cmrc_question": f"derived from {CMRC}: questions by the kind of answer that their question word asks for",
     "comve": COMVE,
-    "comve_sense": f"derived from {COMVE}: single statements, with sense or without",
+    "comve_sense": f"derived from {COMVE}: single statements that make sense or not",
     "csl_category": CSL,
     "csl_field": f"derived from {CSL}: four fields",
     "dbpedia14": DBPEDIA,
     "dbpedia_kind": f"derived from {DBPEDIA}: five kinds of thing",
-    "drcd_answerable": f"derived from {DRCD}: a question with the sentence of its answer, or one of another passage",
+    "drcd_answerable": f"derived from {DRCD}: {ANSWERABLE}",
     "drcd_question": f"derived from {DRCD}: questions by the kind of answer that their question word asks for",
     "e2e_rating": "derived from E2E (Novikova et al. 2017): descriptions of restaurants by their rating",
     "goemotions": f"{GOEMOTIONS}, grouped as Ekman does",
-    "goemotions_feeling": f"derived from {GOEMOTIONS}: with a feeling or neutral",
+    "goemotions_feeling": f"derived from {GOEMOTIONS}: with an emotion or neutral",
     "goemotions_hostile": f"derived from {GOEMOTIONS}: anger and disgust, or not",
     "goemotions_valence": f"derived from {GOEMOTIONS}: positive or negative",
     "mnli": "MultiNLI (Williams et al. 2018)",
     "qnli": "QNLI of GLUE (Wang et al. 2018), made from SQuAD",
     "scicite": "SciCite (Cohan et al. 2019)",
-    "scitldr_match": "derived from SciTLDR (Cachola et al. 2020): a summary with its own abstract, or another",
+    "scitldr_match": "derived from SciTLDR (Cachola et al. 2020): a summary with its own abstract, or with another",
     "sms_spam": "SMS Spam Collection (Almeida et al. 2011)",
     "snli": "SNLI (Bowman et al. 2015)",
     "squad": SQUAD,
-    "squad_answerable": f"derived from {SQUAD}: a question with the sentence of its answer, or one of another passage",
+    "squad_answerable": f"derived from {SQUAD}: {ANSWERABLE}",
     "squad_question": f"derived from {SQUAD}: questions by the kind of answer that their question word asks for",
     "ud_ewt_pos": "Universal Dependencies, English Web Treebank (Silveira et al. 2014)",
     "wnut17": "WNUT-17 emerging entities (Derczynski et al. 2017)",
@@ -67,10 +68,10 @@ HEAD = """# The starter banks
 
 {count} prompts ship with promptgraft: {models}.
 
-`--bank starter` names them: every verb takes those of the model it is given, and says in one line where that model has
-none. `promptgraft bank list starter` lists all of them as
-MODEL/NAME; `promptgraft bank show starter MODEL/NAME` shows one, `promptgraft bank verify starter` checks every file
-against its card. Their numbers are stored in 16 bits and read as fp32.
+`--bank starter` selects them: every command uses those of the model it is given, and says in one line if there are none
+for that model. `promptgraft bank list starter` lists all of them as MODEL/NAME,
+`promptgraft bank show starter MODEL/NAME` shows one, and `promptgraft bank verify starter` checks every file against
+its card. Their numbers are stored in 16 bits and read as fp32.
 """
 
 SECTION = """
@@ -83,27 +84,28 @@ SECTION = """
 """
 
 TAIL = """
-Scores are in percent of the metric named, of the prompt as it is stored, on test rows that chose nothing; the interval
-is over those rows. They are as they came out of one seed with one recipe, weak ones too: of two choices or two classes
-a guess gets half right, and where the score is near that, the frozen model reads little of the task. Do not hold them
-against published figures: most sets are cut to at most 10,000 training and 1,000 test rows, some are split anew, texts
-are cut at the tokens on the card, and the backbones have
-[seen some of these sets](models.md#what-to-know-before-you-quote-a-figure) in their own training.
+Scores are percentages of the metric named. They are of the prompt as it is stored, on test rows that played no part in
+any choice, and the interval is over those rows. Each comes from one seed with one recipe; weak prompts are included.
+With two options or two classes a guess is right half of the time: if the score is near that, the frozen model can read
+little of the task. Do not compare them with published figures: most data sets are cut to at most 10,000 training and
+1,000 test rows, some are split again, texts are cut at the number of tokens on the card, and the backbones have [seen
+some of these data sets](models.md#what-to-know-before-you-quote-a-figure) in their own training.
 
 ## Which data, and which not
 
-A prompt is in here only where the licence of its data, as published, allows to hand on what is made from them. The
-column says which; "not stated in the repository" means that the copy we read came without the licence that the set
-was published under; "the repository" means that the authors put the data under it with all else. Share-alike licences
-ask that you name the authors and keep the licence if you hand on the data; the prompts hold no text of them.
+A prompt is included only if the published licence of its data allows passing on what is made from them. The column says
+which licence: "not stated in the repository" means that the copy we read does not contain the licence that the data set
+was published under; "the repository" means that the authors put the data under the licence of their repository.
+Share-alike licences require that you name the authors and keep the licence if you pass on the data; the prompts contain
+no text of them.
 
-Most sets of sentiment are therefore missing: for many no licence of the texts is stated anywhere, and others allow
-no commercial use or are under the terms of the site they were taken from. That holds for nearly all of them in
-Chinese. `goemotions_valence` stands in for them, on `e5-small` for Chinese too, since the model reads both languages.
-It is no published set: it is GoEmotions with joy as `positive`, with anger, disgust, fear and sadness as `negative`,
-and without the comments that are neutral or surprised. The others that are derived are no published sets either; the
-column says what they are made of, [the code](../scripts/starter_sources.py) how. Where you have labelled reviews of
-your own, tune a source on them: `promptgraft tune my-reviews.csv --model minilm --bank my-bank`.
+Most data sets for sentiment are therefore missing: for many of them no licence of the texts is stated anywhere, and
+others forbid commercial use or are under the terms of the site they come from. This is true of nearly all Chinese ones.
+`goemotions_valence` takes their place, on `e5-small` for Chinese too, since that model reads both languages. It is not
+a published data set: it is GoEmotions with joy as `positive`, with anger, disgust, fear and sadness as `negative`, and
+without the comments that are neutral or surprised. The other derived sets are not published either; the column says
+what they are made of, and [the code](../scripts/starter_sources.py) how. If you have labelled reviews of your own, tune
+a prompt on them: `promptgraft tune my-reviews.csv --model minilm --bank my-bank`.
 
 ## How to rebuild them
 
@@ -113,9 +115,9 @@ python scripts/build_starter.py --data DATA --model e5-small --bank rebuilt-e5 -
 python scripts/starter_page.py > docs/starter.md
 ```
 
-`DATA` has a folder a task with a `task.toml` and its rows; what is derived is made from the folder of its data. The
-recipe of each prompt is on its card. The same seed gives the same bits on the same kind of processor; on another kind
-the last digits may differ.
+`DATA` has one folder for each task, with a `task.toml` and its rows; derived sets are made from the folder of their
+data. The recipe of each prompt is on its card. The same seed gives the same bits on the same kind of processor; on
+another kind the last digits may differ.
 """
 
 
@@ -136,7 +138,7 @@ def section(model: str, entries: Sequence[Summary]) -> str:
     ordered = sorted(entries, key=lambda entry: (entry.card.task.family or "", entry.name))
     families = len({entry.card.task.family for entry in entries})
     chinese = sum(entry.card.task.language == "zh" for entry in entries)
-    languages = f", {chinese} of them made from Chinese data" if chinese else ""
+    languages = f", {chinese} of them tuned on Chinese data" if chinese else ""
     head = SECTION.format(model=model, count=len(entries), families=families, languages=languages)
     return head + "".join(map(line, ordered))
 
