@@ -40,7 +40,7 @@ METHODS = {
 WITHOUT_MODEL = ("static-embedding", "tf-idf")
 """Methods that read no language model; they stand beside each model of a language."""
 GROUPS = (("en", "minilm", "English"), ("en", "bge-small-en", "English"), ("zh", "e5-small", "Chinese"))
-HALVES = {"untouched": "The untouched half", "chosen-on": "The half that was chosen on"}
+HALVES = {"untouched": "The untouched half", "chosen-on": "The half used for choices"}
 RIVALS = ("linear-probe", "prompt-tuning", "pot", "model-tuning", "setfit", "static-embedding", "tf-idf")
 PAIRS = (
     *(("graft", rival) for rival in RIVALS),
@@ -210,7 +210,7 @@ def half_section(rows: Sequence[Row], half: str) -> list[str]:
         tables = (
             ("Mean of the tasks' own metrics", mean_table(part, "score")),
             ("Paired differences", difference_table(part)),
-            ("Share of cells (task and seed) more than a point below the linear probe", worse_table(part)),
+            ("Share of pairs of task and seed that are more than a point below the linear probe", worse_table(part)),
             ("Expected calibration error, in points", mean_table(part, "ece")),
             ("Share of test rows that graft answers at `--risk 0.05`, in percent", risk_table(part)),
         )
@@ -231,12 +231,12 @@ def advice(part: Part) -> list[str]:
         ahead = [labels for labels, gap in known.items() if gap.high is not None and gap.high < 0]
         near = [labels for labels, gap in known.items() if gap.value <= 0]
         if ahead:
-            verdict = f"is surely better at {listed(ahead)} labels a class"
+            verdict = f"certainly better at {listed(ahead)} labels a class"
         elif near:
-            verdict = f"is ahead in the mean at {listed(near)} labels a class, within the interval"
+            verdict = f"ahead in the mean at {listed(near)} labels a class, but not certainly better"
         else:
-            verdict = f"is behind graft at every number of labels that was run ({listed(list(known))})"
-        lines.append(f"- {METHODS[rival][0].upper()}{METHODS[rival][1:]} {verdict}.")
+            verdict = f"behind graft at every number of labels that was run ({listed(list(known))})"
+        lines.append(f"- {METHODS[rival][0].upper()}{METHODS[rival][1:]}: {verdict}.")
     return lines
 
 
@@ -281,8 +281,8 @@ def choice_section(rows: Sequence[Row]) -> list[str]:
     lines = [
         "## Which method from how many labels on",
         "",
-        "By the untouched half alone. `promptgraft transfer` says it at"
-        " its end, of the model that it was measured with.",
+        "By the untouched half alone. At its end, `promptgraft transfer` gives this advice for the model that it is"
+        " used with, if that model was measured.",
         "",
     ]
     for name, part in parts(rows, "untouched"):
@@ -297,11 +297,10 @@ def cost_section(rows: Sequence[Row]) -> list[str]:
     lines = [
         "## What it costs",
         "",
-        "`seconds`: set-up, training and validation of one run on one thread, what it needs finished included (of the"
-        " baselines without a model: features of the training rows and all fits). They were taken while other work ran"
-        " on the same two cores, so that they order the methods and promise nothing; rows that were run on a GPU have"
-        " none. `bytes`: what is kept for one task; the frozen model, or the table of word vectors, is shared by all"
-        " tasks and not in it.",
+        "`seconds`: set-up, training and validation of one run on one thread, including the runs that it requires (for"
+        " the baselines without a language model: features of the training rows and all fits). Other work ran on the"
+        " same two cores, so the times only rank the methods; runs on a GPU have none. `bytes`: what is stored for one"
+        " task, without the frozen model or the table of word vectors, which all tasks share.",
         "",
     ]
     columns = ("8: seconds", "8: bytes", "32: seconds", "32: bytes", "all: seconds", "all: bytes")
@@ -348,10 +347,10 @@ def task_section(rows: Sequence[Row]) -> list[str]:
 def missing_section(rows: Sequence[Row]) -> list[str]:
     """How many tasks each cell of the grid has, where it has any."""
     lines = [
-        "## What is there",
+        "## What was run",
         "",
-        "Tasks that have rows, of all of the language, and results in all. What is empty was not run; means over tasks"
-        " are shown only where no task is missing.",
+        "The number of tasks with results, of all tasks of the language, and the number of results. Empty cells were"
+        " not run. Means over tasks are shown only where no task is missing.",
         "",
     ]
     for language, model, name in GROUPS:
@@ -379,31 +378,32 @@ def page(rows: Sequence[Row]) -> str:
     lines = [
         "# How many labels, which method",
         "",
-        f"{len(rows)} results: {len(tasks)} tasks of classification in two languages, 0 to 250 labels a class and all"
-        " of them. Every method gets the same labelled rows in all: what chooses a step by validation (prompt tuning,"
-        " PoT, full fine-tuning) takes a quarter of each class out of them (`--validation-from within`), what needs"
-        " none trains on every row. Test rows: at most 500. Inputs are cut at 64 tokens, but the two baselines without"
-        " a model read whole texts. A class that has fewer rows than were asked for gives all it has. Rows:"
-        " [labels.csv](labels.csv). SetFit, which passes each row 80 times, is run up to 700 labelled rows, TF-IDF up"
-        " to 200,000 rows times classes (on iflytek, 8 labels a class). Remade by",
+        f"{len(rows)} results: {len(tasks)} classification tasks in two languages, with 0 to 250 labels a class and"
+        " with all of them. All methods get the same labelled rows. Methods that choose a step on validation (prompt"
+        " tuning, PoT, full fine-tuning) take a quarter of each class of these rows for it (`--validation-from"
+        " within`); methods that need no validation train on every row. There are at most 500 test rows. Inputs are"
+        " cut at 64 tokens, except for the two baselines without a language model, which read whole texts. A class"
+        " with fewer rows than asked for gives all it has. Every result is a row of [labels.csv](labels.csv). SetFit,"
+        " which passes each row 80 times, is run for up to 700 labelled rows; TF-IDF for up to 200,000 rows times"
+        " classes (on iflytek up to 8 labels a class). The page is remade by",
         "",
         "```",
         "python scripts/labels.py run --data DATA && python scripts/labels.py write",
         "```",
         "",
-        f"**Two halves.** {', '.join(names['untouched'])} were drawn before anything was chosen, and not looked at"
-        " while the defaults were: what is claimed anywhere is claimed of these."
-        f" {', '.join(names['chosen-on'])} are the tasks that were looked at. Sources made from a target's own data"
-        " set, or sharing texts with it, are left out (`scripts/labels_left_out.csv`)."
-        " Without labels, graft sees 100 of the task's texts."
-        " What graft answers at a risk was computed for fewer tasks and seeds; the number of tasks stands in brackets,"
-        " and an error is the mean over the tasks of which any text is answered.",
+        "**Two halves.** The untouched half was drawn before anything was chosen, and nobody looked at it while the"
+        f" defaults were chosen: {', '.join(names['untouched'])}. Claims in other documents are about this half unless"
+        f" they say otherwise. The other half was looked at: {', '.join(names['chosen-on'])}. Source prompts that were"
+        " tuned on a target's own data set, or on data that share texts with it, are left out"
+        " (`scripts/labels_left_out.csv`). With 0 labels, graft sees 100 unlabelled texts of the task. The answers of"
+        " graft at a risk were computed for fewer tasks and seeds: the number of tasks is in brackets, and an error"
+        " is the mean over the tasks in which any text is answered.",
         "",
-        "Intervals are 95 % (Student's t) over tasks of the mean paired difference over seeds, in points; a number in"
-        " brackets says how many tasks both methods have where these are not all. The static word vectors (the package"
-        " wordllama, 256 numbers a text) and TF-IDF (words and pairs of words; Chinese: one to three characters)"
-        " carry a logistic regression of scikit-learn whose strength is chosen by the likelihood of rows left out."
-        f" Calibration errors are over {BINS} bins of equal width.",
+        "Intervals are 95 % intervals (Student's t) over tasks, of the mean paired difference over seeds, in points."
+        " A number in brackets is the number of tasks that both methods have, where that is not all. The static word"
+        " vectors (the package wordllama, 256 numbers a text) and TF-IDF (words and pairs of words; in Chinese one to"
+        " three characters) are used with scikit-learn's logistic regression, whose regularisation is chosen by the"
+        f" likelihood of rows left out. Calibration errors are over {BINS} bins of equal width.",
         "",
         *(line for half in HALVES for line in half_section(rows, half)),
         *choice_section(rows),

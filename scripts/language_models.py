@@ -294,7 +294,7 @@ def gain(ours: Figures, theirs: Figures) -> str:
     return f"{mean(values)}, {len(values)} tasks" if len(values) >= FEWEST_TASKS else ""
 
 
-HALVES = {"untouched": "The untouched half", "chosen-on": "The half that was chosen on"}
+HALVES = {"untouched": "The untouched half", "chosen-on": "The half used for choices"}
 
 
 def write() -> None:
@@ -314,19 +314,20 @@ def write() -> None:
 
 HEAD = """# Language models: templates, words and prompts
 
-What a frozen language model's words are worth, alone and as a member of a graft on an encoder: `words` reads those of
-a template at the answer's place, untrained, and calibrated by what an empty row gets; `demonstrations` shows eight
-labelled rows; `prompt and words` trains a deep prompt in the template, `soft words
-alone` ten vectors between the text and the answer. Mean accuracy (or the task's metric) in percent over tasks of the
-mean over seeds, at most 300 test rows; cells that lack a task are empty. The claims are those of the untouched half.
-Remade by `python scripts/language_models.py run --data DATA/tasks` and `write`; every row is in
+What the words of a template are worth with a frozen language model, alone and as a member of a graft on an encoder.
+`words` compares the model's predictions for the labels' words without training; `words, calibrated` subtracts what an
+empty row gets; `demonstrations` shows eight labelled rows; `prompt and words` trains a deep prompt with the template;
+`soft words alone` trains ten vectors between the text and the answer. Figures are the mean accuracy (or the task's
+metric) in percent, over tasks, of the mean over seeds, on at most 300 test rows; cells that lack a task are empty.
+Claims in other documents are about the untouched half unless they say otherwise. The page is remade by
+`python scripts/language_models.py run --data DATA/tasks` and `write`; every result is a row of
 [language-models.csv](language-models.csv)."""
 
 
-TEXTS_HEAD = f"""What is written in the words of a template, greedily, for at most {TEXT_ROWS} test rows, in the task's
-own metric: without training (`words`), behind {SHOWN_TEXTS} labelled rows (`demonstrations`), and under a prompt
-trained on 8, 32 or 250 labelled rows. The library's three styles where it has the task's family, else one template of
-the task."""
+TEXTS_HEAD = f"""The texts that a model writes with a template, greedily, for at most {TEXT_ROWS} test rows, in the
+task's own metric: without training (`words`), after {SHOWN_TEXTS} labelled rows (`demonstrations`), and with a prompt
+trained on 8, 32 or 250 labelled rows. The library's three styles are used if it has the task's family, else one
+template for the task."""
 
 
 def table(rows: Sequence[Mapping[str, str]], language: str, half: str, tasks: int) -> str:
@@ -379,23 +380,31 @@ def differences(rows: Sequence[Mapping[str, str]], language: str, half: str) -> 
     for model in SPEAKERS[language]:
         for labels in ("0", "8", "32"):
             found = gain(of(f"{encoder} + {model}", "graft with words", labels), of(encoder, "graft", labels))
-            lines.append(f"- Words of {model} in a graft on {encoder}, {labels} labels a class: {found}")
+            lines.append(f"- Gain from words of {model} in a graft on {encoder}, {labels} labels a class: {found}")
         for style in STYLES:
             found = gain(of(model, "words, calibrated", style=style), of(model, "words", style=style))
-            lines.append(f"- Calibration by an empty row, {model}, {style}: {found}")
+            lines.append(f"- Gain from calibration by an empty row, {model}, {style}: {found}")
         for style in STYLES[1:]:
             found = gain(of(model, "words", style=style), of(model, "words", style=STYLES[0]))
-            lines.append(f"- A {style} template over a {STYLES[0]}, {model}: {found}")
+            lines.append(f"- Gain of a {style} template over a {STYLES[0]} template, {model}: {found}")
         shown, alone = of(model, "demonstrations"), of(model, "words", style="descriptive")
-        lines.append(f"- Eight demonstrations over none, {model}: {gain(shown, spread(alone, shown))}")
+        lines.append(f"- Gain from eight demonstrations, {model}: {gain(shown, spread(alone, shown))}")
         for labels in ("8", "32"):
             tuned = of(model, "prompt and words", labels)
             for title, ours, theirs in (
-                ("A prompt in a template over its words untrained", tuned, spread(alone, tuned)),
-                ("A prompt in a template over soft words alone", tuned, of(model, "soft words alone", labels)),
-                ("A prompt in a template over a linear probe", tuned, of(model, "linear-probe", labels)),
-                ("PoT in a template over a prompt from scratch", of(model, "PoT and words", labels), tuned),
-                ("A graft of its own prompts over PoT", of(model, "graft", labels), of(model, "PoT and words", labels)),
+                ("Gain of a prompt with a template over the template without training", tuned, spread(alone, tuned)),
+                (
+                    "Gain of a prompt with a template over soft words alone",
+                    tuned,
+                    of(model, "soft words alone", labels),
+                ),
+                ("Gain of a prompt with a template over a linear probe", tuned, of(model, "linear-probe", labels)),
+                ("Gain of PoT with a template over a prompt from scratch", of(model, "PoT and words", labels), tuned),
+                (
+                    "Gain of a graft of the model's own prompts over PoT",
+                    of(model, "graft", labels),
+                    of(model, "PoT and words", labels),
+                ),
             ):
                 lines.append(f"- {title}, {model}, {labels} labels: {gain(ours, theirs)}")
     return "\n".join(line for line in lines if not line.endswith(": "))

@@ -59,15 +59,23 @@ QUESTIONS = (
     ("frozen source with a probe against the linear probe", "frozen-source", "linear-probe"),
     ("reuse without training against PoT with label text", "zero-shot:source", "pot:label-text"),
     ("PANDA as released against prompt tuning", "panda:released", BASELINE),
-    ("PANDA as released against itself without its term", "panda:released", "panda:released:weight=0"),
+    ("PANDA as released against PANDA without its distillation term", "panda:released", "panda:released:weight=0"),
     ("PANDA (paper) against prompt tuning", "panda:paper", BASELINE),
     ("PANDA (paper) against PoT with a new readout", "panda:paper", "pot:new"),
-    ("PANDA (paper) against its own scratch model as teacher", "panda:paper", "panda:paper:self"),
-    ("PANDA (paper) against a teacher shuffled within classes", "panda:paper", "panda:paper:shuffled-in-class"),
-    ("PANDA (paper) against a shuffled teacher", "panda:paper", "panda:paper:shuffled"),
-    ("PANDA (paper) against a random teacher", "panda:paper", "panda:paper:random"),
-    ("PANDA (gated) against PoT with label text, which is it without its term", "panda:gated", "pot:label-text"),
-    ("PANDA (gated) against a shuffled teacher", "panda:gated", "panda:gated:shuffled"),
+    ("PANDA (paper) against PANDA with a teacher trained from scratch", "panda:paper", "panda:paper:self"),
+    (
+        "PANDA (paper) against PANDA with a teacher shuffled within classes",
+        "panda:paper",
+        "panda:paper:shuffled-in-class",
+    ),
+    ("PANDA (paper) against PANDA with a shuffled teacher", "panda:paper", "panda:paper:shuffled"),
+    ("PANDA (paper) against PANDA with a random teacher", "panda:paper", "panda:paper:random"),
+    (
+        "PANDA (gated) against PoT with label text, which is PANDA without its distillation term",
+        "panda:gated",
+        "pot:label-text",
+    ),
+    ("PANDA (gated) against PANDA with a shuffled teacher", "panda:gated", "panda:gated:shuffled"),
 )
 
 Cells = Mapping[str, Mapping[str, Mapping[int, float]]]
@@ -211,11 +219,11 @@ def named(targets: Collection[str]) -> list[str]:
 
 def versions(rows: Sequence[Mapping[str, str]]) -> str:
     """Which versions of the code the results are of."""
-    counts = Counter(row.get("version") or "one before versions were kept" for row in rows)
+    counts = Counter(row.get("version") or "one before versions were recorded" for row in rows)
     if len(counts) == 1:
-        return f"All results are of version {next(iter(counts))}."
+        return f"All results are from version {next(iter(counts))}."
     parts = [f"{count} of {version}" for version, count in sorted(counts.items())]
-    return f"The results are of {len(counts)} versions: {', '.join(parts)}."
+    return f"The results are from {len(counts)} versions: {', '.join(parts)}."
 
 
 def page(rows: Sequence[Mapping[str, str]]) -> str:
@@ -224,28 +232,30 @@ def page(rows: Sequence[Mapping[str, str]]) -> str:
     lines = [
         "# The main job: a few labels a class, a frozen model, a bank of prompts",
         "",
-        f"{len(rows)} results: targets x shots x seeds x methods on minilm with the starter bank. The source of each"
-        " seed is chosen by a cross-validated probe on that seed's training rows (in results of before versions were"
-        " kept: on its validation rows too). Every method trains on the same rows for"
-        f" {steps} steps; the step is chosen on validation (as many rows as there are shots), the score is on test"
-        f" (at most {TEST_ROWS} rows; inputs cut at {RECIPE['max_length']} tokens). Rows: [main-job.csv](main-job.csv)."
-        " Remade by",
+        f"{len(rows)} results: targets x shots x seeds x methods on minilm with the starter bank. For each seed, the"
+        " source is chosen by a cross-validated probe on that seed's training rows (for results from before versions"
+        f" were recorded: on its validation rows too). Every method trains on the same rows for {steps} steps; the"
+        " step is chosen on validation (as many rows as there are shots), and the score is on test (at most"
+        f" {TEST_ROWS} rows; inputs cut at {RECIPE['max_length']} tokens). Every result is a row of"
+        " [main-job.csv](main-job.csv). The page is remade by",
         "",
         "```",
         "python scripts/main_job.py run --data DATA && python scripts/main_job.py write",
         "```",
         "",
-        "Intervals are 95 % (Student's t) over targets of the mean paired difference over seeds: with so few targets"
-        " they are wide, and they say what another task would bring, not what another seed would. `seconds` are set-up,"
-        " training and validation of one run with what it needs finished, several runs in shared batches, one thread."
-        " `zero-shot:none` is label"
-        " text without a prompt; `zero-shot:source` is the source's prompt and readout as they are, nothing trained.",
+        "Intervals are 95 % intervals (Student's t) over targets, of the mean paired difference over seeds. With so"
+        " few targets they are wide, and they are about another task, not about another seed. `seconds` are set-up,"
+        " training and validation of one run, including the runs that it requires, with several runs in shared"
+        " batches, on one thread. `zero-shot:none` is label text without a prompt; `zero-shot:source` is the source's"
+        " prompt and readout without any training.",
         "",
-        "**Not held out.** Choices within a run look at training and validation rows alone. The defaults that all runs"
-        f" share were chosen in development on test figures of tasks among which are {', '.join(named(TOUCHED))}: on"
-        f" these the figures flatter what is ours. {' and '.join(named(set(TARGETS) - TOUCHED))} are named nowhere that"
-        " a default was chosen, and stand apart in the last columns of the questions; but the settings of graft were"
-        " chosen while looking at all eight, so none of them is held out for its rows. " + versions(rows),
+        "**Not held out.** Choices within a run use training and validation rows only. The defaults that all runs"
+        f" share were chosen during development on test figures of tasks that include {', '.join(named(TOUCHED))}: on"
+        f" these, the figures favour this project's methods. {' and '.join(named(set(TARGETS) - TOUCHED))} are not"
+        " named in any record of how a default was chosen, and have their own columns at the end of the table of"
+        " questions. But the settings of graft were chosen while looking at all eight targets, so its results are not"
+        " held out on any of"
+        " them. " + versions(rows),
     ]
     for shots in SHOTS:
         part = [row for row in rows if row["shots"] == str(shots)]

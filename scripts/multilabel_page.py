@@ -36,11 +36,11 @@ METHODS = {
 FIGURES = {
     "micro_f1": "Micro F1",
     "macro_f1": "Macro F1",
-    "ranking": "Precision of the ranking of labels",
+    "ranking": "Label ranking average precision",
     "ece": "Calibration error (lower is better)",
 }
 COMPARED = ("micro_f1", "macro_f1", "ranking")
-HALVES = {"untouched": "The untouched half", "chosen-on": "The half that was chosen on"}
+HALVES = {"untouched": "The untouched half", "chosen-on": "The half used for choices"}
 LANGUAGES = {"en": "English tasks, minilm", "zh": "Chinese tasks, e5-small"}
 BINS = 15
 Row = Mapping[str, str]
@@ -210,45 +210,46 @@ def chosen_gap(rows: Sequence[Row], column: str) -> Mean:
     return mean([fmean(gaps) for gaps in tasks.values()])
 
 
-RISK = """## Labels that are held back: `predict --risk 0.05`
+RISK = """## Labels that are withheld: `predict --risk 0.05`
 
 Of the labels that a graft would give to the test rows, the share that it gives at a risk of 5 %, and the share of wrong
-ones among these, in the mean over tasks and seeds. Rows: [multilabel-choices.csv](multilabel-choices.csv), by
-`python scripts/multilabel_choices.py --data DATA`."""
+labels among these, as means over tasks and seeds. Every result is a row of
+[multilabel-choices.csv](multilabel-choices.csv), made by `python scripts/multilabel_choices.py --data DATA`."""
 SUGGEST = """## What to label next: `suggest`
 
-32 rows are labelled at random, then 32 more of 268 others: those that `suggest` chooses, or random ones. What a graft
-on these 64 is better by on the test rows, with 95 % intervals over tasks; an interval that holds 0 says that `suggest`
-was not seen to be better."""
+32 rows are labelled at random, then 32 more out of 268 others: either those that `suggest` chooses, or random ones. The
+table shows how much better a graft on the first 64 rows is than a graft on the second, on the test rows, with 95 %
+intervals over tasks. If an interval contains 0, `suggest` was not certainly better."""
 HEAD = """# Several labels a row
 
-{results} results: {tasks} tasks made of tagged sentences, each asking which kinds of thing a text names; a row's labels
-are the kinds of name, slot or mention that occur in it (those in 2 % of the training rows or more, at most twelve;
-`scripts/multilabel_tasks.toml`). Labelled rows are counted in all, not for each label, and drawn as they come, three
-times; 0 means the descriptions of the labels alone, where graft answers as label text does: neither prompts of the bank
-nor a centre of the task's texts bettered that on the half that was chosen on. What chooses a step by validation (prompt
-tuning) takes a quarter of the rows for it. At most 300 test rows, inputs cut at 64 tokens. Prompts of the starter bank
-that were made of a task's own data are left out. Rows: [multilabel.csv](multilabel.csv). Remade by
+{results} results: {tasks} tasks made from tagged sentences. Each task asks which kinds of thing a text names: the
+labels of a row are the kinds of name, slot or mention that occur in it (those that occur in at least 2 % of the
+training rows, at most twelve; `scripts/multilabel_tasks.toml`). Labelled rows are counted in all, not for each label,
+and are drawn at random three times. 0 labelled rows means that only the descriptions of the labels are used. Graft then
+gives the answers of label text: on the half used for choices, neither prompts of the bank nor centring by the task's
+texts improved them. Methods that choose a step on validation (prompt tuning) take a quarter of the rows for it. There
+are at most 300 test rows, and inputs are cut at 64 tokens. Prompts of the starter bank that were tuned on a task's own
+data are left out. Every result is a row of [multilabel.csv](multilabel.csv). The page is remade by
 
 ```
 python scripts/multilabel.py run --data DATA && python scripts/multilabel.py write
 ```
 
-**Two halves**, drawn by chance before any text or figure was looked at (in brackets the number of labels):
-{untouched} are untouched; {chosen} are those that graft for several labels a row was chosen on. The rule that sets one
-threshold for all labels is older, the same for every method, and was chosen on tasks four of which are among these
+**Two halves**, drawn at random before any text or figure was looked at (in brackets the number of labels). Untouched:
+{untouched}. Used for choices about graft with several labels a row: {chosen}. The rule that sets one threshold for all
+labels is older and the same for every method. It was chosen on tasks of which four are among these
 (atis_slots, mit_restaurant, msra_ner, and names in tweets).
 
-TF-IDF reads words and pairs of words (Chinese: one to three characters) under scikit-learn's logistic regression, one
-label against the rest; its strength and threshold are chosen by rows left out. Intervals are 95 % (Student's t) over
-tasks of the mean paired difference over seeds, in points; a number in brackets says how many tasks both methods have
-where these are not all. The ranking is label ranking average precision; the calibration error is over all pairs of a
-row and a label, in 15 equal parts of the range of the probability. A mean is left empty where a task of its table has
-no result yet; `run` goes on where it was.{goemotions}"""
+TF-IDF uses words and pairs of words (in Chinese one to three characters) with scikit-learn's logistic regression, one
+label against the rest; its regularisation and threshold are chosen on rows left out. Intervals are 95 % intervals
+(Student's t) over tasks, of the mean paired difference over seeds, in points. A number in brackets is the number of
+tasks that both methods have, where that is not all. The ranking is measured by label ranking average precision, the
+calibration error over all pairs of a row and a label in 15 equal parts of the range of the probability. A mean is empty
+if a task of its table has no result yet; `run` continues where it stopped.{goemotions}"""
 GOEMOTIONS = """
 
-The 27 emotions of GoEmotions are read from its published files by `run --goemotions FOLDER` (`train.tsv`, `test.tsv`,
-`emotions.txt`); the data was not at hand, so the page has no row of it."""
+The 27 emotions of GoEmotions can be read from its published files with `run --goemotions FOLDER` (`train.tsv`,
+`test.tsv`, `emotions.txt`). The data were not available, so the page has no results for it."""
 
 
 def write() -> None:

@@ -157,17 +157,18 @@ def method(rows: Sequence[Row]) -> list[str]:
     tasks = sorted({(row["task"], row["model"]) for row in rows})
     shown = ", ".join(f"{task} on {model}" for task, model in tasks)
     return [
-        f"{SHOTS} labelled rows a class to search by, as many to choose by, up to {REPORT} test rows for the report, "
-        f"which no search sees; seeds draw rows and what algorithms try. {len(tasks)} tasks with their "
-        f"models: {shown}. Rows: [search.csv](search.csv). Remade by",
+        f"Each search has {SHOTS} labelled rows a class to search on, as many to choose on, and up to {REPORT} test "
+        "rows for the report, which no search sees. Seeds decide which rows are drawn and what the algorithms try. "
+        f"{len(tasks)} tasks with their models: {shown}. Every result is a row of [search.csv](search.csv). The page "
+        "is remade by",
         "",
         "```",
         "python scripts/search.py run --data DATA --work WORK && python scripts/search.py write",
         "```",
         "",
-        "Differences are in points of the tasks' metrics on the report rows, paired by task, model and seed; intervals "
-        "are 95 % (Student's t) over tasks with their models. Lost: the score on the choosing rows less that on the "
-        "report rows.",
+        "Differences are in points of the tasks' metrics on the report rows, paired by task, model and seed. "
+        "Intervals are 95 % intervals (Student's t) over tasks with their models. `lost` is the score on the "
+        "choosing rows minus the score on the report rows.",
     ]
 
 
@@ -180,7 +181,7 @@ def verdict(rows: Sequence[Row], budgets: Sequence[int]) -> str:
             own = [row for row in rows if int(row["passes"]) == budget]
             names = [name for name in searched(own) if (gain := over(own, name, against)) and is_above(gain)]
             better.append(f"at {budget:,} passes {', '.join(names) if names else 'none'}")
-        lines.append(f"**Surely better than {title}:** {'; '.join(better) if better else 'nothing yet'}.")
+        lines.append(f"**Certainly better than {title}:** {'; '.join(better) if better else 'nothing yet'}.")
     return "\n\n".join(lines)
 
 

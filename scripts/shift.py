@@ -144,24 +144,25 @@ def page(rows: Sequence[Row]) -> str:
 
 HEAD = """# On text unlike the labelled rows
 
-{models} models, each grafted by `transfer` from a few labelled rows of one task on minilm with the starter bank, answer
-the test rows of that task (in bold), of tasks of another domain with the same labels, and of a task none of whose texts
-fits any label (off: every answer is wrong). At most 500 test rows each, inputs cut at 64 tokens; {seeds} seeds.
-Of version {versions}. Rows: [shift.csv](shift.csv). Remade by
+{models} models were grafted by `transfer`, each from a few labelled rows of one task, on minilm with the starter bank.
+Each answers the test rows of its own task (in bold), of tasks of another domain with the same labels, and of a task in
+which no text fits any label (off: every answer is wrong). There are at most 500 test rows for each, inputs are cut at
+64 tokens, and there are {seeds} seeds. The results are from version {versions}. Every result is a row of
+[shift.csv](shift.csv). The page is remade by
 
 ```
 python scripts/shift.py run --data DATA && python scripts/shift.py write
 ```
 
 - **calibration error**: expected calibration error in points (15 equal parts of the range of confidence, Guo et al.
-  2017); **by chance**: what right probabilities would show on so many rows.
-- **unlike**: share of the texts said to be unlike the labelled rows (5 % would be by chance).
+  2017); **by chance**: the calibration error that correct probabilities would show on so many rows.
+- **unlike**: share of the texts marked as unlike the labelled rows (5 % is expected by chance).
 - **sure**: share of the texts whose probability reaches the threshold of `--risk 0.05`, and the error among them;
-  **answered**: those of them that are not unlike the labelled rows, which is what `--risk 0.05` gives. Errors are over
-  all answers of these seeds together.
+  **answered**: those of them that are not marked as unlike, which are the answers that `--risk 0.05` gives. Errors are
+  over the answers of all seeds together.
 
-The tasks were looked at while the rules were chosen; nothing here is held out. Where few answers are given, their error
-is a matter of a few texts."""
+The tasks were looked at while the rules were chosen, so no result here is held out. Where few answers are given, their
+error depends on a few texts."""
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -227,13 +228,14 @@ def broken(rows: Sequence[Row]) -> str:
         }
         own, domain, off = (by_kind[kind] for kind in KINDS)
         lines.append(
-            f"- **{shots} labels a class.** Calibration error: {average(own, 'ece')} points on the task's own rows "
-            f"({average(own, 'ece_perfect')} by chance), {average(domain, 'ece')} in another domain. Asked for at most "
-            f"{100 * RISK:.0f} % wrong answers, {answers_of(own)} at home and {answers_of(domain)} in another domain. "
-            f"By probability alone there would be {sure(own)} and {sure(domain)}. Said to be unlike: "
-            f"{average(own, 'unlike', 100)} % at home, {average(domain, 'unlike', 100)} % in another domain, "
-            f"{average(off, 'unlike', 100)} % where no label fits; of these {average(off, 'sure', 100)} % are sure "
-            f"enough, and {average(off, 'coverage', 100)} % are answered."
+            f"- **{shots} labels a class.** Calibration error: {average(own, 'ece')} points on rows of the model's "
+            f"own task ({average(own, 'ece_perfect')} by chance), {average(domain, 'ece')} in another domain. With "
+            f"`--risk 0.05`, at most {100 * RISK:.0f} % of the answers should be wrong: on its own task "
+            f"{answers_of(own)}; in another domain {answers_of(domain)}. By the probability alone it would be: "
+            f"{sure(own)}; {sure(domain)}. Marked as unlike: {average(own, 'unlike', 100)} % of its own task, "
+            f"{average(domain, 'unlike', 100)} % of another domain, {average(off, 'unlike', 100)} % where no label "
+            f"fits. Of the texts that no label fits, {average(off, 'sure', 100)} % are sure enough, and "
+            f"{average(off, 'coverage', 100)} % are answered."
         )
     return "\n".join(lines)
 
@@ -241,7 +243,9 @@ def broken(rows: Sequence[Row]) -> str:
 def sure(rows: Sequence[Row]) -> str:
     """Error and share of what is sure enough, whatever it is like."""
     wrong = share_wrong(rows, "sure", "error_sure")
-    return "nothing" if wrong is None else f"{wrong:.1f} % wrong of {average(rows, 'sure', 100)} %"
+    return (
+        "nothing answered" if wrong is None else f"{average(rows, 'sure', 100)} % answered, {wrong:.1f} % of them wrong"
+    )
 
 
 def answers_of(rows: Sequence[Row]) -> str:
@@ -250,9 +254,12 @@ def answers_of(rows: Sequence[Row]) -> str:
     if not found:
         return "nothing was answered"
     together = (
-        f"{pooled(rows, 'coverage', 'error_at_risk')} % of {average(rows, 'coverage', 100)} % answered were wrong"
+        f"{average(rows, 'coverage', 100)} % were answered, and {pooled(rows, 'coverage', 'error_at_risk')} % of these "
+        "answers were wrong"
     )
-    return f"{together} (mean of the {len(found)} of {len(rows)} that answer any: {mean(found, (0.0, 100.0))} %)"
+    return (
+        f"{together} (mean over the {len(found)} of {len(rows)} cases with any answer: {mean(found, (0.0, 100.0))} %)"
+    )
 
 
 def main() -> None:

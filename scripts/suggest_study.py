@@ -151,7 +151,7 @@ def verdict(rows: Sequence[Mapping[str, str]]) -> str:
     score, f1 = differences["score"], differences["f1"]
     shown = f"{score} points of the task's metric and {f1} of macro F1 over {score.count} tasks"
     if not apart(score) and not apart(f1):
-        return f"**No better than random choice, as far as these tasks tell:** {shown}; both intervals hold 0."
+        return f"**No better than random choice, on these tasks:** {shown}; both intervals contain 0."
     better = [
         name for name, value in (("the task's metric", score), ("macro F1", f1)) if apart(value) and value.value > 0
     ]
@@ -239,19 +239,21 @@ def page(rows: Sequence[Mapping[str, str]]) -> str:
         "",
         verdict(rows),
         "",
-        f"{START} rows of a pool of {POOL} are labelled at random, then {BATCH} more at a time, up to {LABELS}: those"
-        " that `suggest` chooses, those of the smallest margin between the two likeliest classes, or random ones. After"
-        f" every batch a graft is made on what is labelled (minilm, {len(PROMPTS)} prompts of the starter bank) and"
-        f" scored on the same {TEST} test rows. {len(tasks)} tasks ({', '.join(tasks)}), {len(seeds)} seeds, which"
-        " draw pool and start; all ways share them. Rows: [suggest.csv](suggest.csv). Remade by",
+        f"{START} rows of a pool of {POOL} are labelled at random, then {BATCH} more at a time, up to {LABELS}: rows"
+        " that `suggest` chooses, rows with the smallest margin between the two most likely classes, or random rows."
+        f" After every batch a graft is made from the labelled rows (minilm, {len(PROMPTS)} prompts of the starter"
+        f" bank) and scored on the same {TEST} test rows. {len(tasks)} tasks ({', '.join(tasks)}) and {len(seeds)}"
+        " seeds; a seed draws the pool and the first rows, which all ways of choosing share. Every result is a row of"
+        " [suggest.csv](suggest.csv). The page is remade by",
         "",
         "```",
         "python scripts/suggest_study.py run --data DATA && python scripts/suggest_study.py write",
         "```",
         "",
-        "Intervals are 95 % (Student's t) of paired differences: over tasks (means over seeds within each) in the first"
-        " two tables, over seeds in the last, whose figures are means over the curve without its first point. How"
-        " `suggest` chooses was settled on figures of these same tasks, so nothing here is held out.",
+        "Intervals are 95 % intervals (Student's t) of paired differences. In the first two tables they are over"
+        " tasks (of means over seeds), in the last over seeds; the figures of the last table are means over the curve"
+        " without its first point. The rule of `suggest` was chosen on figures of these same tasks, so no result here"
+        " is held out.",
         "",
         "![curves](suggest.svg)",
         "",
@@ -261,7 +263,7 @@ def page(rows: Sequence[Mapping[str, str]]) -> str:
         "",
         *table(rows, "score"),
         "",
-        "## Macro F1, to which every class counts alike",
+        "## Macro F1, in which every class counts equally",
         "",
         *table(rows, "f1"),
         "",

@@ -111,9 +111,9 @@ def test_advice_goes_by_the_interval(two_tasks: ModuleType) -> None:
     ]
     part = two_tasks.part_of(rows, "untouched", "en", "minilm")
     (line,) = two_tasks.advice(part)
-    assert line == "- Linear probe is surely better at 250 labels a class."
+    assert line == "- Linear probe: certainly better at 250 labels a class."
     (line,) = two_tasks.advice(two_tasks.part_of(rows[:4], "untouched", "en", "minilm"))
-    assert line == "- Linear probe is behind graft at every number of labels that was run (8)."
+    assert line == "- Linear probe: behind graft at every number of labels that was run (8)."
 
 
 def test_what_was_not_run_is_said(two_tasks: ModuleType) -> None:
