@@ -1,4 +1,4 @@
-"""promptgraft: prompts for frozen language models that can be tuned, kept, found again and carried over."""
+"""promptgraft: tune prompts for frozen language models, keep them in a bank, and reuse them on new tasks."""
 
 from __future__ import annotations
 

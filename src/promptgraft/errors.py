@@ -48,11 +48,11 @@ SPACES = "\u00a0\u3000"
 
 
 class PromptgraftError(Exception):
-    """Base of all errors a user can cause; `str()` is the one line to print in Python.
+    """Base of all errors that a user can cause; `str()` is the one line to print in Python.
 
     Args:
-        what: what is wrong, naming the offending value. Options are named as on the command line, here and in `do`.
-        where: file, `file:line`, or the object's name; leads the line.
+        what: what is wrong, with the offending value. Options are written as on the command line, here and in `do`.
+        where: file, `file:line`, or the object's name; begins the line.
         do: what to do about it; ends the line.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""The verbs of the command line for Python: tune, rank, transfer, compare, predict, extend, suggest and the others."""
+"""The commands of the command line as Python functions: tune, rank, transfer, compare, extend and the others."""
 
 from __future__ import annotations
 

@@ -37,9 +37,9 @@ def load(
     """Load a tuned artefact, by its folder or a run folder that holds one, ready to predict.
 
     Args:
-        model: the backbone; default: the one the card names.
-        arithmetic: of the backbone. What `int8` predicts may differ: `engine.agreement` says how often.
-        memory: what may be taken of the device, as of `load_backbone`.
+        model: the backbone; default: the one named on the card.
+        arithmetic: of the backbone. Predictions in `int8` may differ: `engine.agreement` measures how often.
+        memory: memory limit, as for `load_backbone`.
     """
     check_names(model)
     known_arithmetic(arithmetic, device)
@@ -109,10 +109,10 @@ def export_to_peft(
     """Write a banked prompt as a PEFT adapter folder (PROMPT_TUNING, PREFIX_TUNING or CARTRIDGE).
 
     Args:
-        model: its backbone; default: the one the card names.
-        exact: refuse where PEFT would not give the same predictions.
-        peft_type: of the adapter; default: the one that the prompt came from, else what fits its depth.
-    Returns: why predictions will differ, empty where they will not.
+        model: its backbone; default: the one named on the card.
+        exact: refuse if PEFT would not give the same predictions.
+        peft_type: of the adapter; default: the type that the prompt came from, else the one for its depth.
+    Returns: the reasons why predictions will differ; empty if they will not.
     """
     artefact = as_bank(bank).load(name)
     backbone = open_model(model if model is not None else _local_model(artefact.card.backbone, name))
@@ -138,11 +138,11 @@ def import_from_peft(
     name: str | None = None,
     replace: bool = False,
 ) -> str:
-    """Take a PEFT adapter folder into a bank; returns its name there.
+    """Add a PEFT adapter folder to a bank; return its name there.
 
     Args:
         model: the backbone the adapter belongs to; PEFT does not record which weights it was tuned on.
-        task: what it was tuned for; without it labels are 0, 1, ...
+        task: the task it was tuned for; without it, labels are 0, 1, ...
     """
     card = None if task is None else TaskCard.of(open_task(task))
     artefact = import_peft(folder, BackboneCard.of(open_model(model)), card)

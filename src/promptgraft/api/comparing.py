@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Compared(Comparison):
-    """The result of `compare`: the comparison, with its page and its figures as plain values."""
+    """The result of `compare`, with its page and its figures as plain values."""
 
     def report(self, path: str | Path) -> dict[str, Path]:
         """Write report.html and results.csv into a folder; return the path of each file by its name."""
@@ -82,8 +82,9 @@ def rank(
     """Order the bank's prompts by how well each measure says they should transfer to the task.
 
     Args:
-        measures: the first gives the order; one that needs a prompt of the target, as `task-embedding` does, trains it.
-            What `transfer` would use is more than the first one: `Ranking.graft`.
+        measures: the first gives the order; a measure that needs a prompt of the target (`task-embedding`) trains one.
+
+    `Ranking.graft` says which prompts `transfer` would use; these are more than the first one.
     """
     check_names(model, recipe=recipe, measures=[measures] if isinstance(measures, str) else measures, bank=bank)
     context = opened(task, model, recipe, shots, out=out, device=device, progress=progress)
@@ -121,13 +122,15 @@ def compare(
     progress: Progress | None = None,
     **recipe: object,
 ) -> Compared:
-    """Run every method on one task at equal steps over several seeds; chosen by validation, reported on test.
+    """Run every method on one task for the same number of steps over several seeds.
+
+    The best is chosen by validation and reported on test.
 
     Args:
-        bank: whose prompts are carried over; `auto`: the one that ships where it serves the model; None: none.
-        validation_from: `extra`: few shots bring as many rows again for validation, of which every method is scored;
-            `within`: the labelled rows are all there is, and what chooses no step trains on all of them, so that it has
-            no score on validation.
+        bank: the bank whose prompts are transferred; `auto`: the starter bank if it serves the model; None: none.
+        validation_from: `extra`: as many rows again as `shots` are for validation, on which every method is scored;
+            `within`: methods that choose a step take validation rows from the labelled rows; the others train on all
+            labelled rows and have no validation score.
     """
     check_names(model, recipe=recipe, methods=rows or (), bank=bank)
     context = opened(

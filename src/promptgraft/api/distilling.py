@@ -55,14 +55,14 @@ class KeptAnswers:
 
 @dataclass(frozen=True)
 class Distilled:
-    """A distilled prompt, and what it is worth.
+    """A distilled prompt, and how well it replaces the long template.
 
     Attributes:
         long, short: the templates.
-        rows: on which it is judged, none of which was trained on where there are others.
-        tokens: of a row in the long and in the short template, on average.
-        plain: the short template without the prompt.
-        kept: with it.
+        rows: number of rows that it is evaluated on; they were not trained on if there are others.
+        tokens: mean number of tokens of a row in the long and in the short template.
+        plain: answers of the short template without the prompt.
+        kept: answers of the short template with the prompt.
         accuracy: of the long template; None without labels.
     """
 
@@ -77,7 +77,7 @@ class Distilled:
 
     @property
     def lines(self) -> Iterator[str]:
-        """What was lost and what a pass costs now, as sentences."""
+        """Sentences on what was lost and what a pass now costs."""
         prompt = self.outcome.artefact.prompt
         vectors = 0 if prompt is None else prompt.length
         before, after = self.tokens
@@ -112,18 +112,18 @@ def distil(
     progress: Progress | None = None,
     **recipe: object,
 ) -> Distilled:
-    """Make a prompt with which a model answers as in a long template, without its instruction or demonstrations.
+    """Train a prompt with which a model answers as in a long template, without its instruction or demonstrations.
 
     Args:
-        template: a name of the library, words with slots, or the folder of a search; `{demos:16}` is written out with
-            rows of the task.
+        template: the long template: a name of the library, a text with slots, or the folder of a search; `{demos:16}`
+            is filled with rows of the task.
         data: a task, or a file of texts without labels.
-        to: the short template; default: the line of the long one that holds the fields.
-        length: key-value pairs of the prompt.
-        shots: labelled rows a class that are drawn to learn from; None: all.
+        to: the short template; default: the line of the long one that contains the fields.
+        length: number of key-value pairs of the prompt.
+        shots: labelled rows that are drawn for each class; None: all.
         recipe: values of `Recipe` that differ from the defaults.
     Raises:
-        UsageError: a template that is none, or that has nothing to leave out.
+        UsageError: something that is no template, or a template with nothing to leave out.
     """
     check_names(model, recipe=recipe)
     known, found = opened_template(template)

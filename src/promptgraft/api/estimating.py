@@ -58,11 +58,12 @@ def estimate(
 ) -> Estimate:
     """Predict the seconds and memory that `tune`, `transfer` or `compare` would take; trains nothing.
 
-    The first estimate with a backbone on a machine measures it for some seconds (`engine.calibration`). A source that
-    the verb would choose is stood in for by another of the bank, and the choice is counted.
+    The first estimate with a backbone on a machine measures it for some seconds (`engine.calibration`). If the function
+    would choose a source, the estimate uses any prompt of the bank and adds the time of the choice.
 
     Args:
-        method, validation_from: default: the verb's.
+        verb: `tune`, `transfer` or `compare`.
+        method, validation_from: default: those of the function.
         out: the run folder, whose finished jobs cost nothing.
     Raises:
         UsageError: another verb, or a transfer without a bank.
@@ -118,8 +119,8 @@ def estimate_memory(model: str | Path, *, runs: int = 1, device: DeviceName = "a
     """Estimate what a model would take before it is loaded, in every arithmetic; reads no weights.
 
     Args:
-        runs: that train together.
-        recipe: values of `Recipe` that differ from the defaults: `batch`, `max_length`, `length` and `most` count.
+        runs: number of runs that train together.
+        recipe: values of `Recipe` that differ from the defaults; `batch`, `max_length`, `length` and `most` matter.
     Raises:
         UsageError: a name or a value that a recipe does not have.
     """

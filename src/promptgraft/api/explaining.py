@@ -65,19 +65,19 @@ def explain(
     device: DeviceName = "auto",
     progress: Progress | None = None,
 ) -> Explanation:
-    """Say what is in an artefact's prompt and what it does.
+    """Show what is in an artefact's prompt and what it does.
 
-    Of each vector: the nearest words, its norm, the attention it gets, and the loss of labelled rows without it; and
-    the texts whose answer the prompt changes. Without rows, words and norms alone.
+    For each vector: the nearest words, its norm, the attention it gets, and the loss on labelled rows without it. Also
+    the texts whose answer the prompt changes. Without rows, only nearest words and norms.
 
     Args:
         run: a run folder of tune or transfer, an artefact's folder, an artefact (with `model`), or a predictor.
         rows: a file, with labels or without; a task (its test rows); a table, or a list of texts or `Example`s.
-        most: of more rows so many are drawn, classes in the proportion they have.
-        columns: of a file, by what they hold: `text`, `pair`, `label`; default: those that were tuned from.
-        model: the backbone; default: the one the card names.
+        most: maximum number of rows; more are drawn down to it, with classes in proportion.
+        columns: names of a file's columns, by role: `text`, `pair`, `label`; default: as in tuning.
+        model: the backbone; default: the one named on the card.
     Raises:
-        UsageError, TaskError, RunError, ArtefactError: one line, what and what to do.
+        UsageError, TaskError, RunError, ArtefactError: one line that says what is wrong and what to do.
     """
     if most < 1:
         raise UsageError(f"{most} rows", do="give 1 or more")

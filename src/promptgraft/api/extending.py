@@ -27,7 +27,7 @@ COLUMNS = ("class", "rows", "right before", "right after", "changed", "now a new
 
 @dataclass(frozen=True, repr=False)
 class Extension(engine.Extended):
-    """The result of `extend`: the new artefact, ready to predict, and what became of the answers by class."""
+    """The result of `extend`: the new artefact, ready to predict, and how the answers changed by class."""
 
     def __repr__(self) -> str:
         return self._sheet().text()
@@ -36,7 +36,7 @@ class Extension(engine.Extended):
         return self._sheet().html()
 
     def save(self, folder: str | Path) -> None:
-        """Keep the artefact; `promptgraft.load(folder)` gives it back.
+        """Save the artefact; `promptgraft.load(folder)` loads it.
 
         Raises:
             ArtefactError: the folder holds something else, or could not be written.
@@ -44,7 +44,7 @@ class Extension(engine.Extended):
         artefacts.save(self.artefact, folder)
 
     def rows(self) -> list[tuple[str, ...]]:
-        """The cells of a table of the changes, under `COLUMNS`."""
+        """The cells of the table of changes, with the columns `COLUMNS`."""
         return [
             (
                 change.name,
@@ -82,20 +82,20 @@ def extend(
     model: Backbone | str | Path | None = None,
     device: DeviceName = "auto",
 ) -> Extension:
-    """Give an artefact further classes, by their descriptions and by rows, or further rows of its classes.
+    """Add classes to an artefact by their descriptions or by rows, or add rows of its classes.
 
     Args:
         run: a run folder of tune or transfer, an artefact's folder, an artefact (with `model`), or a predictor.
-        labels: new label -> description; names alone describe themselves.
+        labels: new label -> description; a list of names uses these as descriptions.
         rows: labelled rows of old and new classes: a file, a table, or a list of (text, label); where a row may have
-            several labels, (text, [label, ...]), of all labels, old and new.
-        test: labelled rows on which old and new answers are judged; by default those that the artefact remembers.
-        columns: of rows and test, by what they hold: `text`, `pair`, `label`; default: those that were tuned from.
-        out: a folder to keep the new artefact in.
-        replace: take the place of another artefact there.
-        model: the backbone; default: the one the card names.
+            several labels, (text, [label, ...]) with all its labels, old and new.
+        test: labelled rows on which old and new answers are compared; default: those that the artefact remembers.
+        columns: names of the columns of `rows` and `test`, by role: `text`, `pair`, `label`; default: as in tuning.
+        out: a folder to save the new artefact in.
+        replace: replace another artefact there.
+        model: the backbone; default: the one named on the card.
     Raises:
-        UsageError, TaskError, RunError, ArtefactError: one line, what and what to do.
+        UsageError, TaskError, RunError, ArtefactError: one line that says what is wrong and what to do.
     """
     check_names(model)
     check_roles(columns)

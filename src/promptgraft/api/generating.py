@@ -39,10 +39,10 @@ class TextWriter:
     """A model that is ready to write, plain or with a tuned prompt.
 
     Attributes:
-        task: how rows are read: the artefact's, or one of plain texts.
+        task: how rows are read: the artefact's task, or a task of plain texts.
         tuned: the prompt, if any, and the template.
-        limit: tokens of a row that are read at most.
-        notes: what of a search was taken.
+        limit: maximum number of tokens of a row that are read.
+        notes: what was taken from the folder of a search.
     """
 
     backbone: Backbone
@@ -53,11 +53,11 @@ class TextWriter:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is a model alone."""
+        """Whether it is a model without an artefact."""
         return self.task is TEXTS
 
     def decoding(self, most: int, stop: Sequence[str], temperature: float, seed: int, among: Sequence[str]) -> Decoding:
-        """How it writes; a text also ends where those that it was tuned on do."""
+        """How it writes; a text also ends where the texts that it was tuned on end."""
         own = self.tuned.readout.stop if isinstance(self.tuned.readout, Written) else ()
         return Decoding(most, tuple(dict.fromkeys((*own, *stop))), temperature, seed, tuple(among))
 
@@ -106,16 +106,16 @@ def text_writer(
     """Open a model or an artefact that writes.
 
     Args:
-        source: a model's name or folder, or a run folder or a bank's entry.
-        template: words with {text} and {mask}, a name of the library, or the folder of a search; default: the
+        source: a model's name or folder, a run folder, or a bank's entry.
+        template: a text with {text} and {mask}, a name of the library, or the folder of a search; default: the
             artefact's own, or the text alone.
-        model: of an artefact, where its card does not say where it lies.
-        memory: what may be taken of the device, such as `4GB`: fewer rows are written at once where they would take
-            more; `low`: one at a time (default: what is free).
+        model: the backbone of an artefact; default: the one named on its card.
+        memory: memory limit, such as `4GB`: fewer rows are written at once if they would take more; `low`: one at a
+            time (default: the free memory).
     Raises:
         ModelError, ArtefactError: there is neither model nor artefact, or it cannot be used.
         RunError: the model gives no text.
-        UsageError: a prompt whose vectors stand in a template of its own is to stand in another.
+        UsageError: another template for a prompt whose vectors are in its own template.
     """
     known_arithmetic(arithmetic, device)
     notes: tuple[str, ...] = ()
@@ -178,18 +178,18 @@ def generate(
     """Write a text for every row.
 
     Args:
-        source: a model, its name or folder, or a run folder or a bank's entry.
+        source: a model or its name or folder, a run folder, or a bank's entry.
         rows: a list of texts, or of pairs of texts, or a table with named columns.
-        template: words with {text} and {mask}, a name of the library, or the folder of a search; default: the
+        template: a text with {text} and {mask}, a name of the library, or the folder of a search; default: the
             artefact's own, or the text alone.
-        most: tokens of a text.
-        stop: what ends a text beside the model's own end; it is left out.
-        temperature: 0 takes the likeliest token; else one is drawn, of scores divided by it.
-        seed: draws.
-        among: texts of which one is written.
-        model: of an artefact, where its card does not say where it lies.
-        memory: what may be taken of the device, such as `4GB`: fewer rows are written at once where they would take
-            more; `low`: one at a time (default: what is free).
+        most: maximum number of tokens of a text.
+        stop: strings that end a text, besides the model's own end token; they are left out.
+        temperature: 0 takes the most likely token; else one is sampled from the scores divided by it.
+        seed: for sampling.
+        among: texts of which one is chosen.
+        model: the backbone of an artefact; default: the one named on its card.
+        memory: memory limit, such as `4GB`: fewer rows are written at once if they would take more; `low`: one at a
+            time (default: the free memory).
     Raises:
         UsageError: the template does not fit the rows, or what is asked for cannot be written.
         ModelError, ArtefactError, RunError: the model cannot be used, or gives no text.

@@ -146,16 +146,17 @@ def log_notes(notes: Iterable[str]) -> None:
 def load_backbone(
     name_or_path: str | Path, *, dtype: DType = "auto", device: DeviceName = "auto", memory: str | None = None
 ) -> Backbone:
-    """Load a frozen model once, for many calls; it is the one that a verb loads when it is given the name.
+    """Load a frozen model once, for many calls; commands load the same model when they are given its name.
 
     Args:
-        name_or_path: a name of `promptgraft models list`, a folder, or a hub name that is here.
-        dtype: arithmetic of the matrix products: `fp32`, `bf16`, or `auto`: the faster of these two here; `int8`, which
-            for an encoder means no gradients, and for a causal model weights in eight bits; `int4`: in four.
-        device: `cpu`, `cuda`, or `auto`: the GPU where there is one.
-        memory: what may be taken there, such as `4GB`, or `low` (default: what is free).
+        name_or_path: a name from `promptgraft models list`, a folder, or a hub name that was downloaded.
+        dtype: arithmetic of the matrix products: `fp32`, `bf16`, or `auto`, the faster of the two on this machine;
+            `int8` (an encoder then has no gradients; a causal model has its weights in eight bits); `int4` (a causal
+            model has its weights in four bits).
+        device: `cpu`, `cuda`, or `auto`: the GPU if there is one.
+        memory: memory limit, such as `4GB`, or `low` (default: the free memory).
     Raises:
-        ModelError: it is unknown, not here, damaged, or not an encoder that can be used; or there is no such device.
+        ModelError: the model is unknown, not downloaded, damaged or not supported; or there is no such device.
     """
     return open_model(name_or_path, dtype, device, memory)
 
@@ -173,10 +174,10 @@ def open_model(
     """Load a backbone by name or folder unless it is one already.
 
     Args:
-        arithmetic, device, memory: as of `load_backbone`.
+        arithmetic, device, memory: as for `load_backbone`.
     Raises:
-        UsageError: another arithmetic or device, or one that a loaded backbone does not have; a memory that is no size,
-            or is given for a loaded backbone.
+        UsageError: an unknown arithmetic or device, or one that a loaded backbone does not have; a memory that is not a
+            size, or is given for a loaded backbone.
     """
     dtype = known_arithmetic(arithmetic, device)
     if isinstance(model, str | Path):

@@ -27,18 +27,17 @@ def record(
     max_length: int = MAX_LENGTH,
     device: DeviceName = "auto",
 ) -> Record:
-    """Find out how much better texts are told apart under each prompt of a bank, and keep it beside the prompts.
+    """Measure how much better texts are classified without labels under each prompt of a bank, and record it there.
 
-    What was known of a prompt from other tasks stays; of a task that comes again the new figure counts.
-
-    `transfer` without labels reads texts under the prompts that have helped other tasks most.
+    Figures for other tasks are kept; a task that is measured again replaces its old figure. `transfer` without labels
+    uses the prompts that helped other tasks most; with labels, graft uses the record as a prior.
 
     Args:
-        tasks: labelled classification tasks; what a prompt does on the task it was tuned on does not count.
-        max_length: tokens a text; longer ones are cut.
+        tasks: labelled classification tasks; a prompt is not measured on the data that it was tuned on.
+        max_length: maximum number of tokens of a text; longer ones are cut.
     Raises:
-        BankError: it has no prompt of the model, or cannot be written.
-        ArtefactError: the record that it has is damaged.
+        BankError: the bank has no prompt of the model, or cannot be written.
+        ArtefactError: the existing record is damaged.
         RunError: a task of another kind, or without labelled rows; or every prompt was tuned on these tasks.
     """
     opened_bank = as_bank(bank)

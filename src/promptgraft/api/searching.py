@@ -49,8 +49,8 @@ class SearchCost:
     """What a search will cost.
 
     Attributes:
-        passes: of all algorithms at most, and of the reports.
-        seconds: at the pace of one scoring of the first template.
+        passes: the maximum for all algorithms and the reports.
+        seconds: at the speed of scoring the first template once.
     """
 
     passes: int
@@ -77,23 +77,24 @@ def search(
     device: DeviceName = "auto",
     progress: Progress | None = None,
 ) -> SearchOutcome:
-    """Search for a prompt in words by one algorithm or several; beside them, at the same budget, the placebos.
+    """Search for a text prompt by one or several algorithms, with placebos at the same budget.
 
     Args:
         algorithms: names; the placebos (`none`, `library`, `random`) always run.
         passes: the budget of each algorithm, in passes of a row through a model.
-        shots: labelled rows a class to search by, and as many to choose by; None: all.
-        template: what edits begin with, or the folder of a search, whose words they then are; default: the library's.
-        verbalizer: the labels' words (`good=great|fine,bad=terrible`), which then stay.
-        proposer: the model that words and texts are asked of; default: the model itself.
-        max_length: tokens of a row at most; None: 128, or 384 where texts are to be written.
-        bank: whose prompts span the space in which vectors are searched; `random-vectors`, the placebo, runs beside.
-        start: the name of the prompt in the bank with which they begin.
-        out: where everything is kept; the same call goes on where it was.
-        replace: take the place of another search in the folder.
+        shots: labelled rows for each class to search on, and as many to choose on; None: all.
+        template: the template that edits start from, or the folder of a search; default: the library's.
+        verbalizer: the labels' words (`good=great|fine,bad=terrible`), which are then not changed.
+        proposer: the model that is asked for words and texts; default: the model itself.
+        max_length: maximum number of tokens of a row; None: 128, or 384 for texts to be written.
+        bank: a bank whose prompts span the space in which vectors are searched; `random-vectors`, the placebo, is
+            then run too.
+        start: the name of the prompt in the bank from which a search for vectors starts.
+        out: the folder for all results; the same call continues where it stopped.
+        replace: replace another search in the folder.
     Raises:
-        UsageError: a name that there is not, or a budget that is too small for anything.
-        RunError: a task without classes, or a model without a head over words.
+        UsageError: an unknown name, or a budget that is too small for any candidate.
+        RunError: a task that cannot be searched with the model, or a model without a head over words.
     """
     kinds = _kinds(algorithms, bank)
     setting, notes = setting_for(
@@ -118,10 +119,10 @@ def search(
 def estimate_search(
     task: Task | TaskData, model: Backbone | str | Path, algorithms: Sequence[str] = (), **values: Any
 ) -> SearchCost:
-    """Say what a search will cost, by scoring the first template once on the search rows.
+    """Predict the cost of a search, by scoring the first template once on the search rows.
 
     Args:
-        values: as `search` takes them.
+        values: the arguments of `search`.
     """
     kinds = _kinds(algorithms, values.get("bank"))
     setting, _ = setting_for(task, model, **values)

@@ -24,19 +24,19 @@ from promptgraft.task.task import Example
 
 @dataclass(frozen=True, repr=False)
 class Suggestion:
-    """The rows to label next, the first first.
+    """The rows to label next, the most useful first.
 
     Attributes:
-        rows: as they were given; of a file its rows, as column -> value.
-        places: their numbers among all rows that were given.
-        examples: the same rows as they are read.
-        predictions, probabilities: what the artefact would answer, and how sure it is; of several labels a row the
-            labels, and the probability that these are all.
+        rows: the rows as given; for a file as column -> value.
+        places: their numbers among all given rows.
+        examples: the same rows as examples.
+        predictions, probabilities: the artefact's answers and their probabilities; with several labels a row, the
+            labels and the probability that these are exactly its labels.
         notes: what was left out.
-        name: of the task.
-        columns: the names of text and label.
-        classes: that a row may get.
-        separator: what joins several labels of a row in a cell; None where a row has one class.
+        name: name of the task.
+        columns: the names of the text column and the label column.
+        classes: the classes that a row may get.
+        separator: the separator of several labels in a cell; None where a row has one class.
     """
 
     rows: tuple[Any, ...]
@@ -57,7 +57,7 @@ class Suggestion:
         return self._sheet().html()
 
     def label_studio(self) -> list[dict[str, Any]]:
-        """Label Studio's tasks with predictions, as JSON for a project with the interface `label_studio_interface`."""
+        """Label Studio tasks with predictions, as JSON for a project with the interface `label_studio_interface`."""
         return [
             task_of(_data(row, example, self.columns[0]), self.columns, prediction, probability, self.name)
             for row, example, prediction, probability in zip(
@@ -90,15 +90,15 @@ def suggest(
     model: Backbone | str | Path | None = None,
     device: DeviceName = "auto",
 ) -> Suggestion:
-    """Choose the rows that are worth labelling next.
+    """Choose the rows that are most worth labelling next.
 
     Args:
         run: a run folder of tune or transfer, an artefact's folder, or a predictor.
         rows: a file, a table, or a list as `predict` takes it; rows with a label are left out.
-        columns: of the rows, by what they hold: `text`, `pair`, `label`; default: those that were tuned from.
-        model: the backbone; default: the one the card names.
+        columns: names of the rows' columns, by role: `text`, `pair`, `label`; default: as in tuning.
+        model: the backbone; default: the one named on the card.
     Raises:
-        UsageError, TaskError, RunError: one line, what and what to do.
+        UsageError, TaskError, RunError: one line that says what is wrong and what to do.
     """
     check_roles(columns)
     predictor = run if isinstance(run, Predictor) else load(run, model, device=device)

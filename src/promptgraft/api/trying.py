@@ -48,10 +48,10 @@ class TriedRow:
 
 @dataclass(frozen=True, repr=False)
 class Tried:
-    """A template on rows of a task.
+    """A template filled with rows of a task.
 
     Attributes:
-        template: with its demonstrations written out.
+        template: the template with its demonstrations written out.
         words: the words that stand for each label.
         notes: which words stand for what, and what was drawn or cut.
     """
@@ -81,14 +81,14 @@ def try_template(
     max_length: int | None = None,
     seed: int = 0,
 ) -> Tried:
-    """A template with the first rows of a task in it, and the tokens that a model reads of them.
+    """Fill a template with the first rows of a task, and show the tokens that a model reads.
 
     Args:
         template: a name in the library, a text with slots in braces, the folder of a search, or what `find_template`
             gives.
         model: a name or folder; only its tokenizer is loaded.
-        max_length: tokens of a sequence at most; default: the model's, at most 512.
-        seed: draws the demonstrations.
+        max_length: maximum number of tokens of a sequence; default: the model's, at most 512.
+        seed: for drawing the demonstrations.
     Raises:
         UsageError: the template does not fit the task, or is longer than the model reads.
     """

@@ -30,12 +30,14 @@ from promptgraft.task.task import Task
 
 @dataclass(frozen=True, repr=False)
 class Outcome:
-    """The result of `tune` or `transfer`: every seed's result, and the model that validation chooses.
+    """The result of `tune` or `transfer`: the results of all seeds, and the model of the best one by validation.
+
+    Without validation rows, as for graft by default, the model is that of the first seed.
 
     Attributes:
-        baselines: results of the honest alternatives that were run beside them.
+        baselines: results of the baselines.
         notes: what was inferred, cut, sampled or chosen.
-        name: of the artefact in the bank it is kept in.
+        name: the artefact's name in the bank.
     """
 
     finished: tuple[Finished, ...]
@@ -53,7 +55,7 @@ class Outcome:
         return self._sheet().html()
 
     def save(self, folder: str | Path) -> None:
-        """Keep the chosen model; `promptgraft.load(folder)` gives it back.
+        """Save the chosen model; `promptgraft.load(folder)` loads it.
 
         Raises:
             ArtefactError: the folder holds something else, or could not be written.
@@ -103,12 +105,12 @@ def tune(
 
     Args:
         method: `prompt-tuning`, `linear-probe`, `model-tuning` or another that needs no source.
-        out: run folder; the same call goes on where it was. None keeps nothing on disk.
-        bank: where to keep the artefact as well, under `name` (default: the task's name).
-        replace: what other data gave, in the run folder and in the bank.
-        validation_from: `extra`: few shots bring as many rows again for validation; `within`: the labelled rows are all
-            there is, and only what chooses a step on validation takes a quarter of each class out of them.
-        device: `cpu`, `cuda`, or `auto`: the GPU where there is one.
+        out: run folder; the same call continues where it stopped. None saves nothing on disk.
+        bank: a bank to also save the artefact in, under `name` (default: the task's name).
+        replace: replace results of other data in the run folder and the bank.
+        validation_from: `extra`: as many rows again as `shots` are for validation; `within`: methods that choose a step
+            on validation take a quarter of each class of the labelled rows, the others train on all of them.
+        device: `cpu`, `cuda`, or `auto`: the GPU if there is one.
         recipe: values of `Recipe` that differ from the defaults.
     """
     check_names(model, recipe=recipe, methods=[(method, options or {})])
@@ -148,17 +150,17 @@ def transfer(
     """Graft a bank's prompts onto a task.
 
     Args:
-        method: `graft` (every prompt of the bank weighed by the labelled rows, nothing trained), `pot`, `panda`, ...;
-            None: `graft`, but `pot` for a named source, for spans, and with options of `pot`.
-        source: name in the bank, or `auto`: all for `graft`; for methods that start from one the best by a
+        method: `graft` (the labelled rows give every prompt of the bank a weight, nothing is trained), `pot`, `panda`,
+            ...; None: `graft`, but `pot` for a named source, for the kinds span and text, and with options of `pot`.
+        source: a prompt of the bank, or `auto`: all for `graft`; for methods that start from one, the best by a
             cross-validated probe on each seed's training rows.
-        validation_from: `within`: the labelled rows are all there is: graft and probes train on every one, and what
-            chooses a step on validation takes a quarter of each class out of them; `extra`: few shots bring as many
-            rows again for validation.
-        unlabelled: target text without labels, for methods that distil, and for graft where there are no labels.
+        validation_from: `within`: graft and probes train on all labelled rows, and methods that choose a step on
+            validation take a quarter of each class out of them; `extra`: as many rows again as `shots` are for
+            validation.
+        unlabelled: texts of the target without labels, for PANDA and for graft without labelled rows.
         baselines: also run the linear probe and prompt tuning from scratch on the same rows.
-        keep_in: a bank to keep the artefact in as well, under `name` (default: the task's name).
-        replace: what other data gave, in the run folder and in the bank.
+        keep_in: a bank to also save the artefact in, under `name` (default: the task's name).
+        replace: replace results of other data in the run folder and the bank.
     """
     check_names(model, recipe=recipe, methods=[(method or usual_method(source, options), options or {})], bank=bank)
     context = opened(

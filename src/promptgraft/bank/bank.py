@@ -341,10 +341,10 @@ def open_bank(path: str | Path, *, create: bool = False, check: Check | None = N
     """The bank in a folder, or the one that ships with promptgraft (`starter`, `builtin:`).
 
     Args:
-        create: make the folder where there is none.
-        check: as of `Bank`.
+        create: create the folder if it does not exist.
+        check: as for `Bank`.
     Raises:
-        BankError: there is none, or the folder holds something else.
+        BankError: there is no bank, or the folder contains something else.
     """
     if str(path) in STARTER_NAMES:
         return _starter(check)

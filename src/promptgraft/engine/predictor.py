@@ -43,16 +43,16 @@ class Predictions:
     """The predictions for a list of rows.
 
     Attributes:
-        predictions: one a row.
-        probabilities: of the classes, `[rows, classes]`, which sum to 1 but where a row has several labels; None where
-            the task has none.
+        predictions: one for each row.
+        probabilities: of the classes, `[rows, classes]`; they sum to 1 unless a row has several labels. None if the
+            task has no classes.
         cut: how many inputs were longer than the model reads and were cut.
-        blank: how many rows hold nothing to read, so that their answers say nothing.
-        unread: the numbers of the rows without a word that the model knows, whose answers say nothing either.
-        windows: how many parts were read; 0 where texts were read as they are.
-        unlike: which texts are unlike the labelled rows; None where the artefact has no features of these.
-        given: which answers are sure enough for the risk that was asked for, `[rows]`; of several labels which labels
-            are, `[rows, labels]`. None where no risk was.
+        blank: how many rows contain no text, so that their answers mean nothing.
+        unread: the numbers of the rows without a word that the model knows, whose answers mean nothing either.
+        windows: how many parts were read; 0 if texts were read as they are.
+        unlike: which texts are unlike the labelled rows; None if the artefact has no features of these.
+        given: which answers are sure enough for the given risk, `[rows]`; with several labels a row, which labels are,
+            `[rows, labels]`. None without a risk.
     """
 
     predictions: list[Label | str]
@@ -153,13 +153,13 @@ class Predictor:
         return self.task.classes
 
     def threshold(self, risk: float) -> Threshold:
-        """The least probability of an answer that is given where so many of the answers may be wrong.
+        """The lowest probability at which an answer is given at a risk.
 
         Args:
-            risk: share of wrong answers among those that are given, 0 to 1; of several labels a row of wrong labels
-                among those that are given.
+            risk: the share of the answers given that may be wrong, 0 to 1; with several labels a row, of the labels
+                given.
         Raises:
-            UsageError: the risk is no such share.
+            UsageError: the risk is not a number from 0 to 1.
             RunError: the task has no class probabilities.
         """
         if not self.task.facts.has_classes:
@@ -178,22 +178,22 @@ class Predictor:
     def predict(
         self, rows: object, *, windows: bool = False, risk: float | None = None, abstain_as: str | None = None
     ) -> Sequence[Label | str | None]:
-        """Labels (a tuple where a row has several), numbers, choices, tags or answers, one a row.
+        """Labels (a tuple if a row has several), numbers, choices, tags, answers or written texts, one for each row.
 
         Args:
-            rows: a list (or another iterable) of texts; of pairs of texts; for tagging of lists of words; for choices
+            rows: a list (or another iterable) of texts; of pairs of texts; for tagging, of lists of words; for choices,
                 of (text, choices); of `Example`s or dictionaries. Or a table with named columns (pandas, polars,
                 pyarrow), which is read by the columns that the prompt was tuned from.
             windows: read long texts whole, in parts: probabilities, or numbers, are the means over the parts.
-                Otherwise what is longer than the model reads is cut, which is logged once.
-            risk: abstain where more than this share of the answers given would be wrong (see `threshold`), and on texts
-                unlike the labelled rows; None answers all. Of several labels a row each label is given or held back by
-                itself.
-            abstain_as: what stands in the place of an answer that is held back; of several labels a row of a row none
-                of whose labels is sure enough.
+                Otherwise a text that is longer than the model reads is cut, which is logged once.
+            risk: withhold answers so that at most this share of the answers given is wrong (see `threshold`), and
+                answers to texts unlike the labelled rows; None gives all. With several labels a row each label is given
+                or withheld by itself.
+            abstain_as: the value in place of a withheld answer; with several labels a row, of a row none of whose
+                labels is sure enough.
         Raises:
-            UsageError: something else; with the number of the first row that is wrong. Or `abstain_as` without a risk,
-                or a class.
+            UsageError: rows of another form, with the number of the first one; or `abstain_as` without a risk, or equal
+                to a class.
             RunError: a risk for a task without class probabilities.
         """
         check_abstention(abstain_as, risk, self.classes)
@@ -202,8 +202,7 @@ class Predictor:
     def predict_proba(self, rows: object, *, windows: bool = False) -> np.ndarray:
         """Probabilities of the classes, `[rows, classes]`; the arguments are those of `predict`.
 
-        Of several labels a row each has a probability of its own.
-
+        With several labels a row, each label has its own probability.
 
         Raises:
             RunError: the task has no classes.
@@ -216,7 +215,7 @@ class Predictor:
 
     @within_memory(TO_READ)
     def answers(self, rows: object, *, windows: bool = False, risk: float | None = None) -> Predictions:
-        """Predictions, their probabilities, which are given and how many inputs were cut; arguments as `predict`."""
+        """Predictions, their probabilities, which are given and how many inputs were cut; arguments as in `predict`."""
         limit = None if risk is None else self.threshold(risk)
         examples = examples_of(rows, self.task)
         answers = self._all_answers(examples, windows=windows)

@@ -31,25 +31,25 @@ MOST_COPIES = 50
 
 
 class PromptClassifier(ClassifierMixin, PromptEstimator):
-    """Classifies texts, or pairs of texts, with a tuned prompt on a frozen backbone: a class a row, or several labels.
+    """Classifies texts or pairs of texts with a tuned prompt on a frozen backbone: one class or several labels a row.
 
     Args:
-        labels: class -> what it means, in words, for the label-text readout; a class that is not there means its name.
-        class_weight: class -> its weight, or `balanced`: the rarer, the heavier, and the step is chosen by the mean
-            recall of the classes. A row is shown as many times as its weight says, rounded to whole times.
-        template: words that a row is read in, by name or as text (`"Review: {text} Sentiment: {mask}"`), by a model
-            with a head over words, or beside a graft by `words_model`.
+        labels: class -> its description, for the label-text readout; the default is the class's name.
+        class_weight: class -> its weight, or `balanced`: weights inverse to the classes' frequencies, with the step
+            chosen by the mean recall of the classes. A row is repeated by its weight, rounded to whole times.
+        template: a text template for rows, by name or as text (`"Review: {text} Sentiment: {mask}"`). It is read by
+            `model`, which then needs a head over words, or, beside a graft, by `words_model`.
         verbalizer: the words of each class (`"1=great|fine,0=bad"`), or `auto`: found from the rows; empty: those of
             the template, else the classes' names.
-        words_model: the model that reads the template's words beside a graft; empty: `model` itself.
+        words_model: the model that reads the template beside a graft; empty: `model` itself.
         (others): see `PromptEstimator`.
 
     Attributes:
-        classes_: the classes, sorted; of a matrix of labels its columns.
-        n_features_in_: texts a row, 1 or 2.
-        artefact_: what was tuned: `promptgraft.prompt.artefact.save(artefact_, folder)` keeps it, and
+        classes_: the classes, sorted; for a matrix of labels, its columns.
+        n_features_in_: number of texts in a row, 1 or 2.
+        artefact_: the tuned artefact: `promptgraft.prompt.artefact.save(artefact_, folder)` saves it, and
             `promptgraft.load(folder)` gives a predictor.
-        source_: name of the source prompt, None from scratch.
+        source_: name of the source prompt; None from scratch.
         notes_: what was cut, sampled or chosen.
     """
 
@@ -98,12 +98,12 @@ class PromptClassifier(ClassifierMixin, PromptEstimator):
         """Tune a prompt and a readout.
 
         Args:
-            X: texts (list, array, Series), or two of them a row (two columns, or a list of pairs); or a table with
-                more columns, where y names that of the labels and the texts are found by their columns' names.
-            y: classes, of any type that sorts. Of several labels a row: lists (or sets) of them, or scikit-learn's
-                matrix of 0 and 1 with a column a label; `predict` answers in the same form.
+            X: texts (list, array, Series), or two texts a row (two columns, or a list of pairs); or a table with
+                more columns, where y names the column of labels and the texts are found by their columns' names.
+            y: classes, of any type that sorts. For several labels a row: lists (or sets) of them, or scikit-learn's
+                matrix of 0 and 1 with a column for each label; `predict` answers in the same form.
         Raises:
-            ValueError: no rows, not texts, lengths that differ, or one class only.
+            ValueError: there are no rows, X has no texts, lengths differ, or there is only one class.
         """
         X, y = self._split(X, y)
         sets = label_sets(y)
@@ -143,12 +143,12 @@ class PromptClassifier(ClassifierMixin, PromptEstimator):
         return self
 
     def predict(self, X: object, *, risk: float | None = None, abstain_as: object = None) -> npt.NDArray[Any]:
-        """The class of each row; of several labels a tuple each, or the matrix of 0 and 1, as fit was given them.
+        """The class of each row; with several labels a tuple for each row, or a matrix of 0 and 1, as given to `fit`.
 
         Args:
-            risk: hold an answer back where more than this share of the answers given would be wrong; None answers all.
-                Of several labels a row each label is given or held back by itself: a matrix has 0 where it is not.
-            abstain_as: what stands in the place of an answer that is held back, in an array of objects.
+            risk: withhold answers so that at most this share of the answers given is wrong; None gives all.
+                With several labels a row each label is given or withheld by itself; in a matrix a withheld one is 0.
+            abstain_as: the value in place of a withheld answer, in an array of objects.
         """
         predictor, rows = self._checked_rows(X)
         check_abstention(abstain_as, risk, self.classes_.tolist())
@@ -165,12 +165,12 @@ class PromptClassifier(ClassifierMixin, PromptEstimator):
         return held
 
     def predict_proba(self, X: object) -> npt.NDArray[np.floating[Any]]:
-        """Probabilities, `[rows, classes]`, classes in the order of `classes_`; of several labels each by itself."""
+        """Probabilities, `[rows, classes]`, in the order of `classes_`; with several labels, one for each label."""
         predictor, rows = self._checked_rows(X)
         return np.asarray(predictor.predict_proba(rows))
 
     def score(self, X: object, y: object, sample_weight: Any = None) -> float:
-        """Accuracy; of several labels the share of rows whose labels are all right, as scikit-learn's classifiers."""
+        """Accuracy; with several labels the share of rows whose labels are all right, as in scikit-learn."""
         X, y = self._split_again(X, y)
         if self.label_form_ == "class":
             return float(super().score(X, y, sample_weight))

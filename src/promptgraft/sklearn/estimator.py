@@ -34,7 +34,7 @@ def backbone_of(model: Backbone | str | Path, device: DeviceName = "auto", arith
     """The backbone of an estimator: a loaded one as it is, a named one loaded once for all estimators of the process.
 
     Raises:
-        UsageError: a loaded one is on another device, or in another arithmetic, than asked.
+        UsageError: a loaded one is on another device, or in another arithmetic, than asked for.
     """
     if isinstance(model, str | Path):
         return _loaded(model, device, arithmetic)
@@ -50,20 +50,19 @@ class PromptEstimator(BaseEstimator):
     """What classifier and regressor share.
 
     Args:
-        model: backbone by catalog name, folder or hub name, or one that is loaded (`promptgraft.load_backbone`);
-            clones share it, and a pickled estimator keeps its name or folder.
+        model: backbone by catalog name, folder or hub name, or a loaded one (`promptgraft.load_backbone`), which clones
+            share; a pickled estimator keeps its name or folder.
         bank: folder of tuned prompts to start from; None starts from scratch.
         source: name of a prompt in the bank; `auto` takes all for `graft`, else the best by a cross-validated probe;
             None starts from scratch.
-        method: `auto` is `graft` where there is a bank, `pot` where a source or a readout is named, and
-            `prompt-tuning` where there is no bank.
-        readout: of the method; `auto` is its default, but `linear` for class names that say nothing.
-        steps, rate, length: of the recipe; None leaves the default for the size of the backbone and the data.
-        validation: share of the training rows, class by class, by which a step is chosen; between 0 and 1. Methods that
-            choose none (`graft`, `linear-probe`) train on every row.
+        method: `auto` is `prompt-tuning` without a bank, else `graft`, or `pot` if a source or a readout is named.
+        readout: the method's readout; `auto` is its default, but `linear` if class names contain no letters.
+        steps, rate, length: values of the recipe; None takes the default for the size of backbone and data.
+        validation: share of the training rows, class by class, on which a step is chosen; between 0 and 1. Methods that
+            choose no step (`graft`, `linear-probe`) train on every row.
         random_state: seed of the split, the start and the order of rows.
-        device: `cpu`, `cuda`, or `auto`: the GPU where there is one.
-        arithmetic: `fp32`, `bf16`, or `auto`: the faster of both here.
+        device: `cpu`, `cuda`, or `auto`: the GPU if there is one.
+        arithmetic: `fp32`, `bf16`, or `auto`: the faster of both on this machine.
     """
 
     def __init__(

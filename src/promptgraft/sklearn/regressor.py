@@ -15,7 +15,7 @@ from promptgraft.task.task import Task
 
 
 class PromptRegressor(RegressorMixin, PromptEstimator):
-    """Predicts a number from a text, or from a pair of texts; see `PromptEstimator` and `PromptClassifier`."""
+    """Predicts a number from a text or a pair of texts; see `PromptEstimator` and `PromptClassifier`."""
 
     def fit(self, X: object, y: object) -> Self:
         """Tune a prompt and a readout.

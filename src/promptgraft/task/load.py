@@ -61,24 +61,24 @@ def load_task(
 ) -> Task:
     """Loads a task from a data file, a folder of split files (with or without task.toml), a table, or `hub:NAME`.
 
-    What is given here wins over task.toml; what neither says is inferred and noted in `Task.notes`. Exports of
-    labelling tools and files of benchmarks are recognised (`task/formats`), and said. A single file or table is split
-    by its column `split`, else by seed into train (70 %), validation (10 %) and test (20 %), class by class; classes of
-    one or two rows stay in train. A split without rows is absent. A test split without labels is left out; where there
-    is then no test split, the validation split becomes it.
+    Arguments override task.toml; what neither says is inferred and noted in `Task.notes`. Exports of labelling tools
+    and files of benchmarks are recognised (`task/formats`), with a note. A single file or table is split by its column
+    `split`, else by seed into train (70 %), validation (10 %) and test (20 %), class by class; classes of one or two
+    rows stay in train. A split without rows is absent. A test split without labels is left out; if there is then no
+    test split, the validation split becomes the test split.
 
     Args:
         path: a file, a folder, `hub:NAME` or `hub:NAME/config`; or a table in memory: a frame of pandas, polars or
             pyarrow, a Dataset or DatasetDict of `datasets`, a list of dictionaries, or splits of these by name.
         text, pair, label: column names; for tagging the words (text) and tags (label), for span the question (text),
             context (pair) and answers (label).
-        metric: a name of `METRICS`; positive: the class whose F1 counts under metric "f1".
-        name: of the task; else that of the file or folder, `data` for a table.
-        labels: label -> its description, as in task.toml; None, and names alone, describe themselves. A file or table
-            without labels is then a task without labelled rows, its texts unlabelled.
-        header: whether the first line of csv and tsv names the columns; else they are `text`, or `column_1` and on.
-        seed: of the split of a single file.
-    Raises: TaskError, one line with file:line, for whatever cannot be used; UsageError for labels that are none.
+        metric: a name of `METRICS`; positive: the positive class for metric "f1".
+        name: name of the task; default: that of the file or folder, `data` for a table.
+        labels: label -> its description, as in task.toml; None, or a list of names, uses the name as description. A
+            file or table without labels is then a task without labelled rows, whose texts are unlabelled.
+        header: whether the first line of csv and tsv names the columns; else they are `text`, or `column_1`, ...
+        seed: for splitting a single file.
+    Raises: TaskError, one line with file:line, for data that cannot be used; UsageError for invalid labels.
     """
     address = NAME if is_table(path) else str(path)
     file = read_folder_file(path)

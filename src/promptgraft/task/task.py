@@ -51,7 +51,7 @@ class Example:
     | span           | question        | context           |         |        | Answers                   |
     | text           | (first) text    | second or None    |         |        | References                |
 
-    `label` is None on rows that are to be predicted.
+    `label` is None on rows without a label.
     """
 
     text: str = ""
@@ -77,13 +77,13 @@ class Task:
 
     Attributes:
         labels: label (or tag) name -> description, in the order of class indices;
-            empty for regression, choice, span and text. The description is the name where none was given.
-        positive: the class whose F1 is the metric, for `metric = "f1"` of one class.
+            empty for regression, choice, span and text. A label without a description has its name as description.
+        positive: the positive class, where `metric = "f1"` is the F1 of one class.
         splits: split name -> examples; a split without rows is absent.
         notes: what was inferred, cut, split off or dropped; printed once by the caller.
         columns: role (text, pair, question, choices, label) -> column of the file it was read from, so that
-            a later file of the same shape is read alike.
-        separator: what joined the labels of a row in the file (multilabel); None where they came as lists or columns.
+            a later file with the same columns is read in the same way.
+        separator: the separator of a row's labels in the file (multilabel); None if they were lists or columns.
     """
 
     name: str

@@ -106,10 +106,10 @@ def templates(
 
 
 def find_template(name: str) -> KnownTemplate:
-    """A template of the library.
+    """A template of the library by its name.
 
     Raises:
-        UsageError: there is none of the name.
+        UsageError: there is no template of this name.
     """
     if name not in index():
         raise unknown("template", name, index())

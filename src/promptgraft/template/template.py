@@ -18,13 +18,13 @@ BETWEEN_CHOICES = "; "
 
 @dataclass(frozen=True)
 class Template:
-    """A prompt in words with slots; `parse` reads it, `str` writes it, and the two are each other's inverse.
+    """A text template with slots; `parse` reads it, `str` writes it, and they are inverses of each other.
 
     Attributes:
         parts: its words and slots in order; words beside words are joined.
 
     Raises:
-        UsageError: two places of the answer, demonstrations twice, or demonstrations behind what they repeat.
+        UsageError: two places for the answer, demonstrations twice, or demonstrations after the line that they repeat.
     """
 
     parts: tuple[TemplatePart, ...]
@@ -42,7 +42,7 @@ class Template:
 
     @classmethod
     def parse(cls, text: str) -> Template:
-        """The template that a text describes.
+        """The template that a text describes, such as `{text} It was {mask}.`
 
         Raises:
             UsageError: the text is no template.
@@ -59,17 +59,17 @@ class Template:
 
     @property
     def demos(self) -> Demos | None:
-        """The slot of its demonstrations, where it has one that is not written out."""
+        """The slot of its demonstrations, if it has one that is not written out."""
         return next((part for part in self.parts if isinstance(part, Demos)), None)
 
     @property
     def has_blank(self) -> bool:
-        """Whether it has a place of the answer."""
+        """Whether it has a place for the answer."""
         return any(isinstance(part, Blank) for part in self.parts)
 
     @property
     def is_soft(self) -> bool:
-        """Whether it has vectors that are trained."""
+        """Whether it has trained vectors."""
         return any(isinstance(part, Soft) for part in self.parts)
 
     @property
