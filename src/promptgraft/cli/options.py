@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from promptgraft.task.task import Task
 
 TASK_HELP = "A file (csv, tsv, json, jsonl, parquet; .gz too), a folder with task.toml, or hub:DATASET."
-MODEL_HELP = "The frozen model: a name of `promptgraft models list`, a folder, or a hub name that is here."
+MODEL_HELP = "The frozen model: a name from `promptgraft models list`, a folder, or a hub name that was downloaded."
 BANK_HELP = "The bank to choose from: a folder, or `starter`, which ships with promptgraft."
 MEMORY_HELP = (
-    "What may be taken of the device, such as 4GB: a causal model computes layers again where a step would take more; "
-    "low: always (default: what is free)."
+    "Memory limit, such as 4GB: a causal model recomputes layers in the backward pass if a step would take more; "
+    "low: always recompute (default: the free memory)."
 )
 MEMORY_METAVAR = "SIZE|low"
-SHOTS_HELP = "Labelled rows a class; without it all of the training split."
+SHOTS_HELP = "Labelled rows for each class (default: the whole training split)."
 RUN_HELP = "A run folder of tune or transfer, or a bank's entry."
-NO_HEADER_HELP = "The first line of a csv or tsv is a row; columns are column_1, column_2, ..."
+NO_HEADER_HELP = "Read the first line of a csv or tsv as a row; columns are then text, or column_1, column_2, ..."
 
 TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help=TASK_HELP, show_default=False)]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help=RUN_HELP)]
@@ -43,33 +43,40 @@ CardModelOption = Annotated[
 ]
 BankOption = Annotated[str, typer.Option("--bank", "-b", help=BANK_HELP)]
 CompareBankOption = Annotated[
-    str, typer.Option("--bank", "-b", help=f"{BANK_HELP} auto: the one that ships, where it has prompts for the model.")
+    str, typer.Option("--bank", "-b", help=f"{BANK_HELP} auto: starter, if it has prompts for the model.")
 ]
 ShotsOption = Annotated[int | None, typer.Option("--shots", min=0, help=SHOTS_HELP, show_default=False)]
 ValidationFromOption = Annotated[
     Literal["extra", "within"],
     typer.Option(
-        help="Validation rows: extra, as many as --shots beside them; or within the labelled rows: a quarter of each "
-        "class for what chooses a step by them, none for graft and probes, which train on all."
+        help="Where validation rows come from. extra: as many rows again as --shots. within: a quarter of each class "
+        "of the labelled rows, for methods that choose a step on them; graft and probes train on all labelled rows."
     ),
 ]
 OutOption = Annotated[
     Path | None,
-    typer.Option("--out", "-o", help="Run folder (default: runs/VERB-TASK); the same command goes on where it was."),
+    typer.Option(
+        "--out", "-o", help="Run folder (default: runs/VERB-TASK). The same command continues where it stopped."
+    ),
 ]
 FileOutOption = Annotated[
     Path | None,
-    typer.Option("--out", "-o", help="Where to: csv, tsv, jsonl, json or parquet by its ending (default: screen)."),
+    typer.Option(
+        "--out", "-o", help="The file to write: csv, tsv, jsonl, json or parquet by its ending (default: screen)."
+    ),
 ]
 KeepOption = Annotated[
     str | None, typer.Option("--bank", "-b", help="A bank to keep the prompt in as well; made where there is none.")
 ]
 NameOption = Annotated[str | None, typer.Option("--name", help="Its name in the bank (default: the task's name).")]
 ReplaceOption = Annotated[
-    bool, typer.Option("--replace", help="Take the place of what other data gave, in the run folder and the bank.")
+    bool, typer.Option("--replace", help="Replace results of other data in the run folder and the bank.")
 ]
 SourceOption = Annotated[
-    str, typer.Option("--source", help="A name in the bank, or `auto`: the best by a probe on the labelled rows.")
+    str,
+    typer.Option(
+        "--source", help="A prompt in the bank; auto: the best by a probe on the labelled rows (graft uses all)."
+    ),
 ]
 DeviceOption = Annotated[
     Literal["auto", "cpu", "cuda"],
@@ -79,15 +86,13 @@ UnlabelledOption = Annotated[
     Path | None,
     typer.Option(
         "--unlabelled",
-        help="A file of target text without labels: for PANDA, and for graft where there are no labels.",
+        help="A file of the target's texts without labels, for PANDA and for graft without labelled rows.",
     ),
 ]
 NoHeaderOption = Annotated[bool, typer.Option("--no-header", help=NO_HEADER_HELP)]
-TextColumnOption = Annotated[
-    str | None, typer.Option(help="Column of the text in the file (default: the one that was tuned from).")
-]
-PairColumnOption = Annotated[str | None, typer.Option(help="Of the second text.")]
-LabelColumnOption = Annotated[str | None, typer.Option(help="Of the label.")]
+TextColumnOption = Annotated[str | None, typer.Option(help="Column of the text in the file (default: as in tuning).")]
+PairColumnOption = Annotated[str | None, typer.Option(help="Column of the second text.")]
+LabelColumnOption = Annotated[str | None, typer.Option(help="Column of the label.")]
 
 
 def columns_given(text: str | None, pair: str | None, label: str | None) -> dict[str, str]:
@@ -117,27 +122,29 @@ class DataOptions:
     """The options for reading a task's data; what is not given is inferred, with a note."""
 
     text_column: Annotated[str | None, typer.Option(rich_help_panel="Data", help="Column of the text.")] = None
-    pair_column: Annotated[str | None, typer.Option(rich_help_panel="Data", help="Of the second text.")] = None
-    label_column: Annotated[str | None, typer.Option(rich_help_panel="Data", help="Of the label.")] = None
+    pair_column: Annotated[str | None, typer.Option(rich_help_panel="Data", help="Column of the second text.")] = None
+    label_column: Annotated[str | None, typer.Option(rich_help_panel="Data", help="Column of the label.")] = None
     no_header: Annotated[bool, typer.Option("--no-header", rich_help_panel="Data", help=NO_HEADER_HELP)] = False
     kind: Annotated[
         Kind | None,
         typer.Option(rich_help_panel="Data", help="Kind of task."),
     ] = None
-    metric: Annotated[str | None, typer.Option(rich_help_panel="Data", help="What is reported and chosen by.")] = None
+    metric: Annotated[
+        str | None, typer.Option(rich_help_panel="Data", help="The metric to report and to choose by.")
+    ] = None
     positive: Annotated[
-        str | None, typer.Option(rich_help_panel="Data", help="The class whose F1 counts with --metric f1.")
+        str | None, typer.Option(rich_help_panel="Data", help="The positive class for --metric f1.")
     ] = None
     label: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=DESCRIPTION",
             rich_help_panel="Data",
-            help="A label and what it means, once for each label; then the file may hold texts without labels.",
+            help="A label and its description; once for each label. The file may then hold texts without labels.",
         ),
     ] = None
     test_rows: Annotated[
-        int | None, typer.Option(min=1, rich_help_panel="Data", help="At most so many test rows, drawn by seed.")
+        int | None, typer.Option(min=1, rich_help_panel="Data", help="Maximum number of test rows, drawn by seed.")
     ] = None
 
     def open(self, task: str) -> Task:
@@ -158,7 +165,8 @@ class Seeds:
 
     seed: Annotated[int | None, typer.Option(help="One seed (default: 0).", show_default=False)] = None
     seeds: Annotated[
-        str | None, typer.Option(metavar="N|A,B,...", help="So many seeds from 0, or a list.", show_default=False)
+        str | None,
+        typer.Option(metavar="N|A,B,...", help="That many seeds, counted from 0, or a list.", show_default=False),
     ] = None
 
     def chosen(self, default: int = 1) -> tuple[int, ...]:
@@ -184,7 +192,7 @@ class MethodOptions(Late):
 
     method: str
     default: ClassVar[str | None]
-    wants: ClassVar[str] = "A method"
+    wants: ClassVar[str] = "The method"
 
     @classmethod
     def takes(cls, method: Method) -> bool:
@@ -219,7 +227,7 @@ class TuneMethod(MethodOptions):
     """The methods that `tune` can run: those that need no source."""
 
     default = "prompt-tuning"
-    wants = "What is tuned"
+    wants = "The method"
 
     @classmethod
     def takes(cls, method: Method) -> bool:
@@ -230,7 +238,7 @@ class TransferMethod(MethodOptions):
     """The methods that `transfer` can run: those that start from a source, or can."""
 
     default = None
-    wants = "How it is carried over (default: graft; pot for a named source, for spans, and with options of its own)"
+    wants = "The method (default: graft; pot for a named source, for kinds span and text, and with options of pot)"
 
     @classmethod
     def takes(cls, method: Method) -> bool:
@@ -241,7 +249,7 @@ class AnyMethod(MethodOptions):
     """All methods, for verbs that can run each."""
 
     default = None
-    wants = "Of tune or transfer (default: the verb's)"
+    wants = "The method of tune or transfer (default: that of the command)"
 
 
 class RecipeOptions(Late):

@@ -21,7 +21,7 @@ from promptgraft.train.run import Run, Tuned
 
 
 class DistilOptions(Options):
-    long: str = Field("", description="The template as which a prompt in --template is to answer.")
+    long: str = Field("", description="The long template whose answers the prompt learns to give in --template.")
 
 
 @register

@@ -73,15 +73,16 @@ DESCRIBED: tuple[Kind, ...] = ("classification", "multilabel")
 
 class GraftOptions(Options):
     members: int = Field(
-        default=3, ge=1, le=32, description="Prompts that are kept, at most; predicting takes a pass for each."
+        default=3,
+        ge=1,
+        le=32,
+        description="Maximum number of prompts that are kept; predicting takes one pass for each.",
     )
     effort: Literal["quick", "full"] = Field(
         default="quick",
-        description="full: prompts that are trained on the rows, from scratch and from the best source, join in.",
+        description="full: also train prompts on the rows, from scratch and from the best source, and weigh them too.",
     )
-    words_model: str = Field(
-        default="", description="The model that reads the template's words; default: the model itself."
-    )
+    words_model: str = Field(default="", description="The model that reads the template (default: the model itself).")
 
 
 @register

@@ -96,5 +96,5 @@ def read_label_map(value: object) -> object:
 LabelMap = Annotated[
     Mapping[str, str],
     BeforeValidator(read_label_map),
-    Field(description="This task's label = the source's label: a=b,c=d, or a JSON object."),
+    Field(description="Labels of this task and their equals in the source: a=b,c=d, or a JSON object."),
 ]

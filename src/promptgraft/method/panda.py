@@ -58,15 +58,17 @@ LACKS = {
 
 
 class PandaOptions(Options):
-    mode: Literal["paper", "released", "gated"] = Field("paper", description="Which reading of PANDA.")
-    teacher: Literal["source", "self", "shuffled-in-class", "shuffled", "random"] = Field(
-        "source", description="The teacher; all but the first are placebos."
+    mode: Literal["paper", "released", "gated"] = Field(
+        "paper", description="Which version of PANDA: as in the paper, as in its released code, or gated."
     )
-    weight: float | None = Field(None, ge=0, description="Of the distillation term; 0 takes it out.")
-    temperature: float = Field(2.0, gt=0, description="Of the teacher's scores.")
-    share: float = Field(0.5, ge=0, description="Of the term's gradient, in mode gated.")
+    teacher: Literal["source", "self", "shuffled-in-class", "shuffled", "random"] = Field(
+        "source", description="The teacher; all but source are placebos."
+    )
+    weight: float | None = Field(None, ge=0, description="Weight of the distillation term; 0 leaves it out.")
+    temperature: float = Field(2.0, gt=0, description="Temperature of the teacher's scores.")
+    share: float = Field(0.5, ge=0, description="Share of the term's gradient, in mode gated.")
     similarity: Literal["own", "common", "one"] = Field(
-        "own", description="Whose examples the task similarity is measured on; one: it is 1."
+        "own", description="Examples on which the task similarity is measured; one: the similarity is 1."
     )
     embedding: Literal["cls", "mean"] = Field("cls", description="Pooling of the task embeddings.")
     label_map: LabelMap = Field(default_factory=dict)

@@ -27,7 +27,8 @@ from promptgraft.train.run import Fit, Run, Tuned
 
 class PoTOptions(Options):
     readout: str = Field(
-        "auto", description="What turns hidden states into labels: new (linear), keep (the source's), label-text, ..."
+        "auto",
+        description="The readout, from hidden states to labels: new (linear), keep (the source's), label-text, ...",
     )
     label_map: LabelMap = Field(default_factory=dict)
 

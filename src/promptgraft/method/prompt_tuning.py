@@ -15,7 +15,9 @@ from promptgraft.train.run import Run
 
 
 class PromptTuningOptions(Options):
-    readout: str = Field("auto", description="What turns hidden states into labels: linear, label-text, or another.")
+    readout: str = Field(
+        "auto", description="The readout, from hidden states to labels: linear, label-text, or another."
+    )
 
     @field_validator("readout")
     @classmethod

@@ -21,13 +21,13 @@ from promptgraft.train.run import Fit, Tuned
 
 
 class ZeroShotOptions(Options):
-    prompt: Literal["none", "source"] = Field("none", description="Of zero-shot: no prompt, or the source's.")
+    prompt: Literal["none", "source"] = Field("none", description="For zero-shot: no prompt, or the source's.")
     readout: Literal[
         "auto", "label-text", "verbalizer", "soft-verbalizer", "prototype", "completion", "detector", "written", "keep"
-    ] = Field("auto", description="What turns hidden states into labels; auto: words where there is a template.")
+    ] = Field("auto", description="The readout, from hidden states to labels; auto: words if there is a template.")
     calibration: Literal["none", "empty", "unlabelled", "domain"] = Field(
         "none",
-        description="Of words: takes off what an empty row, rows without labels, or the template's question alone get.",
+        description="For words: subtract the scores of an empty row, of rows without labels, or of the question alone.",
     )
     label_map: LabelMap = Field(default_factory=dict)
 

@@ -18,60 +18,75 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: int = Field(default=150, ge=0, description="Optimiser steps.")
-    batch: int = Field(default=16, ge=1, description="Labelled rows a step; all of them where there are fewer.")
+    batch: int = Field(default=16, ge=1, description="Labelled rows in each step; all of them if there are fewer.")
     rate: float = Field(default=1e-2, ge=0, description="Peak learning rate of the prompt.")
-    readout_rate: float = Field(default=1e-2, ge=0, description="Of the readout.")
-    weights_rate: float = Field(default=5e-5, ge=0, description="Of the backbone's weights, in model tuning only.")
-    weight_decay: float = Field(default=0.0, ge=0, description="Of the backbone's weights, in model tuning only.")
+    readout_rate: float = Field(default=1e-2, ge=0, description="Peak learning rate of the readout.")
+    weights_rate: float = Field(
+        default=5e-5, ge=0, description="Peak learning rate of the backbone's weights, in model tuning only."
+    )
+    weight_decay: float = Field(
+        default=0.0, ge=0, description="Weight decay of the backbone's weights, in model tuning only."
+    )
     warmup: float = Field(
-        default=0.1, ge=0, le=1, description="Share of steps in which rates rise from 0; then they fall linearly to 0."
+        default=0.1,
+        ge=0,
+        le=1,
+        description="Share of steps in which learning rates rise from 0; then they fall linearly to 0.",
     )
     clip: float = Field(
-        default=1.0, ge=0, description="Largest norm of the gradient of prompt, readout or weights; 0 = off."
+        default=1.0, ge=0, description="Maximum norm of the gradient of prompt, readout or weights; 0: no clipping."
     )
     evaluations: int = Field(
-        default=10, ge=1, description="Looks at validation; the best state is kept (by metric, ties by loss)."
+        default=10,
+        ge=1,
+        description="Number of evaluations on validation; the best state is kept (by metric, then loss).",
     )
-    patience: int = Field(default=0, ge=0, description="Looks without gain after which a run stops; 0 = never.")
-    length: int = Field(default=16, ge=1, description="Vectors of the prompt.")
-    depth: Depth = Field(default="deep", description="Keys and values a layer, or input embeddings (shallow).")
-    placement: Placement = Field(default="after_cls", description="Behind the first token, or where PEFT puts it.")
+    patience: int = Field(default=0, ge=0, description="Stop after so many evaluations without a gain; 0: never.")
+    length: int = Field(default=16, ge=1, description="Number of vectors of the prompt.")
+    depth: Depth = Field(default="deep", description="deep: keys and values in every layer; shallow: input embeddings.")
+    placement: Placement = Field(
+        default="after_cls",
+        description="after_cls: after the first token; peft: where PEFT puts it; template: at the {soft} slots.",
+    )
     init: Literal["normal", "vocabulary", "labels", "text"] = Field(
-        default="normal", description="What a prompt from scratch starts as."
+        default="normal",
+        description="What a prompt from scratch starts from: noise, random words, the labels' words, or --init-text.",
     )
     init_text: str = Field(
         default="",
-        description="The words that init=text starts from; or the folder of a search, for those that it found.",
+        description="The words for --init text, or the folder of a search, whose words are then used.",
     )
     parameterisation: str = Field(default="direct", description="How the prompt is trained: direct, mlp or residual.")
-    max_length: int = Field(default=128, ge=8, description="Tokens a sequence; longer ones are cut.")
+    max_length: int = Field(
+        default=128, ge=8, description="Maximum number of tokens of a sequence; longer ones are cut."
+    )
     pooling: Literal["auto"] | Pooling = Field(
         default="auto",
-        description="Which state of a text is read; auto: as the encoder declares, else by a cross-validated probe. "
-        "A carried prompt keeps its own.",
+        description="Which state of a text is read. auto: as the encoder declares, else by a cross-validated probe. "
+        "A transferred prompt keeps its own.",
     )
     encoding: Literal["auto"] | Encoding = Field(
-        default="auto", description="Pairs as one sequence or two; auto: by a cross-validated probe."
+        default="auto", description="Pairs as one sequence (cross) or two. auto: by a cross-validated probe."
     )
     template: str = Field(
         default="",
-        description="The words that a row stands in: a name of `promptgraft templates list`, words with {text} and "
-        "{mask}, or the folder of a search, for what it found.",
+        description="Text template for rows: a name from `promptgraft templates list`, a text with {text} and {mask}, "
+        "or the folder of a search.",
     )
     verbalizer: str = Field(
         default="",
-        description="The words of each label: good=great|fine,bad=terrible, or auto: found from the labelled rows; "
-        "default: the template's.",
+        description="The words of each label, as good=great|fine,bad=terrible; auto: found from the labelled rows "
+        "(default: the template's words).",
     )
-    most: int = Field(default=64, ge=1, description="Tokens of a written text at most, in tasks of texts.")
+    most: int = Field(default=64, ge=1, description="Maximum number of tokens of a written text, in tasks of texts.")
     arithmetic: Arithmetic = Field(
         default="fp32",
-        description="Of the backbone's products; fp32 and bf16 differ in the last places, int8 of an encoder is for "
-        "what needs no gradient. Of a causal model int8 and int4 are how its weights are stored.",
+        description="Arithmetic of the backbone's matrix products. fp32 and bf16 differ in the last digits; int8 of an "
+        "encoder works only without gradients. Of a causal model, int8 and int4 are how its weights are stored.",
     )
 
     def plain(self) -> dict[str, Any]:
-        """Its values, for a job's id; what was not there before keeps the ids of before where it is not used."""
+        """Its values, for a job's id; later fields are left out at their defaults, so that older ids stay valid."""
         later = {name: type(self).model_fields[name].default for name in ("template", "verbalizer", "most")}
         return {name: value for name, value in self.model_dump().items() if name not in later or value != later[name]}
 
