@@ -17,25 +17,27 @@ HEAD = f"""# The command line
 <!-- Made from the help texts by `python docs/cli.py > docs/cli.md`, with {MADE_WITH}. -->
 
 A TASK is a file, a folder with `task.toml`, or `hub:DATASET`. Results go to standard output; notes (what was inferred,
-cut, sampled or chosen) and progress go to standard error. Exit status: 0 done, 1 could not, 2 wrong usage, 130 stopped
-by Ctrl-C; the same tune, transfer, compare, distil or search then goes on from what was kept: every result, every
-answer of a search, and the state of training every few seconds. A stop before that says so.
+cut, sampled or chosen) and progress go to standard error. Exit status: 0 success, 1 failure, 2 wrong usage, 130 stopped
+by Ctrl-C. After a stop, the same tune, transfer, compare, distil or search continues from what was saved: every result,
+every answer of a search, and the training state every few seconds. If nothing was saved yet, the message says so.
 
-`predict` reads a file by the columns that the prompt was tuned from, and says which; a file without them is refused.
-`--file -` is standard input; `--format` says what it holds.
+`predict` reads a file by the columns that the prompt was tuned from, and says which. A file without them is refused,
+unless `--text-column` names the column, the file has a single column, or it is an export in a known format. `--file -`
+reads standard input; `--format` gives its format.
 
-What `predict` writes reads back as it was. In csv, tsv and on the screen null is an empty cell, and so is what only
-other rows have; lists and objects are JSON. Dates and times are ISO 8601, bytes base64, decimals text; parquet keeps
-its types. JSON has null for numbers that are not finite. On the screen a record is one line, and of a cell of
-more than 1,000 characters the beginning. Cells that begin with `=`,
-`+`, `-` or `@` are written as they are, and spreadsheets run them: for files from strangers add `--safe-cells`, which
-puts an apostrophe before those that are no numbers.
+What `predict` writes can be read back unchanged. In csv, in tsv and on the screen, null values, and values of columns
+that a row does not have, are empty cells; lists and objects are JSON. Dates and times are written in ISO 8601, bytes in
+base64, decimals as text; parquet keeps its types. In JSON, numbers that are not finite are null. On the screen a record
+takes one line, and a cell of more than 1,000 characters is cut. Cells that begin with `=`, `+`, `-` or `@` are written
+as they are, and spreadsheets run them as formulas: for files from strangers add `--safe-cells`, which puts an
+apostrophe before such cells unless they are numbers.
 
-A text that is longer than the model reads is cut, and that is said. `--windows` halves it until every part is read
-whole, and takes the mean of the parts' probabilities (of a regression, of their numbers).
+A text that is longer than the model reads is cut, with a note. `--windows` halves it until every part is read whole,
+and takes the mean of the parts' probabilities (in regression, of their numbers).
 
-What is printed acts on no terminal: control characters, and those that turn the direction of text, are shown as escapes
-such as `\\x1b`; so is what the console's encoding does not have. `python -m promptgraft` is the same command.
+Printed text cannot control the terminal: control characters, and characters that change the direction of text, are
+shown as escapes such as `\\x1b`; so are characters that the console's encoding does not have. `python -m promptgraft`
+is the same command.
 """
 
 

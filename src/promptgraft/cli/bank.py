@@ -15,20 +15,26 @@ from promptgraft.cli.verb import COULD_NOT, verb
 if TYPE_CHECKING:
     from promptgraft.prompt.card import Card
 
-BankArgument = Annotated[str, typer.Argument(metavar="BANK", help="A folder, or `starter`, which ships.")]
+BankArgument = Annotated[
+    str, typer.Argument(metavar="BANK", help="A folder, or `starter`, the bank that ships with promptgraft.")
+]
 EntryArgument = Annotated[str, typer.Argument(metavar="NAME", help="A prompt's name in the bank.", show_default=False)]
-NewNameOption = Annotated[str | None, typer.Option("--name", help="Its name in the bank (default: the folder's).")]
-ReplaceEntryOption = Annotated[bool, typer.Option("--replace", help="Put it in the place of another one of that name.")]
+NewNameOption = Annotated[
+    str | None, typer.Option("--name", help="The prompt's name in the bank (default: the folder's name).")
+]
+ReplaceEntryOption = Annotated[bool, typer.Option("--replace", help="Replace a prompt of the same name.")]
 
 bank = typer.Typer(
-    cls=VerbGroup, no_args_is_help=True, help="Tuned prompts: look at them, take them in, give them away."
+    cls=VerbGroup,
+    no_args_is_help=True,
+    help="Banks of tuned prompts: show, add, remove, verify, export and import prompts.",
 )
 
 
 @bank.command("list")
 @verb
 def show_all(say: Say, bank: BankArgument = "starter") -> None:
-    """The prompts of a bank, a line each."""
+    """List the prompts of a bank."""
     from promptgraft.bank.bank import open_bank
 
     prompt_bank = open_bank(bank)
@@ -61,7 +67,7 @@ def cells(card: Card) -> tuple[str, ...]:
 @bank.command("show")
 @verb
 def show(bank: BankArgument, name: EntryArgument, say: Say) -> None:
-    """The card of one prompt: data, backbone, recipe, scores, lineage."""
+    """Show the card of a prompt: data, backbone, recipe, scores, lineage."""
     from promptgraft.api.opening import as_bank
     from promptgraft.prompt.readme import readme
 
@@ -80,7 +86,7 @@ def add(
     name: NewNameOption = None,
     replace: ReplaceEntryOption = False,
 ) -> None:
-    """Keep the prompt of a run in a bank; the bank is made where there is none.
+    """Add the prompt of a run to a bank; the bank is created if it does not exist.
 
     promptgraft bank add my-bank runs/reviews --name reviews
     """
@@ -96,7 +102,7 @@ def add(
 @bank.command("remove")
 @verb
 def remove(bank: BankArgument, name: EntryArgument, say: Say) -> None:
-    """Take a prompt out of a bank for good."""
+    """Delete a prompt from a bank."""
     from promptgraft.api.opening import as_bank
 
     as_bank(bank).remove(name)
@@ -107,7 +113,7 @@ def remove(bank: BankArgument, name: EntryArgument, say: Say) -> None:
 @bank.command("verify")
 @verb
 def verify(say: Say, bank: BankArgument = "starter") -> None:
-    """Read every prompt of a bank whole; exit status 1 where one is damaged."""
+    """Read and check every prompt of a bank; exit status 1 if one is damaged."""
     from promptgraft.api.opening import as_bank
 
     prompt_bank = as_bank(bank)
@@ -130,7 +136,7 @@ def record(
     say: Say,
     device: DeviceOption = "auto",
 ) -> None:
-    """Find out how the prompts serve tasks without labels, and keep it; `transfer --shots 0` goes by it.
+    """Measure how much the prompts help other tasks without labels, and record it for `transfer`.
 
     promptgraft bank record my-bank reviews.csv questions.csv --model minilm
     """
@@ -157,8 +163,12 @@ def export(
     name: EntryArgument,
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A new folder, or a new .zip.", show_default=False)],
     say: Say,
-    peft: Annotated[bool, typer.Option("--peft", help="As a PEFT adapter; refused where PEFT predicts else.")] = False,
-    differing: Annotated[bool, typer.Option("--differing", help="With --peft: also where it predicts else.")] = False,
+    peft: Annotated[
+        bool, typer.Option("--peft", help="As a PEFT adapter; refused if PEFT would predict otherwise.")
+    ] = False,
+    differing: Annotated[
+        bool, typer.Option("--differing", help="With --peft: export even if PEFT would predict otherwise.")
+    ] = False,
 ) -> None:
     """Copy a prompt out of a bank.
 
@@ -194,7 +204,7 @@ def import_(
         Path | None, typer.Option(help="With --model: what the adapter was tuned for.", show_default=False)
     ] = None,
 ) -> None:
-    """Take an exported prompt, or a PEFT adapter, into a bank; the bank is made where there is none.
+    """Add an exported prompt, or a PEFT adapter, to a bank; the bank is created if it does not exist.
 
     promptgraft bank import my-bank reviews.zip
 

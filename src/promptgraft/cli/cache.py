@@ -10,7 +10,7 @@ from promptgraft.cli.say import Say
 from promptgraft.cli.usage import VerbGroup
 from promptgraft.cli.verb import verb
 
-KINDS_HELP = "Only these: tokens, states or descriptions."
+KINDS_HELP = "Only entries of this kind: tokens, states or descriptions."
 
 cache = typer.Typer(cls=VerbGroup, invoke_without_command=True)
 
@@ -18,10 +18,10 @@ cache = typer.Typer(cls=VerbGroup, invoke_without_command=True)
 @cache.callback()
 @verb
 def show(context: typer.Context, say: Say) -> None:
-    """What is kept so that it is not computed twice: tokens of large splits, frozen states, descriptions.
+    """Show stored intermediate results: tokens of large splits, frozen states, descriptions.
 
-    It lies under PROMPTGRAFT_HOME, holds 2048 MB unless PROMPTGRAFT_CACHE_MB says otherwise (0 turns it off), forgets
-    what was used longest ago, and may be deleted at any time.
+    The cache is under PROMPTGRAFT_HOME, holds 2048 MB unless PROMPTGRAFT_CACHE_MB says otherwise (0 turns
+    it off), drops the entries that were not used for longest, and may be deleted at any time.
 
         promptgraft cache
 
@@ -47,7 +47,7 @@ def show(context: typer.Context, say: Say) -> None:
 @cache.command("clear")
 @verb
 def clear(say: Say, kind: Annotated[str | None, typer.Option(help=KINDS_HELP, show_default=False)] = None) -> None:
-    """Delete it, or one kind of entry.
+    """Delete the cache, or one kind of entry.
 
     promptgraft cache clear --kind states
     """

@@ -48,7 +48,7 @@ def compare(
     bank: CompareBankOption = "auto",
     source: SourceOption = "auto",
     methods: Annotated[
-        str | None, typer.Option(metavar="A,B,...", help="Only these methods (default: all, placebos included).")
+        str | None, typer.Option(metavar="A,B,...", help="Run only these methods (default: all, including placebos).")
     ] = None,
     shots: ShotsOption = None,
     validation_from: ValidationFromOption = "extra",
@@ -57,10 +57,10 @@ def compare(
     out: OutOption = None,
     replace: ReplaceOption = False,
 ) -> None:
-    """Run every method on a task at equal steps over several seeds, and judge them.
+    """Run every method on a task for the same number of steps over several seeds, and compare the results.
 
-    Chosen by validation, reported on test; prints a table and writes report.html and results.csv. Five seeds unless
-    `--seed` or `--seeds` says otherwise.
+    The best is chosen by validation and reported on test. Prints a table and writes report.html and
+    results.csv. Five seeds unless `--seed` or `--seeds` says otherwise.
 
         promptgraft compare reviews.csv --model minilm --bank starter --shots 8 --seeds 5
     """

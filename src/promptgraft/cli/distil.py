@@ -42,19 +42,19 @@ def distil(
         str, typer.Option("--file", metavar="TEXTS|TASK", help="A file of texts without labels, or a task.")
     ],
     to: Annotated[
-        str, typer.Option(help="The short template (default: the line of TEMPLATE that holds the fields).")
+        str, typer.Option(help="The short template (default: the line of TEMPLATE that contains the fields).")
     ] = "",
     shots: ShotsOption = None,
-    seed: Annotated[int, typer.Option(min=0, help="Draws rows and demonstrations.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for drawing rows and demonstrations.")] = 0,
     device: DeviceOption = "auto",
     out: OutOption = None,
     bank: KeepOption = None,
     name: NameOption = None,
     replace: ReplaceOption = False,
 ) -> None:
-    """Put a long instruction, or demonstrations, into a prompt, and say what was lost and what a pass costs now.
+    """Replace a long instruction or demonstrations by a trained prompt, and report loss and cost.
 
-    The model with the prompt learns, from texts without labels, to say what it says of them in the long template.
+    On texts without labels, a prompt is trained with which the model gives the same answers as in the long template.
 
         promptgraft distil "{demos:16}Review: {text} Mood: {mask}" --model smollm2-135m --file reviews.csv --length 16
 

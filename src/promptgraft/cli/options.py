@@ -39,7 +39,7 @@ TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help=TASK_HELP, sho
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help=RUN_HELP)]
 ModelOption = Annotated[str, typer.Option("--model", "-m", help=MODEL_HELP, show_default=False)]
 CardModelOption = Annotated[
-    str | None, typer.Option("--model", "-m", help="The frozen model (default: the one on the card).")
+    str | None, typer.Option("--model", "-m", help="The frozen model (default: the model named on the card).")
 ]
 BankOption = Annotated[str, typer.Option("--bank", "-b", help=BANK_HELP)]
 CompareBankOption = Annotated[
@@ -62,13 +62,15 @@ OutOption = Annotated[
 FileOutOption = Annotated[
     Path | None,
     typer.Option(
-        "--out", "-o", help="The file to write: csv, tsv, jsonl, json or parquet by its ending (default: screen)."
+        "--out", "-o", help="Output file: csv, tsv, jsonl, json or parquet, by its ending (default: the screen)."
     ),
 ]
 KeepOption = Annotated[
-    str | None, typer.Option("--bank", "-b", help="A bank to keep the prompt in as well; made where there is none.")
+    str | None, typer.Option("--bank", "-b", help="A bank to also save the prompt in; created if it does not exist.")
 ]
-NameOption = Annotated[str | None, typer.Option("--name", help="Its name in the bank (default: the task's name).")]
+NameOption = Annotated[
+    str | None, typer.Option("--name", help="The prompt's name in the bank (default: the task's name).")
+]
 ReplaceOption = Annotated[
     bool, typer.Option("--replace", help="Replace results of other data in the run folder and the bank.")
 ]

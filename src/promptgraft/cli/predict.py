@@ -46,15 +46,15 @@ Fields = dict[str, Any]
 def predict(
     path: RunArgument,
     say: Say,
-    text: Annotated[list[str] | None, typer.Option(help="A text to label; may be given again.")] = None,
-    pair: Annotated[list[str] | None, typer.Option(help="The second text of each, for tasks of pairs.")] = None,
+    text: Annotated[list[str] | None, typer.Option(help="A text to label; may be repeated.")] = None,
+    pair: Annotated[list[str] | None, typer.Option(help="The second text for each --text, for tasks of pairs.")] = None,
     file: Annotated[
         Path | None,
         typer.Option(help="A file to label: csv, tsv, json, jsonl, parquet, txt; `-` is standard input."),
     ] = None,
     form: Annotated[
         Literal["csv", "tsv", "json", "jsonl", "parquet", "txt"] | None,
-        typer.Option("--format", help="Of FILE, where its name does not say it."),
+        typer.Option("--format", help="Format of FILE, if its name does not say it."),
     ] = None,
     out: FileOutOption = None,
     safe_cells: Annotated[
@@ -65,19 +65,21 @@ def predict(
     arithmetic: Annotated[
         Literal["auto", "fp32", "bf16", "int8", "int4"],
         typer.Option(
-            help="Of the matrix products. int8 and int4 are used only if a sample of the rows is labelled alike."
+            help="Arithmetic of matrix products; int8 and int4 are used only if a sample of rows gets equal labels."
         ),
     ] = "auto",
     windows: Annotated[
         bool,
-        typer.Option("--windows", help="Read long texts whole, in parts, and take the mean of their probabilities."),
+        typer.Option(
+            "--windows", help="Read long texts whole, in parts, and take the mean of the parts' probabilities."
+        ),
     ] = False,
     risk: Annotated[
         float | None,
-        typer.Option(help="Abstain where more than this share of the answers given would be wrong, such as 0.05."),
+        typer.Option(help="Withhold answers so that at most this share of those given is wrong, such as 0.05."),
     ] = None,
     abstain_as: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What stands for an answer that is held back (default: nothing).")
+        str | None, typer.Option(metavar="TEXT", help="Written in place of a withheld answer (default: nothing).")
     ] = None,
     mark_unlike: Annotated[
         bool, typer.Option("--mark-unlike", help="Add a column `unlike`: whether a text is unlike the labelled rows.")
@@ -88,9 +90,9 @@ def predict(
 ) -> None:
     """Label new text with a tuned prompt.
 
-    A file keeps its columns and gets `prediction`, and `probability` where there are classes; `prediction_2` where it
-    has a column of that name already. With `--risk` it answers where it is sure enough; how many texts that are, and
-    how far the promise goes, is said.
+    A file keeps its columns and gets `prediction`, and `probability` where there are classes (or
+    `prediction_2` if it already has a column of that name). With `--risk` only answers that are sure
+    enough are given; a note says how many, and how well the labelled rows support this.
 
         promptgraft predict runs/reviews --text "The blade broke on day two."
 

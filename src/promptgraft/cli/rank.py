@@ -38,22 +38,23 @@ def rank(
     bank: BankOption = "starter",
     shots: ShotsOption = None,
     device: DeviceOption = "auto",
-    seed: Annotated[int, typer.Option(help="Of the rows that are drawn.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed for drawing rows.")] = 0,
     measures: Annotated[
         str,
         typer.Option(
             metavar="A,B,...",
-            help="Which measures: probe, label-text, task-embedding or another package's; the first gives the order. "
+            help="Measures: probe, label-text, task-embedding or another package's; the first gives the order. "
             "Options: NAME:OPTION=VALUE, as in probe:repeats=10.",
         ),
     ] = MEASURES,
 ) -> None:
     """Order the prompts of a bank by how well they should suit a task.
 
-    `probe` decides: how well a linear model reads the labels of the training rows from the model's states under the
-    prompt (cross-validated). Where there is one row a class, `label-text` stands in: how near texts come to what their
-    labels mean, in words. `task-embedding`, the cosine of the two tasks' embeddings under their own prompts (Zhong et
-    al. 2024), is computed where it is asked for; it trains a prompt on the task first, which takes much longer.
+    `probe` decides: how well a linear model predicts the labels of the training rows from the model's
+    states under the prompt (cross-validated). With one row for each class, `label-text` takes its place:
+    how near texts are to the descriptions of their labels. `task-embedding` is the cosine of the two tasks'
+    embeddings under their own prompts (Zhong et al. 2024); it is computed only if asked for, since it
+    trains a prompt on the task first, which takes much longer.
 
         promptgraft rank reviews.csv --model minilm --bank starter --shots 8
 

@@ -38,38 +38,39 @@ def search(
     columns: DataOptions,
     algorithms: Annotated[str, typer.Option("--algorithms", "-a", metavar="A,B,...", help=ALGORITHMS_HELP)] = "all",
     passes: Annotated[
-        int, typer.Option(min=1, help="Budget of each algorithm: rows through a model, and tokens that it writes.")
+        int, typer.Option(min=1, help="Budget of each algorithm, in rows through a model and tokens that it writes.")
     ] = 2000,
     shots: Annotated[
-        int | None, typer.Option(min=1, help="Labelled rows a class to search by, and as many to choose by.")
+        int | None, typer.Option(min=1, help="Labelled rows for each class to search on, and as many to choose on.")
     ] = 16,
-    seed: Annotated[int, typer.Option(min=0, help="Draws rows, and what algorithms try.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for drawing rows, and for the algorithms.")] = 0,
     template: Annotated[
         str, typer.Option("--template", "-t", help=f"{TEMPLATE_HELP} Edits begin with it (default: the library's).")
     ] = "",
     verbalizer: Annotated[
-        str, typer.Option(help="The labels' words, which then stay: good=great|fine,bad=terrible.")
+        str, typer.Option(help="The labels' words, as good=great|fine,bad=terrible; they are then not changed.")
     ] = "",
     proposer: Annotated[
-        str | None, typer.Option(help="The model that words and texts are asked of (default: the model itself).")
+        str | None, typer.Option(help="The model that is asked for words and texts (default: the model itself).")
     ] = None,
     max_length: Annotated[
         int | None,
-        typer.Option(min=8, help="Tokens of a row; longer texts are cut (default: 128; 384 where texts are written)."),
+        typer.Option(min=8, help="Maximum number of tokens of a row (default: 128; 384 for texts to be written)."),
     ] = None,
     bank: Annotated[
-        str | None, typer.Option("--bank", "-b", help="A bank (folder) whose prompts span what cma-es searches for.")
+        str | None,
+        typer.Option("--bank", "-b", help="A bank (folder) whose prompts span the space that cma-es searches."),
     ] = None,
-    start: Annotated[str, typer.Option(help="The prompt of the bank with which a search for vectors begins.")] = "",
-    estimate: Annotated[bool, typer.Option("--estimate", help="Say what it will cost, and search nothing.")] = False,
+    start: Annotated[str, typer.Option(help="The prompt of the bank from which a search for vectors starts.")] = "",
+    estimate: Annotated[bool, typer.Option("--estimate", help="Only say what the search will cost.")] = False,
     device: DeviceOption = "auto",
     out: OutOption = None,
     replace: ReplaceOption = False,
 ) -> None:
-    """Search for a prompt in words by algorithm, within one counted budget, and say what it is worth.
+    """Search for a text prompt by algorithm, within a counted budget, and report what it is worth.
 
-    The rows to search by, to choose by and to report on are drawn before anything else; no algorithm sees the last.
-    What stands in the folder, the best so far among it, is there at any moment.
+    The rows to search on, to choose on and to report on are drawn before anything else; algorithms see
+    only the first. The folder has the results at any time, including the best prompt so far.
 
         promptgraft search reviews.csv --model splade-tiny --algorithms grips --passes 2000
 

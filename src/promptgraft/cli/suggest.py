@@ -39,22 +39,22 @@ def suggest(
             help="Rows without labels: csv, tsv, json, jsonl, parquet, txt, or an export.", show_default=False
         ),
     ],
-    count: Annotated[int, typer.Option("--count", "-n", help="So many rows.")] = 20,
+    count: Annotated[int, typer.Option("--count", "-n", help="Number of rows.")] = 20,
     text_column: TextColumnOption = None,
     pair_column: PairColumnOption = None,
     label_column: LabelColumnOption = None,
     out: FileOutOption = None,
     form: Annotated[
         Literal["label-studio"] | None,
-        typer.Option("--format", help="Of OUT: Label Studio's tasks with predictions, in a json file."),
+        typer.Option("--format", help="Write OUT as Label Studio tasks with predictions, in a json file."),
     ] = None,
     model: CardModelOption = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Choose the rows of a file that are worth labelling next, the first first.
+    """Choose the rows of a file that are most worth labelling next, the most useful first.
 
-    They keep their columns and get `prediction` and `probability`. Rows with a label are left out, and so are rows that
-    RUN remembers and rows that come again.
+    Rows keep their columns and get `prediction` and `probability`. Left out are rows with a label, rows
+    that RUN remembers, and repeated rows.
 
         promptgraft suggest runs/reviews --file unlabelled.csv --count 20 --out next.csv
 

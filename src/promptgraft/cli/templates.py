@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 templates = typer.Typer(
     cls=VerbGroup,
     no_args_is_help=True,
-    help="Prompts in words: which there are, what one says, one on your rows.",
+    help="Text templates: list the library, show one, or try one on your rows.",
 )
 
 TEMPLATE_HELP = (
@@ -33,12 +33,12 @@ TOKENS_SHOWN = 60
 @verb
 def show_all(
     say: Say,
-    language: Annotated[str | None, typer.Option(help="Only of a language: en, zh.")] = None,
-    style: Annotated[str | None, typer.Option(help="Only cloze, question or descriptive.")] = None,
-    family: Annotated[str | None, typer.Option(help="Only for a family of tasks, such as sentiment.")] = None,
-    kind: Annotated[str | None, typer.Option(help="Only for a kind of task, such as pair.")] = None,
+    language: Annotated[str | None, typer.Option(help="Only this language: en, zh.")] = None,
+    style: Annotated[str | None, typer.Option(help="Only this style: cloze, question or descriptive.")] = None,
+    family: Annotated[str | None, typer.Option(help="Only this family of tasks, such as sentiment.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Only this kind of task, such as pair.")] = None,
 ) -> None:
-    """The templates of the library.
+    """List the templates of the library.
 
     promptgraft templates list --language zh --family sentiment
     """
@@ -57,7 +57,7 @@ def show_all(
 def show(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A name of `promptgraft templates list`.")], say: Say
 ) -> None:
-    """A template of the library, and the words that stand for usual labels.
+    """Show a template of the library, and its words for common labels.
 
     promptgraft templates show sentiment-cloze-en
     """
@@ -82,13 +82,13 @@ def try_on(
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="Show the tokens that this model reads.", show_default=False)
     ] = None,
-    rows: Annotated[int, typer.Option(min=1, help="Rows that are shown.")] = 3,
+    rows: Annotated[int, typer.Option(min=1, help="Number of rows to show.")] = 3,
     max_length: Annotated[
-        int | None, typer.Option(min=1, help="Tokens of a row at most (default: the model's, at most 512).")
+        int | None, typer.Option(min=1, help="Maximum number of tokens of a row (default: the model's, at most 512).")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Draws the demonstrations of {demos:4}.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for drawing the demonstrations of {demos:4}.")] = 0,
 ) -> None:
-    """Show a template with rows of a task in it; with a model what it reads, what is cut, where the answer stands.
+    """Fill a template with rows of a task; with a model, show its tokens, what is cut, and where the answer is.
 
     promptgraft templates try reviews.csv --template sentiment-cloze-en --model minilm
 

@@ -47,20 +47,19 @@ def transfer(
     device: DeviceOption = "auto",
     unlabelled: UnlabelledOption = None,
     baselines: Annotated[
-        bool, typer.Option(help="Run the linear probe and prompt tuning from scratch on the same rows, too.")
+        bool, typer.Option(help="Also run the linear probe and prompt tuning from scratch on the same rows.")
     ] = True,
     out: OutOption = None,
-    keep_in: Annotated[
-        str | None, typer.Option("--keep-in", help="A bank to keep the grafted prompt in as well.")
-    ] = None,
+    keep_in: Annotated[str | None, typer.Option("--keep-in", help="A bank to also save the result in.")] = None,
     name: NameOption = None,
     replace: ReplaceOption = False,
 ) -> None:
-    """Graft a prompt of a bank onto a task, and keep the result.
+    """Graft the prompts of a bank onto a task, or transfer one of them, and keep the result.
 
-    `--shots 0` reads label descriptions under the prompts that have helped other tasks (`promptgraft bank record`);
-    with `--source NAME` it reuses that prompt and its readout as they are. With several seeds the model that is best
-    on validation is kept; test is only reported.
+    `--shots 0` uses descriptions of the labels, under the prompts that helped other tasks most
+    (`promptgraft bank record`); with `--source NAME` it reuses that prompt and its readout unchanged. With
+    several seeds the model with the best validation score is kept, or the first if there are no validation
+    rows (the default of graft); test scores are only reported.
 
         promptgraft transfer reviews.csv --model minilm --bank starter --method pot --shots 8 --seeds 5
 

@@ -52,7 +52,7 @@ def tune(
 ) -> None:
     """Tune a prompt from scratch and keep it.
 
-    With several seeds the one that is best on validation is kept; test is only reported.
+    With several seeds the prompt with the best validation score is kept; test scores are only reported.
 
         promptgraft tune reviews.csv --model minilm --out runs/reviews --bank my-bank
 
