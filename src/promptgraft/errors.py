@@ -127,9 +127,14 @@ def is_lack_of_memory(error: BaseException) -> bool:
 def unknown(kind: str, name: str, known: Iterable[str], error: type[PromptgraftError] = UsageError) -> PromptgraftError:
     """The error for an unknown name; it suggests the nearest known name, else lists all known names."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    do = f"did you mean {near[0]!r}?" if near else f"known: {listed(names)}"
+    near = nearest(name, names)
+    do = f"known: {listed(names)}" if near is None else f"did you mean {near!r}?"
     return error(f"unknown {kind} {name!r}", do=do)
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is nearest to another one; None where none is near."""
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.5)), None)
 
 
 def listed(names: Sequence[str]) -> str:

@@ -19,7 +19,11 @@ GOOD = "text,label\n" + "fine,good\nawful,bad\n" * 6
 DATA: dict[str, tuple[str | None, tuple[str, ...], str]] = {
     "missing file": (None, (), "{}/a.csv: no such file or folder; check the path"),
     "empty file": ("", (), "{}/a.csv: the file is empty; give a file with at least one row"),
-    "wrong column": (GOOD, ("--text-column", "txt"), "{}/a.csv: no column 'txt'; did you mean 'text'?"),
+    "wrong column": (
+        GOOD,
+        ("--text-column", "txt"),
+        "{}/a.csv: no column 'txt'; did you mean 'text'? Name it with --text-column",
+    ),
     "one class only": (
         "text,label\nx,a\ny,a\n",
         (),
@@ -156,6 +160,53 @@ def test_a_folder_without_a_prompt(pg: Command, tmp_path: Path) -> None:
     assert said.err == (
         f"promptgraft: {tmp_path}: no artefact here; give a run folder of tune or transfer, or a bank's entry\n"
     )
+
+
+# words of a verb in which RUN stands for a run folder, BANK for a bank, MODEL for a model, {} for a folder -> the line
+DOORS = {
+    "predict {}/run --text x": "{}/run: no artefact here; did you mean '{}/runs'?",
+    "explain {}/none": "{}/none: no artefact here; give a run folder of tune or transfer, or a bank's entry",
+    "suggest BANK --file x.csv": "BANK: this is a bank, not an artefact; name one of its entries, such as BANK/shop_",
+    "predict RUN --file {}/ros.csv": "{}/ros.csv: no such file; did you mean '{}/rows.csv'?",
+    "suggest RUN --file {}/ros.csv": "{}/ros.csv: no such file; did you mean '{}/rows.csv'?",
+    "extend RUN --rows {}/ros.csv": "{}/ros.csv: no such file; did you mean '{}/rows.csv'?",
+    "extend RUN --rows {}/runs": "{}/runs: this is a folder; name a file in it",
+    "extend RUN --label a=b --out {}/rows.csv": "{}/rows.csv: exists and is not an artefact; choose another place",
+    "transfer {}/rows.csv -m MODEL -b BANK --method panda --unlabelled {}/runs": "{}/runs: this is a folder; name",
+    "tune {}/rows.csv -m {}/rows.csv": "{}/rows.csv: is a file, not a model; name the folder of a model",
+    "generate {}/runs x": "{}/runs: no config.json in this folder; name a folder with config.json, model.safetensors "
+    "and a tokenizer; or give a run folder, or a bank's entry",
+    "rank {}/rows.csv -m MODEL -b BANK --seed -1": "--seed '-1': should be greater than or equal to 0; see promptgraft",
+    "rank {}/rows.csv -m MODEL -b BANK --measures probe:repeats=x": "option 'repeats=x' of measure 'probe': Input "
+    "should be a valid integer; write probe:repeats=VALUE",
+    "search {}/rows.csv -m MODEL -a random --shots 2 --out RUN": "RUN: a run that is no search is kept there; name "
+    "another folder, or pass --replace",
+    "tune  -m MODEL": "the name of the task is empty; give a file, a folder with task.toml, or hub:DATASET",
+    "bank list ": "the name of the bank is empty; give the folder of a bank, or 'starter' for the one that ships",
+    "bank import {}/new {}/runs --task {}/rows.csv": "--task is for PEFT adapters; add --model, or leave it out",
+    "bank export BANK shop_questions_zh {}/new --differing": "--differing is for PEFT adapters; add --peft, or leave",
+    "bank export BANK shop_questions_zh {}/rows.csv/x": "{}/rows.csv/x: could not be written (File exists); choose",
+    "models pull {}/runs": "{}/runs: this is a folder here, which needs no pull; pass it as --model",
+}
+
+
+@pytest.mark.parametrize("words", DOORS)
+def test_one_wrong_thing_is_one_line_that_says_what_to_do(
+    words: str, pg: Command, tuned: Tuned, splade_tiny: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "rows.csv").write_text(GOOD, encoding="utf-8")
+    places = {"RUN": tuned.run, "BANK": tuned.bank, "MODEL": splade_tiny}
+
+    def placed(text: str) -> str:
+        for name, place in places.items():
+            text = text.replace(name, str(place))
+        return text.replace("{}", str(tmp_path))
+
+    said = pg(*map(placed, words.split(" ")), "--quiet")
+    assert said.err.startswith(f"promptgraft: {placed(DOORS[words])}")
+    assert said.err.count("\n") == 1
+    assert said.status in (1, 2)
 
 
 def test_nothing_to_predict(pg: Command, tuned: Tuned) -> None:

@@ -44,11 +44,27 @@ def test_a_file_without_labels_and_a_long_line(done: Command, tuned: Tuned, spla
     assert "退货怎么办理" in said.out
 
 
-def test_a_probe_has_no_prompt_in_one_line(done: Command, splade_tiny: Path, questions: Path, tmp_path: Path) -> None:
+def test_a_probe_has_no_prompt_in_a_line(done: Command, splade_tiny: Path, questions: Path, tmp_path: Path) -> None:
     run = tmp_path / "probe"
     done("tune", questions, "--model", splade_tiny, "--method", "linear-probe", "--shots", 2, *QUICK, "--out", run)
     said = done("explain", run, "--file", questions, "--model", splade_tiny)
-    assert said.out == "linear-probe has no prompt, so there are no vectors to explain\n"
+    scores, line = said.out.splitlines()
+    assert scores.startswith("accuracy: ")
+    assert line == (
+        "linear-probe has no prompt, so there are no vectors to explain; "
+        "`promptgraft tune TASK --model splade-tiny` makes some"
+    )
+
+
+def test_what_a_search_found_is_told_in_words(done: Command, splade_tiny: Path, reviews: Path, tmp_path: Path) -> None:
+    few = ("--passes", 60, "--shots", 2, "--max-length", 48, "--test-rows", 20)
+    done("search", reviews, "--model", splade_tiny, "-a", "none", *few, "--out", tmp_path / "run")
+    said = done("explain", tmp_path / "run" / "library", "--model", splade_tiny)
+    assert said.out.startswith("It reads rows in ")
+    assert "Labels are read by negative = " in said.out
+    assert "Its words were found by library with splade-tiny in " in said.out
+    line = "search has no prompt, so there are no vectors to explain; `promptgraft tune TASK --model splade-tiny"
+    assert said.out.splitlines()[-1].startswith(line)
 
 
 def test_what_is_wrong_is_one_line(pg: Command, tuned: Tuned, splade_tiny: Path, tmp_path: Path) -> None:

@@ -56,6 +56,21 @@ def test_a_file_keeps_its_columns(done: Command, t5: Path, news: Path, tmp_path:
     assert said.out == f"6 rows written in {out}\n"
 
 
+def test_an_empty_row_of_a_file_stops_no_other_and_is_named(
+    done: Command, causal: Path, t5: Path, tmp_path: Path
+) -> None:
+    """The causal model has no token before a text, the other one has one behind it."""
+    file = tmp_path / "news.csv"
+    file.write_text('id,text\n1,w3 w4\n2,""\n3,w5\n', encoding="utf-8")
+    for model in (causal, t5):
+        for template in ((), ("--template", "{text} {mask}")):
+            said = done("generate", model, "--file", file, "--most", 3, "--json", *template)
+            assert len(said.json) == 3
+            assert f"note: 1 of 3 rows hold no text (first: {file}:3): their answers say nothing" in said.err
+    said = done("generate", causal, "w3", " ", "--most", 3)
+    assert "note: 1 of 2 rows hold no text (first: text 2): their answers say nothing" in said.err
+
+
 def test_draws_are_the_seeds(done: Command, causal: Path) -> None:
     def written(*more: object) -> str:
         return done("generate", causal, "w3 w4", "--most", 12, "--temperature", 1.5, "-q", *more).out
@@ -174,6 +189,7 @@ def test_a_run_writes_in_its_own_words(done: Command, pg: Command, causal: Path,
         (("a", "--template", "{text_b} {mask}"), "the texts has single texts: no {text_b} for the template; "),
         (("a", "--most", "90"), "90 tokens to write leave no room for a text: "),
         (("a", "--memory", "much"), "memory 'much' is no size; write 4GB, 800MB, or low"),
+        (("a", "--among", "good", "--among", " "), "a text to choose from (--among) is empty; leave it out"),
         (("a", "--stop", ""), "a stop word is empty; leave it out"),
         (("a", "--model", "minilm"), "is no run, so that it has no other model; leave --model out"),
     ],

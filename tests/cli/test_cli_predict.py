@@ -66,8 +66,8 @@ def test_another_column_is_read_where_it_is_named(
 @pytest.mark.parametrize(
     ("columns", "hint"),
     [
-        (("ticket", "body", "label"), "its columns: ticket, body, label"),
-        (("Subject", "body"), "did you mean 'Subject'?"),
+        (("ticket", "body", "label"), "its columns: ticket, body, label. Name it with --text-column"),
+        (("Subject", "body"), "did you mean 'Subject'? Name it with --text-column"),
     ],
 )
 def test_a_file_without_the_column_is_refused(
@@ -77,7 +77,7 @@ def test_a_file_without_the_column_is_refused(
     file.write_text(file.read_text(encoding="utf-8").replace("subject", "Subject", 1), encoding="utf-8")
     said = pg("predict", probe, "--file", file, "--model", splade_tiny)
     assert said.status == 1
-    assert f"no column 'subject', from which tickets was tuned; {hint}" in said.err
+    assert said.err.endswith(f"new.csv: no column 'subject', from which tickets is read; {hint}\n")
 
 
 def test_a_single_column_is_the_text_whatever_its_name(
@@ -130,7 +130,9 @@ def test_both_columns_of_a_pair_are_kept(done: Command, pg: Command, splade_tiny
     assert "columns read: text = 'claim', pair = 'note', tuned from 'claim', 'reply'" in said.err
     new.write_text("note,claim\nx,the pan is hot\n", encoding="utf-8")
     said = pg("predict", tmp_path / "run", "--file", new, "--model", splade_tiny)
-    assert "no column 'reply', from which pairs was tuned" in said.err
+    assert said.err.endswith(
+        "no column 'reply', from which pairs is read; its columns: note, claim. Name it with --pair-column\n"
+    )
 
 
 def labelled(done: Command, probe: Path, model: Path, file: Path, *words: object) -> Said:
@@ -288,14 +290,19 @@ def test_what_is_cut_is_said_and_windows_read_it(done: Command, probe: Path, spl
     assert whole.json[0]["probability"] != said.json[0]["probability"]
 
 
-def test_rows_that_hold_no_text_are_said(done: Command, probe: Path, splade_tiny: Path) -> None:
+def test_rows_that_hold_no_text_are_said(done: Command, probe: Path, splade_tiny: Path, tmp_path: Path) -> None:
     said = done("predict", probe, "--text", "", "--text", "It broke.", "--model", splade_tiny)
-    assert "note: 1 of 2 rows hold no text: their answers say nothing" in said.err
+    assert "note: 1 of 2 rows hold no text (first: text 1): their answers say nothing" in said.err
+    file = tmp_path / "new.csv"
+    file.write_text('subject,body\nIt broke.,a\n"",b\n"",c\n', encoding="utf-8")
+    said = labelled(done, probe, splade_tiny, file)
+    assert f"note: 2 of 3 rows hold no text (first: {file}:3): their answers say nothing" in said.err
 
 
 def test_rows_of_unknown_words_are_said(done: Command, probe: Path, splade_tiny: Path) -> None:
     said = done("predict", probe, "--text", "w" * 200_000, "--text", "It broke.", "--model", splade_tiny)
-    assert "note: 1 of 2 rows hold no word that splade-tiny knows: their answers say nothing" in said.err
+    known = "hold no word that splade-tiny knows (first: text 1)"
+    assert f"note: 1 of 2 rows {known}: their answers say nothing" in said.err
     assert len(said.out) < 5000
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from command import Command
+from promptgraft.template.known import EXPECTED
 
 
 def test_the_library_is_listed_and_filtered(done: Command) -> None:
@@ -62,6 +63,10 @@ def test_a_long_row_is_shown_by_its_beginning(done: Command, tmp_path: Path) -> 
     ("words", "line"),
     [
         (("show", "sentiment-clozeen"), "unknown template 'sentiment-clozeen'; did you mean 'sentiment-cloze-en'?"),
+        (("show", "zzz"), "unknown template 'zzz'; see `promptgraft templates list`\n"),
+        (("try", "{}", "-t", "zzz"), f"unknown template 'zzz'; {EXPECTED}\n"),
+        (("try", "{text} {mask}", "-t", "zzz"), "'{text} {mask}' is a template and no rows; give these first: "),
+        (("try", "topic-cloze-en", "-t", "zzz"), "'topic-cloze-en' is a template and no rows; give these first: "),
         (("list", "--style", "clozee"), "unknown style of templates 'clozee'; did you mean 'cloze'?"),
         (("try", "{}", "-t", "{txt} {mask}"), "'{txt}' is no slot of a template; did you mean 'text'?"),
         (("try", "{}", "-t", "{text}"), "the template has no place of the answer; write {mask}"),
@@ -82,6 +87,60 @@ def test_what_is_wrong_is_one_line(
     assert said.err.startswith(f"promptgraft: {line}")
     assert said.err.count("\n") == 1
     assert (said.status, said.out) == (2, "")
+
+
+# words of a verb in which PATH stands for a template
+DOORS = {
+    "tune": "tune none.csv -m MODEL --template PATH",
+    "compare": "compare none.csv -m MODEL --template PATH",
+    "estimate": "estimate tune none.csv -m MODEL --template PATH",
+    "search": "search none.csv -m MODEL --template PATH",
+    "distil": "distil PATH -m MODEL --file none.csv",
+    "distil, short": "distil topic-cloze-en -m MODEL --file none.csv --to PATH",
+    "generate": "generate MODEL none --template PATH",
+    "templates try": "templates try none.csv --template PATH",
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_path_that_is_no_template_is_one_line(door: str, pg: Command, splade_tiny: Path, tmp_path: Path) -> None:
+    def line(path: Path) -> str:
+        places = {"MODEL": splade_tiny, "PATH": path}
+        said = pg(*(places.get(word, word) for word in DOORS[door].split()), "--quiet")
+        assert said.status == 2
+        return said.err
+
+    (tmp_path / "words-of-films").mkdir()
+    (tmp_path / "texts.txt").write_text("fine\n", encoding="utf-8")
+    near, far = tmp_path / "words-of-film", tmp_path / "elsewhere" / "x"
+    assert line(near) == f"promptgraft: there is no folder {near}; did you mean '{near}s'?\n"
+    assert line(far) == f"promptgraft: there is no folder {far}; {EXPECTED}, or the folder of a search\n"
+    named = tmp_path / "elsewhere" / "topic-cloze"
+    assert line(named).startswith(f"promptgraft: there is no folder {named}; did you mean 'topic-cloze-")
+    assert line(tmp_path / "texts.txt") == (
+        f"promptgraft: {tmp_path}/texts.txt is a file, not a template; {EXPECTED}; "
+        "on rows of a file it is tried by `promptgraft templates try FILE --template NAME`\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("texts.txt", "w1 fine\nw2 worse\n", "no labels"),
+        ("texts.csv", "text,id\nw1 fine,3\nw2 worse,4\n", "cannot tell which column holds the label"),
+    ],
+)
+def test_it_is_tried_on_texts_without_labels(
+    name: str, content: str, why: str, pg: Command, done: Command, tmp_path: Path
+) -> None:
+    file = tmp_path / name
+    file.write_text(content, encoding="utf-8")
+    said = done("templates", "try", file, "-t", "sentiment-cloze-en")
+    assert "w1 fine It was [mask]." in said.out
+    assert f"note: texts: its texts alone are read ({why}" in said.err
+    said = pg("templates", "try", file, "-t", "sentiment-cloze-en", "--kind", "classification")
+    assert said.status == 1
+    assert said.err.count("\n") == 1
 
 
 def test_words_are_found_and_demonstrations_chosen_from_the_command_line(

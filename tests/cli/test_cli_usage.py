@@ -37,9 +37,14 @@ LINES = {
     "tune x --modle y": "unknown option '--modle'; did you mean '--model'?",
     "tune x --zzzzzz y": "unknown option '--zzzzzz'; see promptgraft tune --help",
     "bank list a b c": "got unexpected extra argument(s) (b c); see promptgraft bank list --help",
-    "tune": "missing argument 'TASK'; see promptgraft tune --help",
-    "models pull": "missing argument 'NAME'; see promptgraft models pull --help",
-    "search x": "missing option '--model' / '-m'; see promptgraft search --help",
+    "tune": "missing argument 'TASK' (a file (csv, tsv, json, jsonl, parquet; .gz too), a folder with task.toml, or "
+    "hub:DATASET); see promptgraft tune --help",
+    "models pull": "missing argument 'NAME' (a name of `promptgraft models list`, or OWNER/MODEL); see promptgraft "
+    "models pull --help",
+    "search x": "missing option '--model' / '-m' (the frozen model: a name of `promptgraft models list`, a folder, or "
+    "a hub name that is here); see promptgraft search --help",
+    "templates try texts.txt": "missing option '--template' / '-t' (a name of `promptgraft templates list`, a text "
+    'such as "{text} It was {mask}.", or the folder of a search); see promptgraft templates try --help',
     "tune x --model": "option '--model' requires an argument; see promptgraft --help",
     "tune x --model y --depth deeep": "unknown value of --depth 'deeep'; did you mean 'deep'?",
     "predict x --format xml": "unknown value of --format 'xml'; known: csv, json, jsonl, parquet, tsv, txt",

@@ -140,7 +140,8 @@ def test_anything_else_is_one_clear_error(
 
 
 def test_a_table_without_the_column_is_refused(predictors: dict[str, Predictor]) -> None:
-    with pytest.raises(TaskError, match=r"the rows: no column 'said'; did you mean 'sald'\?"):
+    line = r"no column 'said', from which toy-classification is read; did you mean 'sald'\? Call the right one 'said'$"
+    with pytest.raises(TaskError, match=f"the rows: {line}"):
         predictors["classification"].predict(pd.DataFrame({"sald": ["a"], "note": ["b"]}))
     with pytest.raises(TaskError, match="no column 'right'"):
         predictors["pair"].predict([{"left": "a"}])
@@ -181,13 +182,13 @@ def test_rows_with_nothing_to_read_are_counted_and_said_once(
 ) -> None:
     like = predictors["classification"]
     predictor = Predictor(like.artefact, like.backbone)
-    assert predictor.answers([*TEXTS, "", " \t"], windows=windows).blank == 2
+    assert predictor.answers([*TEXTS, "", " \t"], windows=windows).blank == (len(TEXTS), len(TEXTS) + 1)
     with caplog.at_level(logging.INFO, "promptgraft"):
         predictor.predict(TEXTS, windows=windows)
         assert caplog.messages == []
         predictor.predict(["", "a good film"], windows=windows)
         predictor.predict_proba([""], windows=windows)
-    assert caplog.messages == ["toy-classification: 1 of 2 rows hold no text: their answers say nothing"]
+    assert caplog.messages == ["toy-classification: 1 of 2 rows hold no text (first: row 0): their answers say nothing"]
 
 
 @pytest.mark.parametrize("windows", [False, True])
@@ -200,7 +201,7 @@ def test_rows_of_unknown_words_are_counted_and_said_once(
     assert predictor.answers(["a good w", text, ""], windows=windows).unread == (1,)
     predictor.predict([text, "a good film"], windows=windows)
     predictor.predict_proba([text], windows=windows)
-    known = f"hold no word that {like.backbone.name} knows: their answers say nothing"
+    known = f"hold no word that {like.backbone.name} knows (first: row 0): their answers say nothing"
     assert caplog.messages == [f"toy-classification: 1 of 2 rows {known}"]
 
 

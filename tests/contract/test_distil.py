@@ -107,7 +107,7 @@ def test_texts_without_labels_are_enough(models: dict[str, Backbone], tmp_path: 
     distilled = api.distil(LONG, models["t5"], path, length=3, steps=2, evaluations=1)
     assert distilled.accuracy is None
     assert distilled.kept.accuracy is None
-    assert "texts: no labels, its texts alone are read" in distilled.outcome.notes
+    assert "texts: its texts alone are read (no labels)" in distilled.outcome.notes
     assert distilled.outcome.best.result.readout == "written"
     assert len(distilled.outcome.predictor.predict(["w3 w4"])) == 1
 

@@ -27,10 +27,10 @@ from promptgraft.model.backbone import Backbone
 from promptgraft.model.load import load_backbone
 from promptgraft.model.watch import watched_pass
 from promptgraft.prompt.artefact import Artefact, Member
-from promptgraft.prompt.card import Origin, PromptCard
+from promptgraft.prompt.card import Origin, PromptCard, SearchCard, SplitScore
 from promptgraft.prompt.prompt import Depth, Prompt
 from promptgraft.prompt.reading import Reading
-from promptgraft.report.explain import page
+from promptgraft.report.explain import data, facts, page
 from promptgraft.task.kinds import KINDS
 from promptgraft.task.task import Example, Kind, Task
 from promptgraft.train.recipe import Recipe
@@ -261,8 +261,46 @@ def test_an_artefact_without_a_prompt_says_so(backbone: Backbone) -> None:
     task = toy_task()
     explained = explain(predictor_of(backbone, task, method="linear-probe"), task.test)
     assert not explained.has_prompt
-    assert explained.notes == ("linear-probe has no prompt, so there are no vectors to explain",)
+    do = f"`promptgraft tune TASK --model {backbone.name}` makes some"
+    assert explained.notes == (f"linear-probe has no prompt, so there are no vectors to explain; {do}",)
     assert "no prompt" in seen(page(explained))
+
+
+def test_words_without_vectors_are_told_with_what_they_are_worth(masked: Backbone) -> None:
+    """Words that were given, then ones that a search found: its cost and scores stand in the card."""
+    template = "{text} it was {mask} ."
+    given = {"template": template, "verbalizer": "negative=bad|film,positive=good"}
+    outcome = pg.tune(toy_task(), masked, method="zero-shot", shots=0, **given)
+    explained = explain(outcome.predictor)
+    test = outcome.artefact.card.scores["test"]
+    assert facts(explained) == [
+        f"It reads rows in {template!r}.",
+        "Labels are read by negative = bad, film; positive = good.",
+        f"accuracy: {test.value:.1f} ({test.low:.1f} to {test.high:.1f}) on {test.rows} test rows.",
+    ]
+    tune = f"`promptgraft tune TASK --model {masked.name} --template ...` starts some from its words"
+    assert tune in explained.notes[0]
+    assert "promptgraft templates try TASK" in explained.notes[0]
+    found = SearchCard(
+        algorithm="grips",
+        model="m",
+        passes=1200,
+        choosing=SplitScore(value=70, low=50, high=85, rows=16),
+        report=SplitScore(value=61, rows=1200),
+    )
+    card = outcome.artefact.card.replace(search=found)
+    searched = explain(Predictor(outcome.artefact.replace(card=card), masked))
+    line = (
+        "Its words were found by grips with m in 1,200 passes: accuracy 70.0 (50.0 to 85.0) on 16 rows that chose "
+        "them, 61.0 on 1,200 that nothing had seen."
+    )
+    assert facts(searched) == [*facts(explained)[:2], line]
+    assert data(searched)["search"]["report"]["value"] == 61
+    assert data(searched)["label_words"] == {"negative": ["bad", "film"], "positive": ["good"]}
+    shown = seen(page(searched))
+    for told in (line, "it was {mask}", "no prompt"):
+        assert told in shown
+    assert "found by grips" in repr(pg.explain(outcome.artefact.replace(card=card), model=masked))
 
 
 def test_vectors_of_words_are_nearest_to_these(backbone: Backbone) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,12 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors,
 from tokenizers import Tokenizer as Engine
 
 from promptgraft.errors import UsageError
+from promptgraft.model.composed import TemplateTokenizer
 from promptgraft.model.filled import FilledReader, Speech
 from promptgraft.model.stretches import shares
 from promptgraft.model.tokenize import load_tokenizer
-from promptgraft.model.tokens import SOFT
+from promptgraft.model.tokens import SOFT, Tokens
+from promptgraft.prompt.reading import Reading
 from promptgraft.task.task import Example
 from promptgraft.template.parts import Filled
 from promptgraft.template.template import Template
@@ -325,12 +328,46 @@ def test_a_causal_model_drops_the_words_behind_the_answer(causal: FilledReader) 
     assert first.ids.tolist() == second.ids.tolist()
 
 
-def test_nothing_before_the_answer_is_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("config", "begin"),
+    [
+        ({"bos_token_id": 0, "eos_token_id": 1}, 0),
+        ({"bos_token_id": None, "eos_token_id": [1, 0]}, 1),
+        ({"eos_token_id": 2}, 2),
+        ({"bos_token_id": "none"}, 2),
+        (None, 2),
+    ],
+    ids=["beginning", "one of several ends", "end", "no number", "nothing named"],
+)
+def test_an_empty_row_with_nothing_before_the_answer_begins_as_a_text_does(
+    config: dict[str, object] | None, begin: int, tmp_path: Path
+) -> None:
+    """As transformers' `generate` without an input begins with bos_token_id."""
+    if config is not None:
+        (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     reader = byte_level(tmp_path, begins=False)
-    with pytest.raises(
-        UsageError, match=r"a row is empty, and nothing else stands before the template's {mask}; give the row a text"
-    ):
-        reader.tokens(fill(Template.parse("{text} {mask}"), ""), 64)
+    template = Template.parse("{text} {mask}")
+    rows = [template.filled(Example(text)) for text in ("so good", "", "so")]
+    tokens = reader.tokens(rows, 64)
+    encode = reader.tokenizer.engine.encode
+    assert sequences(tokens) == [encode("so good").ids, [begin], encode("so").ids]
+    assert tokens.marks is not None
+    assert tokens.marks.tolist() == [len(encode("so good").ids) - 1, 0, len(encode("so").ids) - 1]
+    [together] = TemplateTokenizer(reader, [Example("so good"), Example(), Example("so")], 64).tokens(
+        [("{text} {mask}", (0, 1, 2))]
+    )
+    assert isinstance(together, Tokens)
+    assert sequences(together) == sequences(tokens)
+    for kind, empty in (("classification", Example()), ("tagging", Example()), ("span", Example("", ""))):
+        alone = reader.tokenizer.examples([empty], kind, Reading("mean"), 64)  # type: ignore[arg-type]
+        assert sequences(alone) == [[begin]]
+
+
+def test_a_beginning_that_the_model_lacks_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"bos_token_id": 4000}', encoding="utf-8")
+    tokenizer = byte_level(tmp_path, begins=False).tokenizer
+    assert tokenizer.checked(4000, 0, tmp_path).frames.begin == tokenizer.unknown
+    assert tokenizer.checked(4001, 0, tmp_path).frames.begin == 4000
 
 
 def test_a_template_without_an_answer_is_a_text(bert: FilledReader, reference: object) -> None:

@@ -166,6 +166,13 @@ def test_rows_of_datasets_are_texts_and_labels(quick: Kwargs) -> None:
 def test_a_column_that_is_not_there_is_named_with_the_nearest(quick: Kwargs) -> None:
     with pytest.raises(TaskError, match=r"X: no column 'lable'; did you mean 'label'\?"):
         PromptClassifier(**quick).fit(FRAME, "lable")
+    fitted = PromptClassifier(**quick).fit(FRAME[["review", "label"]], "label")
+    renamed = FRAME.rename(columns={"review": "reviews"})
+    line = r"X: no column 'review', which fit read; did you mean 'reviews'\? Call the right one 'review'$"
+    for ask in (fitted.predict, fitted.predict_proba):
+        with pytest.raises(TaskError, match=line):
+            ask(renamed)
+    assert (fitted.predict(renamed[["reviews"]]) == fitted.predict(X)).all()
 
 
 def test_numbers_of_a_column(quick: Kwargs) -> None:

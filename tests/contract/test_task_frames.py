@@ -157,8 +157,8 @@ def test_descriptions_are_given_beside_the_table() -> None:
 @pytest.mark.parametrize(
     ("data", "columns", "message"),
     [
-        (pd.DataFrame(ROWS), {"text": "reviw"}, "data: no column 'reviw'; did you mean 'review'?"),
-        (pd.DataFrame(ROWS), {"label": "lable"}, "data: no column 'lable'; did you mean 'label'?"),
+        (pd.DataFrame(ROWS), {"text": "reviw"}, "data: no column 'reviw'; did you mean 'review'? Name it with text"),
+        (pd.DataFrame(ROWS), {"label": "lable"}, "data: no column 'lable'; did you mean 'label'? Name it with label"),
         ([], {}, "data: the table has no rows; give one with at least one row"),
         (pd.DataFrame(), {}, "data: the table has no rows; give one with at least one row"),
         ({}, {}, "data: no train split; its splits: none"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ from toys import tiny_model, toy_task
 
 WRITERS = ("llama", "gpt2", "t5", "bart")
 TEMPLATE = "w1 {text} w2 {mask}"
+WORDS = {"template": "{text} {mask}", "verbalizer": "negative=bad,positive=good"}
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +153,43 @@ def test_it_writes_the_same_alone_and_beside_others(models: dict[str, Backbone],
         return write(models[name], tuned, models[name].tokenize(examples, "text", tuned.reading.unanswered), decoding)
 
     assert written(rows) == [text for row in rows for text in written([row])]
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_an_empty_row_stops_no_other_where_nothing_stands_before_it(
+    models: dict[str, Backbone], folders: dict[str, Path], name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The models' tokenizer puts nothing before a text: what is written for none is what transformers writes."""
+    texts_given = ["w5 w9", "", "w6"]
+    written = api.generate(models[name], texts_given, most=6)
+    assert caplog.messages == ["1 of 3 rows hold no text (first: row 1): their answers say nothing"]
+    assert written[::2] == [api.generate(models[name], [text], most=6)[0] for text in ("w5 w9", "w6")]
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(folders[name])
+    ids = theirs.generate(max_new_tokens=6, do_sample=False)[0, 1:].tolist()
+    engine = models[name]._tokenizer.engine  # type: ignore[attr-defined]
+    end = theirs.config.eos_token_id
+    whole = engine.decode(ids[: ids.index(end)] if end in ids else ids).rstrip("\ufffd")  # a character is whole or not
+    assert written[1] == whole.strip()
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"method": "zero-shot", "options": {"calibration": "empty"}, **WORDS},
+        {"method": "linear-probe"},
+        {"steps": 2, "length": 2, "evaluations": 1, **WORDS},
+    ],
+    ids=["words", "states", "prompt"],
+)
+def test_empty_rows_are_learned_from_and_labelled_like_any_other(
+    models: dict[str, Backbone], form: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    task = toy_task()
+    train = (Example("", label=task.train[0].label), *task.train)
+    outcome = api.tune(task.replace(splits={**task.splits, "train": train}), models["llama"], **form)
+    caplog.clear()
+    assert len(outcome.predictor.predict(["w5", " ", "", "w6"])) == 4
+    assert "2 of 4 rows hold no text (first: row 1): their answers say nothing" in caplog.text
 
 
 @pytest.mark.parametrize("name", WRITERS)

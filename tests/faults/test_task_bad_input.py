@@ -101,8 +101,12 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
     "no label column to be told": (
         {"a.csv": "body,one,two\nx,a,c\ny,b,d\nz,a,c\nw,b,d\n"},
         "{}/a.csv: cannot tell which column holds the label (none, or more than one, has few values that come back;"
-        " its columns: 'body', 'one', 'two'); name it with"
-        " text, pair or label, or in task.toml",
+        " its columns: 'body', 'one', 'two'); name it with label, or in task.toml",
+    ),
+    "texts alone": (
+        {"a.csv": "body\nx\ny\nz\n"},
+        "{}/a.csv: cannot tell which column holds the label (none, or more than one, has few values that come back;"
+        " its columns: 'body'); label its rows, or declare what labels there are (labels)",
     ),
     "unseen label": (
         {"t/train.jsonl": GOOD, "t/test.jsonl": row('{"text": "x", "label": "ugly"}')},
@@ -151,7 +155,7 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
     ),
     "column that task.toml names wrongly": (
         {"t/task.toml": 'label = "lable"', "t/train.jsonl": GOOD},
-        "{}/t/train.jsonl: no column 'lable'; did you mean 'label'?",
+        "{}/t/train.jsonl: no column 'lable'; did you mean 'label'? Name it with label",
     ),
     "word for a number": (
         {"t/task.toml": 'kind = "regression"', "t/train.jsonl": '{"text": "x", "label": 1.5}\n' + GOOD},
@@ -274,15 +278,21 @@ def test_a_missing_file_names_its_neighbour(tmp_path: Path) -> None:
     assert str(caught.value) == (
         f"{tmp_path}/reviws.csv: no such file or folder; did you mean '{tmp_path}/reviews.csv'?"
     )
-    with pytest.raises(TaskError, match="no such file; check the path"):
+    with pytest.raises(TaskError, match=r"no such file; did you mean '.*reviews\.csv'\?$"):
         read_table(tmp_path / "reviws.csv")
+    with pytest.raises(TaskError, match=r": this is a folder; name a file in it$"):
+        read_table(tmp_path)
+    with pytest.raises(
+        TaskError, match=r"^the name of the task is empty; give a file, a folder with task\.toml, or hub:"
+    ):
+        load_task("")
 
 
 def test_a_wrong_column_of_the_caller(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(TWO)
     with pytest.raises(TaskError) as caught:
         load_task(tmp_path / "a.csv", label="lebel")
-    assert str(caught.value) == f"{tmp_path}/a.csv: no column 'lebel'; did you mean 'label'?"
+    assert str(caught.value) == f"{tmp_path}/a.csv: no column 'lebel'; did you mean 'label'? Name it with label"
 
 
 def test_damaged_parquet(tmp_path: Path) -> None:
@@ -308,7 +318,10 @@ def test_texts_of_a_pair_task_need_both_columns(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match=r"new\.txt: a pair task needs more than a text; give a csv or jsonl file$"):
         read_texts(tmp_path / "new.txt", task)
     (tmp_path / "new.csv").write_text("premise,hypotesis\na,b\n")
-    with pytest.raises(TaskError, match=r"new\.csv: no column 'hypothesis'; did you mean 'hypotesis'\?$"):
+    line = (
+        r"no column 'hypothesis', from which train is read; did you mean 'hypotesis'\? Call the right one 'hypothesis'"
+    )
+    with pytest.raises(TaskError, match=rf"new\.csv: {line}$"):
         read_texts(tmp_path / "new.csv", task)
 
 

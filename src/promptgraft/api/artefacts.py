@@ -10,7 +10,7 @@ from promptgraft.bank.bank import Bank
 from promptgraft.bank.names import DEFAULT
 from promptgraft.engine.predictor import Predictor
 from promptgraft.engine.store import ARTEFACT
-from promptgraft.errors import ArtefactError, ModelError, RunError
+from promptgraft.errors import ArtefactError, ModelError, RunError, nearest
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.catalog import entries, resolve
 from promptgraft.model.device import DeviceName
@@ -94,7 +94,16 @@ def artefact_folder(path: str | Path) -> Path:
     for place in (path, path / ARTEFACT):
         if (place / CARD).exists():
             return place
-    raise ArtefactError("no artefact here", where=path, do="give a run folder of tune or transfer, or a bank's entry")
+    entries_here = sorted(card.parent for card in path.glob(f"*/{CARD}"))
+    if entries_here:
+        do = f"name one of its entries, such as {entries_here[0]}"
+        raise ArtefactError("this is a bank, not an artefact", where=path, do=do)
+    near = None
+    if not path.exists() and path.parent.is_dir():
+        near = nearest(path.name, sorted(place.name for place in path.parent.iterdir() if place.is_dir()))
+    usual = "give a run folder of tune or transfer, or a bank's entry"
+    do = usual if near is None else f"did you mean {str(path.parent / near)!r}?"
+    raise ArtefactError("no artefact here", where=path, do=do)
 
 
 def export_to_peft(

@@ -87,6 +87,7 @@ def rank(
     `Ranking.graft` says which prompts `transfer` would use; these are more than the first one.
     """
     check_names(model, recipe=recipe, measures=[measures] if isinstance(measures, str) else measures, bank=bank)
+    [seed] = seeds_of((seed,))
     context = opened(task, model, recipe, shots, out=out, device=device, progress=progress)
     _need_labels(context, "rank orders prompts")
     sources, left_out = candidates(as_bank(bank), context.backbone, context.task)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from promptgraft.api.finding import FoundWords, fitting, opened_template
 from promptgraft.api.naming import check_names
-from promptgraft.api.opening import open_task
+from promptgraft.api.opening import check_roles, open_task, texts_alone
 from promptgraft.api.tuning import Outcome, tune
 from promptgraft.bank.bank import Bank
 from promptgraft.engine.local import LocalEngine
@@ -27,7 +27,6 @@ from promptgraft.prompt.reading import Reading
 from promptgraft.readout.matched import ROWS_AT_ONCE, Matched
 from promptgraft.readout.verbalizer import Verbalizer
 from promptgraft.task.frames import TaskData
-from promptgraft.task.load import read_texts
 from promptgraft.task.task import Example, Task
 from promptgraft.template.known import KnownTemplate
 from promptgraft.template.parts import Wording
@@ -101,6 +100,7 @@ def distil(
     data: Task | TaskData,
     *,
     to: str = "",
+    columns: Mapping[str, str] | None = None,
     length: int = 16,
     out: str | Path | None = None,
     bank: Bank | str | Path | None = None,
@@ -119,6 +119,7 @@ def distil(
             is filled with rows of the task.
         data: a task, or a file of texts without labels.
         to: the short template; default: the line of the long one that contains the fields.
+        columns: of a file, by what they contain: `text`, `pair`, `label`; default: by their usual names.
         length: number of key-value pairs of the prompt.
         shots: labelled rows that are drawn for each class; None: all.
         recipe: values of `Recipe` that differ from the defaults.
@@ -129,7 +130,7 @@ def distil(
     known, found = opened_template(template)
     long = known.template
     short = opened_template(to)[0].template if to else remainder(long)
-    task = texts_of(data)
+    task = texts_of(data, columns)
     if str(short) == str(long):
         raise UsageError("the template has no instruction or demonstrations", do="give a shorter one with --to")
     if found is not None:
@@ -173,22 +174,21 @@ def _verbalizer(known: KnownTemplate, task: Task) -> str:
     return ",".join(f"{label}={'|'.join(words)}" for label, words in words_for(known, task).words.items())
 
 
-def texts_of(data: Task | TaskData) -> Task:
+def texts_of(data: Task | TaskData, columns: Mapping[str, str] | None = None) -> Task:
     """The task, or one of the texts of a file without labels.
 
+    Args:
+        columns: of a file, by what they hold; default: by their usual names.
     Raises:
+        UsageError: what a column is said to hold is nothing that rows have.
         TaskError: it can be read neither way.
     """
+    check_roles(columns)
+    named: dict[str, Any] = dict(columns or {})
     try:
-        return open_task(data)
-    except TaskError:
-        if not isinstance(data, str | Path) or not Path(data).is_file():
-            raise
-        name = Path(data).name.split(".")[0]
-        rows = tuple(read_texts(data, Task(name, "text", "rougeL", {}, {})))
-        if not rows:
-            raise
-    return Task(name, "text", "rougeL", {}, {"train": rows}, notes=(f"{name}: no labels, its texts alone are read",))
+        return open_task(data, **named)
+    except TaskError as problem:
+        return texts_alone(data, named, problem)
 
 
 def _judged(outcome: Outcome, view: JobView, long: str, short: str) -> Distilled:

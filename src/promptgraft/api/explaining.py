@@ -83,7 +83,7 @@ def explain(
         raise UsageError(f"{most} rows", do="give 1 or more")
     check_roles(columns)
     predictor, _ = as_predictor(run, model, device)
-    examples, notes = _rows(rows, with_columns(predictor.task, columns), most)
+    examples, notes = _rows(rows, with_columns(predictor.task, columns), columns or {}, most)
 
     def tell(label: str, done: int, of: int) -> None:
         if progress is not None:
@@ -96,17 +96,21 @@ def explain(
     return result
 
 
-def _rows(rows: object, task: Task, most: int) -> tuple[tuple[Example, ...], tuple[str, ...]]:
-    """The rows to ask, and notes on where they come from and how many are left out."""
+def _rows(rows: object, task: Task, named: Mapping[str, str], most: int) -> tuple[tuple[Example, ...], tuple[str, ...]]:
+    """The rows to ask, and notes on where they come from and how many are left out.
+
+    Args:
+        named: the columns that were named for these rows.
+    """
     if rows is None:
         return (), ()
     split = "rows"
     if isinstance(rows, Task) or (isinstance(rows, str | Path) and _is_task(rows)):
-        examples, split, notes = _of_task(open_task(rows), task)
+        examples, split, notes = _of_task(open_task(rows, **dict[str, Any](named)), task)
     elif isinstance(rows, str | Path):
-        examples, notes = read_rows(rows, task, task.classes)
+        examples, notes = read_rows(rows, task, task.classes, named)
     else:
-        examples, notes = unlabelled_of(rows, task)[1], ()
+        examples, notes = unlabelled_of(rows, task, named)[1], ()
         if not task.facts.one_class:  # what a cell's text says of other labels is not read here
             examples = tuple(
                 dataclasses.replace(row, label=None) if isinstance(row.label, str) and not row.choices else row

@@ -104,8 +104,8 @@ def extend(
     described = given_labels(labels)
     classes = [*predictor.classes, *described]
     task = with_columns(predictor.task, columns)
-    added, notes = labelled(rows, task, classes)
-    held_out, test_notes = labelled(test, task, classes)
+    added, notes = labelled(rows, task, classes, columns or ())
+    held_out, test_notes = labelled(test, task, classes, columns or ())
     extension = engine.extend(predictor, name, described, added, held_out)
     all_notes = (*notes, *test_notes, *extension.notes)
     log_notes(all_notes)
@@ -115,13 +115,19 @@ def extend(
     return result
 
 
-def labelled(rows: object, task: Task, classes: Collection[str]) -> tuple[tuple[Example, ...], tuple[str, ...]]:
-    """Labelled rows from a file, a table or a list, and notes on reading them; none where there is nothing."""
+def labelled(
+    rows: object, task: Task, classes: Collection[str], named: Collection[str] = ()
+) -> tuple[tuple[Example, ...], tuple[str, ...]]:
+    """Labelled rows from a file, a table or a list, and notes on reading them; none where there is nothing.
+
+    Args:
+        named: the roles whose columns were named for these rows.
+    """
     if rows is None:
         return (), ()
     if isinstance(rows, str | Path):
-        return read_labelled(rows, task, classes)
-    return labelled_of(rows, task, classes), ()
+        return read_labelled(rows, task, classes, named)
+    return labelled_of(rows, task, classes, named), ()
 
 
 def _free(folder: Path, *, replace: bool) -> Path:
@@ -133,6 +139,7 @@ def _free(folder: Path, *, replace: bool) -> Path:
     try:
         artefact_folder(folder)
     except ArtefactError:
+        artefacts.check_place(folder)
         return folder
     if not replace:
         do = "name another with --out, or --replace"

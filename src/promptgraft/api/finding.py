@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from promptgraft.engine.worded import labels_words, wording
-from promptgraft.errors import RunError, UsageError
+from promptgraft.errors import RunError, UsageError, nearest
 from promptgraft.prompt.card import SearchCard, SplitScore
 from promptgraft.searches.all import PLACEBOS
 from promptgraft.task.task import Task
-from promptgraft.template.known import KnownTemplate, index, open_template
+from promptgraft.template.known import EXPECTED, KnownTemplate, index, open_template
 from promptgraft.untrusted import read_bytes, read_json
 
 FOUND, SEARCH, VECTORS = "found.json", "search.json", "found.safetensors"
@@ -81,6 +82,7 @@ def opened_template(given: str) -> tuple[KnownTemplate, FoundWords | None]:
         RunError: a file of a search cannot be read.
     """
     if not is_search(given):
+        _check_no_path(given)
         return open_template(given), None
     found = found_words(Path(given))
     return open_template(found.template), found
@@ -94,6 +96,24 @@ def is_search(given: str) -> bool:
         return Path(given).is_dir()
     except OSError:  # it is longer than any path
         return False
+
+
+def _check_no_path(given: str) -> None:
+    """Raises a UsageError where what should be a template names a file, or a folder that is not there."""
+    if "{" in given:
+        return
+    path, folders = Path(given), []
+    with suppress(OSError):
+        if path.is_file():
+            do = f"{EXPECTED}; on rows of a file it is tried by `promptgraft templates try FILE --template NAME`"
+            raise UsageError(f"{given} is a file, not a template", do=do)
+        folders = sorted(place.name for place in path.parent.iterdir() if place.is_dir())
+    if path.name == given or any(character.isspace() for character in given):
+        return
+    beside, known = nearest(path.name, folders), nearest(path.name, index())
+    near = known if beside is None else str(path.parent / beside)
+    do = f"{EXPECTED}, or the folder of a search" if near is None else f"did you mean {near!r}?"
+    raise UsageError(f"there is no folder {given}", do=do)
 
 
 def found_words(folder: Path) -> FoundWords:

@@ -11,12 +11,13 @@ import torch
 
 from promptgraft.api.artefacts import artefact_folder, load
 from promptgraft.api.finding import opened_template
-from promptgraft.api.opening import known_arithmetic, log_notes, open_model
+from promptgraft.api.opening import known_arithmetic, log_notes, open_model, seeds_of
 from promptgraft.engine.given import examples_of
-from promptgraft.engine.predictor import cut_note
+from promptgraft.engine.predictor import blank_note, blank_rows, cut_note
 from promptgraft.engine.writer import MOST, Decoding, longest_read, write
-from promptgraft.errors import ArtefactError, RunError, UsageError
+from promptgraft.errors import ArtefactError, ModelError, RunError, UsageError
 from promptgraft.model.backbone import Backbone, Writes
+from promptgraft.model.catalog import entries
 from promptgraft.model.device import DeviceName
 from promptgraft.model.load import DType
 from promptgraft.prompt.reading import Reading
@@ -57,7 +58,14 @@ class TextWriter:
         return self.task is TEXTS
 
     def decoding(self, most: int, stop: Sequence[str], temperature: float, seed: int, among: Sequence[str]) -> Decoding:
-        """How it writes; a text also ends where the texts that it was tuned on end."""
+        """How it writes; a text also ends where the texts that it was tuned on end.
+
+        Raises:
+            UsageError: a seed that no generator takes, or a text to choose from that is empty.
+        """
+        [seed] = seeds_of((seed,))
+        if not all(text.strip() for text in among):
+            raise UsageError("a text to choose from (--among) is empty", do="leave it out")
         own = self.tuned.readout.stop if isinstance(self.tuned.readout, Written) else ()
         return Decoding(most, tuple(dict.fromkeys((*own, *stop))), temperature, seed, tuple(among))
 
@@ -126,7 +134,7 @@ def text_writer(
     if folder is None:
         if model is not None:
             raise UsageError(f"{source} is no run, so that it has no other model", do="leave --model out")
-        backbone = open_model(source, arithmetic, device, memory)
+        backbone = _model(source, arithmetic, device, memory)
         plain = Tuned(None, Written(torch.tensor(0.0)), Reading("answer", template=template or None))
         task, tuned = TEXTS, plain
         limit = backbone.max_length
@@ -158,6 +166,17 @@ def _artefact(source: Backbone | str | Path) -> Path | None:
         return artefact_folder(source)
     except ArtefactError:
         return None
+
+
+def _model(source: Backbone | str | Path, arithmetic: DType, device: DeviceName, memory: str | None) -> Backbone:
+    """The model that is to write; where there is none the error says that it may be an artefact, too."""
+    try:
+        return open_model(source, arithmetic, device, memory)
+    except ModelError as error:
+        if str(source) in entries() or error.do is None or error.do.endswith("?"):
+            raise
+        do = f"{error.do}; or give a run folder, or a bank's entry"
+        raise ModelError(error.what, where=error.where, do=do) from error
 
 
 def generate(
@@ -198,9 +217,12 @@ def generate(
     log_notes(writer.notes)
     decoding = writer.decoding(most, stop, temperature, seed, among)
     texts, cut = [], 0
-    for part, shortened in writer.texts(examples_of(rows, writer.task), decoding):
+    examples = examples_of(rows, writer.task)
+    for part, shortened in writer.texts(examples, decoding):
         texts += part
         cut += shortened
     if cut:
         LOG.warning("%s", cut_note(cut, "text"))
+    if blank := blank_rows(examples):
+        LOG.warning("%s", blank_note(blank, len(examples)))
     return texts

@@ -98,7 +98,7 @@ def run_folder(folder: Path, task: Task, *, replace: bool = False) -> Path:
     Raises:
         RunError: it cannot be written, or holds a run on other data.
     """
-    owner = _owner(folder)
+    owner = owner_of(folder)
     if owner is not None and owner["fingerprint"] != task.fingerprint and not replace:
         do = "choose another folder (--out), or replace it (--replace)"
         raise RunError(f"holds a run on other data ({owner['name']})", where=folder, do=do)
@@ -114,7 +114,7 @@ def run_folder(folder: Path, task: Task, *, replace: bool = False) -> Path:
     return folder
 
 
-def _owner(folder: Path) -> dict[str, str] | None:
+def owner_of(folder: Path) -> dict[str, str] | None:
     """Name and fingerprint of the task that a run folder is for; None where nothing says so."""
     path = folder / OWNER
     if path.exists():

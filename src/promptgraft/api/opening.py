@@ -16,7 +16,7 @@ from promptgraft.engine.local import LocalEngine
 from promptgraft.engine.progress import Progress
 from promptgraft.engine.store import Store
 from promptgraft.engine.worded import wording
-from promptgraft.errors import TO_READ, BankError, RunError, UsageError, unknown, within_memory
+from promptgraft.errors import TO_READ, BankError, RunError, TaskError, UsageError, unknown, within_memory
 from promptgraft.method.job import Job, Source, ValidationFrom
 from promptgraft.model.backbone import Backbone, Speaks
 from promptgraft.model.device import DeviceName
@@ -25,7 +25,9 @@ from promptgraft.model.load import load_backbone as load_model
 from promptgraft.prompt.card import SearchCard
 from promptgraft.readout.restore import check_artefact
 from promptgraft.task.frames import TaskData
+from promptgraft.task.infer import ROLES
 from promptgraft.task.load import load_task, read_texts
+from promptgraft.task.readers import file_format
 from promptgraft.task.sampling import cap, rows_of
 from promptgraft.task.task import Example, Task
 from promptgraft.train.recipe import Recipe, default_recipe
@@ -34,8 +36,6 @@ LOG = logging.getLogger("promptgraft")
 ARITHMETICS: tuple[DType, ...] = ("auto", "fp32", "bf16", "int8", "int4")
 DEVICES: tuple[DeviceName, ...] = ("auto", "cpu", "cuda")
 LARGEST_SEED = 2**31
-ROLES = ("text", "pair", "label")
-"""What a column may hold."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +159,25 @@ def load_backbone(
         ModelError: the model is unknown, not downloaded, damaged or not supported; or there is no such device.
     """
     return open_model(name_or_path, dtype, device, memory)
+
+
+def texts_alone(path: TaskData, columns: Mapping[str, str], problem: TaskError) -> Task:
+    """The texts of a file as a task without labels.
+
+    Args:
+        columns: of the file, by what they hold; those of usual names where they do not say it.
+        problem: why it is no task with labels.
+    Raises:
+        TaskError: its texts cannot be read either; the problem where it is no file, or holds no text.
+    """
+    if not isinstance(path, str | Path) or not Path(path).is_file():
+        raise problem
+    name = Path(path).name.split(".")[0]
+    rows = tuple(read_texts(path, Task(name, "text", "rougeL", {}, {}, columns=columns), columns))
+    if not rows:
+        raise problem
+    why = "no labels" if file_format(Path(path)) == "txt" else problem.what
+    return Task(name, "text", "rougeL", {}, {"train": rows}, notes=(f"{name}: its texts alone are read ({why})",))
 
 
 def open_task(task: Task | TaskData, *, test_rows: int | None = None, seed: int = 13, **columns: Any) -> Task:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from promptgraft.api.finding import with_found
+from promptgraft.api.keeping import owner_of
 from promptgraft.api.naming import check_names
 from promptgraft.api.opening import bank_for, log_notes, open_model, open_task, seeds_of
 from promptgraft.bank.bank import Bank
@@ -258,9 +259,13 @@ def _claim(folder: Path, identity: dict[str, object], replace: bool) -> None:
     """Make sure that a folder is this search's.
 
     Raises:
-        RunError: another search is kept there.
+        RunError: another search, or another run, is kept there.
     """
     path = folder / IDENTITY
+    if not path.exists() and not replace and owner_of(folder) is not None:
+        raise RunError(
+            "a run that is no search is kept there", where=folder, do="name another folder, or pass --replace"
+        )
     text = json.dumps(identity, ensure_ascii=False, indent=1)
     if path.exists() and path.read_text(encoding="utf-8") != text:
         if not replace:

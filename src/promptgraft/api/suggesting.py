@@ -105,10 +105,10 @@ def suggest(
     task = with_columns(predictor.task, columns)
     notes: tuple[str, ...] = ()
     if isinstance(rows, str | Path):
-        records, examples, notes = read_unlabelled(rows, task)
+        records, examples, notes = read_unlabelled(rows, task, columns or ())
         given: list[Any] = list(records)
     else:
-        given, examples = unlabelled_of(rows, task)
+        given, examples = unlabelled_of(rows, task, columns or ())
     choice = choose(predictor, examples, count)
     all_notes = (*notes, *choice.notes)
     log_notes(all_notes)

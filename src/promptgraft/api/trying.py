@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from promptgraft.api.finding import FoundWords, fitting, opened_template
+from promptgraft.api.opening import seeds_of
 from promptgraft.engine.worded import labels_words
 from promptgraft.errors import TaskError, UsageError
 from promptgraft.model.filled import FilledReader
@@ -94,6 +95,7 @@ def try_template(
     """
     if rows < 1:
         raise UsageError(f"{rows} rows", do="give 1 or more")
+    [seed] = seeds_of((seed,))
     known, found = opened_template(template) if isinstance(template, str) else (template, None)
     known.template.check(task)
     examples = next((task.splits[split] for split in reversed(SPLITS) if split in task.splits), ())[:rows]

@@ -348,6 +348,9 @@ def open_bank(path: str | Path, *, create: bool = False, check: Check | None = N
     """
     if str(path) in STARTER_NAMES:
         return _starter(check)
+    if not str(path):
+        do = "give the folder of a bank, or 'starter' for the one that ships"
+        raise BankError("the name of the bank is empty", do=do)
     folder = at_home(path)
     if create and not folder.exists():
         _create(folder)
@@ -369,4 +372,4 @@ def _create(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BankError(f"cannot be created ({why(error)})", where=folder) from None
+        raise BankError(f"cannot be created ({why(error)})", where=folder, do="choose another place") from None

@@ -47,7 +47,7 @@ def pack(artefact: Artefact, path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic.write_bytes(path, data)
     except OSError as error:
-        raise BankError(f"cannot be written ({why(error)})", where=path) from None
+        raise BankError(f"cannot be written ({why(error)})", where=path, do="choose another place") from None
     return path
 
 

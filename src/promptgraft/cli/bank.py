@@ -11,6 +11,7 @@ from promptgraft.cli.options import DeviceOption, ModelOption
 from promptgraft.cli.say import Say
 from promptgraft.cli.usage import VerbGroup
 from promptgraft.cli.verb import COULD_NOT, verb
+from promptgraft.errors import UsageError
 
 if TYPE_CHECKING:
     from promptgraft.prompt.card import Card
@@ -179,6 +180,8 @@ def export(
     from promptgraft.api import export_to_peft
     from promptgraft.api.opening import as_bank
 
+    if differing and not peft:
+        raise UsageError("--differing is for PEFT adapters", do="add --peft, or leave it out")
     if peft:
         reasons = export_to_peft(bank, name, path, exact=not differing)
         say.note(*(f"PEFT will predict differently: {reason}" for reason in reasons))
@@ -213,6 +216,8 @@ def import_(
     from promptgraft.api import import_from_peft
     from promptgraft.api.opening import as_bank
 
+    if task is not None and model is None:
+        raise UsageError("--task is for PEFT adapters", do="add --model, or leave it out")
     if model is not None:
         entry = import_from_peft(bank, path, model, task=task, name=name, replace=replace)
     else:

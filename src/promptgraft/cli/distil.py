@@ -10,12 +10,15 @@ import typer
 from promptgraft.cli.options import (
     DeviceOption,
     KeepOption,
+    LabelColumnOption,
     ModelOption,
     NameOption,
     OutOption,
+    PairColumnOption,
     RecipeOptions,
     ReplaceOption,
     ShotsOption,
+    columns_given,
     run_folder,
 )
 from promptgraft.cli.progress import progress
@@ -41,6 +44,9 @@ def distil(
     file: Annotated[
         str, typer.Option("--file", metavar="TEXTS|TASK", help="A file of texts without labels, or a task.")
     ],
+    text_column: Annotated[str | None, typer.Option(help="Column of the text in the file.")] = None,
+    pair_column: PairColumnOption = None,
+    label_column: LabelColumnOption = None,
     to: Annotated[
         str, typer.Option(help="The short template (default: the line of TEMPLATE that contains the fields).")
     ] = "",
@@ -69,7 +75,7 @@ def distil(
     for template in filter(None, (long, to)):
         check_names(model, recipe={**values, "template": template})
     with progress(say) as callback:
-        task = api.texts_of(file)
+        task = api.texts_of(file, columns_given(text_column, pair_column, label_column))
         say.note(*task.notes)
         folder = say.folder = run_folder(out, "distil", task)
         distilled = api.distil(

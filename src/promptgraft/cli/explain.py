@@ -59,6 +59,7 @@ def explain(
     """
     from promptgraft import api
     from promptgraft.api.naming import check_names
+    from promptgraft.report.explain import facts
 
     check_names(model)
     folder = Path("runs") / f"explain-{path.resolve().name}" if out is None else out
@@ -74,7 +75,8 @@ def explain(
             progress=callback,
         )
     if not explanation.has_prompt:
-        say.line(". ".join(explanation.notes))
+        for line in (*facts(explanation), *explanation.notes):
+            say.line(line)
         say.data(explanation.data())
         return
     say.note(*explanation.notes)

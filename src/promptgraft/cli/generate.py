@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from promptgraft.cli.labelled import SAVE_FIRST, regular, rows_of
+from promptgraft.cli.labelled import SAVE_FIRST, GivenRows, name_of, regular, rows_of
 from promptgraft.cli.options import (
     MEMORY_METAVAR,
     DeviceOption,
     FileOutOption,
     NoHeaderOption,
     PairColumnOption,
+    columns_given,
     note_slow_arithmetic,
 )
 from promptgraft.cli.predict import Fields, answer_names, typed
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from promptgraft.api import TextWriter
     from promptgraft.cli.progress import ProgressCallback
     from promptgraft.engine.writer import Decoding
-    from promptgraft.task.task import Example
 
 EVERY = 5.0
 """Seconds between two saves of what is written so far."""
@@ -112,30 +112,36 @@ def generate(
             source, template=template, model=model, device=device, arithmetic=arithmetic, memory=memory
         )
         say.note(*writer.notes)
-        if source_file is None:
-            rows, examples = typed(text or [], [])
+        if file is None or source_file is None:
+            given = typed(text or [], [])
         else:
-            rows, examples, notes = rows_of(
-                source_file, writer.task, text_column, pair_column, header=not no_header, of_card=not writer.is_plain
+            given = rows_of(
+                source_file,
+                writer.task,
+                columns_given(text_column, pair_column, None),
+                name=name_of(file),
+                header=not no_header,
+                of_card=not writer.is_plain,
             )
-            say.note(*notes)
+            say.note(*given.notes)
+        rows = given.rows
         [name] = answer_names(rows, say, ("written",)).values()
         if out is not None or say.json:
             check_writable(rows, out)
         ends = [word.replace("\\n", "\n") for word in stop or []]
         decoding = writer.decoding(most, ends, temperature, seed, among or [])
-        written = saved(answers(writer, examples, decoding, callback, say), rows, name, out, say)
+        written = saved(answers(writer, given, decoding, callback, say), rows, name, out, say)
     say.data({"rows": len(written), "out": str(out)} if out is not None else written)
 
 
 def answers(
-    writer: TextWriter, examples: Sequence[Example], decoding: Decoding, callback: ProgressCallback | None, say: Say
+    writer: TextWriter, given: GivenRows, decoding: Decoding, callback: ProgressCallback | None, say: Say
 ) -> Iterator[str]:
     """The texts one after the other, as they come, with progress; how many inputs were cut is noted at the end."""
-    from promptgraft.engine.predictor import cut_note
+    from promptgraft.engine.predictor import blank_note, blank_rows, cut_note
     from promptgraft.engine.progress import Event
 
-    done = cut = 0
+    examples, done, cut = given.examples, 0, 0
     if callback is not None:
         callback(Event(0, len(examples), "writing", unit="rows"))
     for texts, shortened in writer.texts(examples, decoding):
@@ -145,6 +151,8 @@ def answers(
         yield from texts
     if cut:
         say.note(cut_note(cut, "text", None))
+    if blank := blank_rows(examples):
+        say.note(blank_note(blank, len(examples), given.places))
 
 
 def saved(texts: Iterator[str], rows: Sequence[Fields], name: str, out: Path | None, say: Say) -> list[Fields]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,10 +23,33 @@ SAVE_FIRST = f"save it in a file whose name ends in .{', .'.join(FORMATS)}"
 
 @dataclass(frozen=True)
 class FileShape:
-    """The task's kind and columns, which a reader needs to read a file for it."""
+    """The task's name, kind and columns, which a reader needs to read a file for it."""
 
+    name: str
     kind: Kind
     columns: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class GivenRows:
+    """The rows that a verb is given.
+
+    Attributes:
+        rows: with all their columns.
+        examples: the same.
+        places: what each is called, such as `new.csv:4`.
+        notes: on what was read.
+    """
+
+    rows: list[dict[str, Any]]
+    examples: list[Example]
+    places: list[str]
+    notes: list[str] = field(default_factory=list)
+
+
+def name_of(file: Path) -> str:
+    """What a file is called in what is said of it."""
+    return "standard input" if str(file) == "-" else str(file)
 
 
 @contextmanager
@@ -55,19 +77,21 @@ def regular(file: Path, form: str | None, do: str = CHOOSE_FORMAT) -> Iterator[P
         try:
             yield copy
         except TaskError as error:
-            where = str(error.where).replace(str(copy), "standard input" if str(file) == "-" else str(file))
+            where = str(error.where).replace(str(copy), name_of(file))
             raise TaskError(error.what.replace(str(copy), str(file)), where=where, do=error.do) from error
 
 
 def rows_of(
-    file: Path, task: Task, text: str | None, pair: str | None, *, header: bool, of_card: bool = True
-) -> tuple[list[dict[str, Any]], list[Example], list[str]]:
-    """The rows of a file with all their columns, the same rows as examples, and notes on what was read.
+    file: Path, task: Task, named: Mapping[str, str], *, name: str, header: bool, of_card: bool = True
+) -> GivenRows:
+    """The rows of a file.
 
     The columns are those given, then those the task was tuned from, then what the file's format or their names tell.
     Labels are not read: a file to label may have anything in that column.
 
     Args:
+        named: the columns that are given, by what they hold.
+        name: what the file is called.
         header: whether the first line of csv and tsv names the columns.
         of_card: whether the task is that of a prompt's card.
     Raises:
@@ -76,35 +100,16 @@ def rows_of(
     from promptgraft.task.examples import make_examples
     from promptgraft.task.load import columns_of, read_inputs
 
-    named = {role: name for role, name in (("text", text), ("pair", pair)) if name is not None}
-    tuned = {role: name for role, name in task.columns.items() if role != "label"}
-    shape = FileShape(task.kind, tuned | named)
+    tuned = {role: column for role, column in task.columns.items() if role != "label"}
+    shape = FileShape(task.name, task.kind, {**tuned, **named})
     table = read_inputs(file, shape, header=header)
-    first = table.rows[0][0]
-    has_columns = table.columns.text is not None
-    for name in () if has_columns else named.values():
-        check_column(name, first, file)
-    for name in () if has_columns or len(first) == 1 else shape.columns.values():
-        check_column(name, first, file, f", from which {task.name} was tuned")
-    columns = {role: name for role, name in columns_of(shape, table).items() if role != "label"}
+    columns = {role: column for role, column in columns_of(shape, table, named).items() if role != "label"}
     examples = list(make_examples(task.kind, columns, table.rows, str(file), labelled=False))
-    columns_read = [] if has_columns else [columns_note(columns, tuned, list(first), of_card=of_card)]
-    return [row for row, _ in table.rows], examples, [*table.notes, *columns_read]
-
-
-def check_column(name: str, names: Iterable[str], where: Path, why: str = "") -> None:
-    """Check that a file has a column.
-
-    Raises:
-        TaskError: it has not; with the nearest name there is.
-    """
-    names = list(names)
-    if name in names:
-        return
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"its columns: {listed(names)}."
-    do = f"{hint} Name it with --text-column or --pair-column"
-    raise TaskError(f"no column {name!r}{why}", where=where, do=do)
+    columns_read = []
+    if table.columns.text is None:
+        columns_read = [columns_note(columns, tuned, list(table.rows[0][0]), of_card=of_card)]
+    rows, places = [row for row, _ in table.rows], [f"{name}:{line}" for _, line in table.rows]
+    return GivenRows(rows, examples, places, [*table.notes, *columns_read])
 
 
 def columns_note(columns: Mapping[str, str], tuned: Mapping[str, str], names: Sequence[str], *, of_card: bool) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from promptgraft.cli.labelled import regular, rows_of
+from promptgraft.cli.labelled import GivenRows, name_of, regular, rows_of
 from promptgraft.cli.options import (
     CardModelOption,
     DeviceOption,
@@ -18,6 +19,7 @@ from promptgraft.cli.options import (
     PairColumnOption,
     RunArgument,
     TextColumnOption,
+    columns_given,
     note_slow_arithmetic,
 )
 from promptgraft.cli.progress import progress
@@ -119,12 +121,14 @@ def predict(
         limit = None if risk is None else predictor.threshold(risk)
         if mark_unlike and predictor.familiar is None:
             raise UsageError("it has no features of labelled rows to hold texts against", do="leave --mark-unlike out")
-        if source is None:
+        if file is None or source is None:
             check_typed(predictor.task, paired=bool(pair))
-            rows, examples = typed(text or [], pair or [])
+            given = typed(text or [], pair or [])
         else:
-            rows, examples, notes = rows_of(source, predictor.task, text_column, pair_column, header=not no_header)
-            say.note(*notes)
+            columns = columns_given(text_column, pair_column, None)
+            given = rows_of(source, predictor.task, columns, name=name_of(file), header=not no_header)
+            say.note(*given.notes)
+        rows, examples = given.rows, given.examples
         names = answer_names(rows, say, ANSWERS if not mark_unlike else (*ANSWERS, UNLIKE))
         if out is not None or say.json:
             check_writable(rows, out)
@@ -132,7 +136,7 @@ def predict(
             quick = api.load(path, model, device=device, arithmetic=arithmetic)
             predictor = quickened(predictor, quick, examples, say, windows=windows)
         answers = list(answered(predictor, examples, callback, windows=windows, risk=risk))
-    note_answers(answers, predictor, say)
+    note_answers(answers, given.places, predictor, say)
     note_given(answers, limit, predictor.task, say)
     answer_rows = [row for batch in answers for row in as_rows(batch, predictor.task, names, abstain_as)]
     if not holds_lists(out, say):
@@ -141,11 +145,10 @@ def predict(
     hand_out(labelled, list(answer_rows[0]), "labelled", out, say, safe_cells=safe_cells)
 
 
-def note_answers(answers: Sequence[Predictions], predictor: Predictor, say: Say) -> None:
+def note_answers(answers: Sequence[Predictions], places: Sequence[str], predictor: Predictor, say: Say) -> None:
     """What was cut, is blank, holds no known word, or is unlike the labelled rows."""
     note_cut(answers, predictor, say)
-    note_blank(answers, say)
-    note_unread(answers, predictor, say)
+    note_silent(answers, places, predictor, say)
     note_unlike(answers, say)
 
 
@@ -166,8 +169,8 @@ def hand_out(
     say.data({"rows": len(rows), "out": str(out)} if out is not None else rows)
 
 
-def typed(texts: Sequence[str], pairs: Sequence[str]) -> tuple[list[Fields], list[Example]]:
-    """The rows and examples of texts given on the command line.
+def typed(texts: Sequence[str], pairs: Sequence[str]) -> GivenRows:
+    """The rows of texts given on the command line.
 
     Raises:
         UsageError: texts and second texts are not as many, or hold bytes that are no text.
@@ -180,11 +183,12 @@ def typed(texts: Sequence[str], pairs: Sequence[str]) -> tuple[list[Fields], lis
                 raise UsageError(f"{option} is not valid text in this locale", do="use UTF-8, or --file")
     if pairs and len(pairs) != len(texts):
         raise UsageError(f"{len(texts)} --text and {len(pairs)} --pair", do="give every text its second text")
+    places = [f"text {number}" for number in range(1, len(texts) + 1)]
     if not pairs:
-        return [{"text": text} for text in texts], [Example(text=text) for text in texts]
+        return GivenRows([{"text": text} for text in texts], [Example(text=text) for text in texts], places)
     text_pairs = list(zip(texts, pairs, strict=True))
-    rows = [{"text": first, "pair": second} for first, second in text_pairs]
-    return rows, [Example(text=first, pair=second) for first, second in text_pairs]
+    rows: list[Fields] = [{"text": first, "pair": second} for first, second in text_pairs]
+    return GivenRows(rows, [Example(text=first, pair=second) for first, second in text_pairs], places)
 
 
 def check_typed(task: Task, *, paired: bool) -> None:
@@ -249,20 +253,19 @@ def note_cut(answers: Sequence[Predictions], predictor: Predictor, say: Say) -> 
         say.note(f"{rows} texts were read in {parts} windows")
 
 
-def note_blank(answers: Sequence[Predictions], say: Say) -> None:
-    """Note how many rows hold nothing to read."""
-    from promptgraft.engine.predictor import blank_note
+def note_silent(answers: Sequence[Predictions], places: Sequence[str], predictor: Predictor, say: Say) -> None:
+    """Note how many rows hold nothing to read, or no word that the model knows, and where the first of them is."""
+    from promptgraft.engine.predictor import blank_note, unread_note
 
-    if blank := sum(batch.blank for batch in answers):
-        say.note(blank_note(blank, sum(len(batch.predictions) for batch in answers)))
-
-
-def note_unread(answers: Sequence[Predictions], predictor: Predictor, say: Say) -> None:
-    """Note how many rows hold no word that the model knows."""
-    from promptgraft.engine.predictor import unread_note
-
-    if unread := sum(len(batch.unread) for batch in answers):
-        say.note(unread_note(unread, sum(len(batch.predictions) for batch in answers), predictor.backbone.name))
+    starts = list(accumulate((len(batch.predictions) for batch in answers), initial=0))
+    blank, unread = (
+        [start + number for start, batch in zip(starts, answers, strict=False) for number in getattr(batch, name)]
+        for name in ("blank", "unread")
+    )
+    if blank:
+        say.note(blank_note(blank, len(places), places))
+    if unread:
+        say.note(unread_note(unread, len(places), predictor.backbone.name, places))
 
 
 def note_unlike(answers: Sequence[Predictions], say: Say) -> None:

@@ -38,7 +38,7 @@ def rank(
     bank: BankOption = "starter",
     shots: ShotsOption = None,
     device: DeviceOption = "auto",
-    seed: Annotated[int, typer.Option(help="Seed for drawing rows.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for drawing rows.")] = 0,
     measures: Annotated[
         str,
         typer.Option(

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from promptgraft.cli.options import DataOptions, TaskArgument
+from promptgraft.cli.options import DataOptions, TaskArgument, columns_given
 from promptgraft.cli.say import Say
 from promptgraft.cli.usage import VerbGroup
 from promptgraft.cli.verb import verb
+from promptgraft.errors import TaskError, UsageError, quoted
 
 if TYPE_CHECKING:
     from promptgraft.api.trying import TriedRow
+    from promptgraft.task.task import Task
     from promptgraft.template.known import KnownTemplate
 
 templates = typer.Typer(
@@ -93,12 +96,18 @@ def try_on(
     promptgraft templates try reviews.csv --template sentiment-cloze-en --model minilm
 
     promptgraft templates try reviews.csv --template "Review: {text} Sentiment: {mask}"
+
+    promptgraft templates try texts.txt --template title-cloze-en
     """
     from promptgraft.api.naming import check_names
     from promptgraft.api.trying import try_template
+    from promptgraft.template.known import index
 
+    if "{" in task or (task in index() and not Path(task).exists()):
+        do = "give these first: promptgraft templates try FILE --template ..."
+        raise UsageError(f"{quoted(task)} is a template and no rows", do=do)
     check_names(model, recipe={"template": template})
-    target = columns.open(task)
+    target = rows_for(columns, task)
     say.note(*target.notes)
     tried = try_template(target, template, model, rows=rows, max_length=max_length, seed=seed)
     say.note(*tried.notes)
@@ -111,6 +120,18 @@ def try_on(
             "rows": [asdict(row) for row in tried.rows],
         }
     )
+
+
+def rows_for(columns: DataOptions, task: str) -> Task:
+    """The task; of a file that is none without labels its texts alone, unless something is said of its labels."""
+    from promptgraft.api.opening import texts_alone
+
+    try:
+        return columns.open(task)
+    except TaskError as problem:
+        if columns.kind or columns.metric or columns.label or columns.label_column:
+            raise
+        return texts_alone(task, columns_given(columns.text_column, columns.pair_column, None), problem)
 
 
 def _show_row(say: Say, number: int, row: TriedRow, *, is_read: bool) -> None:

@@ -55,8 +55,16 @@ def usage_line(error: Any) -> str:
         return _unknown_option(option, error.possibilities or (), do).line
     if value is not None:
         return _bad_value(error, value, do).line
-    message = " ".join(error.format_message().split()).rstrip(".")
-    return UsageError(message[:1].lower() + message[1:], do=do).line
+    message = _as_part(error.format_message())
+    if hasattr(error, "param_type") and (meaning := getattr(error.param, "help", None)):  # one that is missing
+        message += f" ({_as_part(meaning)})"
+    return UsageError(message, do=do).line
+
+
+def _as_part(sentence: str) -> str:
+    """A sentence as a part of another one."""
+    words = " ".join(sentence.split()).rstrip(".")
+    return words[:1].lower() + words[1:]
 
 
 def _unknown_option(name: str, near: Sequence[str], do: str) -> PromptgraftError:

@@ -87,7 +87,7 @@ def explain(predictor: Predictor, examples: Sequence[Example] = (), tell: Explai
     """
     members, card = predictor.tuned.members, predictor.artefact.card
     if all(member.prompt is None for member in members):
-        note = f"{card.method} has no prompt, so there are no vectors to explain"
+        note = f"{card.method} has no prompt, so there are no vectors to explain; {_instead(members, card)}"
         plain = tuple(ExplainedMember(_name(member), None, None, member.reading.template) for member in members)
         return Explained(card, plain, 0, 0, None, (note,))
     asked, notes = _asked(predictor, examples)
@@ -102,6 +102,15 @@ def explain(predictor: Predictor, examples: Sequence[Example] = (), tell: Explai
         tell("texts", len(members), len(members) + 1)
     changes = changed(predictor, asked.examples, asked.questions, asked.scores) if asked.questions else None
     return Explained(card, tuple(explained), len(asked.examples), asked.labelled, changes, tuple(dict.fromkeys(notes)))
+
+
+def _instead(members: Sequence[Tuned], card: Card) -> str:
+    """What gives vectors, where an artefact has none."""
+    tune = f"promptgraft tune TASK --model {card.backbone.name}"
+    if all(member.reading.template is None for member in members):
+        return f"`{tune}` makes some"
+    try_on = f"promptgraft templates try TASK --model {card.backbone.name}"
+    return f"`{tune} --template ...` starts some from its words, `{try_on} --template ...` shows these on rows"
 
 
 def _asked(predictor: Predictor, examples: Sequence[Example]) -> tuple[ExplainedRows, list[str]]:

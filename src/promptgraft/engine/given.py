@@ -18,29 +18,31 @@ WHERE = "row"
 """What an error about a row of a table begins with, before the row's number."""
 
 
-def examples_of(rows: object, task: Task) -> tuple[Example, ...]:
+def examples_of(rows: object, task: Task, named: Collection[str] = ()) -> tuple[Example, ...]:
     """Turn rows into examples of the task's kind.
 
     Args:
         rows: a list (or another iterable) of texts, pairs, lists of words, `Example`s or dictionaries, or a table
             with named columns, which is read by the columns that the task was tuned from.
+        named: the roles whose columns were named for these rows, and are not those that the task was tuned from.
     Raises:
         UsageError: it is no list of rows, or a row is not what the kind needs; with the row's number.
         TaskError: a column that was tuned from is not there.
     """
     values = _listed(rows, task)
     if values and all(isinstance(value, Mapping) for value in values):
-        return _of_table(values, task)
+        return _of_table(values, task, named)
     return tuple(_example(value, task, number) for number, value in enumerate(values))
 
 
-def labelled_of(rows: object, task: Task, classes: Collection[str]) -> tuple[Example, ...]:
+def labelled_of(rows: object, task: Task, classes: Collection[str], named: Collection[str] = ()) -> tuple[Example, ...]:
     """Turn labelled rows into examples of a task with classes.
 
     Args:
         rows: a list (or another iterable) of (text, label), for pairs (text, text, label), of `Example`s or
             dictionaries, or a table with named columns; a label's column is the task's own, else `label`.
         classes: that a label may be.
+        named: as of `examples_of`.
     Raises:
         UsageError: it is no list of rows, or a row is not what the kind needs, or has no label; with its number.
         TaskError: a column is not there, or a label is none of the classes.
@@ -49,12 +51,9 @@ def labelled_of(rows: object, task: Task, classes: Collection[str]) -> tuple[Exa
     if not values:
         raise UsageError("there are no labelled rows", where=task.name, do="give some, or leave them out")
     apart = [_apart(value, task, number) for number, value in enumerate(values)]
-    given = [label for _, label in apart]
+    examples, given = examples_of([row for row, _ in apart], task, named), [label for _, label in apart]
     labels: Sequence[Label] = _several(given, classes) if task.facts.several else _one(given, classes)
-    return tuple(
-        replace(example, label=label)
-        for example, label in zip(examples_of([row for row, _ in apart], task), labels, strict=True)
-    )
+    return tuple(replace(example, label=label) for example, label in zip(examples, labels, strict=True))
 
 
 def _one(labels: Sequence[object], classes: Collection[str]) -> list[str]:
@@ -81,15 +80,17 @@ def _several(labels: Sequence[object], classes: Collection[str]) -> list[tuple[s
     return given
 
 
-def unlabelled_of(rows: object, task: Task) -> tuple[list[Any], tuple[Example, ...]]:
+def unlabelled_of(rows: object, task: Task, named: Collection[str] = ()) -> tuple[list[Any], tuple[Example, ...]]:
     """The rows one by one as they were given, and as examples, which have a label where their row has one.
 
+    Args:
+        named: as of `examples_of`.
     Raises:
         UsageError, TaskError: as `examples_of` does.
     """
     values = _listed(rows, task)
     label = task.columns.get("label", "label")
-    examples = examples_of(values, task)
+    examples = examples_of(values, task, named)
     return values, tuple(
         marked(example, value, label) if isinstance(value, Mapping) else example
         for example, value in zip(examples, values, strict=True)
@@ -131,11 +132,11 @@ def _plain(rows: Any) -> object:
     return rows.tolist() if hasattr(rows, "tolist") else rows
 
 
-def _of_table(rows: list[Mapping[str, Any]], task: Task) -> tuple[Example, ...]:
+def _of_table(rows: list[Mapping[str, Any]], task: Task, named: Collection[str]) -> tuple[Example, ...]:
     """Examples from the rows of a table, read by the task's columns; labels in it are not read."""
-    expected = {role: name for role, name in task.columns.items() if role != "label"}
     numbered = [(dict(row), number) for number, row in enumerate(rows)]
-    columns = columns_of(task.replace(columns=expected), Table("the rows", numbered))
+    columns = columns_of(task, Table("the rows", numbered), named, option=bool(named))
+    columns.pop("label", None)
     for number, row in enumerate(rows):
         for name in columns.values():
             if _absent(row.get(name)):

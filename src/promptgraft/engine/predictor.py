@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptgraft.engine.familiar import Familiar
-from promptgraft.engine.given import examples_of
+from promptgraft.engine.given import WHERE, examples_of
 from promptgraft.engine.risk import Threshold, check_abstention, check_risk, threshold
 from promptgraft.engine.store import tuned_of
 from promptgraft.engine.windows import windows as cut_into_windows
@@ -47,7 +47,7 @@ class Predictions:
         probabilities: of the classes, `[rows, classes]`; they sum to 1 unless a row has several labels. None if the
             task has no classes.
         cut: how many inputs were longer than the model reads and were cut.
-        blank: how many rows contain no text, so that their answers mean nothing.
+        blank: the numbers of the rows that contain no text, so that their answers mean nothing.
         unread: the numbers of the rows without a word that the model knows, whose answers mean nothing either.
         windows: how many parts were read; 0 if texts were read as they are.
         unlike: which texts are unlike the labelled rows; None if the artefact has no features of these.
@@ -58,7 +58,7 @@ class Predictions:
     predictions: list[Label | str]
     probabilities: np.ndarray | None
     cut: int = 0
-    blank: int = 0
+    blank: tuple[int, ...] = ()
     unread: tuple[int, ...] = ()
     windows: int = 0
     unlike: np.ndarray | None = None
@@ -219,7 +219,7 @@ class Predictor:
         limit = None if risk is None else self.threshold(risk)
         examples = examples_of(rows, self.task)
         answers = self._all_answers(examples, windows=windows)
-        answers = replace(answers, blank=sum(example.blank for example in examples))
+        answers = replace(answers, blank=blank_rows(examples))
         if limit is None or answers.probabilities is None:
             return answers
         if self.task.facts.several:
@@ -332,7 +332,7 @@ class Predictor:
             LOG.warning("%s: %s", self.task.name, blank_note(answers.blank, len(answers.predictions)))
             self._blank_was_logged = True
         if answers.unread and not self._unread_was_logged:
-            note = unread_note(len(answers.unread), len(answers.predictions), self.backbone.name)
+            note = unread_note(answers.unread, len(answers.predictions), self.backbone.name)
             LOG.warning("%s: %s", self.task.name, note)
             self._unread_was_logged = True
         return answers
@@ -397,14 +397,30 @@ def _names(predictions: Sequence[Label | str]) -> list[tuple[str, ...]]:
     return [names for names in predictions if isinstance(names, tuple)]
 
 
-def blank_note(count: int, rows: int) -> str:
-    """A note that rows hold nothing to read."""
-    return f"{count:,} of {rows:,} rows hold no text: their answers say nothing"
+def blank_rows(examples: Sequence[Example]) -> tuple[int, ...]:
+    """The numbers of the rows that hold nothing to read."""
+    return tuple(number for number, example in enumerate(examples) if example.blank)
 
 
-def unread_note(count: int, rows: int, model: str) -> str:
-    """A note that rows hold no word that the model knows."""
-    return f"{count:,} of {rows:,} rows hold no word that {model} knows: their answers say nothing"
+def blank_note(numbers: Sequence[int], rows: int, places: Sequence[str] | None = None) -> str:
+    """A note that rows hold nothing to read.
+
+    Args:
+        numbers: of these rows, out of so many.
+        places: what each of all rows is called; default: by its number.
+    """
+    first = _first(numbers, places)
+    return f"{len(numbers):,} of {rows:,} rows hold no text (first: {first}): their answers say nothing"
+
+
+def unread_note(numbers: Sequence[int], rows: int, model: str, places: Sequence[str] | None = None) -> str:
+    """A note that rows hold no word that the model knows; the arguments are those of `blank_note`."""
+    what = f"hold no word that {model} knows (first: {_first(numbers, places)})"
+    return f"{len(numbers):,} of {rows:,} rows {what}: their answers say nothing"
+
+
+def _first(numbers: Sequence[int], places: Sequence[str] | None) -> str:
+    return f"{WHERE} {numbers[0]}" if places is None else places[numbers[0]]
 
 
 def cut_note(count: int, kind: Kind, remedy: str | None = "windows=True") -> str:

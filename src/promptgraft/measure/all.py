@@ -40,8 +40,9 @@ def make(text: str) -> Measure:
         try:
             values[option] = TypeAdapter(names[option]).validate_python(value)
         except ValidationError as error:
-            message = error.errors()[0]["msg"] if sign else "it has no '='"
-            raise UsageError(f"option {entry!r} of measure {name!r}: {message}") from None
+            message = error.errors()[0]["msg"].partition(", unable to parse")[0] if sign else "it has no '='"
+            do = f"write {name}:{option}=VALUE"
+            raise UsageError(f"option {entry!r} of measure {name!r}: {message}", do=do) from None
     return kind(**values)
 
 

@@ -172,6 +172,8 @@ def looks_like_hub(name: str) -> bool:
 
 
 def _not_found(name: str) -> PromptgraftError:
+    if at_home(name).is_file():
+        return ModelError("is a file, not a model", where=name, do="name the folder of a model")
     if looks_like_hub(name):
         message = f"{name} is neither a folder nor in the local hub cache"
         return ModelError(message, do=f"promptgraft models pull {name}")

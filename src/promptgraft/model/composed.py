@@ -355,7 +355,7 @@ class TemplateTokenizer:
         """Lay rows that are read in their template as a whole; how many of them are cut.
 
         Raises:
-            UsageError: the template is too long for one, or nothing stands before its answer.
+            UsageError: the template is too long for one.
         """
         if not len(places):
             return 0

@@ -85,7 +85,7 @@ class FilledReader:
             limit: tokens of a sequence at most, with special ones, vectors and answers.
             answers: of every row its possible answers; of a masked model they stand in the place of the mask.
         Raises:
-            UsageError: the template alone is too long, or nothing stands before the answer.
+            UsageError: the template alone is too long.
         """
         return self.packed(self.rows(rows, limit, answers))
 
@@ -264,9 +264,7 @@ class FilledReader:
                 blank = len(ids)
             ids += tokens.ids
         ids += after
-        if not ids:
-            what = "a row is empty, and nothing else stands before the template's {mask}"
-            raise UsageError(what, do="give the row a text, or begin the template with a word")
+        ids = ids or [self.tokenizer.frames.begin]
         return ids, blank if self.speech == "masked" else len(ids) - 1
 
 

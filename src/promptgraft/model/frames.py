@@ -60,10 +60,15 @@ class Frame:
 
 @dataclass(frozen=True)
 class Frames:
-    """The frames that a tokenizer puts around one text and around two."""
+    """The frames that a tokenizer puts around one text and around two.
+
+    Attributes:
+        begin: the token of a sequence that would have none: of an empty text with nothing around it.
+    """
 
     single: Frame
     double: Frame
+    begin: int = 0
 
     @property
     def segments(self) -> int:
@@ -74,19 +79,21 @@ class Frames:
     @property
     def undivided(self) -> Frames:
         """The same with every token in the first segment."""
-        return Frames(_undivided(self.single), _undivided(self.double))
+        return Frames(_undivided(self.single), _undivided(self.double), self.begin)
 
     @staticmethod
-    def learn(engine: Engine) -> Frames:
+    def learn(engine: Engine, begin: int) -> Frames:
         """Learn the frames from what the tokenizer does with a letter.
 
+        Args:
+            begin: the token of a sequence that would have none.
         Raises:
             ValueError: a letter has no token of its own.
         """
         single, double = _frame(engine, "a"), _frame(engine, "a", "a")
         if (len(single.text_types), len(double.text_types)) != (1, 2):
             raise ValueError("it makes no token of a letter")
-        return Frames(single, double)
+        return Frames(single, double, begin)
 
 
 def _undivided(frame: Frame) -> Frame:
@@ -159,6 +166,8 @@ def _framed(row: FrameRow, frames: Frames) -> tuple[list[int], list[int], list[i
         words += (piece.words or [-1] * len(piece.ids)) + [-1] * len(after)
         chars += chain.from_iterable(piece.chars) if piece.chars else [-1, -1] * len(piece.ids)
         chars += [-1, -1] * len(after)
+    if not ids:
+        return [frames.begin], [frame.text_types[0]], [-1], [-1, -1]
     return ids, types, words, chars
 
 

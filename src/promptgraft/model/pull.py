@@ -50,6 +50,8 @@ def pull(name: str, *, from_: Asked = "auto", progress: PullProgress | None = No
     entry = entries().get(name)
     if entry:
         return pull_entry(entry, from_=from_, progress=say)
+    if name and Path(name).is_dir():
+        raise ModelError("this is a folder here, which needs no pull", where=name, do="pass it as --model")
     if looks_like_hub(name):
         return _snapshot(name, say)
     raise unknown("model", name, entries(), ModelError)

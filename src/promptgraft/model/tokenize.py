@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 from tokenizers import Encoding as Encoded
@@ -14,6 +16,7 @@ from tokenizers.normalizers import Lowercase, Normalizer
 from tokenizers.normalizers import Sequence as Chain
 
 from promptgraft.errors import MissingExtraError, ModelError, PromptgraftError
+from promptgraft.model.config import read_optional
 from promptgraft.model.frames import FrameRow, Frames, Piece, longest_first, pack
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.reading import Encoding, Reading
@@ -72,6 +75,8 @@ class Tokenizer:
         if self.highest >= vocabulary:
             what = f"its tokenizer gives token {self.highest}, its weights have {vocabulary}"
             raise ModelError(what, where=where, do=do)
+        if self.frames.begin >= vocabulary:
+            return replace(self, frames=replace(self.frames, begin=self.unknown)).checked(vocabulary, segments, where)
         if segments == 1 < self.frames.segments:
             return replace(self, frames=self.frames.undivided)
         if 0 < segments < self.frames.segments:
@@ -277,7 +282,7 @@ def load_tokenizer(folder: Path, *, prefix: str = "", to_traditional: bool = Fal
         MissingExtraError: traditional characters are needed and OpenCC is not installed.
     """
     try:
-        return _tokenizer(_engine(folder), prefix, to_traditional)
+        return _tokenizer(_engine(folder), read_optional(folder / "config.json"), prefix, to_traditional)
     except PromptgraftError:
         raise
     except BaseException as error:  # the library raises bare Exception, and PanicException, which is none
@@ -287,8 +292,12 @@ def load_tokenizer(folder: Path, *, prefix: str = "", to_traditional: bool = Fal
         raise ModelError(f"no usable tokenizer ({reason})", where=folder, do="put its tokenizer.json there") from error
 
 
-def _tokenizer(engine: Engine, prefix: str, to_traditional: bool) -> Tokenizer:
-    """Make a `Tokenizer` of the library's tokenizer."""
+def _tokenizer(engine: Engine, config: Mapping[str, Any], prefix: str, to_traditional: bool) -> Tokenizer:
+    """Make a `Tokenizer` of the library's tokenizer.
+
+    Args:
+        config: of the model.
+    """
     engine.no_truncation()
     engine.no_padding()
     if not _ordinary(engine):
@@ -297,7 +306,15 @@ def _tokenizer(engine: Engine, prefix: str, to_traditional: bool) -> Tokenizer:
     unknown = next((number for name in UNKNOWN if (number := engine.token_to_id(name)) is not None), 0)
     joint = "ByteLevel" in repr(engine.pre_tokenizer)
     convert = to_traditional_characters() if to_traditional else None
-    return Tokenizer(engine, Frames.learn(engine), unknown, prefix, convert, joint)
+    frames = Frames.learn(engine, _begin(config, unknown))
+    return Tokenizer(engine, frames, unknown, prefix, convert, joint)
+
+
+def _begin(config: Mapping[str, Any], unknown: int) -> int:
+    """The token that texts begin with where nothing is given, as transformers' `generate` has it, else their end."""
+    named = (config.get("bos_token_id"), config.get("eos_token_id"))
+    tokens = chain.from_iterable(value if isinstance(value, list) else [value] for value in named)
+    return next((token for token in tokens if type(token) is int and token >= 0), unknown)
 
 
 def _engine(folder: Path) -> Engine:

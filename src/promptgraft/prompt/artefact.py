@@ -170,8 +170,7 @@ def save(artefact: Artefact, folder: str | Path) -> None:
     _check_embeddings(artefact.embeddings, str(folder))
     _check_labelled(artefact.labelled, str(folder))
     _check_weights(artefact.weights or {}, str(folder))
-    if folder.exists() and not _is_ours(folder):
-        raise ArtefactError("exists and is not an artefact", where=folder, do="choose another place")
+    check_place(folder)
     try:
         with atomic.writing_folder(folder) as temporary:
             _write(artefact, temporary)
@@ -425,6 +424,12 @@ def _bytes(path: Path) -> bytes:
         do = f"name the artefact in it: {inside.parent}" if inside.exists() else "is this the folder of an artefact?"
         raise ArtefactError(what, where=path.parent, do=do)
     return read_bytes(path, LIMITS[CARD], ArtefactError)
+
+
+def check_place(folder: Path) -> None:
+    """Raises an ArtefactError where something else than an artefact is in the place of one."""
+    if folder.exists() and not _is_ours(folder):
+        raise ArtefactError("exists and is not an artefact", where=folder, do="choose another place")
 
 
 def _is_ours(folder: Path) -> bool:

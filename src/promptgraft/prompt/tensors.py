@@ -107,5 +107,6 @@ def reason(error: Exception) -> str:
 
 def remedy(error: Exception) -> str | None:
     """The advice after a failed write, where there is any."""
-    full = getattr(error, "errno", None) in atomic.NO_ROOM or "No space left" in str(error)
-    return "make room on the disk; nothing was changed" if full else None
+    if getattr(error, "errno", None) in atomic.NO_ROOM or "No space left" in str(error):
+        return "make room on the disk; nothing was changed"
+    return "choose another place" if isinstance(error, OSError) else None

@@ -11,6 +11,7 @@ from promptgraft.engine.explain import Explained, ExplainedMember
 from promptgraft.engine.left_out import VectorLeft
 from promptgraft.engine.near_words import NearWord, NearWords
 from promptgraft.prompt.atomic import write_text
+from promptgraft.prompt.card import SearchCard, SplitScore
 from promptgraft.report import words
 from promptgraft.report.explain_plots import draw
 from promptgraft.report.pages import render, versions
@@ -79,6 +80,9 @@ def data(explained: Explained) -> dict[str, Any]:
         "model": card.backbone.name,
         "method": card.method,
         "lineage": [origin.name for origin in card.lineage],
+        "label_words": {label: list(names) for label, names in card.words.items()},
+        "search": None if card.search is None else card.search.model_dump(),
+        "scores": {split: score.model_dump() for split, score in card.scores.items()},
         **plain,
     }
 
@@ -89,6 +93,10 @@ def facts(explained: Explained) -> list[str]:
     changes, card = explained.changes, explained.card
     if len(explained.members) > 1:
         lines.append(f"{words.count(len(explained.members), 'member')}, whose scores are added.")
+    if not explained.has_prompt:
+        lines += in_words(explained)
+    if card.search is not None:
+        lines.append(found(card.search, card.task.metric))
     if explained.has_prompt and card.lineage:
         lines.append(f"Its prompts come from {words.listed([origin.name for origin in card.lineage])}.")
     for number, member in enumerate(explained.members, 1):
@@ -105,6 +113,39 @@ def facts(explained: Explained) -> list[str]:
         known, bare = changes.scores
         lines.append(f"{card.task.metric}: {known:.1f} with the prompt, {bare:.1f} without, on these rows.")
     return lines
+
+
+def in_words(explained: Explained) -> list[str]:
+    """What an artefact without vectors reads by, and how well."""
+    lines, card, many = [], explained.card, len(explained.members) > 1
+    for number, member in enumerate(explained.members, 1):
+        if member.template is not None:
+            who = f"Member {number}" if many else "It"
+            lines.append(f"{who} reads rows in {member.template!r}.")
+    if card.words:
+        by_label = (f"{label} = {', '.join(own)}" for label, own in card.words.items())
+        lines.append(f"Labels are read by {'; '.join(by_label)}.")
+    if card.scores and card.search is None:
+        scores = (f"{with_ends(score)} on {score.rows:,} {split} rows" for split, score in card.scores.items())
+        lines.append(f"{card.task.metric}: {', '.join(scores)}.")
+    return lines
+
+
+def found(search: SearchCard, metric: str) -> str:
+    """What found an artefact's words, at what cost, and how good they were."""
+    model = f" with {search.model}" if search.model else ""
+    choosing, report = search.choosing, search.report
+    return (
+        f"Its words were found by {search.algorithm}{model} in {search.passes:,} passes: {metric} "
+        f"{with_ends(choosing)} on {choosing.rows:,} rows that chose them, "
+        f"{with_ends(report)} on {report.rows:,} that nothing had seen."
+    )
+
+
+def with_ends(score: SplitScore) -> str:
+    """A score with its 95 % interval, where it has one."""
+    ends = "" if score.low is None or score.high is None else f" ({score.low:.1f} to {score.high:.1f})"
+    return f"{score.value:.1f}{ends}"
 
 
 def interval(left: VectorLeft) -> str:

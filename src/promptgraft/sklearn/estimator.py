@@ -24,7 +24,7 @@ from promptgraft.model.load import DType
 from promptgraft.model.places import place_of
 from promptgraft.sklearn.inputs import Texts, example_of, texts
 from promptgraft.task.frames import is_frame, rows_of
-from promptgraft.task.infer import infer_columns
+from promptgraft.task.infer import infer_columns, no_column
 from promptgraft.task.sampling import WITHIN, cut
 from promptgraft.task.table import Columns
 from promptgraft.task.task import Example, Label, Task
@@ -208,17 +208,27 @@ class PromptEstimator(BaseEstimator):
         rows = [(row, number) for number, row in enumerate(rows_of(X, "X"))]
         if not rows:
             return X, []
+        if y not in rows[0][0]:
+            raise no_column(y, rows[0][0], "X")
         roles, _ = infer_columns(Columns(label=y), None, rows, "X")
         self.text_columns_ = tuple(name for name in (roles.text, roles.pair) if name is not None)
         return self._texts_of(X), [row[y] for row, _ in rows]
 
     def _texts_of(self, X: object) -> object:
-        """The texts of a table that has the columns of fit; anything else as it is."""
+        """The texts of a table that has the columns of fit; anything else, and as many columns as fit had, as it is.
+
+        Raises:
+            TaskError: the table has more or fewer columns, and those of fit are not among them.
+        """
         if not self.text_columns_ or not is_frame(X):
             return X
         records = rows_of(X, "X")
-        if not all(name in row for row in records for name in self.text_columns_):
+        names = list(records[0]) if records else []
+        missing = [name for name in self.text_columns_ if name not in names]
+        if not records or (missing and len(names) == len(self.text_columns_)):
             return X
+        if missing:
+            raise no_column(missing[0], names, "X", why=", which fit read", do=f"Call the right one {missing[0]!r}")
         return [tuple(row[name] for name in self.text_columns_) for row in records]
 
     def _checked_rows(self, X: object) -> tuple[Predictor, list[Example]]:

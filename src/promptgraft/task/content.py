@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import difflib
 import gzip
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 from promptgraft.errors import TaskError
@@ -36,7 +38,9 @@ def read_bytes(path: Path) -> bytes:
         raw = path.read_bytes()
         content = gzip.decompress(raw) if path.name.endswith(".gz") else raw
     except FileNotFoundError:
-        raise TaskError("no such file", where=path, do="check the path") from None
+        raise TaskError("no such file", where=path, do=near_path(path)) from None
+    except IsADirectoryError:
+        raise TaskError("this is a folder", where=path, do="name a file in it") from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise TaskError(f"not a whole gzip file ({error})", where=path, do="pack or download it again") from None
     except OSError as error:
@@ -44,6 +48,15 @@ def read_bytes(path: Path) -> bytes:
     if not content.strip(b"\xef\xbb\xbf \t\r\n"):
         raise NoRowsError("the file is empty", path)
     return content
+
+
+def near_path(path: Path) -> str:
+    """The advice for a path that does not exist: the most similar name in its folder, if there is one."""
+    beside: list[str] = []
+    with suppress(OSError):  # there is no such folder either, or it may not be looked into
+        beside = sorted(place.name for place in path.parent.iterdir())
+    near = difflib.get_close_matches(path.name, beside, n=1)
+    return f"did you mean {str(path.parent / near[0])!r}?" if near else "check the path"
 
 
 def decode(raw: bytes, path: Path) -> tuple[str, list[str]]:

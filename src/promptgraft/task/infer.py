@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -10,7 +9,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from promptgraft.errors import TaskError, listed, listed_quoted, quoted
+from promptgraft.errors import TaskError, listed, listed_quoted, nearest, quoted
 from promptgraft.task.answers import IDEOGRAPH
 from promptgraft.task.multilabel import as_list, many_hot, several
 from promptgraft.task.names import (
@@ -33,6 +32,8 @@ from promptgraft.task.names import (
 from promptgraft.task.table import Columns, TableRow
 from promptgraft.task.task import Kind
 
+ROLES = ("text", "pair", "label")
+"""What a column may be said to hold."""
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 COMPARED = 1000
 """How many column names a misspelt name is compared with."""
@@ -49,12 +50,23 @@ def missing(value: Any) -> bool:
     return value is None or value != value or (isinstance(value, str) and (not value.strip() or value.strip() in NAN))
 
 
-def no_column(name: str, columns: Iterable[str], where: str) -> TaskError:
-    """The error for a column that is not there, with the nearest one that is."""
+def no_column(name: str, columns: Iterable[str], where: str, *, why: str = "", do: str = "") -> TaskError:
+    """The error for a column that is not there, with the nearest one that is.
+
+    Args:
+        why: it is looked for.
+        do: to have another one read.
+    """
     columns = list(columns)
-    near = difflib.get_close_matches(name, columns[:COMPARED], n=1, cutoff=0.5)
-    do = f"did you mean {quoted(near[0])}?" if near else f"its columns: {listed(columns)}"
-    return TaskError(f"no column {quoted(name)}", where=where, do=do)
+    near = nearest(name, columns[:COMPARED])
+    hint = f"its columns: {listed(columns)}" if near is None else f"did you mean {quoted(near)}?"
+    more = "" if not do else f". {do}" if near is None else f" {do}"
+    return TaskError(f"no column {quoted(name)}{why}", where=where, do=f"{hint}{more}")
+
+
+def naming(role: str, otherwise: str) -> str:
+    """How another column is named for a role, where an option does that."""
+    return f"Name it with --{role}-column" if role in ROLES else otherwise
 
 
 def infer_columns(given: Columns, kind: Kind | None, rows: Sequence[TableRow], where: str) -> tuple[Columns, list[str]]:
@@ -64,9 +76,9 @@ def infer_columns(given: Columns, kind: Kind | None, rows: Sequence[TableRow], w
     """
     names = list(rows[0][0])
     known = set(names)
-    for name in given.named().values():
+    for role, name in given.named().items():
         if name not in known:
-            raise no_column(name, names, where)
+            raise no_column(name, names, where, do=naming(role, "Name it in task.toml"))
     columns = FINDERS[kind or structure(given, rows)](given, rows, where)
     refuse_two_roles(columns, where)
     inferred = {role: name for role, name in columns.named().items() if getattr(given, role) is None}
@@ -91,12 +103,8 @@ def refuse_two_roles(columns: Columns, where: str) -> None:
 def infer_text_columns(kind: Kind, rows: Sequence[TableRow], where: str, given: Columns) -> Columns:
     """The roles of a file to predict, as given or by their usual names; labels in it are not looked for.
 
-    Raises: TaskError where a given column is not in the first row, or a needed one cannot be told.
+    Raises: TaskError where a needed column cannot be told.
     """
-    given = replace(given, label=None)
-    for name in given.named().values():
-        if name not in rows[0][0]:
-            raise no_column(name, rows[0][0], where)
     columns = FINDERS[kind](replace(given, label=NO_LABEL), rows, where)
     return replace(columns, label=None)
 
@@ -200,7 +208,7 @@ def find_pair(given: Columns, rows: Sequence[TableRow], where: str) -> Columns:
     text = given.text or (usual[0] if usual[0] != given.pair else usual[1])
     text = text or find_text(rows, taken=(label, given.pair), where=where)
     pair = given.pair or (usual[1] if usual[1] != text else usual[0])
-    pair = pair or find_text(rows, taken=(label, text), where=where)
+    pair = pair or find_text(rows, taken=(label, text), where=where, role="pair")
     return Columns(text=text, pair=pair, label=label or find_label(rows, taken=(text, pair), where=where))
 
 
@@ -212,8 +220,8 @@ def find_regression(given: Columns, rows: Sequence[TableRow], where: str) -> Col
 def find_choice(given: Columns, rows: Sequence[TableRow], where: str) -> Columns:
     """The columns of text, options and right option; a column `question` beside the text becomes its second part."""
     first = rows[0][0]
-    choices = given.choices or needed(CHOICES, first, "the options (a list)", where)
-    label = given.label or needed((*LABELS, *ANSWERS), first, "the right option", where)
+    choices = given.choices or needed(CHOICES, first, "choices", "the options (a list)", where)
+    label = given.label or needed((*LABELS, *ANSWERS), first, "label", "the right option", where)
     text = given.text or find_text(rows, taken=(choices, label), where=where)
     question = given.question or pick(("question",), {name: "" for name in first if name != text})
     return Columns(text=text, question=question, choices=choices, label=label)
@@ -222,16 +230,16 @@ def find_choice(given: Columns, rows: Sequence[TableRow], where: str) -> Columns
 def find_tagging(given: Columns, rows: Sequence[TableRow], where: str) -> Columns:
     """The columns of words and of their tags."""
     first = rows[0][0]
-    text = given.text or needed(WORDS, first, "the words", where)
-    return Columns(text=text, label=given.label or needed(TAGS, first, "the tags", where))
+    text = given.text or needed(WORDS, first, "text", "the words", where)
+    return Columns(text=text, label=given.label or needed(TAGS, first, "label", "the tags", where))
 
 
 def find_span(given: Columns, rows: Sequence[TableRow], where: str) -> Columns:
     """The columns of question, context and answers."""
     first = rows[0][0]
-    pair = given.pair or needed(CONTEXTS, first, "the context", where)
-    text = given.text or needed(("question", "query"), first, "the question", where)
-    return Columns(text=text, pair=pair, label=given.label or needed(ANSWERS, first, "the answers", where))
+    pair = given.pair or needed(CONTEXTS, first, "pair", "the context", where)
+    text = given.text or needed(("question", "query"), first, "text", "the question", where)
+    return Columns(text=text, pair=pair, label=given.label or needed(ANSWERS, first, "label", "the answers", where))
 
 
 def find_written(given: Columns, rows: Sequence[TableRow], where: str) -> Columns:
@@ -240,7 +248,11 @@ def find_written(given: Columns, rows: Sequence[TableRow], where: str) -> Column
     text_names = {name: "" for name in first if name not in (given.label, given.pair)}
     text = given.text or pick(SOURCES, text_names)
     label = given.label or needed(
-        TARGETS, {name: "" for name in first if name not in (text, given.pair)}, "the text to be written", where
+        TARGETS,
+        {name: "" for name in first if name not in (text, given.pair)},
+        "label",
+        "the text to be written",
+        where,
     )
     text = text or find_text(rows, taken=(label, given.pair), where=where)
     return Columns(text=text, pair=given.pair, label=label)
@@ -258,18 +270,20 @@ FINDERS: dict[Kind, Callable[[Columns, Sequence[TableRow], str], Columns]] = {
 }
 
 
-def needed(names: Sequence[str], row: dict[str, Any], what: str, where: str) -> str:
+def needed(names: Sequence[str], row: dict[str, Any], role: str, what: str, where: str) -> str:
     """The column of a usual name. Raises: TaskError where there is none."""
     column = pick(names, row)
     if column is None:
-        raise undecided(what, f"usual names: {', '.join(names)}", row, where)
+        raise undecided(role, what, f"usual names: {', '.join(names)}", row, where)
     return column
 
 
-def undecided(what: str, why: str, row: dict[str, Any], where: str) -> TaskError:
+def undecided(role: str, what: str, why: str, row: dict[str, Any], where: str) -> TaskError:
     """The error for a role that no column plays for certain."""
     columns = listed_quoted(list(row))
-    do = "name it with --text-column, --pair-column or --label-column, or in task.toml"
+    do = f"name it with --{role}-column, or in task.toml" if role in ROLES else "name it in task.toml"
+    if role == "label" and len(row) == 1:
+        do = "label its rows, or declare what labels there are (--label)"
     return TaskError(f"cannot tell which column holds {what} ({why}; its columns: {columns})", where=where, do=do)
 
 
@@ -292,7 +306,8 @@ def find_label(rows: Sequence[TableRow], taken: Sequence[str | None], where: str
         return numbers[0]
     repeated = sorted((count, name) for name, count in counts.items() if 1 < count <= len(rows) // 2)
     if not repeated or (len(repeated) > 1 and repeated[0][0] == repeated[1][0]):
-        raise undecided("the label", "none, or more than one, has few values that come back", rows[0][0], where)
+        why = "none, or more than one, has few values that come back"
+        raise undecided("label", "the label", why, rows[0][0], where)
     return repeated[0][1]
 
 
@@ -301,8 +316,12 @@ def distinct(rows: Sequence[TableRow], column: str) -> int:
     return len({str(row.get(column)) for row, _ in rows})
 
 
-def find_text(rows: Sequence[TableRow], taken: Sequence[str | None], where: str) -> str:
-    """The text's column: by its usual name (unless it holds 0 and 1), else the one with the longest values."""
+def find_text(rows: Sequence[TableRow], taken: Sequence[str | None], where: str, role: str = "text") -> str:
+    """The text's column: by its usual name (unless it holds 0 and 1), else the one with the longest values.
+
+    Args:
+        role: `pair` where the second text is looked for.
+    """
     first = {name: value for name, value in rows[0][0].items() if name not in taken}
     flags = set(many_hot(rows, taken))
     usual = pick(TEXTS, {name: value for name, value in first.items() if name not in flags})
@@ -310,5 +329,6 @@ def find_text(rows: Sequence[TableRow], taken: Sequence[str | None], where: str)
         return usual
     candidates = [n for n, v in first.items() if isinstance(v, str) and n.strip().lower() not in IDS]
     if not candidates:
-        raise undecided("the text", "no other column holds text", rows[0][0], where)
+        what = "the text" if role == "text" else "the second text"
+        raise undecided(role, what, "no other column holds text", rows[0][0], where)
     return max(candidates, key=lambda name: sum(len(str(row.get(name) or "")) for row, _ in rows))

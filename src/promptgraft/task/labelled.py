@@ -21,15 +21,17 @@ from promptgraft.task.task import Example
 
 
 def read_labelled(
-    path: str | Path, task: TaskLike, classes: Collection[str]
+    path: str | Path, task: TaskLike, classes: Collection[str], named: Collection[str] = ()
 ) -> tuple[tuple[Example, ...], tuple[str, ...]]:
     """The labelled rows of a file, read by the task's columns, and notes; rows without a label are left out.
 
+    Args:
+        named: the roles whose columns were named for this file.
     Raises:
-        TaskError: no row has a label, or one is none of the classes; with file:line.
+        TaskError: a column is not there, no row has a label, or one is none of the classes; with file:line.
     """
     table = read_inputs(path, task)
-    columns = columns_of(task, table)
+    columns = columns_of(task, table, named)
     label = columns.get("label") or table.columns.label
     if KINDS[task.kind].several:
         label = label or LABELS[0]
@@ -65,19 +67,20 @@ def with_lists(rows: Sequence[TableRow], label: str, classes: Collection[str]) -
 
 
 def read_rows(
-    path: str | Path, task: TaskLike, classes: Collection[str]
+    path: str | Path, task: TaskLike, classes: Collection[str], named: Collection[str] = ()
 ) -> tuple[tuple[Example, ...], tuple[str, ...]]:
     """The rows of a file of a task's kind, with a label where they have one, and notes.
 
     Args:
         classes: that a row's one class may be.
+        named: the roles whose columns were named for this file.
     Raises:
         TaskError: the file or a column cannot be read, or a label is none of the classes; with file:line.
     """
     table = read_inputs(path, task)
-    names, columns = table.rows[0][0], columns_of(task, table)
-    named = columns.get("label") or table.columns.label
-    label = next((name for name in (named, *LABELS) if name in names), None)
+    names, columns = table.rows[0][0], columns_of(task, table, named)
+    known = columns.get("label") or table.columns.label
+    label = next((name for name in (known, *LABELS) if name in names), None)
     columns = {role: name for role, name in columns.items() if role != "label"}
     if label is not None and label not in columns.values():
         columns["label"] = str(label)
@@ -85,24 +88,26 @@ def read_rows(
     for example, (_, line) in zip(examples, table.rows, strict=True):
         if KINDS[task.kind].one_class and example.label is not None and example.label not in classes:
             error = unknown("class", str(example.label), classes, TaskError)
-            known = str(error.do)
-            do = f"{known}{' Or' if known.endswith('?') else '; or'} name another --label-column"
+            hint = str(error.do)
+            do = f"{hint}{' Or' if hint.endswith('?') else '; or'} name another --label-column"
             raise TaskError(error.what, where=f"{table.where}:{line}", do=do)
     return examples, tuple(table.notes)
 
 
 def read_unlabelled(
-    path: str | Path, task: TaskLike
+    path: str | Path, task: TaskLike, named: Collection[str] = ()
 ) -> tuple[tuple[dict[str, Any], ...], tuple[Example, ...], tuple[str, ...]]:
     """The rows of a file with all their columns, the same as examples, and notes.
 
     An example has a label where its row has anything in the label's column.
 
+    Args:
+        named: the roles whose columns were named for this file.
     Raises:
         TaskError: the file, or a column of the task, cannot be read.
     """
     table = read_inputs(path, task)
-    columns = columns_of(task, table)
+    columns = columns_of(task, table, named)
     label = columns.pop("label", None) or table.columns.label
     notes = list(table.notes)
     if table.columns.text is None and columns.keys() - task.columns.keys():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -14,7 +14,7 @@ from promptgraft.task.compare import count_rows, repeat_notes
 from promptgraft.task.examples import make_examples
 from promptgraft.task.frames import NAME, TaskData, as_table, features_of, is_table, rows_of
 from promptgraft.task.hub import PREFIX
-from promptgraft.task.infer import infer_columns, infer_kind, infer_text_columns, missing, no_column
+from promptgraft.task.infer import infer_columns, infer_kind, infer_text_columns, missing, naming, no_column
 from promptgraft.task.kinds import KINDS
 from promptgraft.task.labels import given_labels, settle_labels
 from promptgraft.task.metrics import METRICS
@@ -37,8 +37,10 @@ VALIDATION_SHARE = 0.125
 
 @runtime_checkable
 class TaskLike(Protocol):
-    """What `read_texts` must know of a task: its kind and, where known, its columns. A Task is one."""
+    """What `read_texts` must know of a task: its name, its kind and, where known, its columns. A Task is one."""
 
+    @property
+    def name(self) -> str: ...
     @property
     def kind(self) -> Kind: ...
     @property
@@ -196,7 +198,7 @@ def _texts_alone(
     """The task whose labels are known and whose texts have none; None where there is more than a file of texts."""
     if isinstance(path, Mapping) or not (is_table(path) or Path(path).is_file()):
         return None
-    wanted = _Wanted("classification", {} if text is None else {"text": text})
+    wanted = _Wanted("", "classification", {} if text is None else {"text": text})
     try:
         if is_table(path):
             table = as_table(rows_of(path, NAME), features_of(path), NAME, wanted.kind, wanted.columns.values())
@@ -206,7 +208,7 @@ def _texts_alone(
             return None
         if set(table.rows[0][0]) - {text} and _has_label(table):
             return None
-        columns = columns_of(wanted, table)
+        columns = columns_of(wanted, table, wanted.columns)
     except TaskError:
         return None
     if len(labels) < 2:
@@ -233,6 +235,7 @@ def _texts_alone(
 class _Wanted:
     """What is known of a task whose file is read for its texts."""
 
+    name: str
     kind: Kind
     columns: Mapping[str, str]
 
@@ -248,14 +251,16 @@ def _has_label(table: Table) -> bool:
     return columns.label is not None and not all(missing(row.get(columns.label)) for row, _ in table.rows)
 
 
-def read_texts(path: str | Path, task: TaskLike) -> list[Example]:
+def read_texts(path: str | Path, task: TaskLike, named: Collection[str] = ()) -> list[Example]:
     """The rows of a file to predict, in order: the task's columns, a label only where there is one.
 
     What there was to say about reading them is a warning.
+    Args:
+        named: the roles whose columns were named for this file.
     Raises: TaskError as `load_task` does.
     """
     table = read_inputs(path, task)
-    columns = columns_of(task, table)
+    columns = columns_of(task, table, named, option=bool(named))
     notes = list(table.notes)
     if table.columns.text is None and columns.keys() - task.columns.keys():
         notes.append(f"columns inferred: {', '.join(f'{role} = {quoted(name)}' for role, name in columns.items())}")
@@ -280,24 +285,38 @@ def read_inputs(path: str | Path, task: TaskLike, *, header: bool = True) -> Tab
     return table
 
 
-def columns_of(task: TaskLike, table: Table) -> dict[str, str]:
+def columns_of(task: TaskLike, table: Table, named: Collection[str] = (), *, option: bool = True) -> dict[str, str]:
     """The column of each role in rows to predict: the task's own columns, else those of the file's format.
 
-    What neither knows is found by its usual name. A single column is the text whatever its name.
+    What neither knows is found by its usual name. A single column is the text whatever its name. A column that is named
+    has to be there.
 
+    Args:
+        named: the roles whose columns were named for these rows, and are not those that the task was read from.
+        option: whether an option could name another column.
     Raises: TaskError where a column of the task is not there, or a needed one cannot be told.
     """
     known, names = dict(task.columns), list(table.rows[0][0])
-    if table.columns.text is not None and known.get("text") not in names:
-        return table.columns.named()
+    for role in named:
+        _check_there(role, known[role], table, option=option)
+    if "text" not in named and known.get("text") not in names:
+        if table.columns.text is not None:
+            return table.columns.named()
+        if "text" in known and len(names) == 1 and KINDS[task.kind].single:
+            known["text"] = names[0]
+    for role in (role for role in known if role != "label"):
+        _check_there(role, known[role], table, f", from which {task.name} is read", option=option)
     if any(role not in known for role in KINDS[task.kind].needs):
         return known | infer_text_columns(task.kind, table.rows, table.where, Columns(**known)).named()
-    if known["text"] not in names and len(names) == 1 and KINDS[task.kind].single:
-        known["text"] = names[0]
-    for role in known.keys() - {"label"}:
-        if known[role] not in names:
-            raise no_column(known[role], names, table.where)
     return known
+
+
+def _check_there(role: str, name: str, table: Table, why: str = "", *, option: bool) -> None:
+    """Raises a TaskError where a table has no column of a name, which is looked for in a role."""
+    if name not in table.rows[0][0]:
+        call = f"Call the right one {quoted(name)}"
+        do = naming(role, call) if option else call
+        raise no_column(name, table.rows[0][0], table.where, why=why, do=do)
 
 
 def read_folder_file(path: TaskData) -> TaskFile:

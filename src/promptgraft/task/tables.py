@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Collection
 from pathlib import Path
 
 from promptgraft.errors import SHOWN, TaskError
-from promptgraft.task.content import NoRowsError
+from promptgraft.task.content import NoRowsError, near_path
 from promptgraft.task.formats import brat
 from promptgraft.task.frames import NAME, TaskData, is_table, read_frames
 from promptgraft.task.hub import PREFIX, read_hub
@@ -33,6 +32,8 @@ def read_tables(
     address = str(path)
     if address.startswith(PREFIX):
         return read_frames(read_hub(address), address, kind=kind, named=named)
+    if not address:
+        raise TaskError("the name of the task is empty", do="give a file, a folder with task.toml, or hub:DATASET")
     path = Path(path)
     if not path.exists():
         raise TaskError("no such file or folder", where=path, do=near_path(path))
@@ -63,13 +64,6 @@ def documents(folder: Path, kind: Kind | None) -> dict[str, Table]:
     remainder = [f"... and {len(notes) - SHOWN} more notes on documents"] if len(notes) > SHOWN else []
     table_notes = (f"{len(tables)} documents read as {BRAT}", *notes[:SHOWN], *remainder)
     return {"train": dataclasses.replace(tables[0], where=str(folder), rows=rows, notes=table_notes)}
-
-
-def near_path(path: Path) -> str:
-    """The advice for a path that does not exist: the most similar name in its folder, if there is one."""
-    beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    near = difflib.get_close_matches(path.name, beside, n=1)
-    return f"did you mean {str(path.parent / near[0])!r}?" if near else "check the path"
 
 
 def split_files(folder: Path) -> dict[str, Path]:

@@ -9,7 +9,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from promptgraft.errors import UsageError, quoted, unknown
+from promptgraft.errors import UsageError, nearest, quoted, unknown
 from promptgraft.template.parts import Blank, Field
 from promptgraft.template.template import Template
 
@@ -17,6 +17,8 @@ Style = Literal["cloze", "question", "descriptive"]
 """A sentence with a gap; a question about the text; a description of the work, then the text."""
 STYLES: tuple[Style, ...] = get_args(Style)
 LIBRARY = Path(__file__).parent / "library"
+EXPECTED = "give a name of `promptgraft templates list`, or a text such as '{text} It was {mask}.'"
+"""What a template is given as."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,14 @@ def find_template(name: str) -> KnownTemplate:
     Raises:
         UsageError: there is no template of this name.
     """
+    return _found(name, "see `promptgraft templates list`")
+
+
+def _found(name: str, do: str) -> KnownTemplate:
+    """A template by its name; where none is of a name like it, the error says what to do."""
     if name not in index():
-        raise unknown("template", name, index())
+        near = nearest(name, index())
+        raise UsageError(f"unknown template {quoted(name)}", do=do if near is None else f"did you mean {near!r}?")
     return index()[name]
 
 
@@ -127,4 +135,4 @@ def open_template(given: str) -> KnownTemplate:
         return KnownTemplate(str(template.template))
     if any(character.isspace() for character in given.strip()):
         raise UsageError(f"the template {quoted(given)} has no slot", do="write {text} where the row's text stands")
-    return find_template(given)
+    return _found(given, EXPECTED)
