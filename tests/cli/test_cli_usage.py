@@ -41,8 +41,8 @@ LINES = {
     "hub:DATASET); see promptgraft tune --help",
     "models pull": "missing argument 'NAME' (a name of `promptgraft models list`, or OWNER/MODEL); see promptgraft "
     "models pull --help",
-    "search x": "missing option '--model' / '-m' (the frozen model: a name of `promptgraft models list`, a folder, or "
-    "a hub name that is here); see promptgraft search --help",
+    "search x": "missing option '--model' / '-m' (the frozen model: a name from `promptgraft models list`, a folder, "
+    "or a hub name that was downloaded); see promptgraft search --help",
     "templates try texts.txt": "missing option '--template' / '-t' (a name of `promptgraft templates list`, a text "
     'such as "{text} It was {mask}.", or the folder of a search); see promptgraft templates try --help',
     "tune x --model": "option '--model' requires an argument; see promptgraft --help",
