@@ -17,7 +17,7 @@ from rich.console import Console
 
 from command import Command, Tuned
 from promptgraft.cli.predict import AT_ONCE
-from promptgraft.cli.progress import EVERY, FIRST, LONG, Bars, Pace, ProgressLines, bars
+from promptgraft.cli.progress import EVERY, FIRST, LONG, Bars, Pace, ProgressLines, bars, progress
 from promptgraft.cli.say import Output, Say
 from promptgraft.engine.progress import Event, Teller
 
@@ -165,6 +165,49 @@ def test_bars_name_what_runs_before_anything_is_told_and_go_on_counting(pace: Pa
         assert now.total is None
         assert (every.description, every.completed, every.total) == ("jobs", 1, 4)
         assert every.fields["aside"] == "about 25 s left"
+
+
+def screen(shown: str) -> list[str]:
+    """The rows that a terminal shows in the end."""
+    rows, row = [""], 0
+    for code, character in re.findall(r"\x1b\[([0-9;?]*[A-Za-z])|([^\x1b])", shown):
+        if code == "2K":
+            rows[row] = ""
+        elif code.endswith("A"):
+            row -= int(code[:-1])
+        elif character == "\n":
+            row += 1
+            rows += [""] * (row == len(rows))
+        elif character not in ("", "\r"):
+            rows[row] += character
+    return [text for text in rows if text]
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="this system has no pseudo-terminals")
+def test_bars_do_not_overwrite_results() -> None:
+    ours, theirs = os.openpty()
+    said = Say(Output())
+    with os.fdopen(theirs, "w") as terminal:
+        said.out, said.err = (Console(file=terminal, force_terminal=True, width=80, _environ={}) for _ in range(2))
+        with progress(said, "reading"):
+            for text in ("one", "two"):
+                said.line(text)
+                time.sleep(0.2)  # bars are drawn ten times a second
+        said.line("three")
+    shown = b""
+    while piece := read(ours):
+        shown += piece
+    assert b"reading" in shown
+    assert screen(shown.decode()) == ["one", "two", "three"]
+
+
+def test_results_stay_on_standard_output_where_bars_go_elsewhere(tmp_path: Path) -> None:
+    said = Say(Output())
+    with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:
+        said.out, said.err = (Console(file=file, force_terminal=True, _environ={}) for file in (out, err))
+        with progress(said):
+            said.line("one")
+    assert (tmp_path / "out").read_text() == "one\n"
 
 
 SLOW = """

@@ -6,6 +6,7 @@ step is never silent.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -51,11 +52,26 @@ def progress(say: Say, first: str = "reading task and model") -> Iterator[Progre
     if say.quiet:
         yield None
     elif say.err.is_terminal:
-        with bars(say) as display, beating(Bars(display, Pace(first))) as callback:
+        with bars(say) as display, above(say), beating(Bars(display, Pace(first))) as callback:
             yield callback
     else:
         with beating(ProgressLines(say, Pace(first))) as callback:
             yield callback
+
+
+@contextmanager
+def above(say: Say) -> Iterator[None]:
+    """A context in which results are printed above bars on the same terminal; else the bars would overwrite them."""
+    out = say.out
+    try:
+        shares = os.path.sameopenfile(out.file.fileno(), say.err.file.fileno())
+    except OSError:  # a stream that is no file
+        shares = False
+    say.out = say.err if shares else out
+    try:
+        yield
+    finally:
+        say.out = out
 
 
 @contextmanager
