@@ -95,3 +95,17 @@ def test_python_refuses_a_name_before_a_model_is_loaded(
     verb, arguments, named = CALLS[case]
     with pytest.raises((ModelError, UsageError), match=f"unknown {case.split()[0]}"):
         getattr(api, verb)(*(splade_tiny if argument == "MODEL" else argument for argument in arguments), **named)
+
+
+def test_a_seed_that_no_generator_takes_is_one_line_in_python(splade_tiny: Path, reviews: Path) -> None:
+    from promptgraft import api
+    from promptgraft.errors import UsageError
+
+    task = api.open_task(reviews)
+    for ask in (
+        lambda: api.rank(task, splade_tiny, "starter", seed=-1),
+        lambda: api.search(task, splade_tiny, ["grips"], seed=-1),
+        lambda: api.try_template(task, "{demos:2}{text} {mask}", seed=-1),
+    ):
+        with pytest.raises(UsageError, match="seed -1; give whole numbers from 0 to 2,147,483,647"):
+            ask()
