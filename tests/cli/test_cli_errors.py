@@ -55,6 +55,16 @@ def test_data_that_cannot_be_used(case: str, pg: Command, splade_tiny: Path, tmp
     assert not (tmp_path / "run").exists()
 
 
+def test_a_calibration_without_its_rows_names_the_verbs_that_take_them(
+    pg: Command, splade_tiny: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text(GOOD)
+    words = ("--method", "zero-shot", "--template", "{text} It was {mask}.", "--calibration", "unlabelled")
+    said = pg("tune", tmp_path / "a.csv", "-m", splade_tiny, "--out", tmp_path / "run", "--quiet", *words)
+    do = "give transfer or compare a file of them with --unlabelled"
+    assert (said.status, said.err) == (1, f"promptgraft: a: there are no rows without labels; {do}\n")
+
+
 def test_a_label_in_test_that_train_lacks(pg: Command, splade_tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text(GOOD)
     (tmp_path / "test.csv").write_text("text,label\nhm,odd\n")

@@ -72,7 +72,8 @@ def _calibrated(tuned: Tuned, view: View, calibration: str) -> Tuned:
         raise RunError("only words of classes are calibrated", where=view.task.name, do="pass a template")
     rows = (Example(),) if calibration == "empty" else view.task.splits.get("unlabelled", ())
     if not rows:
-        raise RunError("there are no rows without labels", where=view.task.name, do="pass --unlabelled FILE")
+        do = "give transfer or compare a file of them with --unlabelled"
+        raise RunError("there are no rows without labels", where=view.task.name, do=do)
     return replace(tuned, readout=tuned.readout.calibrated(view.scores(tuned, rows)))
 
 
