@@ -1,6 +1,7 @@
 """A product with a frozen weight is computed by the native path (`native/product.h`).
 
-The weight stays as it was loaded, and is packed while it is multiplied; few rows wait less for that than in torch.
+The weight stays as it was loaded, and is packed while it is multiplied; few rows wait less for that than in torch. An
+output has the same bits whatever rows are beside it.
 """
 
 from __future__ import annotations
@@ -16,21 +17,23 @@ from promptgraft.kernels.native.library import TILED, ProductCall, address, load
 
 BLOCK = 32
 """Widths are multiples of it."""
+FEW_ROWS = 256
+"""Rows in fp32 up to which torch spends a good part of its time on packing the weight; with more it is as fast."""
 REASONS = {1: "not enough memory", 2: "sizes that do not fit", 3: "the system does not let this process use its tiles"}
 
 
 def is_possible(
     variant: str, x: Float[Tensor, "T in"], weight: Float[Tensor, "out in"], *others: Tensor | None
 ) -> bool:
-    """Whether the native path has such a product: rows in bf16 and a frozen weight, on a processor with tiles."""
+    """Whether the native path has such a product, with a frozen weight: few rows in fp32, rows in bf16 on tiles."""
     tensors = [x, weight, *(other for other in others if other is not None)]
+    dtype = torch.bfloat16 if variant in TILED and x.dtype == torch.bfloat16 else torch.float32
     return (
-        variant in TILED
-        and all(tensor.dtype == torch.bfloat16 and tensor.device.type == "cpu" for tensor in tensors)
+        all(tensor.dtype == dtype and tensor.device.type == "cpu" for tensor in tensors)
+        and 0 < len(x) <= (FEW_ROWS if dtype == torch.float32 else len(x))
         and not weight.requires_grad
         and not any(size % BLOCK for size in weight.shape)
         and 1 in weight.stride()
-        and len(x) > 0
     )
 
 
@@ -78,7 +81,7 @@ def multiply(
     out = torch.empty(len(x), columns, dtype=dtype or x.dtype)
     call = ProductCall(
         rows=len(x), columns=columns, depth=depth, stride=weight.stride(1 if turned else 0), turned=int(turned),
-        half_out=int(out.dtype == torch.bfloat16),
+        half=int(x.dtype == torch.bfloat16), half_out=int(out.dtype == torch.bfloat16),
         threads=torch.get_num_threads(), x=address(x), weight=weight.data_ptr(), bias=address(bias),
         added=address(added), to=address(out),
     )  # fmt: skip

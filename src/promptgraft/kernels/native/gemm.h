@@ -142,10 +142,11 @@ template <int TALL>
         for (int j = 0; j < WIDE; j++) store(sums + (r * WIDE + j) * W, acc[r][j]);
 }
 
+constexpr int GROUP = 128;  // columns for which rows are read once where not all of them stay in the cache
+
 #if defined(__AMX_BF16__)
 constexpr int SHALLOW = 2048;  // rows of more inputs than this do not all stay in the cache
-constexpr size_t MANY = 512 << 10;  // nor so many values of all rows
-constexpr int GROUP = 128;     // so each is then read for so many columns at a time
+constexpr size_t MANY = 512 << 10;  // nor so many values of all rows; each is then read for a group of columns
 
 // `gemm` on tiles.
 template <class Put>

@@ -13,7 +13,7 @@ from promptgraft.kernels import processor
 from promptgraft.kernels.native import openmp
 from promptgraft.kernels.native.build import VARIANTS, is_made_for_this_machine, library
 
-VERSION = 7
+VERSION = 8
 ACTIVATIONS = {"gelu": 0, "gelu_new": 1, "gelu_pytorch_tanh": 1, "relu": 2, "silu": 3}
 INT8 = ("amx", "avx512bf16", "avx512vnni")
 """Variants that multiply whole numbers of eight bits faster than others."""
@@ -76,7 +76,7 @@ class ProductCall(ctypes.Structure):
     """Rows times a weight, as `product.h` reads it."""
 
     _fields_ = [
-        *((name, c_int64) for name in ("rows", "columns", "depth", "stride", "turned", "half_out", "threads")),
+        *((name, c_int64) for name in ("rows", "columns", "depth", "stride", "turned", "half", "half_out", "threads")),
         *((name, c_void_p) for name in ("x", "weight", "bias", "added", "to")),
     ]
 

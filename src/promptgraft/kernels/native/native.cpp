@@ -340,10 +340,10 @@ int run_causal(const CausalCall& call, bool backward) {
     return failed;
 }
 
-#if defined(__AMX_BF16__)
+template <class S>
 int run_product(const ProductCall& call) {
     const ProductPlan plan(call);
-    const size_t bytes = Product::bytes(call, plan);
+    const size_t bytes = Product<S>::bytes(call, plan);
     int failed = FINE;
 #pragma omp parallel num_threads((int)call.threads)
     {
@@ -357,18 +357,17 @@ int run_product(const ProductCall& call) {
             if (!room) continue;
             const int64_t column = job % plan.groups * plan.wide, first = job / plan.groups * plan.high;
             const int wide = (int)std::min<int64_t>(plan.wide, call.columns - column);
-            Product(call, plan, arena().base).part(column, wide, first, std::min(call.rows, first + plan.high));
+            Product<S>(call, plan, arena().base).part(column, wide, first, std::min(call.rows, first + plan.high));
         }
     }
     return failed;
 }
-#endif
 
 }  // namespace
 
 extern "C" {
 
-int pg_version() { return 7; }
+int pg_version() { return 8; }
 
 // `half`: stored in bf16; `int8`: products in whole numbers, for passes without gradient.
 Handle* pg_new(int half, int int8, int hidden, int heads, int wide, int activation, float epsilon) {
@@ -434,12 +433,13 @@ void pg_gate(int half, int activation, const void* x, int64_t rows, int width, i
     (half ? gate<bf16> : gate<float>)(activation, x, rows, width, threads, slopes, to);
 }
 
-// Rows times a weight, in bf16 on tiles.
+// Rows times a weight: in fp32, or in bf16 on tiles.
 int pg_product(const ProductCall* call) {
     if (call->rows < 1 || call->threads < 1 || call->columns % COLUMNS || call->depth % COLUMNS) return OUT_OF_RANGE;
+    if (!call->half) return run_product<float>(*call);
 #if defined(__AMX_BF16__)
     static const bool tiles = may_use_tiles();
-    if (tiles) return run_product(*call);
+    if (tiles) return run_product<bf16>(*call);
 #endif
     return NO_TILES;
 }

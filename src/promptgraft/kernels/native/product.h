@@ -1,5 +1,5 @@
-// Products of rows in bf16 with a weight that lies as it was loaded, on tiles. A few columns of the weight are packed
-// into the second cache, multiplied by all rows and forgotten: it is in memory once, and a call reads it once.
+// Products of rows with a weight that lies as it was loaded: in bf16 on tiles, and in fp32. A few columns of the weight
+// are packed into the second cache, multiplied by all rows and forgotten: it is in memory once, and a call reads it once.
 #pragma once
 
 #include "gemm.h"
@@ -11,13 +11,24 @@ struct ProductCall {
     int64_t rows, columns, depth;  // of the result, and how much is summed; columns and depth are multiples of COLUMNS
     int64_t stride;                // from one stored row of the weight to the next, in values
     int64_t turned;                // the weight is stored [depth][columns], not [columns][depth]
-    int64_t half_out;              // the result is bf16, not fp32
+    int64_t half, half_out;        // what is multiplied is bf16, not fp32; and what comes out
     int64_t threads;
     const void *x, *weight, *bias, *added;  // the last two may be null; `added` is as large as the result
     void* to;
 };
 
-#if defined(__AMX_BF16__)
+// W columns of a weight [columns][depth], of which `from` is the first value.
+inline void pack_columns(const float* from, int64_t stride, int depth, float* to) {
+    for (int k = 0; k < depth; k += W) {
+        vf part[W];
+        for (int c = 0; c < W; c++) {
+            __builtin_prefetch(from + (c + W) * stride + k);  // the next columns' share of the same inputs
+            part[c] = load(from + c * stride + k);
+        }
+        transpose(part);
+        for (int i = 0; i < W; i++) store(to + (size_t)(k + i) * W, part[i]);
+    }
+}
 
 // W columns of a weight [columns][depth], of which `from` is the first value. Two inputs share a lane.
 inline void pack_columns(const bf16* from, int64_t stride, int depth, bf16* to) {
@@ -35,6 +46,16 @@ inline void pack_columns(const bf16* from, int64_t stride, int depth, bf16* to) 
 constexpr int AHEAD = 32;  // inputs that are asked of the memory before they are needed
 
 // COLUMNS columns of a weight [depth][columns].
+inline void pack_turned(const float* from, int64_t stride, int depth, float* to) {
+    for (int k = 0; k < depth; k++) {
+        const float* row = from + k * stride;
+        for (int c = 0; c < COLUMNS; c += W) {
+            __builtin_prefetch(row + AHEAD * stride + c);
+            store(to + (size_t)c * depth + (size_t)k * W, load(row + c));
+        }
+    }
+}
+
 inline void pack_turned(const bf16* from, int64_t stride, int depth, bf16* to) {
     for (int k = 0; k < depth; k += 2) {
         const bf16 *row = from + k * stride, *next = row + stride;
@@ -55,7 +76,9 @@ struct ProductPlan {
     int64_t high, parts;  // rows of a part, and how many there are
 
     explicit ProductPlan(const ProductCall& call) {
-        const int64_t blocks = call.columns / COLUMNS, most = GROUP / COLUMNS * call.threads;
+        const int64_t bytes = call.depth * (call.half ? sizeof(bf16) : sizeof(float));
+        const int64_t fitting = std::max<int64_t>(1, PACKED_BYTES / (bytes * COLUMNS));
+        const int64_t blocks = call.columns / COLUMNS, most = std::min<int64_t>(GROUP / COLUMNS, fitting) * call.threads;
         const int64_t turns = (blocks + most - 1) / most;
         const int64_t each = (blocks + turns * call.threads - 1) / (turns * call.threads);
         wide = (int)each * COLUMNS;
@@ -67,36 +90,38 @@ struct ProductPlan {
     }
 
     static constexpr int LEAST_ROWS = 128;  // fewer do not pay for packing the columns again
+    static constexpr int PACKED_BYTES = 256 << 10;  // of packed columns that stay in the second cache
 };
 
+template <class S>
 struct Product {
     const ProductCall& call;
-    bf16 *packed, *last;  // a group of columns; the last rows, with rows of zeros behind them
+    S *packed, *last;   // a group of columns; the last rows, with rows of zeros behind them
 
     static size_t bytes(const ProductCall& call, const ProductPlan& plan) {
-        return (plan.wide + ROWS) * call.depth * sizeof(bf16);
+        return (plan.wide + ROWS) * call.depth * sizeof(S);
     }
 
     Product(const ProductCall& call, const ProductPlan& plan, char* room)
-        : call(call), packed((bf16*)room), last(packed + plan.wide * call.depth) {}
+        : call(call), packed((S*)room), last(packed + plan.wide * call.depth) {}
 
     // Rows `first` to `end` of so many columns of the result.
     void part(int64_t column, int wide, int64_t first, int64_t end) const {
         const int64_t depth = call.depth, whole = first + (end - first) / ROWS * ROWS;
-        const bf16* x = (const bf16*)call.x;
+        const S* x = (const S*)call.x;
         pack(column, wide);
         multiply_rows(x + first * depth, first, whole, whole, column, wide);
         if (whole == end) return;
         const size_t rest = (end - whole) * depth;
-        std::memcpy(last, x + whole * depth, rest * sizeof(bf16));
-        std::memset((void*)(last + rest), 0, (ROWS * depth - rest) * sizeof(bf16));
+        std::memcpy(last, x + whole * depth, rest * sizeof(S));
+        std::memset((void*)(last + rest), 0, (ROWS * depth - rest) * sizeof(S));
         multiply_rows(last, whole, whole + ROWS, end, column, wide);
     }
 
    private:
     void pack(int64_t column, int wide) const {
         const int depth = (int)call.depth;
-        const bf16* weight = (const bf16*)call.weight;
+        const S* weight = (const S*)call.weight;
         if (call.turned)
             for (int c = 0; c < wide; c += COLUMNS)
                 pack_turned(weight + column + c, call.stride, depth, packed + (size_t)c * depth);
@@ -106,10 +131,10 @@ struct Product {
     }
 
     // Rows `first` to `last` of the result, of which those from `end` on are not there.
-    void multiply_rows(const bf16* x, int64_t first, int64_t last, int64_t end, int64_t column, int wide) const {
+    void multiply_rows(const S* x, int64_t first, int64_t last, int64_t end, int64_t column, int wide) const {
         const int depth = (int)call.depth;
-        const Weight<bf16> weight = {wide, depth, packed};
-        const bf16 *bias = (const bf16*)call.bias, *added = (const bf16*)call.added;
+        const Weight<S> weight = {wide, depth, packed};
+        const S *bias = (const S*)call.bias, *added = (const S*)call.added;
         gemm(x, depth, (int)(last - first), weight, depth, 0, wide, [&](int row, int c, vf value) {
             if (first + row >= end) return;
             const int64_t at = (first + row) * call.columns + column + c;
@@ -119,7 +144,5 @@ struct Product {
         });
     }
 };
-
-#endif
 
 }  // namespace pg
