@@ -3,15 +3,16 @@
     python benchmarks/kernels.py [--seconds 0.3] [--variants avx2,avx512] [--mimic avx2]
 
 `product`: rows times a packed weight, in the arithmetic of the row's name, at the shapes of minilm and BERT-base; in
-int8 with the rounding of the rows. `attention`: every head of some sequences behind a prompt of 20, forward, and
-backward to queries, keys, values and prompt. `norm` and `gelu`: with what the backward needs of them. One thread each,
-the fastest of the calls that fit into `--seconds`; torch does the same on the same class of processor: `linear`,
-products of batches with a softmax between them, `layer_norm`, `gelu`. Rates are GFLOP/s of products and attention, and
-10^9 values a second of `norm` and `gelu`.
+int8 with the rounding of the rows. `stored`: few rows times a weight that lies as it was loaded, at the shapes of a
+decoder's gates, one layer after another, so that weights come from memory. `attention`: every head of some sequences
+behind a prompt of 20, forward, and backward to queries, keys, values and prompt. `norm` and `gelu`: with what the
+backward needs of them. One thread each, the fastest of the calls that fit into `--seconds`; torch does the same on the
+same class of processor: `linear`, products of batches with a softmax between them, `layer_norm`, `gelu`. Rates are
+GFLOP/s of products and attention, and 10^9 values a second of `norm` and `gelu`.
 
-The kernels are compiled for this from kernels.cpp, which includes the library's source, so a C++ compiler is needed. A
-kernel that is far below torch's rate, or a variant far below another's, shows what no test of values can: sums that the
-compiler keeps in memory instead of registers, for one.
+The kernels are compiled for this from kernels.cpp, which includes the library's source, so a C++ compiler is needed;
+`stored` runs in the library itself. A kernel that is far below torch's rate, or a variant far below another's, shows
+what no test of values can: sums that the compiler keeps in memory instead of registers, for one.
 
 Prints JSON and writes benchmarks/results/kernels.json.
 """
@@ -33,12 +34,15 @@ import torch
 import torch.nn.functional as F
 from common import Row, fast_bf16
 
+from promptgraft.kernels import products_native
 from promptgraft.kernels.native.build import COMPILE, HERE, LINK, VARIANTS, compiler
-from promptgraft.kernels.native.library import runnable
+from promptgraft.kernels.native.library import TILED, runnable
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 PROMPT = 20
 PRODUCTS = ((480, 384, 1536), (480, 1536, 384), (480, 384, 384), (480, 768, 3072), (480, 3072, 768))
+STORED = ((16, 576, 3072), (64, 576, 3072), (128, 576, 3072))
+LAYERS = 30
 ATTENTIONS = ((16, 24, 12, 32), (16, 24, 12, 64), (4, 120, 12, 32))
 """Sequences, tokens, heads, depth of a head."""
 NORM, GELU = (480, 384), (480, 1536)
@@ -58,8 +62,12 @@ def compiled(variant: str, folder: Path) -> ctypes.CDLL:
     return library
 
 
-def ours(library: ctypes.CDLL, seconds: float) -> Iterator[tuple[str, str, float]]:
+def ours(variant: str, library: ctypes.CDLL, seconds: float) -> Iterator[tuple[str, str, float]]:
     """Kernel, shape and rate, a row each."""
+    for arithmetic in ARITHMETICS[: 1 + (variant in TILED)]:
+        for shape in STORED:
+            taken = stored_seconds(partial(products_native.multiply, variant=variant), shape, arithmetic, seconds)
+            yield f"stored {arithmetic}", named(shape), 2 * math.prod(shape) / taken
     span = ctypes.c_double(seconds)
     for place, arithmetic in enumerate(ARITHMETICS):
         for shape in PRODUCTS:
@@ -87,6 +95,10 @@ def torchs(seconds: float) -> dict[tuple[str, str], float]:
             x, weight, bias = (torch.randn(*size).to(dtype) for size in ((rows, into), (out, into), (out,)))
             taken = fastest(partial(F.linear, x, weight, bias), seconds)
             rates[f"product {arithmetic}", named(shape)] = 2 * math.prod(shape) / taken
+        for shape in STORED:
+            rates[f"stored {arithmetic}", named(shape)] = (
+                2 * math.prod(shape) / stored_seconds(F.linear, shape, arithmetic, seconds)
+            )
         for shape in ATTENTIONS:
             for way, taken in attention_seconds(shape, dtype, seconds).items():
                 rates[f"attention {way} {arithmetic}", named(shape)] = attention_flops(shape, way) / taken
@@ -95,6 +107,19 @@ def torchs(seconds: float) -> dict[tuple[str, str], float]:
         rates[f"norm {arithmetic}", named(NORM)] = math.prod(NORM) / norm
         rates[f"gelu {arithmetic}", named(GELU)] = math.prod(GELU) / fastest(partial(F.gelu, wide), seconds)
     return rates
+
+
+def stored_seconds(
+    product: Callable[[torch.Tensor, torch.Tensor], object],
+    shape: tuple[int, int, int],
+    arithmetic: str,
+    seconds: float,
+) -> float:
+    """Of one product, the mean over layers that no cache holds together."""
+    rows, into, out = shape
+    x = torch.randn(rows, into).to(DTYPES[arithmetic])
+    weights = torch.randn(LAYERS, out, into).to(DTYPES[arithmetic])
+    return fastest(lambda: [product(x, weight) for weight in weights], seconds) / LAYERS
 
 
 def attention_seconds(shape: tuple[int, int, int, int], dtype: torch.dtype, seconds: float) -> dict[str, float]:
@@ -139,7 +164,7 @@ def measured(variants: list[str], seconds: float) -> Iterator[Row]:
     beside = torchs(seconds)
     with tempfile.TemporaryDirectory() as folder:
         for variant in variants:
-            for kernel, shape, rate in ours(compiled(variant, Path(folder)), seconds):
+            for kernel, shape, rate in ours(variant, compiled(variant, Path(folder)), seconds):
                 peer = beside.get((kernel, shape))
                 yield {
                     "variant": variant,

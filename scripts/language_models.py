@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -22,9 +22,11 @@ from labels import sources_for
 from labels_page import read_tasks
 
 import promptgraft.api as pg
+from promptgraft.api.distilling import Distilled
 from promptgraft.api.jobs import choosing_job
 from promptgraft.api.opening import Opened, as_bank, opened, recipe_for
 from promptgraft.engine.rank import rank_sources
+from promptgraft.engine.result import Result
 from promptgraft.errors import PromptgraftError
 from promptgraft.method.job import Job
 from promptgraft.model.backbone import Backbone
@@ -68,6 +70,8 @@ ENCODERS = {"en": "minilm", "zh": "e5-small"}
 TEST_ROWS, TEXT_ROWS, DEMONSTRATIONS, SHOWN_TEXTS = 300, 150, 8, 4
 RECIPE: dict[str, object] = {"max_length": 128}
 SOFT = "{{text}}{{soft:10}}{{mask}}"
+BARE = "{text} {mask}"
+"""What is left of a template whose instruction is distilled."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,7 @@ def class_cells(task: str, language: str) -> Iterator[Cell]:
             yield Cell(task, model, "linear-probe", labels, 3)
             yield Cell(task, model, "prompt and words", labels, 3, names["descriptive"])
             yield Cell(task, model, "soft words alone", labels, 3, SOFT.format())
+            yield Cell(task, model, "distilled", labels, 3, names["descriptive"])
             if model == BANKED:
                 yield Cell(task, model, "PoT and words", labels, 3, names["descriptive"])
                 yield Cell(task, model, "graft", labels, 3, names["descriptive"])
@@ -233,14 +238,30 @@ def computed(cell: Cell, data: Path, bank: str) -> Iterator[tuple[object, ...]]:
     """The rows that a cell lacks, as they come."""
     context, facts, held = context_of(data, cell.task, cell.model), facts_of(cell.task), seeds_of(cell)
     task, model, method, labels, template = cell.key
-    jobs = [job for job in jobs_of(context, cell, bank) if job.seed not in held]
-    for finished in context.engine.run(jobs):
-        result = finished.result
+    for result in results_of(context, cell, bank, held):
         seconds = f"{result.seconds:.2f}" if context.backbone.device.type == "cpu" else ""
         yield (
             task, facts["half"], facts["language"], context.task.kind, model, labels, result.seed, method,
             template, f"{result.scores['test']['score']:.2f}", result.metric, seconds,
         )  # fmt: skip
+
+
+def results_of(context: Opened, cell: Cell, bank: str, held: Collection[int]) -> Iterator[Result]:
+    """The results of a cell's seeds that are not held, as they come."""
+    if cell.method == "distilled":
+        for seed in sorted(set(range(cell.seeds)) - set(held)):
+            yield distilled(context, cell, seed).outcome.best.result
+        return
+    jobs = [job for job in jobs_of(context, cell, bank) if job.seed not in held]
+    for finished in context.engine.run(jobs):
+        yield finished.result
+
+
+def distilled(context: Opened, cell: Cell, seed: int) -> Distilled:
+    """The instruction of a template as a prompt, learned from rows whose labels are not looked at."""
+    return pg.distil(
+        cell.template, context.backbone, context.task, to=BARE, shots=cell.labels, seed=seed, max_length=128
+    )
 
 
 def add(row: Sequence[object]) -> None:
@@ -317,10 +338,11 @@ HEAD = """# Language models: templates, words and prompts
 What the words of a template are worth with a frozen language model, alone and as a member of a graft on an encoder.
 `words` compares the model's predictions for the labels' words without training; `words, calibrated` subtracts what an
 empty row gets; `demonstrations` shows eight labelled rows; `prompt and words` trains a deep prompt with the template;
-`soft words alone` trains ten vectors between the text and the answer. Figures are the mean accuracy (or the task's
-metric) in percent, over tasks, of the mean over seeds, on at most 300 test rows; cells that lack a task are empty.
-Claims in other documents are about the untouched half unless they say otherwise. The page is remade by
-`python scripts/language_models.py run --data DATA/tasks` and `write`; every result is a row of
+`soft words alone` trains ten vectors between the text and the answer; `distilled` has learned to answer without the
+words of the template as it does with them, from so many rows a class whose labels it is not shown. Figures are the mean
+accuracy (or the task's metric) in percent, over tasks, of the mean over seeds, on at most 300 test rows; cells that
+lack a task are empty. Claims in other documents are about the untouched half unless they say otherwise. The page is
+remade by `python scripts/language_models.py run --data DATA/tasks` and `write`; every result is a row of
 [language-models.csv](language-models.csv)."""
 
 
@@ -378,6 +400,10 @@ def differences(rows: Sequence[Mapping[str, str]], language: str, half: str) -> 
         return figures(rows, language, half, **wanted, **({"style": style} if style else {}))
 
     for model in SPEAKERS[language]:
+        for labels in ("8", "32"):
+            kept = of(model, "distilled", labels)
+            found = gain(kept, spread(of(model, "words", style="descriptive"), kept))
+            lines.append(f"- Gain of a distilled template over the template itself, {model}, {labels} rows: {found}")
         for labels in ("0", "8", "32"):
             found = gain(of(f"{encoder} + {model}", "graft with words", labels), of(encoder, "graft", labels))
             lines.append(f"- Gain from words of {model} in a graft on {encoder}, {labels} labels a class: {found}")
