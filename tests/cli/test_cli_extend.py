@@ -125,6 +125,15 @@ def test_a_label_is_added_where_rows_have_several(
     assert {change["name"] for change in said["changes"]} == set(labels)
     answers = done("predict", new, "--text", "the price is high", "--model", splade_tiny, "--json").json
     assert set(answers[0]["prediction"]) <= {*labels, "price"}
+    dear = [{"text": f"a high price {number}", "label": ["price"]} for number in range(4)]
+    more = tmp_path / "more.jsonl"
+    more.write_text("".join(json.dumps(row) + "\n" for row in [*rows[:4], *dear]), encoding="utf-8")
+    taught = done(
+        "extend", run, "--label", "price=the price is high", "--rows", more, "--model", splade_tiny, "--out",
+        tmp_path / "taught",
+    )  # fmt: skip
+    assert "labels are given from a probability of" in " ".join(taught.err.split())
+    assert "set by 15 remembered and 8 given rows" in " ".join(taught.err.split())
     failed = pg("extend", run, "--label", "clean=tidy", "--model", splade_tiny, "--out", tmp_path / "other")
     assert failed.status == 2
     assert "is a class already" in failed.err

@@ -15,6 +15,7 @@ from promptgraft.api import extend
 from promptgraft.engine.keep import make_artefact
 from promptgraft.engine.local import LocalEngine
 from promptgraft.engine.predictor import Predictor
+from promptgraft.engine.store import tuned_of
 from promptgraft.errors import ArtefactError, RunError, TaskError, UsageError
 from promptgraft.method.job import Job, Source
 from promptgraft.model.backbone import Backbone
@@ -24,6 +25,7 @@ from promptgraft.prompt.init import Init, initial
 from promptgraft.prompt.memory import UNKNOWN, LabelMemory
 from promptgraft.readout.extend_labels import SeveralRows, refit_labels, remembered_labels, with_labels
 from promptgraft.readout.multilabel import MultilabelDirection
+from promptgraft.readout.threshold import UNJUDGED, best_threshold
 from promptgraft.task.task import Example, Task
 from promptgraft.train.recipe import Recipe
 from toys import FILLER, tiny_model, toy_task
@@ -121,6 +123,85 @@ def test_an_artefact_without_a_memory_says_what_to_do(backbone: Backbone, grafte
             extend(before, {"music": "music"})
 
 
+def test_what_is_remembered_says_where_labels_begin(grafted: Predictor, tmp_path: Path) -> None:
+    """The threshold of a graft is that of the odds it keeps, from a kept result too."""
+    memory = grafted.artefact.memory
+    assert isinstance(memory, LabelMemory)
+    assert memory.odds is not None
+    least = float(grafted.artefact.readout["least"]) > 0
+    found = best_threshold(memory.odds.double().numpy(), memory.labels.numpy(), least=least)
+    assert threshold_of(grafted) == pytest.approx(found, abs=1e-5)
+    artefacts.save(grafted.artefact, tmp_path)
+    again = tuned_of(artefacts.load(tmp_path)).unseen
+    assert again is not None
+    assert torch.equal(again, memory.odds)
+
+
+def test_rows_set_the_threshold_anew(grafted: Predictor) -> None:
+    rows = (*MUSIC[:4], *TASK.test)
+    result = extend(grafted, {"music": "music"}, rows)
+    memory = result.artefact.memory
+    assert isinstance(memory, LabelMemory)
+    assert memory.odds is not None
+    assert len(memory.odds) == len(TASK.train) + len(rows)
+    found = best_threshold(memory.odds.double().numpy(), memory.labels.numpy())
+    assert threshold_of(result.predictor) == pytest.approx(found, abs=1e-5)
+    [said] = [note for note in result.notes if "labels are given from" in note]
+    share = torch.tensor(found).sigmoid()
+    assert f"a probability of {share:.2f} on (before: " in said
+    assert f"set by 24 remembered and {len(rows)} given rows; micro F1 of the old labels on rows left out: " in said
+
+
+def test_a_description_leaves_the_threshold(grafted: Predictor) -> None:
+    result = extend(grafted, {"music": "music"})
+    assert threshold_of(result.predictor) == threshold_of(grafted)
+    assert not any("labels are given from" in note for note in result.notes)
+
+
+def test_a_label_that_no_row_lacks_has_no_say_in_the_threshold(grafted: Predictor) -> None:
+    """Each threshold gives it to some or all of its rows, so that the lowest would seem the best."""
+    result = extend(grafted, {"music": "music"}, MUSIC)
+    memory = result.artefact.memory
+    assert isinstance(memory, LabelMemory)
+    assert memory.odds is not None
+    odds, gold = memory.odds.double().numpy(), memory.labels.numpy().copy()
+    gold[:, -1] = UNKNOWN
+    least = float(result.artefact.readout["least"]) > 0
+    assert threshold_of(result.predictor) == pytest.approx(best_threshold(odds, gold, least=least), abs=1e-5)
+
+
+def test_rows_of_a_new_label_alone_leave_a_threshold_that_no_row_set(backbone: Backbone) -> None:
+    """Label text guesses its threshold; what no row says of old labels does not move it."""
+    before = predictor_of(backbone, "graft", TASK.replace(splits={"test": TASK.test}))
+    taught = extend(before, {"music": "music"}, MUSIC[:3])
+    again = extend(taught.predictor, (), MUSIC[3:])
+    for result in (taught, again):
+        assert threshold_of(result.predictor) == threshold_of(before) == pytest.approx(UNJUDGED)
+        [said] = [note for note in result.notes if "labels are given from" in note]
+        assert "a probability of 0.25 on as before, since no rows are remembered that it was set by" in said
+        assert "rows with and rows without each of negative, positive" in said
+    told = extend(again.predictor, (), TASK.train)
+    assert threshold_of(told.predictor) != threshold_of(before)
+    assert any(f"set by {len(MUSIC)} remembered and {len(TASK.train)} given rows" in note for note in told.notes)
+    one = extend(before, {"music": "music"}, MUSIC[:1])
+    assert np.isfinite(one.predictor.predict_proba(["a film"])).all()
+
+
+def test_a_memory_of_an_older_version_knows_no_odds(grafted: Predictor, backbone: Backbone, tmp_path: Path) -> None:
+    memory = grafted.artefact.memory
+    assert isinstance(memory, LabelMemory)
+    artefacts.save(grafted.artefact.replace(memory=replace(memory, odds=None)), tmp_path / "older")
+    taught = extend(tmp_path / "older", {"music": "music"}, MUSIC, model=backbone)
+    assert threshold_of(taught.predictor) == threshold_of(grafted)
+    assert any("on as before" in note for note in taught.notes)
+    told = extend(tmp_path / "older", {"music": "music"}, (*MUSIC, *TASK.train), model=backbone)
+    assert any(f"set by 0 remembered and {len(MUSIC) + len(TASK.train)} given rows" in note for note in told.notes)
+
+
+def threshold_of(predictor: Predictor) -> float:
+    return float(predictor.artefact.readout["threshold"])
+
+
 def test_label_text_gets_labels_and_rows(backbone: Backbone) -> None:
     before = predictor_of(backbone, "graft", TASK.replace(splits={"test": TASK.test}))
     named = extend(before, {"music": "music"})
@@ -170,7 +251,7 @@ def test_rows_that_say_what_was_said_already_move_nothing() -> None:
     """Remembered rows are held to what was said of them, whatever their labels were."""
     stream = np.random.default_rng(0)
     before, features = readout(stream), stream.normal(size=(50, 6))
-    memory = remembered_labels(None, SeveralRows(features, stream.integers(0, 2, (50, 3))), 3)
+    memory = remembered_labels(LabelMemory.empty(6, 3), SeveralRows(features, stream.integers(0, 2, (50, 3))), None)
     [moved] = refit_labels([before], memory, SeveralRows(features[:0], np.zeros((0, 3), dtype=np.int64)))
     assert torch.allclose(moved.weight, before.weight, atol=1e-4)
 
@@ -180,6 +261,8 @@ DAMAGE = {
     "neither yes nor no": {"labels": torch.full((2, 2), 5, dtype=torch.int8)},
     "other numbers": {"labels": torch.zeros(2, 2)},
     "no matrix": {"sample": torch.zeros(2)},
+    "odds of other labels": {"odds": torch.zeros(2, 3)},
+    "odds that are no numbers": {"odds": torch.full((2, 2), torch.nan)},
 }
 
 

@@ -47,6 +47,12 @@ def test_rows_without_labels_have_none() -> None:
     assert best_threshold(odds, gold) == -2
 
 
+def test_labels_that_are_not_known_of_a_row_do_not_count() -> None:
+    gold = np.array([[1, 0, -1], [-1, 1, 0], [0, -1, 1]])
+    odds = np.array([[-1.0, -3.0, 9.0], [9.0, -1.0, -3.0], [-3.0, 9.0, -1.0]])
+    assert best_threshold(odds, gold) == -2
+
+
 def labelled(*labels: tuple[str, ...]) -> Task:
     rows = tuple(Example("x", label=names) for names in labels)
     return Task("t", "multilabel", "micro_f1", {"a": "a", "b": "b"}, {"train": rows})

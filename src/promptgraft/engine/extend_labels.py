@@ -22,8 +22,10 @@ from promptgraft.readout.extend_labels import (
     label_odds,
     refit_labels,
     remembered_labels,
+    widened,
     with_labels,
 )
+from promptgraft.readout.extend_threshold import settled_anew, unseen_labels
 from promptgraft.readout.multilabel import Multilabel, MultilabelText
 from promptgraft.readout.readout import Readout
 from promptgraft.task.draws import Array
@@ -69,7 +71,7 @@ def extended_labels(
     readouts = label_maps(predictor)
     if added:
         readouts = _described(predictor, readouts, memory, task, added)
-    memory = remembered_labels(memory, _none_of(memory, len(task.classes)), len(task.classes))
+    memory = widened(memory, readouts)
     if not rows:
         return readouts, memory, []
     seen = SeveralRows(_side_by_side(predictor, rows), indicators([row.label for row in rows], task))
@@ -77,7 +79,11 @@ def extended_labels(
     notes = []
     if everywhere and len(memory.labels):
         notes = [f"every row has {listed(everywhere)}: rows without it would tell where it ends"]
-    return refit_labels(readouts, memory, seen), remembered_labels(memory, seen, len(task.classes)), notes
+    moved = refit_labels(readouts, memory, seen)
+    unseen = unseen_labels(readouts, moved, memory, seen, len(predictor.classes))
+    settled, said = settled_anew(moved, unseen, macro=task.metric == "macro_f1")
+    kept = remembered_labels(memory, seen, None if memory.odds is None else unseen.odds)
+    return settled, kept, [*notes, said]
 
 
 def _memory(predictor: Predictor, name: str) -> LabelMemory:
@@ -95,11 +101,7 @@ def _memory(predictor: Predictor, name: str) -> LabelMemory:
         raise RunError(what, where=name, do="make it anew by transfer: graft remembers")
     readouts = label_maps(predictor)
     width = sum(readout.weight.shape[1] for readout in readouts)
-    return LabelMemory(torch.zeros(0, width).half(), torch.zeros(0, len(predictor.classes), dtype=torch.int8))
-
-
-def _none_of(memory: LabelMemory, labels: int) -> SeveralRows:
-    return SeveralRows(np.zeros((0, memory.sample.shape[1])), np.zeros((0, labels), dtype=np.int64))
+    return LabelMemory.empty(width, len(predictor.classes))
 
 
 def _described(

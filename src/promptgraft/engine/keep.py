@@ -19,8 +19,8 @@ from promptgraft.prompt.memory import LabelMemory, Memory
 from promptgraft.prompt.reading import ANSWERED, Pooling
 from promptgraft.readout.classes import class_indices, indicators
 from promptgraft.readout.direction import Directional
-from promptgraft.readout.evidence import balanced
-from promptgraft.readout.extend import A_CLASS, REMEMBERED, SAMPLED, LabelledRows, remembered
+from promptgraft.readout.evidence import JUDGED, balanced
+from promptgraft.readout.extend import A_CLASS, REMEMBERED, LabelledRows, remembered
 from promptgraft.readout.extend_labels import SeveralRows, remembered_labels
 from promptgraft.readout.features import features
 from promptgraft.readout.multilabel import MultilabelDirection
@@ -41,7 +41,7 @@ def make_artefact(finished: Finished, view: JobView) -> Artefact:
     job, tuned = finished.job, finished.tuned
     if tuned is None:
         raise RunError("the model of this result was not kept", where=job.label, do="run it again in another folder")
-    embeddings, memory = _embeddings(view, tuned), _memory(view, tuned)
+    embeddings, memory = _embeddings(view, tuned), _memory(view, tuned, job.seed)
     labelled = of_held_out(tuned.held_out) | ({} if memory is not None else _features(tuned, view))
     return Artefact(
         tuned.prompt,
@@ -100,16 +100,21 @@ def _member(model: Tuned, first: Tuned) -> Member:
     return Member(model.prompt, model.readout.state(), model.reading, kind, backbone)
 
 
-def _memory(view: JobView, tuned: Tuned) -> Memory | LabelMemory | None:
-    """What graft's artefacts keep of their rows; prompts that were trained have a bank to go to, and keep none."""
+def _memory(view: JobView, tuned: Tuned, seed: int) -> Memory | LabelMemory | None:
+    """What graft's artefacts keep of their rows; prompts that were trained have a bank to go to, and keep none.
+
+    Rows with several labels are those that graft judged prompts on, whose odds by fits that had not seen them it knows.
+    """
     task = view.task
     if not isinstance(tuned.readout, Directional | MultilabelDirection) or not task.train:
         return None
     if task.facts.several:
         table = indicators([row.label for row in task.train], task)
-        chosen = balanced(rarest_label(table), SAMPLED, 0)
+        chosen = balanced(rarest_label(table), JUDGED, seed)
         several = SeveralRows(_remembered(view, tuned, chosen), table[chosen])
-        return remembered_labels(None, several, len(task.classes))
+        nothing = LabelMemory.empty(several.features.shape[1], len(task.classes))
+        unseen = None if tuned.unseen is None else tuned.unseen.double().numpy()
+        return remembered_labels(nothing, several, unseen)
     y = np.array(class_indices((row.label for row in task.train), task))
     rows = balanced(y, max(REMEMBERED, A_CLASS * len(task.classes)), 0)
     return remembered(None, LabelledRows(_remembered(view, tuned, rows), y[rows]), len(task.classes))

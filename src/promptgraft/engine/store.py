@@ -24,6 +24,7 @@ from promptgraft.model.backbone import Backbone
 from promptgraft.prompt import artefact as artefacts
 from promptgraft.prompt.artefact import Artefact
 from promptgraft.prompt.atomic import NO_ROOM, tidy, write_bytes
+from promptgraft.prompt.memory import LabelMemory
 from promptgraft.readout.restore import check_fits, restore, restore_member
 from promptgraft.train.checkpoint import Checkpoints
 from promptgraft.train.run import HeldOut, Tuned
@@ -179,7 +180,8 @@ def tuned_of(artefact: Artefact, backbone: Backbone | None = None) -> Tuned:
         for member in artefact.others
     )
     readout, held_out = restore(artefact, backbone), held_out_of(artefact.labelled)
-    return Tuned(artefact.prompt, readout, artefact.reading, artefact.weights, others, held_out)
+    unseen = artefact.memory.odds if isinstance(artefact.memory, LabelMemory) else None
+    return Tuned(artefact.prompt, readout, artefact.reading, artefact.weights, others, held_out, unseen=unseen)
 
 
 def of_held_out(held_out: HeldOut | None) -> dict[str, Tensor]:

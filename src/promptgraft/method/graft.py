@@ -401,7 +401,8 @@ def _settled(model: Tuned, mixture: Blend, y: Int[Array, "U C"], task: Task) -> 
         readout = readout.settled(of_labels(torch.from_numpy(mixture.unseen)), torch.from_numpy(y), task)
     places = labels_given(readout.chosen(torch.from_numpy(mixture.unseen)), task.classes)
     confidence = torch.from_numpy(mixture.unseen[places]).sigmoid().float()
-    return replace(model, readout=readout, held_out=HeldOut(confidence, torch.from_numpy(y[places] > 0)))
+    held_out = HeldOut(confidence, torch.from_numpy(y[places] > 0))
+    return replace(model, readout=readout, held_out=held_out, unseen=torch.from_numpy(mixture.unseen).float())
 
 
 def _fitted(models: Sequence[Tuned]) -> int:

@@ -80,14 +80,24 @@ class LabelMemory:
     Attributes:
         sample: of some of the rows, in half precision; their mean is the centre of what the artefact knows.
         labels: 1 where a row has a label, 0 where it has not, UNKNOWN where the label came later.
+        odds: the log odds of every label by fits that had not seen the row, which say from which odds on labels are
+            given; None in artefacts of older versions.
     """
 
     sample: Float[Tensor, "N D"]
     labels: Int[Tensor, "N C"]
+    odds: Float[Tensor, "N C"] | None = None
+
+    @classmethod
+    def empty(cls, width: int, labels: int) -> Self:
+        """A memory of no rows."""
+        known = torch.zeros(0, labels, dtype=torch.int8)
+        return cls(torch.zeros(0, width).half(), known, torch.zeros(0, labels))
 
     def state(self) -> dict[str, Tensor]:
         """Its tensors by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
     @classmethod
     def load(cls, state: Mapping[str, Tensor], labels: int, where: str) -> Self:
@@ -96,8 +106,8 @@ class LabelMemory:
         Raises:
             ArtefactError: these are not the features of rows with so many labels.
         """
-        check_numbers("memory.sample", state["sample"], where)
-        sample, given = state["sample"], state["labels"]
+        sample, given, odds = state["sample"], state["labels"], state.get("odds")
+        check_numbers("memory.sample", sample, where)
         if given.dtype != torch.int8:
             raise ArtefactError("memory.labels holds no whole numbers of 8 bits", where=where, do=DO)
         if sample.ndim != 2 or tuple(given.shape) != (len(sample), labels):
@@ -105,7 +115,11 @@ class LabelMemory:
             raise ArtefactError(what, where=where, do=DO)
         if ((given < UNKNOWN) | (given > 1)).any():
             raise ArtefactError("its memory says of labels what is neither yes, no nor unknown", where=where, do=DO)
-        return cls(sample, given)
+        if odds is not None:
+            check_numbers("memory.odds", odds, where)
+            if odds.shape != given.shape:
+                raise ArtefactError(f"memory.odds is {list(odds.shape)}, not {list(given.shape)}", where=where, do=DO)
+        return cls(sample, given, odds)
 
 
 def load_memory(state: Mapping[str, Tensor], classes: int, where: str) -> Memory | LabelMemory | None:
@@ -116,5 +130,5 @@ def load_memory(state: Mapping[str, Tensor], classes: int, where: str) -> Memory
     """
     if not state:
         return None
-    several = state.keys() == {field.name for field in fields(LabelMemory)}
+    several = state.keys() - {"odds"} == {"sample", "labels"}
     return (LabelMemory if several else Memory).load(state, classes, where)

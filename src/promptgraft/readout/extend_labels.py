@@ -127,18 +127,26 @@ def _earlier(
     return counted * share, counted * (1 - share)
 
 
-def remembered_labels(memory: LabelMemory | None, rows: SeveralRows, labels: int) -> LabelMemory:
-    """A memory with these rows added; of more labels than before where there are, which earlier rows are not said to
-    have or to lack.
+def widened(memory: LabelMemory, readouts: Sequence[Multilabel]) -> LabelMemory:
+    """The memory for the readouts' labels, which earlier rows are not said to have or to lack where they are new."""
+    rows, old = memory.labels.shape
+    odds = torch.from_numpy(label_odds(readouts, memory.sample.double().numpy())[:, old:]).float()
+    unknown = torch.full((rows, odds.shape[1]), UNKNOWN, dtype=torch.int8)
+    known = None if memory.odds is None else torch.cat([memory.odds, odds], dim=1)
+    return LabelMemory(memory.sample, torch.cat([memory.labels, unknown], dim=1), known)
+
+
+def remembered_labels(memory: LabelMemory, rows: SeveralRows, odds: Float[Array, "N C"] | None) -> LabelMemory:
+    """A memory with these rows added.
+
+    Args:
+        odds: of all rows, remembered ones first, by fits that had not seen them; None where they are not known.
     """
-    if memory is None:
-        memory = LabelMemory(torch.zeros(0, rows.features.shape[1]).half(), torch.zeros(0, labels, dtype=torch.int8))
-    known = memory.labels.numpy()
-    unknown = np.full((len(known), labels - known.shape[1]), UNKNOWN, dtype=known.dtype)
-    y = np.concatenate([np.concatenate([known, unknown], axis=1), rows.y]).astype(np.int8)
+    y = np.concatenate([memory.labels.numpy(), rows.y]).astype(np.int8)
     features = np.concatenate([memory.sample.double().numpy(), rows.features])
     kept = balanced(rarest_label(np.maximum(y, 0).astype(np.int64)), SAMPLED, 0)
-    return LabelMemory(torch.from_numpy(features[kept]).half(), torch.from_numpy(y[kept]))
+    unseen = None if odds is None else torch.from_numpy(odds[kept]).float()
+    return LabelMemory(torch.from_numpy(features[kept]).half(), torch.from_numpy(y[kept]), unseen)
 
 
 def label_odds(readouts: Sequence[Multilabel], features: Float[Array, "U D"]) -> Float[Array, "U C"]:

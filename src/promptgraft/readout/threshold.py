@@ -34,19 +34,19 @@ def best_threshold(
     """The log odds above which labels are given; 0 where no row is labelled.
 
     Args:
+        gold: 1 where a row has a label, 0 where it has not, below 0 where that is not known and does not count.
         macro: whether the mean F1 of the labels is to be high, not that of all decisions.
         least: whether every row gets its likeliest label whatever its odds.
     """
-    labelled = (gold >= 0).all(1)
-    odds, true = odds[labelled], gold[labelled] > 0
+    known, true = gold >= 0, gold > 0
     if not true.any():
         return 0.0
     always = odds == odds.max(1, keepdims=True) if least else np.zeros_like(true)
-    values = np.unique(odds)
+    values = np.unique(odds[known])
     between = (values[1:] + values[:-1]) / 2
     places = np.linspace(0, max(0, len(between) - 1), min(TRIED, len(between))).round().astype(int)
     candidates = np.append(between[places], 0.0)
-    scores = np.array([f1(true, (odds > candidate) | always, macro=macro) for candidate in candidates])
+    scores = np.array([f1(true, ((odds > candidate) | always) & known, macro=macro) for candidate in candidates])
     good = candidates[scores >= scores.max() - NEAR]
     return float(good[np.abs(good).argmin()])
 

@@ -51,6 +51,8 @@ class Tuned:
         others: models whose scores are added to its own; empty for most.
         model: another backbone that it is read by; None: that of the artefact.
         held_out: what all of them together answered on labelled rows they had not seen; None where there are none.
+        unseen: of several labels a row, the log odds by which the threshold was set: of rows by fits that had not seen
+            them; None where nothing is made of them later.
     """
 
     prompt: Prompt | None
@@ -60,6 +62,7 @@ class Tuned:
     others: tuple[Tuned, ...] = ()
     held_out: HeldOut | None = None
     model: Backbone | None = None
+    unseen: Float[Tensor, "N C"] | None = None
 
     @property
     def members(self) -> tuple[Tuned, ...]:
