@@ -1,22 +1,23 @@
 """A class is added to a graft that has not seen it, and refitting on all rows beside it; docs/results/extend.{csv,md}.
 
     python scripts/extend_study.py run --data ../shared/data/tasks --work runs/extend-study
+    python scripts/extend_study.py run-labels --data ../shared/data/tasks --work runs/extend-study
     python scripts/extend_study.py write
 
-The CSV is the record: `run` leaves out what it holds; `write` makes the page from it.
+`run-labels` is for tasks with several labels a row (`extend_labels.py`). The CSV files are the record: what they hold
+is not run again, and `write` makes the page from them.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import filelock
+import extend_labels
 import numpy as np
-from keeping import PROMPTS, Keeping, small_bank
+from keeping import PROMPTS, Keeping, graft, read_table, record, small_bank
 
 import promptgraft.api as pg
 from promptgraft.engine.predictor import Predictor
@@ -57,7 +58,8 @@ def run(data: Path, work: Path, model: str, names: Sequence[str]) -> None:
         label = task.classes[np.random.default_rng(seed).permutation(len(task.classes))[turn]]
         cells = [(name, str(shots), str(seed), label, str(count), method) for count in ROWS for method in METHODS]
         if not all(cell in done for cell in cells):
-            record(study(task, bank, backbone, shots, seed, label))  # type: ignore[arg-type]
+            rows = study(task, bank, backbone, shots, seed, label)  # type: ignore[arg-type]
+            record(RESULTS / "extend.csv", COLUMNS, KEY, rows)
             print(name, shots, seed, label, flush=True)
 
 
@@ -86,12 +88,6 @@ def apart(rows: Sequence[Example], label: str) -> tuple[tuple[Example, ...], tup
     return tuple(row for row in rows if row.label != label), tuple(row for row in rows if row.label == label)
 
 
-def graft(task: Task, rows: tuple[Example, ...], bank: Path, backbone: Backbone) -> Predictor:
-    """A graft on these rows; they stand for the validation rows too, at which graft does not look."""
-    own = task.replace(splits={"train": rows, "validation": rows})
-    return pg.transfer(own, backbone, bank, method="graft", baselines=False, max_length=64).predictor
-
-
 def accuracy(predictor: Predictor, rows: Sequence[Example]) -> float:
     return 100 * float(np.mean([guess == row.label for guess, row in zip(predictor.predict(rows), rows, strict=True)]))
 
@@ -116,23 +112,7 @@ def figures(predictor: Predictor, test: Sequence[Example], label: str) -> dict[s
 
 def read_rows() -> list[dict[str, str]]:
     """The rows recorded so far."""
-    path = RESULTS / "extend.csv"
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def record(rows: Sequence[Mapping[str, object]]) -> None:
-    """Add rows to the CSV, where a later one of a cell takes its place; several processes may do so at a time."""
-    shown = [{name: f"{value:.2f}" if isinstance(value, float) else str(value) for name, value in row.items()}
-             for row in rows]  # fmt: skip
-    with filelock.FileLock(RESULTS / ".extend.lock"):
-        table = {tuple(row[name] for name in KEY): row for row in (*read_rows(), *shown)}
-        with (RESULTS / "extend.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(table[key] for key in sorted(table))
+    return read_table(RESULTS / "extend.csv")
 
 
 def cells_of(rows: Sequence[Mapping[str, str]], column: str, wanted: Mapping[str, str]) -> dict[tuple[str, ...], float]:
@@ -236,19 +216,23 @@ def page(rows: Sequence[Mapping[str, str]]) -> str:
     ]
     for task in tasks:
         lines += ["", f"## {task}", "", *table(rows, task)]
+    lines += extend_labels.section(extend_labels.read_rows())
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("verb", choices=("run", "write"))
+    parser.add_argument("verb", choices=("run", "run-labels", "write"))
     parser.add_argument("--data", type=Path, default=Path("../shared/data/tasks"))
     parser.add_argument("--work", type=Path, default=Path("runs/extend-study"))
     parser.add_argument("--model", default="minilm")
-    parser.add_argument("--tasks", default=",".join(TASKS), help="names with commas")
+    parser.add_argument("--tasks", help="names with commas; default: all")
     options = parser.parse_args()
+    names = None if options.tasks is None else options.tasks.split(",")
     if options.verb == "run":
-        run(options.data, options.work, options.model, options.tasks.split(","))
+        run(options.data, options.work, options.model, names or TASKS)
+    elif options.verb == "run-labels":
+        extend_labels.run(options.data, options.work, names)
     else:
         (RESULTS / "extend.md").write_text(page(read_rows()), encoding="utf-8")
 

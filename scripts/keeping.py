@@ -1,30 +1,61 @@
-"""What the studies of `extend` and `suggest` share: a small bank, and a backbone that passes no text twice."""
+"""The studies of `extend` and `suggest` share a small bank, grafts, tables, and a backbone that passes a text once."""
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import itertools
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import filelock
 import torch
 from torch import Tensor
 
 import promptgraft.api as pg
+from promptgraft.engine.predictor import Predictor
 from promptgraft.model.backbone import Backbone, Batch, Read
 from promptgraft.prompt.prompt import PromptStack
+from promptgraft.task.task import Example, Task
 
 PROMPTS = ("goemotions", "clinc150_domain", "dbpedia14", "boolq", "scicite", "mnli")
 """Of the starter bank that are grafted, so that a study takes an hour and not a night; none is of a studied task."""
 
 
-def small_bank(work: Path, model: str) -> Path:
+def small_bank(work: Path, model: str, names: Sequence[str] = PROMPTS) -> Path:
     """A bank of these prompts, made in the work folder."""
     bank = work / "bank"
-    for name in PROMPTS:
+    for name in names:
         shutil.copytree(pg.as_bank("starter").folder / model / name, bank / name, dirs_exist_ok=True)
     return bank
+
+
+def graft(task: Task, rows: tuple[Example, ...], bank: Path, backbone: Backbone) -> Predictor:
+    """A graft on these rows; they stand for the validation rows too, at which graft does not look."""
+    own = task.replace(splits={"train": rows, "validation": rows})
+    return pg.transfer(own, backbone, bank, method="graft", baselines=False, max_length=64).predictor
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows recorded so far."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def record(path: Path, columns: Sequence[str], key: Sequence[str], rows: Sequence[Mapping[str, object]]) -> None:
+    """Add rows to a CSV, where a later one of a cell takes its place; several processes may do so at a time."""
+    shown = [{name: f"{value:.2f}" if isinstance(value, float) else str(value) for name, value in row.items()}
+             for row in rows]  # fmt: skip
+    with filelock.FileLock(path.with_name(f".{path.stem}.lock")):
+        table = {tuple(row[name] for name in key): row for row in (*read_table(path), *shown)}
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(table[cell] for cell in sorted(table))
 
 
 class Keeping:
