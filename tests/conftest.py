@@ -128,6 +128,18 @@ def bge_small_en(home: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def smollm2_135m(home: Path) -> Path:
+    """30 x 576, a causal model with byte-level BPE."""
+    return ready_model(home, "smollm2-135m", pull=bool(os.environ.get("PROMPTGRAFT_TEST_PULL")))
+
+
+@pytest.fixture(scope="session")
+def flan_t5_small_titler(home: Path) -> Path:
+    """8 + 8 x 512, a T5 with SentencePiece's unigrams."""
+    return ready_model(home, "flan-t5-small-titler", pull=bool(os.environ.get("PROMPTGRAFT_TEST_PULL")))
+
+
+@pytest.fixture(scope="session")
 def albert_tiny_zh(home: Path) -> Path:
     """4 x 312 Chinese ALBERT with an MLM head; embeddings narrower than the hidden states."""
     return ready_model(home, "albert-tiny-zh", pull=bool(os.environ.get("PROMPTGRAFT_TEST_PULL")))

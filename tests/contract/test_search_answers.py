@@ -17,10 +17,12 @@ from promptgraft.model.load import load_backbone
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.reading import Reading
 from promptgraft.searches.all import PLACEBOS, algorithms
+from promptgraft.searches.candidate import Candidate
 from promptgraft.searches.gradients import slotted, word_gradients
 from promptgraft.searches.outcome import SearchOutcome, table
 from promptgraft.searches.phrases import Phrases
 from promptgraft.searches.run import FoundPrompt, plain, run_algorithm
+from promptgraft.searches.scorer import AskedRows
 from promptgraft.task.kinds import Kind
 from promptgraft.task.task import Example, References
 from promptgraft.train.predict import hidden_states
@@ -126,6 +128,25 @@ def test_a_texts_score_is_the_mean_probability_of_its_tokens(
         logs = hidden_states(causal, tokens, None, None, "answer")[:, 0]
         assert merit == pytest.approx(float(logs.mean().exp()), rel=1e-4)
     assert entry.report.score == pytest.approx(100 * sum(entry.report.merits) / len(entry.report.merits))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_with_their_own_answers_are_read_together_as_each_candidate_alone(
+    kind: Kind, causal: Backbone, filling: Backbone
+) -> None:
+    for model in (causal, filling):
+        setting, _ = setting_for(toy_task(kind), model, passes=3 * PASSES, shots=4, max_length=200)
+        scorer, rows = setting.scorer, setting.split.choosing
+        words = ("{text} so {mask}", "{choices} of {text}, {mask}" if kind == "choice" else "of {text}, {mask}")
+        candidates = [Candidate(text, ()) for text in words]
+        for candidate, sheet in zip(
+            candidates, scorer.sheets([(each, range(len(rows))) for each in candidates], rows, own=False), strict=True
+        ):
+            reading, limit = scorer.reading(candidate.template, candidate), scorer.limit_of(candidate)
+            alone = model.tokenize(rows, kind, reading, max_length=limit)
+            assert isinstance(sheet, AskedRows)
+            for name in ("ids", "types", "starts", "rows", "marks", "answers"):
+                assert torch.equal(getattr(sheet.tokens, name), getattr(alone, name)), name
 
 
 def test_what_varies_labels_words_is_left_out(outcomes: dict[str, tuple[SearchOutcome, Path]]) -> None:

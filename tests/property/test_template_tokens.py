@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Regex, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as Engine
 
 from promptgraft.errors import UsageError
@@ -27,12 +27,21 @@ PIECES = (
     " ", "  ", "\n", "\n\n", "\t", ".", "...", ",", "'s", "don't", '"', "good", " good", "bad", "th", "12", "3",
     "电影", "，", "。", "🎉", "❤\ufe0f", "▁", "¨", "\u0600", "\u00ad", "é", "e\u0301",
     "\u0301", "\u200b", "\u00a0", "\u3000", "[MASK]", "</s>", "<s>", "ab", "\x00",
+    "<tool>", "<tool> ", " <tool>", "<right>", "<left>", "   ", "covid", "Covid 19", "x y",
 )  # fmt: skip
 TRAINED = "good bad the th don't it's 12 34 电影很好看。naïve café ... , \" [MASK] ab\n\nab  ab"
 texts = st.lists(st.sampled_from(PIECES), max_size=12).map("".join) | st.text(max_size=12)
 wordings = texts.map(Wording)
 answer_texts = st.lists(texts.filter(bool), max_size=3).map(tuple)
-slots = st.sampled_from(("text_a", "text_b", "text")).map(Field) | st.integers(1, 3).map(Soft)
+contents = st.just("") | texts
+options = st.lists(texts, max_size=3).map(tuple)
+slots = st.sampled_from(("text_a", "text_b", "text", "choices")).map(Field) | st.integers(1, 3).map(Soft)
+ADDED = (
+    AddedToken("<tool>", normalized=False), AddedToken("<right>", rstrip=True, normalized=False),
+    AddedToken("<left>", lstrip=True, normalized=False), AddedToken("   ", normalized=False),
+    AddedToken("\n\n", normalized=False), AddedToken("▁▁", normalized=False),
+)  # fmt: skip
+"""Ordinary added tokens such as Qwen's, Phi's, ModernBERT's and Gemma's."""
 
 
 def bytes_of(engine: Engine, *steps: pre_tokenizers.PreTokenizer) -> Engine:
@@ -110,29 +119,45 @@ MADE: dict[str, Callable[[], Engine]] = {
 }
 
 
-@pytest.fixture(scope="module", params=["bert", *MADE])
-def reader(request: pytest.FixtureRequest, splade_tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> FilledReader:
-    if request.param == "bert":
-        return FilledReader(load_tokenizer(splade_tiny), "masked")
-    folder = tmp_path_factory.mktemp("tokenizer")
-    MADE[request.param]().save(str(folder / "tokenizer.json"))
-    return FilledReader(load_tokenizer(folder), "causal")
+REAL: dict[str, Speech] = {
+    "splade_tiny": "masked", "smollm2_135m": "causal", "flan_t5_small_titler": "seq2seq", "e5_small": "masked",
+}  # fmt: skip
+WITH_ADDED = [(name, ADDED) for name in ("digits", "prefixed", "split", "pieces", "merged", "splade_tiny")]
+WITH_CHANGED = [(name, (*ADDED, AddedToken("covid"))) for name in ("split", "pieces", "splade_tiny")]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[*((name, ()) for name in (*REAL, *MADE)), *WITH_ADDED, *WITH_CHANGED],
+    ids=lambda param: f"{param[0]}, {len(param[1])} added" if param[1] else param[0],
+)
+def reader(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> FilledReader:
+    name, added = request.param
+    speech, made = REAL.get(name, "causal"), MADE.get(name)
+    if made is None:
+        tokenizer = load_tokenizer(request.getfixturevalue(name))
+    else:
+        folder = tmp_path_factory.mktemp("tokenizer")
+        made().save(str(folder / "tokenizer.json"))
+        tokenizer = load_tokenizer(folder)
+    tokenizer.engine.add_tokens(list(added))
+    return FilledReader(tokenizer, speech)
 
 
 @st.composite
 def templates(draw: st.DrawFn, speech: Speech) -> str:
     """A template with a place of the answer; behind it, what a model of that kind reads there."""
     before: list[TemplatePart] = draw(st.lists(wordings | slots, min_size=1, max_size=5))
-    after = draw(st.lists(wordings | slots, max_size=2)) if speech == "masked" else draw(st.lists(wordings, max_size=1))
+    behind = st.lists(wordings, max_size=1) if speech == "causal" else st.lists(wordings | slots, max_size=2)
+    after = draw(behind)
     return str(Template((*before, Blank(), *after)))
 
 
 def alone(
-    reader: FilledReader, template: str, rows: Sequence[Example], limit: int, answers: tuple[str, ...] = ()
+    reader: FilledReader, template: str, rows: Sequence[Example], limit: int, answers: Sequence[tuple[str, ...]]
 ) -> Tokens | None:
     try:
-        filled = [Template.parse(template).filled(row) for row in rows]
-        return reader.tokens(filled, limit, [answers] * len(rows) if answers else None)
+        return reader.tokens([Template.parse(template).filled(row) for row in rows], limit, answers)
     except UsageError:
         return None
 
@@ -140,36 +165,51 @@ def alone(
 def same(found: Tokens | UsageError, wanted: Tokens | None) -> bool:
     if wanted is None or isinstance(found, UsageError):
         return wanted is None and isinstance(found, UsageError)
-    fields = ["ids", "types", "starts", "rows", "marks"] + ["answers"] * (wanted.answers is not None)
-    return found.cut == wanted.cut and all(torch.equal(getattr(found, name), getattr(wanted, name)) for name in fields)
+    names = ("ids", "types", "starts", "rows", "marks", "answers")
+    pairs = [(getattr(found, name), getattr(wanted, name)) for name in names]
+    alike = [one is other if one is None or other is None else torch.equal(one, other) for one, other in pairs]
+    return found.cut == wanted.cut and all(alike)
 
 
 @settings(max_examples=16, deadline=None)
 @given(st.data())
 def test_templates_together_are_each_alone(reader: FilledReader, data: st.DataObject) -> None:
-    rows = data.draw(st.lists(st.builds(Example, text=texts, pair=texts), min_size=1, max_size=5))
+    examples = st.builds(Example, text=contents, pair=contents, choices=options)
+    rows = data.draw(st.lists(examples, min_size=1, max_size=5))
     written = data.draw(st.lists(templates(reader.speech), min_size=1, max_size=4))
     limit = data.draw(st.sampled_from([8, 16, 24, 100]))
     tokenizer = TemplateTokenizer(reader, rows, limit)
     numbers = range(len(rows))
     asked = [(template, data.draw(st.permutations(numbers))) for template in written]
-    answers = [data.draw(answer_texts) for _ in asked]
+    alike, apart = answer_texts.map(lambda own: [own] * len(rows)), st.tuples(*[answer_texts] * len(rows))
+    answers = [data.draw(alike | apart) for _ in asked]
     for _ in range(2):  # the second time from what is known
         for (template, order), own, found in zip(asked, answers, tokenizer.tokens(asked, answers), strict=True):
             assert same(found, alone(reader, template, [rows[row] for row in order], limit, own)), template
 
 
-@pytest.mark.parametrize("answers", [(), ("good", "very bad")])
+@pytest.mark.parametrize("answers", [[()] * 4, [("good", "very bad")] * 4, [("a",), ("b", "so bad"), ("c",), ()]])
 @pytest.mark.parametrize(("end", "longest"), [("", 30), (" ", 4)])
 def test_a_generation_of_templates_reads_no_row_again(
-    reader: FilledReader, end: str, longest: int, answers: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    reader: FilledReader, end: str, longest: int, answers: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of later templates only the words are read, without what rows end with also where rows are cut."""
+    """Of later templates only the words are read, without what rows end with also where rows are cut.
+
+    They are read once more for rows without a text, which begin with them. A row is cut alike for words of as many
+    tokens.
+    """
     if joint_of(reader.plain.engine) is None:
         pytest.skip("its texts are read as a whole")
-    rows = [Example(" ".join(["a good film"] * count) + end) for count in (1, 2, longest)]
+    if longest > 4 and any(not token.special for token in reader.plain.engine.get_added_tokens_decoder().values()):
+        pytest.skip("a row may be cut where an added token ends, and is read again then")
+    rows = [*(Example(" ".join(["a good film"] * count) + end) for count in (1, 2, longest)), Example()]
+    letters = "bdfhjkqx"
+    sizes = [len(own.ids) for own in reader.plain.read([f" it {letter}" for letter in letters], goes_on=True)]
+    first, second, third, *_ = [
+        letter for letter, size in zip(letters, sizes, strict=True) if size == max(sizes, key=sizes.count)
+    ]
     tokenizer = TemplateTokenizer(reader, rows, 60)
-    tokenizer.tokens([("{text} it was {mask}", (0, 1, 2))], [answers])
+    tokenizer.tokens([(f"{{text}} it {first} {{mask}}", (0, 1, 2, 3))], [answers])
     calls = []
     own = type(reader.plain).read
 
@@ -178,11 +218,13 @@ def test_a_generation_of_templates_reads_no_row_again(
         return own(reader.plain, wanted, goes_on=goes_on)
 
     monkeypatch.setattr(type(reader.plain), "read", counted)
-    words = [f"{{text}} it {word} {{mask}}" for word in ("was", "saw", "sat")]
-    tokenizer.tokens([(template, (0, 1, 2)) for template in words], [answers] * len(words))
+    words = [f"{{text}} it {word} {{mask}}" for word in (first, second, third)]
+    tokenizer.tokens([(template, (0, 1, 2, 3)) for template in words], [answers] * len(words))
     read = [call for call in calls if call]
-    assert sorted(text for call in read for text in call) == [f"{end} it sat", f"{end} it saw"]
-    assert len(read) == (2 if end else 1)
+    assert sorted(text for call in read for text in call) == sorted(
+        f"{before} it {word}" for word in (second, third) for before in ("", end)
+    )
+    assert len(read) == (3 if end else 2)
 
 
 def test_what_has_no_answer_to_read_is_told_apart(splade_tiny: Path) -> None:

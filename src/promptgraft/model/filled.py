@@ -93,7 +93,9 @@ class FilledReader:
         self, rows: Sequence[Filled], limit: int, answers: Sequence[Sequence[str]] | None = None
     ) -> list[FilledRow]:
         """What the model is given of each filled template; see `tokens`."""
-        options, shortened = self.answer_tokens(rows, answers, limit)
+        answers = answers or [()] * len(rows)
+        leads = (self.lead(row) if own else "" for row, own in zip(rows, answers, strict=True))
+        options, shortened = self.answer_tokens(leads, answers, limit)
         size = CHARACTERS_A_TOKEN * (limit + MARGIN)
         beginnings = [with_contents(row, [text[:size] for text in contents(row)]) for row in rows]
         read = self._read([self.stretches_of(row) for row in beginnings])
@@ -164,18 +166,24 @@ class FilledReader:
             raise UsageError(f"the model has no tokens for the words of {slot.part}", do="write others, or {soft:5}")
         return read.ids
 
+    def lead(self, row: Filled) -> str:
+        """The white space that a row's answers begin with, in place of their own."""
+        return lead_of(row) if self.speech == "causal" else ""
+
     def answer_tokens(
-        self, rows: Sequence[Filled], answers: Sequence[Sequence[str]] | None, limit: int
+        self, leads: Iterable[str], answers: Sequence[Sequence[str]], limit: int
     ) -> tuple[list[list[list[int]]], list[bool]]:
-        """The tokens of every row's possible answers, at most half of a sequence each, and which rows' were longer."""
-        if answers is None:
-            return [[] for _ in rows], [False] * len(rows)
+        """The tokens of every row's possible answers, at most half of a sequence each, and which rows' were longer.
+
+        Args:
+            leads: of every row the white space that its answers begin with; see `lead`.
+        """
         if self.speech == "masked":
             return self._fillings(answers, limit)
         starts = self.speech == "causal"
         texts = [
-            [lead_of(row) + answer.lstrip() if starts else answer for answer in options]
-            for row, options in zip(rows, answers, strict=True)
+            [lead + answer.lstrip() if starts else answer for answer in options]
+            for lead, options in zip(leads, answers, strict=True)
         ]
         distinct = list(dict.fromkeys(chain.from_iterable(texts)))
         most = max(1, limit // 2 - len(self.end))

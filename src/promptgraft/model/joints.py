@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from tokenizers import AddedToken
 from tokenizers import Tokenizer as Engine
 
 CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+"
@@ -33,6 +34,8 @@ MANY_SPACES, CHARACTER = " {2,}", re.compile(r"\[(?:\\.|[^\\\]])*\]", re.DOTALL)
 """Of patterns that such a tokenizer replaces, those that look at no more than one character, or at spaces alone."""
 SOLID = "LNPS"
 """The first letters of the categories of characters that may be solid: letters, numbers, punctuation, symbols."""
+ACROSS = re.compile(f"\\S\\s|[^\\s{WORD}]{WORD}")
+"""What is in the spelling of an added token that may lie across a joint before a space."""
 JOINED_TO_NEXT = "\u0d4e", ("\U00011000", "\U00011fff")
 """Letters that make one character with what follows, and the planes of others of their kind."""
 
@@ -46,8 +49,13 @@ def joint_of(engine: Engine) -> Joint | None:
     Args:
         engine: blind to the spellings of special tokens.
     """
-    if any(not token.special for token in engine.get_added_tokens_decoder().values()):
-        return None  # a token that is looked for in the whole text may begin anywhere
+    joint = _joint_of_words(engine)
+    ordinary = [token for token in engine.get_added_tokens_decoder().values() if not token.special]
+    return _beside_added(engine, joint, ordinary) if joint is not None and ordinary else joint
+
+
+def _joint_of_words(engine: Engine) -> Joint | None:
+    """Where the texts between added tokens, which are looked for first of all, have joints."""
     normalizers = list(_steps(engine.normalizer, "normalizers"))
     steps = list(_steps(engine.pre_tokenizer, "pretokenizers"))
     if _is_of_pieces(engine, normalizers, steps):
@@ -61,6 +69,24 @@ def joint_of(engine: Engine) -> Joint | None:
     is_known = all(step["pattern"] in ({"Regex": text} for text in SPLITS) and not step["invert"] for step in splits)
     known = kinds and not kinds - {*BY_SPACES, "Split"} and kinds != {"Digits"}
     return _at_spaces if known and is_known else None
+
+
+def _beside_added(engine: Engine, joint: Joint, ordinary: Sequence[AddedToken]) -> Joint | None:
+    """The joints before a space that no added token lies across, or ends at: what follows it begins anew.
+
+    Special ones count too: what looks like one is left as text, but not read as another either. The end of a token that
+    is looked for in the changed text is not seen in the text itself, so it must not matter there.
+    """
+    added = engine.get_added_tokens_decoder().values()
+    texts = [token.content for token in added]
+    changed = [] if engine.normalizer is None else list(map(engine.normalizer.normalize_str, texts))
+    steps = _steps(engine.normalizer, "normalizers")
+    anew = any(step["type"] == "Prepend" or step.get("strip_left", False) for step in steps)
+    hidden = any(token.single_word or (token.normalized and (token.rstrip or anew)) for token in ordinary)
+    if hidden or any(map(ACROSS.search, texts + changed)):
+        return None
+    ends = {token.content[-1] for token in ordinary}
+    return lambda before, after: after == " " and not before.isspace() and before not in ends and joint(before, after)
 
 
 def _steps(step: Any, members: str) -> Iterator[Mapping[str, Any]]:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Literal
 
 from promptgraft.model.filled import FilledReader
 from promptgraft.model.joints import Joint
 from promptgraft.model.stretches import Passage, Slot
 from promptgraft.task.task import Example
-from promptgraft.template.parts import Blank, FieldText, Filled, Wording
+from promptgraft.template.parts import Blank, FieldText
 from promptgraft.template.template import Template
 
-SAMPLE = Example(text="x", pair="x", choices=("x",))
-"""A row like all whose contents compose."""
 EDGE = ""
 """What a joint is asked about where a field's content begins or ends."""
 
@@ -70,28 +68,38 @@ class TemplatePlan:
     """How the sequences of a template are put together.
 
     Attributes:
-        filled: the template with a row like all that compose.
+        empty: the fields that have no content in the rows that it is for; what stands around them meets.
         parts: tokens that are known, and parts that are to be read; empty where the template does not compose.
         fields: of the contents, in their order.
         blank: which part is the token that is read; None where that is the last token.
+        lead: the white space that answers begin with.
     """
 
     template: Template
-    filled: Filled
+    empty: frozenset[str]
     parts: tuple[JointPart | Ids, ...]
     fields: tuple[str, ...]
     blank: int | None
+    lead: str
 
     @classmethod
-    def of(cls, template: Template, reader: FilledReader, joint: Joint | None, tailed: Collection[str]) -> TemplatePlan:
+    def of(
+        cls,
+        template: Template,
+        empty: frozenset[str],
+        reader: FilledReader,
+        joint: Joint | None,
+        tailed: Collection[str],
+    ) -> TemplatePlan:
         """The plan of a template.
 
         Args:
+            empty: the fields that have no content.
             tailed: the fields of which some content ends with white space.
         Raises:
             UsageError: the model cannot read it.
         """
-        filled = template.filled(SAMPLE)
+        filled = template.filled(_like_rows_with(empty))
         fields = tuple(part.field for part in filled if isinstance(part, FieldText))
         before, after = reader.around
         parts: list[JointPart | Ids] = [before]
@@ -106,7 +114,7 @@ class TemplatePlan:
                 parts += parts_between(stretch, joint, number, tailed, stripped=place < len(stretches))
                 number += sum(isinstance(part, FieldText) for part in stretch.parts)
         composes = joint is not None and (blank is not None or reader.speech != "masked")
-        return cls(template, filled, (*parts, after) if composes else (), fields, blank)
+        return cls(template, empty, (*parts, after) if composes else (), fields, blank, reader.lead(filled))
 
     @cached_property
     def row_parts(self) -> tuple[JointPart, ...]:
@@ -117,6 +125,12 @@ class TemplatePlan:
     def words(self) -> tuple[JointPart, ...]:
         """The parts to be read that are the same for all rows."""
         return tuple(part for part in self.parts if isinstance(part, JointPart) and part.is_fixed)
+
+
+def _like_rows_with(empty: Collection[str]) -> Example:
+    """A row like all whose contents compose and of which these are empty."""
+    text, pair, choices = ("" if name in empty else "x" for name in ("text", "text_b", "choices"))
+    return Example(text=text, pair=pair, choices=(choices,))
 
 
 def parts_between(
@@ -131,24 +145,41 @@ def parts_between(
     """
     groups: list[list[str | ContentPlace]] = [[]]
     tail: list[ContentPlace] = []
-    for at, part in enumerate(passage.parts):
-        rest = passage.parts[at + 1 :]
-        if isinstance(part, FieldText):
-            is_cut = bool(rest) and isinstance(rest[0], Wording) and _joined(joint, rest[0].text)
-            is_last = stripped and not any(other.text for other in rest)
+    parts = _places(passage, number)
+    for at, part in enumerate(parts):
+        rest = parts[at + 1 :]
+        if isinstance(part, ContentPlace):
+            is_cut = bool(rest) and isinstance(rest[0], str) and _joined(joint, rest[0])
+            is_last = stripped and not any(rest)
             has_tail = part.field in tailed and (is_cut or is_last)
-            groups[-1].append(ContentPlace(part.field, number, "body" if has_tail else "whole"))
-            tail = [ContentPlace(part.field, number, "tail")] if has_tail and not is_last else []
-            number += 1
+            groups[-1].append(replace(part, piece="body") if has_tail else part)
+            tail = [replace(part, piece="tail")] if has_tail and not is_last else []
             continue
-        cuts = nearest_joints(part.text, joint, follows=at > 0, followed=bool(rest))
-        first, *others = [part.text[start:end] for start, end in pairwise((0, *cuts, len(part.text)))]
+        cuts = nearest_joints(part, joint, follows=at > 0, followed=bool(rest))
+        first, *others = [part[start:end] for start, end in pairwise((0, *cuts, len(part)))]
         groups[-1].append(first)
         groups += [[*tail, text] if place == 0 else [text] for place, text in enumerate(others)]
         tail = []
     texts = [tuple(text for text in group if text) for group in groups]
     full = [group for group in texts if group]
     return [JointPart(group, passage.goes_on or place > 0) for place, group in enumerate(full)]
+
+
+def _places(passage: Passage, number: int) -> list[str | ContentPlace]:
+    """The words of a passage, those around an empty content as one, and the places of contents between them.
+
+    Args:
+        number: of the template's fields those that stand before it.
+    """
+    parts: list[str | ContentPlace] = []
+    for part in passage.parts:
+        if isinstance(part, FieldText):
+            parts += [ContentPlace(part.field, number)] if part.text else []
+            number += 1
+        else:
+            parts.append(part.text)
+    words = ((kind, list(own)) for kind, own in groupby(parts, type))
+    return [part for kind, own in words for part in (["".join(own)] if kind is str else own)]
 
 
 def _joined(joint: Joint, text: str) -> bool:

@@ -153,31 +153,37 @@ def _chain(offsets: Sequence[Int[Tensor, "..."]]) -> Int[Tensor, "..."]:
 
 
 def with_answers(
-    tokens: Tokens, answers: Sequence[Sequence[int]], inside: Int[Tensor, "B"] | None, kind: int
+    tokens: Tokens, answers: Sequence[Sequence[tuple[int, ...]]], inside: Int[Tensor, "B"] | None, kind: int
 ) -> Tokens:
-    """Rows of one sequence each, each with every answer: a sequence for an answer.
+    """Rows of one sequence each, each with every one of its answers: a sequence for an answer, one where it has none.
 
     Args:
         inside: of each row the token in whose place its answers stand; None: they stand behind all.
         kind: the segment id of answers.
     """
-    own = torch.tensor([token for answer in answers for token in answer], dtype=torch.long)
-    sizes = torch.tensor(list(map(len, answers)))
-    replaced = 0 if inside is None else 1
+    told = [answer for own in answers for answer in own or ((),)]
+    distinct = {answer: place for place, answer in enumerate(dict.fromkeys(told))}
+    own = torch.tensor([token for answer in distinct for token in answer], dtype=torch.long)
+    which, sizes = torch.tensor([distinct[answer] for answer in told]), torch.tensor(list(map(len, distinct)))
+    counts = torch.tensor([max(1, len(own)) for own in answers])
     before = tokens.lengths if inside is None else inside
+    replaced = torch.tensor([inside is not None and len(own) > 0 for own in answers]).long()
     starts = tokens.starts[:-1]
-    firsts = (starts[:, None], len(tokens.ids) + sizes.cumsum(0) - sizes, (starts + before + replaced)[:, None])
-    lengths = (before[:, None], sizes, (tokens.lengths - before - replaced)[:, None])
-    first, length = (torch.stack(torch.broadcast_tensors(*parts), 2) for parts in (firsts, lengths))
+    firsts, lengths = (
+        [part.repeat_interleave(counts) for part in parts]
+        for parts in ((starts, starts + before + replaced), (before, tokens.lengths - before - replaced))
+    )
+    first = torch.stack([firsts[0], (len(tokens.ids) + sizes.cumsum(0) - sizes)[which], firsts[1]], 1)
+    length = torch.stack([lengths[0], sizes[which], lengths[1]], 1)
     ends = length.flatten().cumsum(0)
     shift = (first.flatten() - ends + length.flatten()).repeat_interleave(length.flatten())
     index = torch.arange(len(shift)) + shift
     return Tokens(
         ids=torch.cat([tokens.ids, own])[index],
         types=torch.cat([tokens.types, torch.full_like(own, kind)])[index],
-        starts=torch.nn.functional.pad(length.sum(2).flatten().cumsum(0), (1, 0)),
-        rows=torch.arange(0, tokens.count * len(answers) + 1, len(answers)),
-        cut=tokens.cut * len(answers),
-        marks=None if tokens.marks is None else tokens.marks.repeat_interleave(len(answers)),
+        starts=torch.nn.functional.pad(length.sum(1).cumsum(0), (1, 0)),
+        rows=torch.nn.functional.pad(counts.cumsum(0), (1, 0)),
+        cut=tokens.cut,
+        marks=None if tokens.marks is None else tokens.marks.repeat_interleave(counts),
         answers=index >= len(tokens.ids),
     )

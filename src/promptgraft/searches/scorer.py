@@ -16,6 +16,7 @@ from promptgraft.method.setup import columns_of
 from promptgraft.model.backbone import Backbone, Batch, Speaks
 from promptgraft.model.causal import CausalBackbone
 from promptgraft.model.composed import TemplateTokenizer
+from promptgraft.model.tokenized import answers_of
 from promptgraft.model.tokens import Tokens, concatenate
 from promptgraft.prompt.prompt import Prompt, PromptStack, stack
 from promptgraft.prompt.reading import Reading
@@ -33,8 +34,6 @@ from promptgraft.train.predict import FORWARD_TOKENS, hidden_states
 SHARED_TOKENS, AT_ONCE_TOKENS = 4 * FORWARD_TOKENS, 32 * FORWARD_TOKENS
 """Tokens of a forward whose sequences begin alike, most of which are not computed, and of sheets that are looked at for
 what they share."""
-RowGroup = tuple[str, tuple[int, ...]]
-"""A template, and the rows that it is filled with."""
 LabelColumns = tuple[Float[Tensor, "C E"], Float[Tensor, "C"]]
 
 
@@ -53,12 +52,24 @@ class AskedRows:
 
 
 @dataclass(frozen=True)
-class Shown:
-    """What a candidate's rows are shown.
+class RowGroup:
+    """Rows that are shown the same.
 
     Attributes:
-        groups: of rows that are shown the same.
+        rows: that the template is filled with.
+        answers: of each the possible ones; none where the labels' words are told apart by their first token.
+        limit: tokens of a row at most.
     """
+
+    template: str
+    rows: tuple[int, ...]
+    answers: list[Sequence[str]]
+    limit: int
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a candidate's rows are shown."""
 
     candidate: Candidate
     columns: LabelColumns | None
@@ -101,61 +112,47 @@ class Scorer:
         self, asked: Sequence[tuple[Candidate, Sequence[int]]], examples: Sequence[Example], *, own: bool
     ) -> list[AskedRows | RunError | UsageError]:
         """Candidates, each with some rows in it, or why it cannot be used; all are tokenised together."""
-        shown = [self._shown(candidate, rows, own=own) for candidate, rows in asked]
-        groups = [(entry.candidate, group) for entry in shown if isinstance(entry, Shown) for group in entry.groups]
+        shown = [self._shown(candidate, examples, rows, own=own) for candidate, rows in asked]
+        groups = [group for entry in shown if isinstance(entry, Shown) for group in entry.groups]
         read = iter(self._tokens(groups, examples))
         return [
             _sheet(entry, [next(read) for _ in entry.groups]) if isinstance(entry, Shown) else entry for entry in shown
         ]
 
-    def _shown(self, candidate: Candidate, rows: Sequence[int], *, own: bool) -> Shown | RunError | UsageError:
+    def _shown(
+        self, candidate: Candidate, examples: Sequence[Example], rows: Sequence[int], *, own: bool
+    ) -> Shown | RunError | UsageError:
         """What a candidate's rows are shown; or why it cannot be used."""
         alone = [row for row in rows if own and row in candidate.shown]
         others = [row for row in rows if row not in alone]
         try:
             columns = None if self.answers else self.columns_of_words(candidate.words)
-            groups = [
-                (candidate.written_out(self.task, self.pool, without), tuple(group))
-                for group, without in ((others, None), *(([row], row) for row in alone))
-                if group
-            ]
+            limit = self.limit_of(candidate)
+            groups = []
+            for group, without in ((others, None), *(([row], row) for row in alone)):
+                if group:
+                    template = candidate.written_out(self.task, self.pool, without)
+                    answers = self._answers_of(candidate, template, [examples[row] for row in group])
+                    groups.append(RowGroup(template, tuple(group), answers, limit))
         except (RunError, UsageError) as error:
             return error
         return Shown(candidate, columns, groups)
 
-    def _tokens(
-        self, groups: Sequence[tuple[Candidate, RowGroup]], examples: Sequence[Example]
-    ) -> list[Tokens | RunError | UsageError]:
-        """The tokens of each group of rows, or why it has none."""
-        if self.answers and any(not candidate.words for candidate, _ in groups):  # rows have answers of their own
-            return [self._answered(candidate, group, examples) for candidate, group in groups]
-        answers = [candidate.answers if self.answers else () for candidate, _ in groups]
-        result: dict[int, Tokens | UsageError] = {}
-        for limit in (self.limit, self.backbone.max_length):
-            places = [
-                place for place, (candidate, _) in enumerate(groups)
-                if place not in result and self.limit_of(candidate) == limit
-            ]  # fmt: skip
-            tokenizer = self._tokenizer(examples, limit) if places else None
-            if tokenizer is not None:
-                own = tokenizer.tokens([groups[place][1] for place in places], [answers[place] for place in places])
-                result |= zip(places, own, strict=True)
-        return [result[place] for place in range(len(groups))]
+    def _answers_of(self, candidate: Candidate, template: str, examples: Sequence[Example]) -> list[Sequence[str]]:
+        """The answers of each row that are compared as a whole; none where the labels' words are."""
+        reading = self.reading(template, candidate)
+        return [answers_of(example, self.task.kind, reading) if self.answers else () for example in examples]
 
-    def _answered(
-        self, candidate: Candidate, group: RowGroup, examples: Sequence[Example]
-    ) -> Tokens | RunError | UsageError:
-        """The tokens of rows with each of their own answers."""
-        template, rows = group
-        try:
-            return self.backbone.tokenize(
-                [examples[row] for row in rows],
-                self.task.kind,
-                self.reading(template, candidate),
-                max_length=self.limit_of(candidate),
-            )
-        except (RunError, UsageError) as error:
-            return error
+    def _tokens(self, groups: Sequence[RowGroup], examples: Sequence[Example]) -> list[Tokens | UsageError]:
+        """The tokens of each group of rows, or why it has none."""
+        result: dict[int, Tokens | UsageError] = {}
+        for limit in dict.fromkeys(group.limit for group in groups):
+            places = [place for place, group in enumerate(groups) if group.limit == limit]
+            own = [groups[place] for place in places]
+            asked = [(group.template, group.rows) for group in own]
+            read = self._tokenizer(examples, limit).tokens(asked, [group.answers for group in own])
+            result |= zip(places, read, strict=True)
+        return [result[place] for place in range(len(groups))]
 
     def reading(self, template: str, candidate: Candidate) -> Reading:
         """How rows are read in a template with a candidate's words."""
@@ -262,12 +259,12 @@ class Scorer:
         return gold_of(examples, self.task)
 
 
-def _sheet(shown: Shown, read: Sequence[Tokens | RunError | UsageError]) -> AskedRows | RunError | UsageError:
+def _sheet(shown: Shown, read: Sequence[Tokens | UsageError]) -> AskedRows | UsageError:
     """A candidate with the tokens of its groups of rows; or why one of these has none."""
     error = next((entry for entry in read if not isinstance(entry, Tokens)), None)
     if error is not None:
         return error
-    rows = tuple(row for _, group in shown.groups for row in group)
+    rows = tuple(row for group in shown.groups for row in group.rows)
     tokens = concatenate([entry for entry in read if isinstance(entry, Tokens)])
     return AskedRows(shown.candidate, rows, tokens, shown.columns)
 
