@@ -126,7 +126,7 @@ class TemplateTokenizer:
             places = np.flatnonzero(is_own[numbers])
             try:
                 if len(places):
-                    own = answers if len(places) == len(rows) else [answers[place] for place in places]
+                    own = answers if len(places) == len(rows) else [answers[place] for place in places.tolist()]
                     result.append(PlannedRows(self._plan(template, empty), numbers[places], places, own))
             except UsageError as error:
                 return error

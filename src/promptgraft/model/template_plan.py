@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import groupby, pairwise
+from itertools import pairwise
 from typing import Literal
 
 from promptgraft.model.filled import FilledReader
@@ -176,10 +176,11 @@ def _places(passage: Passage, number: int) -> list[str | ContentPlace]:
         if isinstance(part, FieldText):
             parts += [ContentPlace(part.field, number)] if part.text else []
             number += 1
+        elif parts and isinstance(parts[-1], str):
+            parts[-1] += part.text
         else:
             parts.append(part.text)
-    words = ((kind, list(own)) for kind, own in groupby(parts, type))
-    return [part for kind, own in words for part in (["".join(own)] if kind is str else own)]
+    return parts
 
 
 def _joined(joint: Joint, text: str) -> bool:
