@@ -31,6 +31,8 @@ OF_A_FILE = OF_AN_ARTEFACT | {
     "estimate": "estimate tune FILE -m MODEL",
     "search": "search FILE -m MODEL -a grips",
     "templates try": "templates try FILE -t {text}:{mask}",
+    "bank record": "bank record BANK FILE -m MODEL",
+    "bank import": "bank import BANK no-adapter --task FILE --model MODEL",
 }
 OF_LABELS = OF_A_FILE.keys() - {"predict", "generate"}
 """What takes --label-column."""
@@ -113,3 +115,21 @@ def test_python_says_the_argument(tuned: Tuned, splade_tiny: Path, file: Path) -
         for ask in (pg.explain, pg.suggest, pg.extend):
             with pytest.raises(TaskError, match=line):
                 ask(tuned.run, rows=rows, columns={"text": "txet"}, model=splade_tiny)
+
+
+def test_a_bank_is_recorded_on_a_file_whose_columns_are_named(
+    done: Command, tuned: Tuned, splade_tiny: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "mails.csv"
+    rows = [("late again", "x"), ("a fine film", "y"), ("it broke", "x"), ("well made", "y")] * 2
+    file.write_text("subject,body,sort\n" + "".join(f"{text},b,{label}\n" for text, label in rows), encoding="utf-8")
+    words = ("--text-column", "subject", "--label-column", "sort", "--label", "x=bad", "--label", "y=good")
+    said = done("bank", "record", tuned.bank, file, "--model", splade_tiny, *words, "--json")
+    assert [list(entry["gains"].values()) for entry in said.json] != []
+    assert "mails" in str(said.json)
+
+
+def test_options_that_read_a_task_need_one(pg: Command, tuned: Tuned, tmp_path: Path) -> None:
+    said = pg("bank", "import", tuned.bank, tmp_path, "--text-column", "body")
+    line = "--text-column is for reading a task; add --task, or leave it out"
+    assert (said.status, said.err) == (2, f"promptgraft: {line}\n")

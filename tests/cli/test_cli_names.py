@@ -75,6 +75,14 @@ CALLS: dict[str, tuple[str, tuple[object, ...], dict[str, object]]] = {
     "role of explain": ("explain", ("no-run", "none.csv"), {"columns": {"txt": "body"}}),
     "role of extend": ("extend", ("no-run",), {"rows": "none.csv", "columns": {"txt": "body"}}),
     "role of suggest": ("suggest", ("no-run", "none.csv"), {"columns": {"txt": "body"}}),
+    "role of distil": ("distil", ("{text}:{mask}", "MODEL", "none.csv"), {"columns": {"txt": "body"}}),
+    "device of search": ("search", ("none.csv", "MODEL"), {"device": "gpu"}),
+    "device of rank": ("rank", ("none.csv", "MODEL", "starter"), {"device": "gpu"}),
+    "device of distil": ("distil", ("{text}:{mask}", "MODEL", "none.csv"), {"device": "gpu"}),
+    "arithmetic of tune": ("tune", ("none.csv", "MODEL"), {"arithmetic": "fp8"}),
+    "place for validation rows of tune": ("tune", ("none.csv", "MODEL"), {"validation_from": "else"}),
+    "model of export": ("export_to_peft", ("starter", "none", "folder"), {"model": "splad-tiny"}),
+    "model of import": ("import_from_peft", ("none", "folder", "splad-tiny"), {}),
     "value of transfer": ("transfer", ("none.csv", "MODEL", "starter"), {"method": "panda", "options": {"mode": "g"}}),
 }
 """What does not exist -> the verb of Python, and its arguments."""
@@ -93,19 +101,105 @@ def test_python_refuses_a_name_before_a_model_is_loaded(
 
     monkeypatch.setattr(opening, "load_model", load)
     verb, arguments, named = CALLS[case]
-    with pytest.raises((ModelError, UsageError), match=f"unknown {case.split()[0]}"):
+    with pytest.raises((ModelError, UsageError), match=f"unknown {case.rpartition(' of ')[0]}"):
         getattr(api, verb)(*(splade_tiny if argument == "MODEL" else argument for argument in arguments), **named)
 
 
-def test_a_seed_that_no_generator_takes_is_one_line_in_python(splade_tiny: Path, reviews: Path) -> None:
+SEED = "seed -1; give whole numbers from 0 to 2,147,483,647"
+VALUES: dict[str, tuple[str, tuple[object, ...], dict[str, object], str]] = {
+    "tune, seeds": ("tune", ("none.csv", "MODEL"), {"seeds": (0, -1)}, SEED),
+    "tune, no seed": ("tune", ("none.csv", "MODEL"), {"seeds": 0}, "no seed was given"),
+    "tune, a seed in words": ("tune", ("none.csv", "MODEL"), {"seeds": ("one",)}, "seed one; give whole numbers"),
+    "tune, shots": ("tune", ("none.csv", "MODEL"), {"shots": -1}, "-1 shots; give 0 or more"),
+    "tune, test rows": ("tune", ("none.csv", "MODEL"), {"test_rows": 0}, "a cap of 0 rows; give 1 or more"),
+    "tune, memory": ("tune", ("none.csv", "MODEL"), {"memory": "much"}, "memory 'much' is no size"),
+    "tune, name": ("tune", ("none.csv", "MODEL"), {"bank": "b", "name": "a/b"}, "'a/b' cannot be a name in a bank"),
+    "tune, source": ("tune", ("none.csv", "MODEL"), {"method": "pot"}, "pot needs a source prompt"),
+    "tune, labels": ("tune", ("none.csv", "MODEL"), {"method": "linear-probe", "shots": 0}, "needs labelled rows"),
+    "transfer": ("transfer", ("none.csv", "MODEL", "starter"), {"seeds": (-1,)}, SEED),
+    "transfer, name": ("transfer", ("none.csv", "MODEL", "starter"), {"name": "a/b"}, "'a/b' cannot be a name"),
+    "compare": ("compare", ("none.csv", "MODEL"), {"seeds": (-1,)}, SEED),
+    "compare, shots": ("compare", ("none.csv", "MODEL"), {"shots": -2}, "-2 shots"),
+    "rank": ("rank", ("none.csv", "MODEL", "starter"), {"seed": -1}, SEED),
+    "estimate": ("estimate", ("tune", "none.csv", "MODEL"), {"seeds": (-1,)}, SEED),
+    "estimate memory": ("estimate_memory", ("MODEL",), {"runs": 0}, "0 runs; give 1 or more"),
+    "search": ("search", ("none.csv", "MODEL", ["grips"]), {"seed": -1}, SEED),
+    "search, passes": ("search", ("none.csv", "MODEL"), {"passes": 0}, "passes 0; give 1 or more"),
+    "search, length": ("search", ("none.csv", "MODEL"), {"max_length": 2}, "max_length 2: Input should be greater"),
+    "search, start": ("search", ("none.csv", "MODEL"), {"start": "films"}, "no bank was given; name a bank"),
+    "distil": ("distil", ("{text}:{mask}", "MODEL", "none.csv"), {"seed": -1}, SEED),
+    "distil, length": ("distil", ("{text}:{mask}", "MODEL", "none.csv"), {"length": 0}, "length 0: Input should be"),
+    "suggest": ("suggest", ("no-run", "none.csv"), {"count": 0}, "count 0; ask for one row or more"),
+    "explain": ("explain", ("no-run", "none.csv"), {"most": 0}, "0 rows; give 1 or more"),
+    "extend": ("extend", ("no-run", ["a", "a"]), {}, "'a' is given twice"),
+    "generate": ("generate", ("no-run", ["a text"]), {"seed": -1}, SEED),
+    "generate, most": ("generate", ("no-run", ["a text"]), {"most": 0}, "most 0; give 1 or more"),
+    "generate, heat": ("generate", ("no-run", ["a text"]), {"temperature": -1.0}, "temperature -1.0; give 0 or more"),
+    "generate, among": ("generate", ("no-run", ["a text"]), {"among": [""]}, "a text to choose from"),
+    "load, memory": ("load", ("no-run",), {"memory": "much"}, "memory 'much' is no size"),
+    "record": ("record", ("starter", "MODEL", ["none.csv"]), {"max_length": 2}, "max_length 2: Input should be"),
+    "record, no task": ("record", ("starter", "MODEL", []), {}, "no task was given"),
+    "import": ("import_from_peft", ("none", "folder", "MODEL"), {"name": "a/b"}, "'a/b' cannot be a name in a bank"),
+}
+"""A value that cannot be used -> the verb of Python, its arguments, and a part of the line."""
+
+
+@pytest.mark.parametrize("case", VALUES)
+def test_python_refuses_a_value_before_anything_is_opened(
+    case: str, splade_tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from promptgraft import api
+    from promptgraft.api import opening
+    from promptgraft.errors import PromptgraftError
+
+    def load(*_: object, **__: object) -> None:
+        raise AssertionError("a task or a model is opened")
+
+    monkeypatch.setattr(opening, "load_model", load)
+    monkeypatch.setattr(opening, "load_task", load)
+    verb, arguments, named, line = VALUES[case]
+    with pytest.raises(PromptgraftError) as caught:
+        getattr(api, verb)(*(splade_tiny if argument == "MODEL" else argument for argument in arguments), **named)
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("tune none.csv -m MODEL --seeds 1,-1", SEED),
+        ("tune none.csv -m MODEL --seed -1", SEED),
+        ("tune none.csv -m MODEL --bank b --name a/b", "'a/b' cannot be a name in a bank"),
+        ("transfer none.csv -m MODEL --seeds 1,-1", SEED),
+        ("compare none.csv -m MODEL --seeds 1,-1", SEED),
+        ("estimate tune none.csv -m MODEL --seeds 1,-1", SEED),
+        ("tune none.csv -m MODEL --memory much", "memory 'much' is no size"),
+    ],
+)
+def test_a_value_is_refused_before_the_task_is_read(words: str, line: str, pg: Command, splade_tiny: Path) -> None:
+    said = pg(*(str(splade_tiny) if word == "MODEL" else word for word in words.split()), "--quiet")
+    assert said.err.startswith(f"promptgraft: {line}")
+    assert said.err.count("\n") == 1
+
+
+def test_an_estimator_refuses_a_name_before_a_model_is_loaded(
+    splade_tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from promptgraft.api import opening
+    from promptgraft.errors import BankError
+    from promptgraft.sklearn import PromptClassifier
+
+    def load(*_: object, **__: object) -> None:
+        raise AssertionError("a model is loaded")
+
+    monkeypatch.setattr(opening, "load_model", load)
+    with pytest.raises(BankError, match="no-bank: there is no bank"):
+        PromptClassifier(splade_tiny, bank="no-bank").fit(["good", "bad"] * 4, ["a", "b"] * 4)
+
+
+def test_a_seed_that_no_generator_takes_is_one_line_where_a_template_is_tried(reviews: Path) -> None:
     from promptgraft import api
     from promptgraft.errors import UsageError
 
-    task = api.open_task(reviews)
-    for ask in (
-        lambda: api.rank(task, splade_tiny, "starter", seed=-1),
-        lambda: api.search(task, splade_tiny, ["grips"], seed=-1),
-        lambda: api.try_template(task, "{demos:2}{text} {mask}", seed=-1),
-    ):
-        with pytest.raises(UsageError, match="seed -1; give whole numbers from 0 to 2,147,483,647"):
-            ask()
+    with pytest.raises(UsageError, match=SEED):
+        api.try_template(api.open_task(reviews), "{demos:2}{text} {mask}", seed=-1)

@@ -45,7 +45,12 @@ LINES = {
     "or a hub name that was downloaded); see promptgraft search --help",
     "templates try texts.txt": "missing option '--template' / '-t' (a name of `promptgraft templates list`, a text "
     'such as "{text} It was {mask}.", or the folder of a search); see promptgraft templates try --help',
-    "tune x --model": "option '--model' requires an argument; see promptgraft --help",
+    "tune x --model": "option '--model' has no value; give one, or see promptgraft tune --help",
+    "tune x -m": "option '-m' has no value; give one, or see promptgraft tune --help",
+    "tune x -m y --shots": "option '--shots' has no value; give one, or see promptgraft tune --help",
+    "predict x --text": "option '--text' has no value; give one, or see promptgraft predict --help",
+    "templates list --language": "option '--language' has no value; give one, or see promptgraft templates list --help",
+    "bank record b x --model": "option '--model' has no value; give one, or see promptgraft bank record --help",
     "tune x --model y --depth deeep": "unknown value of --depth 'deeep'; did you mean 'deep'?",
     "predict x --format xml": "unknown value of --format 'xml'; known: csv, json, jsonl, parquet, tsv, txt",
     "tune x --model y --rate abc": "--rate 'abc': should be a valid number; see promptgraft tune --help",

@@ -12,12 +12,12 @@ from promptgraft.api import comparing, distilling, explaining, extending, openin
 from promptgraft.errors import RunError
 
 VERBS: list[tuple[Callable[..., Any], Any, str, str, int]] = [
-    (api.tune, tuning, "check_names", "use a smaller batch", 2),
-    (api.transfer, tuning, "check_names", "use a smaller batch", 3),
-    (api.rank, comparing, "check_names", "use a smaller batch", 3),
-    (api.compare, comparing, "check_names", "use a smaller batch", 2),
-    (api.search, searching, "check_names", "use a smaller batch", 2),
-    (api.distil, distilling, "check_names", "use a smaller batch", 3),
+    (api.tune, tuning, "check_given", "use a smaller batch", 2),
+    (api.transfer, tuning, "check_given", "use a smaller batch", 3),
+    (api.rank, comparing, "check_given", "use a smaller batch", 3),
+    (api.compare, comparing, "check_given", "use a smaller batch", 2),
+    (api.search, searching, "check_given", "use a smaller batch", 2),
+    (api.distil, distilling, "check_given", "use a smaller batch", 3),
     (api.explain, explaining, "as_predictor", "use a smaller model", 1),
     (api.extend, extending, "as_predictor", "use a smaller model", 1),
     (api.suggest, suggesting, "load", "use a smaller model", 2),

@@ -192,16 +192,21 @@ def test_rows_with_nothing_to_read_are_counted_and_said_once(
 
 
 @pytest.mark.parametrize("windows", [False, True])
-@pytest.mark.parametrize("text", ["w" * 5000, "кино хорошее"], ids=["one long word", "another language"])
+@pytest.mark.parametrize(
+    "text",
+    ["w" * 5000, "кино хорошее", "a кино, хорошее!", "☃"],
+    ids=["one long word", "another language", "most", "sign"],
+)
 def test_rows_of_unknown_words_are_counted_and_said_once(
     text: str, windows: bool, predictors: dict[str, Predictor], caplog: pytest.LogCaptureFixture
 ) -> None:
     like = predictors["classification"]
     predictor = Predictor(like.artefact, like.backbone)
-    assert predictor.answers(["a good w", text, ""], windows=windows).unread == (1,)
+    answers = predictor.answers(["a good w ☃", text, ""], windows=windows)
+    assert answers.unread == {like.backbone.name: (1,)}
     predictor.predict([text, "a good film"], windows=windows)
     predictor.predict_proba([text], windows=windows)
-    known = f"hold no word that {like.backbone.name} knows (first: row 0): their answers say nothing"
+    known = f"hold few or no words that {like.backbone.name} knows (first: row 0): what it says of them means little"
     assert caplog.messages == [f"toy-classification: 1 of 2 rows {known}"]
 
 
@@ -211,8 +216,36 @@ def test_rows_of_unknown_words_are_said_where_it_is_tuned(tmp_path: Path) -> Non
     task = task.replace(splits={**task.splits, "train": rows})
     for template in ("", "{text} was {mask} ."):
         outcome = pg.tune(task, backbone, method="zero-shot" if template else "linear-probe", template=template)
-        [note] = [note for note in outcome.notes if "no word that" in note]
-        assert note == f"toy-classification: 1 row holds no word that {backbone.name} knows"
+        [note] = [note for note in outcome.notes if "words that" in note]
+        assert note == f"toy-classification: 1 row holds few or no words that {backbone.name} knows"
+
+
+def test_every_model_of_a_graft_says_which_rows_it_does_not_know(
+    splade_tiny: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The artefact's own model knows the words of the toys alone, the one that reads words those of English."""
+    own = load_backbone(tiny_model(tmp_path / "bert", "bert"))
+    task, empty = toy_task(), api.as_bank(tmp_path / "bank", create=True)
+    rows = (Example(text="кино", label="positive"), Example(text="电影剧情", label="negative"), *task.train)
+    task = task.replace(splits={**task.splits, "train": rows})
+    options = {"words-model": str(splade_tiny)}
+    words: dict[str, object] = {"template": "{text} was {mask} .", "verbalizer": "negative=bad,positive=good"}
+    outcome = pg.transfer(task, own, empty, method="graft", options=options, baselines=False, **words)
+    notes = [note for note in outcome.notes if "words that" in note]
+    assert notes == [
+        f"toy-classification: 2 rows hold few or no words that {own.name} knows",
+        "toy-classification: 1 row holds few or no words that splade-tiny knows",
+    ]
+    texts = ["a good film", "电影剧情", "кино"]
+    assert outcome.predictor.answers(texts).unread == {own.name: (1, 2), "splade-tiny": (1,)}
+    caplog.clear()
+    outcome.predictor.predict(texts)
+    outcome.predictor.predict(texts)
+    assert [message for message in caplog.messages if "words that" in message] == [
+        f"toy-classification: {len(numbers)} of 3 rows hold few or no words that {name} knows (first: row 1): "
+        "what it says of them means little"
+        for name, numbers in ((own.name, (1, 2)), ("splade-tiny", (1,)))
+    ]
 
 
 @pytest.mark.parametrize("kind", ["classification", "multilabel", "regression"])

@@ -112,6 +112,19 @@ def test_texts_without_labels_are_enough(models: dict[str, Backbone], tmp_path: 
     assert len(distilled.outcome.predictor.predict(["w3 w4"])) == 1
 
 
+def test_words_of_labels_name_the_labels_that_texts_lack(
+    models: dict[str, Backbone], splade_tiny: Path, tmp_path: Path
+) -> None:
+    """So a masked model, which writes nothing, can be told apart by its classes."""
+    path = tmp_path / "texts.csv"
+    path.write_text("text\n" + "\n".join(f"w{n} w{n + 3}" for n in range(20)), encoding="utf-8")
+    for model in (api.load_backbone(splade_tiny), models["llama"]):
+        distilled = api.distil(LONG, model, path, length=3, steps=2, evaluations=1, verbalizer=WORDS)
+        assert distilled.accuracy is None
+        assert distilled.outcome.best.result.readout == "verbalizer"
+        assert set(distilled.outcome.predictor.predict(["w3 w4"])) <= {"positive", "negative"}
+
+
 def test_what_cannot_be_distilled_is_refused(models: dict[str, Backbone], tmp_path: Path) -> None:
     task = toy_task(train=8, validation=2, test=2)
     with pytest.raises(UsageError, match="no instruction or demonstrations"):

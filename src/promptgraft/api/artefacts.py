@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from promptgraft.api.naming import check_names
-from promptgraft.api.opening import as_bank, known_arithmetic, open_model, open_task
+from promptgraft.api.checking import check_given
+from promptgraft.api.opening import as_bank, open_model, open_task
 from promptgraft.bank.bank import Bank
 from promptgraft.bank.names import DEFAULT
 from promptgraft.engine.predictor import Predictor
@@ -41,8 +41,7 @@ def load(
         arithmetic: of the backbone. Predictions in `int8` may differ: `engine.agreement` measures how often.
         memory: memory limit, as for `load_backbone`.
     """
-    check_names(model)
-    known_arithmetic(arithmetic, device)
+    check_given(model, recipe={"arithmetic": arithmetic, "memory": memory}, device=device)
     artefact = artefacts.load(artefact_folder(path))
     backbone = model if model is not None else _local_model(artefact.card.backbone, path)
     return Predictor(artefact, open_model(backbone, arithmetic, device, memory))
@@ -123,6 +122,7 @@ def export_to_peft(
         peft_type: of the adapter; default: the type that the prompt came from, else the one for its depth.
     Returns: the reasons why predictions will differ; empty if they will not.
     """
+    check_given(model)
     artefact = as_bank(bank).load(name)
     backbone = open_model(model if model is not None else _local_model(artefact.card.backbone, name))
     base = artefact.card.backbone.hub or artefact.card.backbone.name
@@ -153,6 +153,7 @@ def import_from_peft(
         model: the backbone the adapter belongs to; PEFT does not record which weights it was tuned on.
         task: the task it was tuned for; without it, labels are 0, 1, ...
     """
+    check_given(model, name=name)
     card = None if task is None else TaskCard.of(open_task(task))
     artefact = import_peft(folder, BackboneCard.of(open_model(model)), card)
     return as_bank(bank, create=True).add(

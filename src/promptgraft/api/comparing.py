@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from promptgraft.api.checking import check_given, seeds_of
 from promptgraft.api.jobs import Chosen, choose_sources, compare_jobs
-from promptgraft.api.naming import check_names
-from promptgraft.api.opening import Opened, as_bank, bank_for, free_text, log_notes, opened, seeds_of
+from promptgraft.api.opening import Opened, as_bank, bank_for, free_text, log_notes, opened
 from promptgraft.bank.bank import Bank
 from promptgraft.engine.progress import Progress
 from promptgraft.engine.rank import Ranking, candidates, rank_sources, weighed
@@ -86,16 +86,19 @@ def rank(
 
     `Ranking.graft` says which prompts `transfer` would use; these are more than the first one.
     """
-    check_names(model, recipe=recipe, measures=[measures] if isinstance(measures, str) else measures, bank=bank)
-    [seed] = seeds_of((seed,))
+    check_given(
+        model, recipe=recipe, measures=[measures] if isinstance(measures, str) else measures, bank=bank, seeds=(seed,),
+        shots=shots, device=device,
+    )  # fmt: skip
     context = opened(task, model, recipe, shots, out=out, device=device, progress=progress)
     _need_labels(context, "rank orders prompts")
     sources, left_out = candidates(as_bank(bank), context.backbone, context.task)
     job = context.job("prompt-tuning", seed, {"readout": "linear"})
     ranking = rank_sources(context.engine, job, sources, measures, left_out)
     ranking = replace(ranking, graft=weighed(context.engine, job, sources))
-    log_notes([*context.task.notes, *context.engine.notes(), *(f"left out: {reason}" for reason in left_out)])
-    return ranking
+    notes = tuple(dict.fromkeys((*context.task.notes, *context.engine.notes())))
+    log_notes([*notes, *(f"left out: {reason}" for reason in left_out)])
+    return replace(ranking, notes=notes)
 
 
 def _need_labels(context: Opened, what: str) -> None:
@@ -133,7 +136,10 @@ def compare(
             `within`: methods that choose a step take validation rows from the labelled rows; the others train on all
             labelled rows and have no validation score.
     """
-    check_names(model, recipe=recipe, methods=rows or (), bank=bank)
+    check_given(
+        model, recipe=recipe, methods=rows or (), bank=bank, seeds=seeds, shots=shots, test_rows=test_rows,
+        validation_from=validation_from, device=device,
+    )  # fmt: skip
     context = opened(
         task, model, recipe, shots, out=out, test_rows=test_rows, device=device, progress=progress, keep_weights=False,
         validation_from=validation_from,

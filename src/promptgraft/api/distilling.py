@@ -11,14 +11,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from promptgraft.api.checking import check_given, check_roles
 from promptgraft.api.finding import FoundWords, fitting, opened_template
-from promptgraft.api.naming import check_names
-from promptgraft.api.opening import check_roles, open_task, texts_alone
+from promptgraft.api.opening import open_task, texts_alone
 from promptgraft.api.tuning import Outcome, tune
 from promptgraft.bank.bank import Bank
 from promptgraft.engine.local import LocalEngine
 from promptgraft.engine.progress import Progress
 from promptgraft.engine.view import JobView
+from promptgraft.engine.worded import AUTO, words_given
 from promptgraft.errors import TaskError, UsageError, within_memory
 from promptgraft.method.distil import all_columns
 from promptgraft.model.backbone import Backbone
@@ -126,11 +127,14 @@ def distil(
     Raises:
         UsageError: something that is no template, or a template with nothing to leave out.
     """
-    check_names(model, recipe=recipe)
+    check_given(
+        model, recipe={**recipe, "length": length}, name=name, columns=columns, seeds=(seed,), shots=shots,
+        device=device,
+    )  # fmt: skip
     known, found = opened_template(template)
     long = known.template
     short = opened_template(to)[0].template if to else remainder(long)
-    task = texts_of(data, columns)
+    task = texts_of(data, columns, str(recipe.get("verbalizer") or ""))
     if str(short) == str(long):
         raise UsageError("the template has no instruction or demonstrations", do="give a shorter one with --to")
     if found is not None:
@@ -174,11 +178,12 @@ def _verbalizer(known: KnownTemplate, task: Task) -> str:
     return ",".join(f"{label}={'|'.join(words)}" for label, words in words_for(known, task).words.items())
 
 
-def texts_of(data: Task | TaskData, columns: Mapping[str, str] | None = None) -> Task:
+def texts_of(data: Task | TaskData, columns: Mapping[str, str] | None = None, verbalizer: str = "") -> Task:
     """The task, or one of the texts of a file without labels.
 
     Args:
         columns: of a file, by what they hold; default: by their usual names.
+        verbalizer: the words of labels, which name the labels of a file that has none.
     Raises:
         UsageError: what a column is said to hold is nothing that rows have.
         TaskError: it can be read neither way.
@@ -188,13 +193,14 @@ def texts_of(data: Task | TaskData, columns: Mapping[str, str] | None = None) ->
     try:
         return open_task(data, **named)
     except TaskError as problem:
-        return texts_alone(data, named, problem)
+        labels = {} if verbalizer == AUTO else {label: label for label in words_given(verbalizer)}
+        return open_task(data, labels=labels, **named) if labels else texts_alone(data, named, problem)
 
 
 def _judged(outcome: Outcome, view: JobView, long: str, short: str) -> Distilled:
     """Count what was lost on rows that were not trained on, where there are any."""
     task, tuned = view.task, outcome.predictor.tuned
-    rows = (task.test or task.validation or task.train)[:MOST_JUDGED]
+    rows = (task.test or task.validation or task.train or task.splits.get("unlabelled", ()))[:MOST_JUDGED]
     before = view.in_full(long, rows)
     after = view.tokens_of(rows, Reading("mark", template=short))
     teacher = view.shared.states(before, None, "mark")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from promptgraft.api.checking import changed_recipe, check_given, known_arithmetic, seeds_of
 from promptgraft.api.jobs import (
     Chosen,
     MethodRows,
@@ -17,8 +18,7 @@ from promptgraft.api.jobs import (
     tune_jobs,
     usual_method,
 )
-from promptgraft.api.naming import changed_recipe, check_names
-from promptgraft.api.opening import Opened, as_bank, free_text, opened, seeds_of
+from promptgraft.api.opening import Opened, as_bank, free_text, opened
 from promptgraft.bank.bank import Bank
 from promptgraft.engine.estimate import Estimate
 from promptgraft.engine.estimate import estimate as estimate_jobs
@@ -71,11 +71,14 @@ def estimate(
     if verb == "transfer" and bank is None:
         raise UsageError("transfer needs a bank", do="pass bank='starter' or a bank's folder")
     check_estimated(verb, model, bank, source, method, options, rows, recipe)
+    seed_list = seeds_of(range(5 if verb == "compare" else 1) if seeds is None else seeds)
+    check_given(
+        seeds=seed_list, shots=shots, test_rows=test_rows, validation_from=validation_from or "extra", device=device
+    )
     context = opened(
         task, model, recipe, shots, out=out, test_rows=test_rows, device=device,
         validation_from=validation_from or ("within" if verb == "transfer" else "extra"),
     )  # fmt: skip
-    seed_list = seeds_of(range(5 if verb == "compare" else 1) if seeds is None else seeds)
     if verb == "tune":
         return estimate_jobs(context.engine, tune_jobs(context, method or "prompt-tuning", options, seed_list))
     method = transfer_method(context, method, source, options)
@@ -112,7 +115,7 @@ def check_estimated(
         raise unknown("verb to estimate", verb, VERBS)
     usual = "prompt-tuning" if verb == "tune" else usual_method(source, options)
     methods = (rows or ()) if verb == "compare" else [(method or usual, options or {})]
-    check_names(model, recipe=recipe, methods=methods, bank=None if verb == "tune" else bank)
+    check_given(model, recipe=recipe, methods=methods, bank=None if verb == "tune" else bank)
 
 
 def estimate_memory(model: str | Path, *, runs: int = 1, device: DeviceName = "auto", **recipe: object) -> ModelFit:
@@ -122,8 +125,11 @@ def estimate_memory(model: str | Path, *, runs: int = 1, device: DeviceName = "a
         runs: number of runs that train together.
         recipe: values of `Recipe` that differ from the defaults; `batch`, `max_length`, `length` and `most` matter.
     Raises:
-        UsageError: a name or a value that a recipe does not have.
+        UsageError: a name or a value that a recipe does not have; no run, or an unknown device.
     """
+    known_arithmetic("auto", device)
+    if runs < 1:
+        raise UsageError(f"{runs} runs", do="give 1 or more")
     return fits(model, recipe=changed_recipe(Recipe(), recipe), runs=runs, device=device)
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from promptgraft.api.artefacts import as_predictor
-from promptgraft.api.opening import check_roles, log_notes, open_task, with_columns
+from promptgraft.api.checking import check_given
+from promptgraft.api.opening import log_notes, open_task, with_columns
 from promptgraft.engine import explain as engine
 from promptgraft.engine.given import unlabelled_of
 from promptgraft.engine.predictor import Predictor
@@ -81,7 +82,7 @@ def explain(
     """
     if most < 1:
         raise UsageError(f"{most} rows", do="give 1 or more")
-    check_roles(columns)
+    check_given(model, columns=columns, device=device)
     predictor, _ = as_predictor(run, model, device)
     examples, notes = _rows(rows, with_columns(predictor.task, columns), columns or {}, most)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from promptgraft.api.artefacts import artefact_folder, as_predictor
-from promptgraft.api.naming import check_names
-from promptgraft.api.opening import check_roles, log_notes, with_columns
+from promptgraft.api.checking import check_given
+from promptgraft.api.opening import log_notes, with_columns
 from promptgraft.engine import extend as engine
 from promptgraft.engine.given import labelled_of
 from promptgraft.engine.predictor import Predictor
@@ -97,11 +97,10 @@ def extend(
     Raises:
         UsageError, TaskError, RunError, ArtefactError: one line that says what is wrong and what to do.
     """
-    check_names(model)
-    check_roles(columns)
+    check_given(model, columns=columns, device=device)
+    described = given_labels(labels)
     folder = None if out is None else _free(Path(out), replace=replace)
     predictor, name = as_predictor(run, model, device)
-    described = given_labels(labels)
     classes = [*predictor.classes, *described]
     task = with_columns(predictor.task, columns)
     added, notes = labelled(rows, task, classes, columns or ())

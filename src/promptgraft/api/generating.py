@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,10 +11,12 @@ from pathlib import Path
 import torch
 
 from promptgraft.api.artefacts import artefact_folder, load
+from promptgraft.api.checking import check_given, seeds_of
 from promptgraft.api.finding import opened_template
-from promptgraft.api.opening import known_arithmetic, log_notes, open_model, seeds_of
+from promptgraft.api.opening import log_notes, open_model
 from promptgraft.engine.given import examples_of
 from promptgraft.engine.predictor import blank_note, blank_rows, cut_note
+from promptgraft.engine.unread import unread_note
 from promptgraft.engine.writer import MOST, Decoding, longest_read, write
 from promptgraft.errors import ArtefactError, ModelError, RunError, UsageError
 from promptgraft.model.backbone import Backbone, Writes
@@ -33,6 +36,20 @@ TEXTS = Task("texts", "text", "rougeL", {}, {})
 """How rows are read where there is a model alone."""
 AT_ONCE = 64
 """Rows that are written for before what they got is given: a model on a processor needs about a minute for them."""
+
+
+@dataclass(frozen=True)
+class WrittenPart:
+    """The texts for some of the rows.
+
+    Attributes:
+        cut: how many of these rows were cut.
+        unread: the numbers, among all rows, of those with few or no words that the model knows.
+    """
+
+    texts: list[str]
+    cut: int
+    unread: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -61,16 +78,14 @@ class TextWriter:
         """How it writes; a text also ends where the texts that it was tuned on end.
 
         Raises:
-            UsageError: a seed that no generator takes, or a text to choose from that is empty.
+            UsageError: see `check_decoding`.
         """
-        [seed] = seeds_of((seed,))
-        if not all(text.strip() for text in among):
-            raise UsageError("a text to choose from (--among) is empty", do="leave it out")
+        check_decoding(most, temperature, seed, among)
         own = self.tuned.readout.stop if isinstance(self.tuned.readout, Written) else ()
         return Decoding(most, tuple(dict.fromkeys((*own, *stop))), temperature, seed, tuple(among))
 
-    def texts(self, examples: Sequence[Example], decoding: Decoding) -> Iterator[tuple[list[str], int]]:
-        """Write texts, some rows at a time: their texts, and how many of the rows were cut.
+    def texts(self, examples: Sequence[Example], decoding: Decoding) -> Iterator[WrittenPart]:
+        """Write texts, some rows at a time.
 
         Raises:
             UsageError: the template does not fit the rows.
@@ -81,7 +96,8 @@ class TextWriter:
         for start in range(0, len(examples), AT_ONCE):
             rows = examples[start : start + AT_ONCE]
             tokens = self.backbone.tokenize(rows, "text", tuned.reading.unanswered, max_length=length)
-            yield write(self.backbone, tuned, tokens, decoding, generator), tokens.cut
+            unread = tuple(start + number for number in self.backbone.unread(rows, tokens))
+            yield WrittenPart(write(self.backbone, tuned, tokens, decoding, generator), tokens.cut, unread)
 
     def _fitting(self, examples: Sequence[Example]) -> Tuned:
         """The model with a template that fits the rows."""
@@ -100,6 +116,21 @@ class TextWriter:
             Reading("answer", template=str(known.template), pool=self.tuned.reading.pool),
             self.tuned.weights,
         )
+
+
+def check_decoding(most: int, temperature: float, seed: int, among: Sequence[str]) -> None:
+    """Check how texts are to be written.
+
+    Raises:
+        UsageError: a number out of its bounds, a seed that no generator takes, or a text to choose from that is empty.
+    """
+    seeds_of((seed,))
+    if most < 1:
+        raise UsageError(f"--most {most}", do="give 1 or more")
+    if not 0 <= temperature < math.inf:
+        raise UsageError(f"--temperature {temperature}", do="give 0 or more")
+    if not all(text.strip() for text in among):
+        raise UsageError("a text to choose from (--among) is empty", do="leave it out")
 
 
 def text_writer(
@@ -125,7 +156,7 @@ def text_writer(
         RunError: the model gives no text.
         UsageError: another template for a prompt whose vectors are in its own template.
     """
-    known_arithmetic(arithmetic, device)
+    check_given(model, recipe={"arithmetic": arithmetic, "memory": memory}, device=device)
     notes: tuple[str, ...] = ()
     if template:
         known, found = opened_template(template)
@@ -213,16 +244,28 @@ def generate(
         UsageError: the template does not fit the rows, or what is asked for cannot be written.
         ModelError, ArtefactError, RunError: the model cannot be used, or gives no text.
     """
+    check_decoding(most, temperature, seed, among)
     writer = text_writer(source, template=template, model=model, device=device, arithmetic=arithmetic, memory=memory)
     log_notes(writer.notes)
     decoding = writer.decoding(most, stop, temperature, seed, among)
-    texts, cut = [], 0
     examples = examples_of(rows, writer.task)
-    for part, shortened in writer.texts(examples, decoding):
-        texts += part
-        cut += shortened
-    if cut:
-        LOG.warning("%s", cut_note(cut, "text"))
+    parts = list(writer.texts(examples, decoding))
+    for note in notes_on(parts, examples, writer):
+        LOG.warning("%s", note)
+    return [text for part in parts for text in part.texts]
+
+
+def notes_on(
+    parts: Sequence[WrittenPart], examples: Sequence[Example], writer: TextWriter, places: Sequence[str] | None = None
+) -> Iterator[str]:
+    """Notes on rows that were cut, or that hold nothing or few known words to read.
+
+    Args:
+        places: what each row is called; default: by its number.
+    """
+    if cut := sum(part.cut for part in parts):
+        yield cut_note(cut, "text", None)
     if blank := blank_rows(examples):
-        LOG.warning("%s", blank_note(blank, len(examples)))
-    return texts
+        yield blank_note(blank, len(examples), places)
+    if unread := [number for part in parts for number in part.unread]:
+        yield unread_note(unread, len(examples), writer.backbone.name, places)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from promptgraft.api.opening import Opened, seeds_of
+from promptgraft.api.checking import seeds_of
+from promptgraft.api.opening import Opened
 from promptgraft.bank.bank import Bank
 from promptgraft.engine.rank import candidates, rank_sources
 from promptgraft.errors import BankError, RunError

@@ -6,17 +6,17 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
+from promptgraft.api.checking import changed_recipe, check_roles, known_arithmetic
 from promptgraft.api.finding import with_found
-from promptgraft.api.naming import changed_recipe
 from promptgraft.api.notebook import notebook_progress
 from promptgraft.bank.bank import Bank, open_bank
 from promptgraft.engine.local import LocalEngine
 from promptgraft.engine.progress import Progress
 from promptgraft.engine.store import Store
 from promptgraft.engine.worded import wording
-from promptgraft.errors import TO_READ, BankError, RunError, TaskError, UsageError, unknown, within_memory
+from promptgraft.errors import TO_READ, BankError, RunError, TaskError, UsageError, within_memory
 from promptgraft.method.job import Job, Source, ValidationFrom
 from promptgraft.model.backbone import Backbone, Speaks
 from promptgraft.model.device import DeviceName
@@ -25,7 +25,6 @@ from promptgraft.model.load import load_backbone as load_model
 from promptgraft.prompt.card import SearchCard
 from promptgraft.readout.restore import check_artefact
 from promptgraft.task.frames import TaskData
-from promptgraft.task.infer import ROLES
 from promptgraft.task.load import load_task, read_texts
 from promptgraft.task.readers import file_format
 from promptgraft.task.sampling import cap, rows_of
@@ -33,9 +32,6 @@ from promptgraft.task.task import Example, Task
 from promptgraft.train.recipe import Recipe, default_recipe
 
 LOG = logging.getLogger("promptgraft")
-ARITHMETICS: tuple[DType, ...] = ("auto", "fp32", "bf16", "int8", "int4")
-DEVICES: tuple[DeviceName, ...] = ("auto", "cpu", "cuda")
-LARGEST_SEED = 2**31
 
 
 @dataclass(frozen=True)
@@ -89,12 +85,10 @@ def opened(
     validation_from: ValidationFrom = "extra",
 ) -> Opened:
     """Open task, model and recipe, and make an engine that keeps its results in `out`."""
-    if validation_from not in get_args(ValidationFrom):
-        raise unknown("place for validation rows", str(validation_from), get_args(ValidationFrom))
     recipe = dict(recipe)
     memory = recipe.pop("memory", None)
-    backbone = open_model(model, recipe.get("arithmetic", "auto"), device, None if memory is None else str(memory))
     loaded = open_task(task, test_rows=test_rows)
+    backbone = open_model(model, recipe.get("arithmetic", "auto"), device, None if memory is None else str(memory))
     recipe, found = with_found(recipe, loaded)
     loaded = loaded if found is None else loaded.noted(*found.notes)
     check_writes(backbone, loaded)
@@ -112,17 +106,6 @@ def with_columns(task: Task, columns: Mapping[str, str] | None) -> Task:
     """
     check_roles(columns)
     return task.replace(columns={**task.columns, **(columns or {})})
-
-
-def check_roles(columns: Mapping[str, str] | None) -> None:
-    """Check that columns are said to hold what rows have.
-
-    Raises:
-        UsageError: one is not.
-    """
-    for role in columns or {}:
-        if role not in ROLES:
-            raise unknown("role of a column", role, ROLES)
 
 
 def check_writes(backbone: Backbone, task: Task) -> None:
@@ -210,20 +193,6 @@ def open_model(
     return model
 
 
-def known_arithmetic(arithmetic: object, device: object) -> DType:
-    """The arithmetic of a name.
-
-    Raises:
-        UsageError: there is none of that name, or no such device.
-    """
-    dtype = next((name for name in ARITHMETICS if name == arithmetic), None)
-    if dtype is None:
-        raise unknown("arithmetic", str(arithmetic), ARITHMETICS)
-    if device not in DEVICES:
-        raise unknown("device", str(device), DEVICES)
-    return dtype
-
-
 def as_bank(bank: Bank | str | Path, *, create: bool = False) -> Bank:
     """Open a bank by its folder's path or its name (`starter`) unless it is one already."""
     return bank if isinstance(bank, Bank) else open_bank(bank, create=create, check=check_artefact)
@@ -253,20 +222,6 @@ def recipe_for(backbone: Backbone, task: Task, shots: int | None, given: Mapping
         words = wording(str(given["template"]))
         given = {**given, "init": "text", "init_text": words} if words else given
     return changed_recipe(default_recipe(backbone, rows, task.kind), {**given, "arithmetic": backbone.arithmetic})
-
-
-def seeds_of(seeds: Sequence[int] | int) -> tuple[int, ...]:
-    """Each seed once, in order; a number means so many seeds from 0.
-
-    Raises:
-        UsageError: there is none, or one that no generator takes.
-    """
-    seeds = range(seeds) if isinstance(seeds, int) else seeds
-    if not seeds:
-        raise UsageError("no seed was given", do="give one or more, such as seeds=(0, 1, 2)")
-    if wrong := [seed for seed in seeds if not 0 <= seed < LARGEST_SEED]:
-        raise UsageError(f"seed {wrong[0]}", do=f"give whole numbers from 0 to {LARGEST_SEED - 1:,}")
-    return tuple(dict.fromkeys(seeds))
 
 
 def free_text(given: str | Path | Sequence[str] | None, task: Task) -> tuple[Example, ...]:

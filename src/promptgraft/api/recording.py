@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from promptgraft.api.opening import as_bank, log_notes, open_model, open_task
+from promptgraft.api.checking import check_given
+from promptgraft.api.opening import LOG, as_bank, open_model, open_task
 from promptgraft.bank.bank import Bank
 from promptgraft.bank.record import Record
 from promptgraft.engine.rank import banked
 from promptgraft.engine.record import make_record
 from promptgraft.engine.share import Shared
-from promptgraft.errors import BankError, RunError
+from promptgraft.errors import BankError, RunError, UsageError
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.device import DeviceName
 from promptgraft.task.task import Task
@@ -40,6 +41,9 @@ def record(
         ArtefactError: the existing record is damaged.
         RunError: a task of another kind, or without labelled rows; or every prompt was tuned on these tasks.
     """
+    check_given(model, recipe={"max_length": max_length}, bank=bank, device=device)
+    if not tasks:
+        raise UsageError("no task was given", do="give one or more labelled tasks")
     opened_bank = as_bank(bank)
     opened_bank.record()  # a damaged one is found before the work
     backbone = open_model(model, device=device)
@@ -52,5 +56,6 @@ def record(
         what = "every prompt was tuned on the data of these tasks, on which it does not count"
         raise RunError(what, where=opened_bank.folder, do="give tasks of other data")
     kept = opened_bank.keep_record(fresh)
-    log_notes([*left_out, *(f"{name}: {count} inputs were cut" for name, count in sorted(shared.cut.items()))])
+    for note in (*left_out, *shared.notes()):
+        LOG.warning("%s", note)
     return kept

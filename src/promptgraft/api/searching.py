@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 from pathlib import Path
 from typing import Any
 
+from promptgraft.api.checking import check_given
 from promptgraft.api.finding import with_found
 from promptgraft.api.keeping import owner_of
-from promptgraft.api.naming import check_names
-from promptgraft.api.opening import bank_for, log_notes, open_model, open_task, seeds_of
+from promptgraft.api.opening import bank_for, log_notes, open_model, open_task
 from promptgraft.bank.bank import Bank
 from promptgraft.engine.progress import Event, Progress
 from promptgraft.engine.rank import banked as bank_sources
 from promptgraft.engine.store import ARTEFACT, Store
+from promptgraft.engine.unread import unread_rows
 from promptgraft.errors import MissingExtraError, RunError, UsageError, within_memory
 from promptgraft.model.backbone import Backbone, Writes
 from promptgraft.model.device import DeviceName
 from promptgraft.model.seq2seq import SequenceBackbone
 from promptgraft.prompt.artefact import save as save_artefact
 from promptgraft.prompt.atomic import remove_folder, write_text
+from promptgraft.prompt.reading import Reading
 from promptgraft.readout.features import says_words, speechless
 from promptgraft.searches.algorithm import Algorithm, Skill
 from promptgraft.searches.all import PLACEBOS, find
@@ -37,10 +39,11 @@ from promptgraft.searches.space import make_space
 from promptgraft.searches.split import search_split
 from promptgraft.searches.vectors import RandomVectors
 from promptgraft.task.frames import TaskData
-from promptgraft.task.task import Task, content_hash
+from promptgraft.task.task import Example, Task, content_hash
 from promptgraft.untrusted import file_name
 
 PASSES = 2000
+OWN_BANK = "name a bank of your own: --bank FOLDER"
 IDENTITY = "search.json"
 """The file of a search's folder that says which search it is."""
 
@@ -167,8 +170,12 @@ def setting_for(
     device: DeviceName = "auto",
 ) -> tuple[Setting, tuple[str, ...]]:
     """Open what a search needs, and draw its rows before anything else; with notes. See `search`."""
-    check_names(model, proposer, recipe={"template": template, "verbalizer": verbalizer}, bank=bank)
-    [seed] = seeds_of((seed,))
+    recipe = {"template": template, "verbalizer": verbalizer, "max_length": max_length}
+    check_given(model, proposer, recipe=recipe, bank=bank, seeds=(seed,), shots=shots, device=device)
+    if passes < 1:
+        raise UsageError(f"--passes {passes:,}", do="give 1 or more")
+    if start and bank is None:
+        raise UsageError("no bank was given", do=OWN_BANK)
     opened = open_task(task)
     split = search_split(opened, shots, seed)
     backbone = open_model(model, "auto", device)
@@ -189,7 +196,15 @@ def setting_for(
             f"--passes {passes:,} is too small: one candidate on all rows takes {setting.least:,}",
             do=f"give {setting.least:,} or more, or fewer --shots",
         )
-    return setting, (*opened.notes, *split.notes, *notes, *found, *more)
+    rows = (*split.search, *split.choosing, *split.report)
+    return setting, (*opened.notes, *split.notes, *_unread(backbone, opened, rows, limit), *notes, *found, *more)
+
+
+def _unread(backbone: Backbone, task: Task, rows: Sequence[Example], limit: int) -> Iterator[str]:
+    """A note where rows hold few or no words that the model knows."""
+    tokens = backbone.tokenize(rows, task.kind, Reading("mean"), max_length=limit)
+    if numbers := backbone.unread(rows, tokens):
+        yield f"{task.name}: {unread_rows(len(numbers), backbone.name)}"
 
 
 def _banked(
@@ -203,9 +218,8 @@ def _banked(
     """
     opened = bank_for(bank, backbone)
     if opened is None:
-        if start or bank is not None:
-            what = "no bank was given" if bank is None else f"the bank that ships has no prompt for {backbone.name}"
-            raise UsageError(what, do="name a bank of your own: --bank FOLDER")
+        if bank is not None:
+            raise UsageError(f"the bank that ships has no prompt for {backbone.name}", do=OWN_BANK)
         return None, ()
     sources, _ = bank_sources(opened, backbone)
     return banked_span(sources, backbone, task, start)

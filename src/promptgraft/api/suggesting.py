@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from promptgraft.api.artefacts import load
-from promptgraft.api.opening import check_roles, log_notes, with_columns
+from promptgraft.api.checking import check_given
+from promptgraft.api.opening import log_notes, with_columns
 from promptgraft.engine.given import unlabelled_of
 from promptgraft.engine.predictor import Predictor
+from promptgraft.engine.suggest import check_count
 from promptgraft.engine.suggest import suggest as choose
 from promptgraft.errors import TO_READ, within_memory
 from promptgraft.model.backbone import Backbone
@@ -100,7 +102,8 @@ def suggest(
     Raises:
         UsageError, TaskError, RunError: one line that says what is wrong and what to do.
     """
-    check_roles(columns)
+    check_given(model, columns=columns, device=device)
+    check_count(count)
     predictor = run if isinstance(run, Predictor) else load(run, model, device=device)
     task = with_columns(predictor.task, columns)
     notes: tuple[str, ...] = ()

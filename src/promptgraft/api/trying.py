@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from promptgraft.api.checking import check_given
 from promptgraft.api.finding import FoundWords, fitting, opened_template
-from promptgraft.api.opening import seeds_of
 from promptgraft.engine.worded import labels_words
 from promptgraft.errors import TaskError, UsageError
 from promptgraft.model.filled import FilledReader
@@ -95,7 +95,9 @@ def try_template(
     """
     if rows < 1:
         raise UsageError(f"{rows} rows", do="give 1 or more")
-    [seed] = seeds_of((seed,))
+    check_given(model, seeds=(seed,))
+    if max_length is not None and max_length < 1:
+        raise UsageError(f"--max-length {max_length}", do="give 1 or more")
     known, found = opened_template(template) if isinstance(template, str) else (template, None)
     known.template.check(task)
     examples = next((task.splits[split] for split in reversed(SPLITS) if split in task.splits), ())[:rows]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from promptgraft.api.advice import advice
+from promptgraft.api.checking import check_given
 from promptgraft.api.jobs import choose_sources, graft_jobs, transfer_method, tune_jobs, usual_method
 from promptgraft.api.keeping import Keeper, keeper
-from promptgraft.api.naming import check_names
 from promptgraft.api.opening import Opened, as_bank, free_text, log_notes, opened
 from promptgraft.bank.bank import Bank
 from promptgraft.engine.keep import make_artefact
@@ -17,7 +17,7 @@ from promptgraft.engine.predictor import Predictor
 from promptgraft.engine.progress import Progress
 from promptgraft.engine.result import Finished, Result
 from promptgraft.errors import within_memory
-from promptgraft.method.all import check
+from promptgraft.method.all import check, check_needs
 from promptgraft.method.job import Job, ValidationFrom
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.device import DeviceName
@@ -113,7 +113,11 @@ def tune(
         device: `cpu`, `cuda`, or `auto`: the GPU if there is one.
         recipe: values of `Recipe` that differ from the defaults.
     """
-    check_names(model, recipe=recipe, methods=[(method, options or {})])
+    check_given(
+        model, recipe=recipe, methods=[(method, options or {})], name=name, seeds=seeds, shots=shots,
+        test_rows=test_rows, validation_from=validation_from, device=device,
+    )  # fmt: skip
+    check_needs(method, shots, has_source=False)
     context = opened(
         task, model, recipe, shots, out=out, test_rows=test_rows, device=device, progress=progress,
         validation_from=validation_from,
@@ -162,7 +166,12 @@ def transfer(
         keep_in: a bank to also save the artefact in, under `name` (default: the task's name).
         replace: replace results of other data in the run folder and the bank.
     """
-    check_names(model, recipe=recipe, methods=[(method or usual_method(source, options), options or {})], bank=bank)
+    asked = method or usual_method(source, options)
+    check_given(
+        model, recipe=recipe, methods=[(asked, options or {})], bank=bank, name=name, seeds=seeds, shots=shots,
+        test_rows=test_rows, validation_from=validation_from, device=device,
+    )  # fmt: skip
+    check_needs(asked, shots, has_source=True)
     context = opened(
         task, model, recipe, shots, out=out, test_rows=test_rows, device=device, progress=progress,
         validation_from=validation_from,

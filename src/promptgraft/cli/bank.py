@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from promptgraft.cli.options import DeviceOption, ModelOption
+from promptgraft.cli.options import ColumnOptions, DeviceOption, ModelOption
 from promptgraft.cli.say import Say
 from promptgraft.cli.usage import VerbGroup
 from promptgraft.cli.verb import COULD_NOT, verb
@@ -135,15 +135,22 @@ def record(
     tasks: Annotated[list[str], typer.Argument(metavar="TASK...", help="Labelled tasks: files or folders.")],
     model: ModelOption,
     say: Say,
+    columns: ColumnOptions,
     device: DeviceOption = "auto",
 ) -> None:
     """Measure how much the prompts help other tasks without labels, and record it for `transfer`.
 
+    Column options are for every task; tasks with other columns need a call each.
+
     promptgraft bank record my-bank reviews.csv questions.csv --model minilm
     """
     from promptgraft import api
+    from promptgraft.api.checking import check_given
 
-    found = api.record(bank, model, tasks, device=device)
+    check_given(model, bank=bank)
+    opened = [columns.open(task) for task in tasks]
+    say.note(*(note for task in opened for note in task.notes))
+    found = api.record(bank, model, opened, device=device)
     names = {entry.hash: entry.name for entry in api.as_bank(bank).list()}
     known = sorted(
         ((names[key], service) for key, service in found.prompts.items() if key in names),
@@ -198,13 +205,14 @@ def import_(
     bank: BankArgument,
     path: Annotated[Path, typer.Argument(metavar="PATH", help="An artefact's folder or .zip.", show_default=False)],
     say: Say,
+    columns: ColumnOptions,
     name: NewNameOption = None,
     replace: ReplaceEntryOption = False,
     model: Annotated[
         str | None, typer.Option(help="PATH is a PEFT adapter of this backbone.", show_default=False)
     ] = None,
     task: Annotated[
-        Path | None, typer.Option(help="With --model: what the adapter was tuned for.", show_default=False)
+        str | None, typer.Option(help="With --model: what the adapter was tuned for.", show_default=False)
     ] = None,
 ) -> None:
     """Add an exported prompt, or a PEFT adapter, to a bank; the bank is created if it does not exist.
@@ -214,12 +222,18 @@ def import_(
     promptgraft bank import my-bank adapter-folder --model minilm --task reviews/
     """
     from promptgraft.api import import_from_peft
+    from promptgraft.api.checking import check_given
     from promptgraft.api.opening import as_bank
 
     if task is not None and model is None:
         raise UsageError("--task is for PEFT adapters", do="add --model, or leave it out")
+    if task is None and (given := columns.typed()):
+        raise UsageError(f"{given[0]} is for reading a task", do="add --task, or leave it out")
     if model is not None:
-        entry = import_from_peft(bank, path, model, task=task, name=name, replace=replace)
+        check_given(model)
+        tuned_for = None if task is None else columns.open(task)
+        say.note(*(() if tuned_for is None else tuned_for.notes))
+        entry = import_from_peft(bank, path, model, task=tuned_for, name=name, replace=replace)
     else:
         entry = as_bank(bank, create=True).import_(path, name, replace=replace)
     say.line(f"{entry} is in {bank}")

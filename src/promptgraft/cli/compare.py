@@ -65,12 +65,12 @@ def compare(
         promptgraft compare reviews.csv --model minilm --bank starter --shots 8 --seeds 5
     """
     from promptgraft import api
+    from promptgraft.api.checking import check_given
     from promptgraft.api.keeping import run_folder as own_folder
-    from promptgraft.api.naming import check_names
     from promptgraft.report.compare import write
 
     drawn, rows = seeds.chosen(SEEDS), chosen_rows(methods)
-    check_names(model, recipe=recipe.given(), bank=bank)
+    check_given(model, recipe=recipe.given(), bank=bank, seeds=drawn)
     with progress(say) as callback:
         target = columns.open(task)
         say.note(*target.notes)

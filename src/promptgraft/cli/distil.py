@@ -67,15 +67,16 @@ def distil(
         promptgraft distil title-descriptive-en --model smollm2-135m --file texts.csv --out runs/short
     """
     from promptgraft import api
-    from promptgraft.api.naming import check_names
+    from promptgraft.api.checking import check_given
 
     values = recipe.given()
     if "template" in values:
         raise UsageError("--template is the argument here", do="give the short one with --to")
     for template in filter(None, (long, to)):
-        check_names(model, recipe={**values, "template": template})
+        check_given(model, recipe={**values, "template": template}, name=name, seeds=(seed,))
     with progress(say) as callback:
-        task = api.texts_of(file, columns_given(text_column, pair_column, label_column))
+        columns = columns_given(text_column, pair_column, label_column)
+        task = api.texts_of(file, columns, values.get("verbalizer") or "")
         say.note(*task.notes)
         folder = say.folder = run_folder(out, "distil", task)
         distilled = api.distil(

@@ -82,6 +82,7 @@ def estimate(
         promptgraft estimate memory --model smollm2-135m --batch 16 --max-length 128 --seeds 4
     """
     from promptgraft import api
+    from promptgraft.api.checking import check_given
     from promptgraft.api.estimating import check_estimated
 
     if verb == "memory":
@@ -92,6 +93,7 @@ def estimate(
     drawn, rows = seeds.chosen(SEEDS if verb == "compare" else 1), chosen_rows(methods)
     given = options.given()
     check_estimated(verb, model, bank, source, options.method, given, rows, recipe.given())
+    check_given(seeds=drawn)
     with progress(say, "reading task and model, and measuring this machine"):
         target = columns.open(task)
         say.note(*target.notes)

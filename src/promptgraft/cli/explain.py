@@ -58,10 +58,10 @@ def explain(
         promptgraft explain runs/reviews --file examples/data/home_reviews --rows 128 --out runs/why
     """
     from promptgraft import api
-    from promptgraft.api.naming import check_names
+    from promptgraft.api.checking import check_given
     from promptgraft.report.explain import facts
 
-    check_names(model)
+    check_given(model)
     folder = Path("runs") / f"explain-{path.resolve().name}" if out is None else out
     check_folder(folder, folder)
     with progress(say, "reading model and rows") as callback:

@@ -58,9 +58,9 @@ def extend(
         promptgraft extend runs/reviews --label refund="asks for money back" --rows more.csv --out runs/reviews-2
     """
     from promptgraft import api
-    from promptgraft.api.naming import check_names
+    from promptgraft.api.checking import check_given
 
-    check_names(model)
+    check_given(model)
     folder = Path("runs") / f"extend-{path.resolve().name}" if out is None else out
     with progress(say, "reading model and rows"):
         extension = api.extend(

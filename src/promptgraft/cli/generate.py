@@ -96,14 +96,16 @@ def generate(
         promptgraft generate runs/titles --file news.csv --out titles.csv
     """
     from promptgraft import api
-    from promptgraft.api.naming import check_names
+    from promptgraft.api.checking import check_given
+    from promptgraft.api.generating import check_decoding
 
     if bool(text) == (file is not None):
         raise UsageError("give what to write for", do="either texts or --file FILE")
     check_target(out, read_from=file)
     form = "jsonl" if file is not None and str(file) == "-" else None
     note_slow_arithmetic(say, arithmetic, device)
-    check_names(recipe={"template": template})
+    check_given(recipe={"template": template, "memory": memory})
+    check_decoding(most, temperature, seed, among or [])
     with (
         progress(say, "reading model and rows") as callback,
         nullcontext(None) if file is None else regular(file, form, SAVE_FIRST) as source_file,
@@ -138,21 +140,20 @@ def answers(
     writer: TextWriter, given: GivenRows, decoding: Decoding, callback: ProgressCallback | None, say: Say
 ) -> Iterator[str]:
     """The texts one after the other, as they come, with progress; how many inputs were cut is noted at the end."""
-    from promptgraft.engine.predictor import blank_note, blank_rows, cut_note
+    from promptgraft.api.generating import WrittenPart, notes_on
     from promptgraft.engine.progress import Event
 
-    examples, done, cut = given.examples, 0, 0
+    examples, done = given.examples, 0
+    parts: list[WrittenPart] = []
     if callback is not None:
         callback(Event(0, len(examples), "writing", unit="rows"))
-    for texts, shortened in writer.texts(examples, decoding):
-        done, cut = done + len(texts), cut + shortened
+    for part in writer.texts(examples, decoding):
+        parts.append(part)
+        done += len(part.texts)
         if callback is not None:
             callback(Event(done, len(examples), "writing", unit="rows", behind=done / len(examples)))
-        yield from texts
-    if cut:
-        say.note(cut_note(cut, "text", None))
-    if blank := blank_rows(examples):
-        say.note(blank_note(blank, len(examples), given.places))
+        yield from part.texts
+    say.note(*notes_on(parts, examples, writer, given.places))
 
 
 def saved(texts: Iterator[str], rows: Sequence[Fields], name: str, out: Path | None, say: Say) -> list[Fields]:

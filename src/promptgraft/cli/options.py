@@ -120,8 +120,8 @@ def described(labels: Sequence[str]) -> dict[str, str | None]:
 
 
 @dataclass(frozen=True)
-class DataOptions:
-    """The options for reading a task's data; what is not given is inferred, with a note."""
+class ColumnOptions:
+    """The options for reading a task's rows and labels; what is not given is inferred, with a note."""
 
     text_column: Annotated[str | None, typer.Option(rich_help_panel="Data", help="Column of the text.")] = None
     pair_column: Annotated[str | None, typer.Option(rich_help_panel="Data", help="Column of the second text.")] = None
@@ -131,12 +131,6 @@ class DataOptions:
         Kind | None,
         typer.Option(rich_help_panel="Data", help="Kind of task."),
     ] = None
-    metric: Annotated[
-        str | None, typer.Option(rich_help_panel="Data", help="The metric to report and to choose by.")
-    ] = None
-    positive: Annotated[
-        str | None, typer.Option(rich_help_panel="Data", help="The positive class for --metric f1.")
-    ] = None
     label: Annotated[
         list[str] | None,
         typer.Option(
@@ -145,20 +139,41 @@ class DataOptions:
             help="A label and its description; once for each label. The file may then hold texts without labels.",
         ),
     ] = None
-    test_rows: Annotated[
-        int | None, typer.Option(min=1, rich_help_panel="Data", help="Maximum number of test rows, drawn by seed.")
-    ] = None
 
     def open(self, task: str) -> Task:
         """Load the task with these options."""
         from promptgraft.api import open_task
 
-        columns: dict[str, Any] = {"text": self.text_column, "pair": self.pair_column, "label": self.label_column}
-        settings: dict[str, Any] = {"kind": self.kind, "metric": self.metric, "positive": self.positive}
+        return open_task(task, **self.settings())
+
+    def settings(self) -> dict[str, Any]:
+        """What a task is loaded with."""
+        columns = {"text": self.text_column, "pair": self.pair_column, "label": self.label_column}
         labels = described(self.label) if self.label else None
-        return open_task(
-            task, test_rows=self.test_rows, header=not self.no_header, labels=labels, **columns, **settings
-        )
+        return {"header": not self.no_header, "kind": self.kind, "labels": labels, **columns}
+
+    def typed(self) -> list[str]:
+        """The options that were given, as they are typed."""
+        return [f"--{name.replace('_', '-')}" for name, value in dataclasses.asdict(self).items() if value]
+
+
+@dataclass(frozen=True)
+class DataOptions(ColumnOptions):
+    """Those, and the options for what a task is judged by."""
+
+    metric: Annotated[
+        str | None, typer.Option(rich_help_panel="Data", help="The metric to report and to choose by.")
+    ] = None
+    positive: Annotated[
+        str | None, typer.Option(rich_help_panel="Data", help="The positive class for --metric f1.")
+    ] = None
+    test_rows: Annotated[
+        int | None, typer.Option(min=1, rich_help_panel="Data", help="Maximum number of test rows, drawn by seed.")
+    ] = None
+
+    def settings(self) -> dict[str, Any]:
+        judged = {"metric": self.metric, "positive": self.positive, "test_rows": self.test_rows}
+        return super().settings() | judged
 
 
 @dataclass(frozen=True)

@@ -103,12 +103,12 @@ def predict(
         promptgraft predict runs/reviews --file new.csv --risk 0.05 --abstain-as "ask a person"
     """
     from promptgraft import api
-    from promptgraft.api.naming import check_names
+    from promptgraft.api.checking import check_given
     from promptgraft.engine.risk import check_abstention
 
     if bool(text) == (file is not None):
         raise UsageError("give what to label", do="either --text TEXT or --file FILE")
-    check_names(model)
+    check_given(model)
     check_abstention(abstain_as, risk, ())
     check_target(out, safe_cells=safe_cells, read_from=file)
     note_slow_arithmetic(say, arithmetic, device)
@@ -146,9 +146,9 @@ def predict(
 
 
 def note_answers(answers: Sequence[Predictions], places: Sequence[str], predictor: Predictor, say: Say) -> None:
-    """What was cut, is blank, holds no known word, or is unlike the labelled rows."""
+    """What was cut, is blank, holds few known words, or is unlike the labelled rows."""
     note_cut(answers, predictor, say)
-    note_silent(answers, places, predictor, say)
+    note_silent(answers, places, say)
     note_unlike(answers, say)
 
 
@@ -253,19 +253,21 @@ def note_cut(answers: Sequence[Predictions], predictor: Predictor, say: Say) -> 
         say.note(f"{rows} texts were read in {parts} windows")
 
 
-def note_silent(answers: Sequence[Predictions], places: Sequence[str], predictor: Predictor, say: Say) -> None:
-    """Note how many rows hold nothing to read, or no word that the model knows, and where the first of them is."""
-    from promptgraft.engine.predictor import blank_note, unread_note
+def note_silent(answers: Sequence[Predictions], places: Sequence[str], say: Say) -> None:
+    """Note how many rows hold nothing to read, or few words that a model knows, and where the first of them is."""
+    from promptgraft.engine.predictor import blank_note
+    from promptgraft.engine.unread import unread_note
 
-    starts = list(accumulate((len(batch.predictions) for batch in answers), initial=0))
-    blank, unread = (
-        [start + number for start, batch in zip(starts, answers, strict=False) for number in getattr(batch, name)]
-        for name in ("blank", "unread")
-    )
+    starts = accumulate((len(batch.predictions) for batch in answers), initial=0)
+    blank: list[int] = []
+    unread: dict[str, list[int]] = {}
+    for start, batch in zip(starts, answers, strict=False):
+        blank += [start + number for number in batch.blank]
+        for model, numbers in batch.unread.items():
+            unread.setdefault(model, []).extend(start + number for number in numbers)
     if blank:
         say.note(blank_note(blank, len(places), places))
-    if unread:
-        say.note(unread_note(unread, len(places), predictor.backbone.name, places))
+    say.note(*(unread_note(numbers, len(places), model, places) for model, numbers in unread.items()))
 
 
 def note_unlike(answers: Sequence[Predictions], say: Say) -> None:

@@ -61,10 +61,10 @@ def rank(
         promptgraft rank reviews.csv --model minilm --bank starter --shots 8 --measures probe,task-embedding
     """
     from promptgraft import api
-    from promptgraft.api.naming import check_names
+    from promptgraft.api.checking import check_given
 
     names = [name.strip() for name in measures.split(",") if name.strip()]
-    check_names(model, recipe=recipe.given(), measures=names, bank=bank)
+    check_given(model, recipe=recipe.given(), measures=names, bank=bank, seeds=(seed,))
     with progress(say) as callback:
         target = columns.open(task)
         say.note(*target.notes)
@@ -81,7 +81,7 @@ def rank(
             **recipe.given(),
         )
     say.note(*(f"left out: {reason}" for reason in ranking.left_out))
-    say.note(*ranking.instead)
+    say.note(*ranking.instead, *ranking.notes)
     show(say, target, ranking)
     say.data(as_data(target, ranking))
 
@@ -129,4 +129,5 @@ def as_data(task: Task, ranking: Ranking) -> dict[str, object]:
         "verdict": ranking.verdict,
         "left_out": list(ranking.left_out),
         "skipped": dict(ranking.skipped),
+        "notes": list(ranking.notes),
     }

@@ -79,7 +79,7 @@ def search(
         promptgraft search reviews.csv --model splade-tiny -a cma-es --bank prompts --start films
     """
     from promptgraft import api
-    from promptgraft.api.naming import check_names
+    from promptgraft.api.checking import check_given
     from promptgraft.searches.all import algorithms as known
 
     names = tuple(known()) if algorithms == "all" else tuple(filter(None, map(str.strip, algorithms.split(","))))
@@ -98,7 +98,7 @@ def search(
         "device": device,
     }
     recipe = {"template": template, "verbalizer": verbalizer}
-    check_names(model, proposer, recipe=recipe, algorithms=names, bank=bank)
+    check_given(model, proposer, recipe=recipe, algorithms=names, bank=bank, seeds=(seed,))
     with progress(say) as callback:
         target = columns.open(task)
         say.note(*target.notes)

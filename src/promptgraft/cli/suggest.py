@@ -61,9 +61,9 @@ def suggest(
         promptgraft suggest runs/reviews --file unlabelled.csv --out tasks.json --format label-studio
     """
     from promptgraft import api
-    from promptgraft.api.naming import check_names
+    from promptgraft.api.checking import check_given
 
-    check_names(model)
+    check_given(model)
     check_out(out, form, file)
     with progress(say, "reading model and rows"), regular(file, None, SAVE_FIRST) as source:
         columns = columns_given(text_column, pair_column, label_column)

@@ -99,14 +99,14 @@ def try_on(
 
     promptgraft templates try texts.txt --template title-cloze-en
     """
-    from promptgraft.api.naming import check_names
+    from promptgraft.api.checking import check_given
     from promptgraft.api.trying import try_template
     from promptgraft.template.known import index
 
     if "{" in task or (task in index() and not Path(task).exists()):
         do = "give these first: promptgraft templates try FILE --template ..."
         raise UsageError(f"{quoted(task)} is a template and no rows", do=do)
-    check_names(model, recipe={"template": template})
+    check_given(model, recipe={"template": template}, seeds=(seed,))
     target = rows_for(columns, task)
     say.note(*target.notes)
     tried = try_template(target, template, model, rows=rows, max_length=max_length, seed=seed)

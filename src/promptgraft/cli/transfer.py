@@ -68,11 +68,12 @@ def transfer(
         promptgraft transfer x.csv -m minilm --source goemotions_valence --shots 0 --label-map good=positive
     """
     from promptgraft import api
+    from promptgraft.api.checking import check_given
     from promptgraft.api.jobs import usual_method
-    from promptgraft.api.naming import check_names
 
     drawn, method = seeds.chosen(), options.method or usual_method(source, options.given())
-    check_names(model, recipe=recipe.given(), methods=[(method, options.given())], bank=bank)
+    methods = [(method, options.given())]
+    check_given(model, recipe=recipe.given(), methods=methods, bank=bank, name=name, seeds=drawn)
     with progress(say) as callback:
         target = columns.open(task)
         say.note(*target.notes)

@@ -59,10 +59,11 @@ def tune(
         promptgraft tune reviews.csv --model minilm --method linear-probe --shots 8 --seeds 5
     """
     from promptgraft import api
-    from promptgraft.api.naming import check_names
+    from promptgraft.api.checking import check_given
 
     drawn = seeds.chosen()
-    check_names(model, recipe=recipe.given(), methods=[(str(options.method), options.given())])
+    methods = [(str(options.method), options.given())]
+    check_given(model, recipe=recipe.given(), methods=methods, name=name, seeds=drawn)
     with progress(say) as callback:
         target = columns.open(task)
         say.note(*target.notes)

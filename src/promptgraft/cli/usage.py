@@ -34,6 +34,15 @@ class VerbGroup(typer.core.TyperGroup):
             raise unknown(f"verb{group}", args[0], self.commands)
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TYPERS_ERROR as error:
+            if error.ctx is None:  # found while a verb's words were being parsed: the help of that verb is meant
+                verb = self.get_command(ctx, ctx.invoked_subcommand)
+                error.ctx = type(ctx)(verb, info_name=ctx.invoked_subcommand, parent=ctx)
+            raise
+
     def main(self, *words: Any, **settings: Any) -> Any:
         ends_process = settings.get("standalone_mode", True)
         try:
@@ -55,6 +64,8 @@ def usage_line(error: Any) -> str:
         return _unknown_option(option, error.possibilities or (), do).line
     if value is not None:
         return _bad_value(error, value, do).line
+    if option and " requires " in error.message:
+        return UsageError(f"option {quoted(option)} has no value", do=f"give one, or {do}").line
     message = _as_part(error.format_message())
     if hasattr(error, "param_type") and (meaning := getattr(error.param, "help", None)):  # one that is missing
         message += f" ({_as_part(meaning)})"

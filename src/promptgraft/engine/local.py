@@ -145,18 +145,8 @@ class LocalEngine:
 
     def notes(self) -> tuple[str, ...]:
         """Notes on all jobs so far: what was cut or unknown, what the metric hides, which versions they are of."""
-        cut = (
-            f"{name}: {count} inputs were longer than allowed and were cut"
-            for name, count in sorted(self.shared.cut.items())
-        )
-        unread = (
-            f"{name}: {'1 row holds' if len(rows) == 1 else f'{len(rows):,} rows hold'} no word that "
-            f"{self.backbone.name} knows"
-            for name, rows in sorted(self.shared.unread.items())
-            if rows
-        )
         hidden = dict.fromkeys(note for task in self._tasks.values() for note in (*lopsided(task), *self._short(task)))
-        return (*cut, *unread, *hidden, *mixed(self._versions))
+        return (*self.shared.notes(), *hidden, *mixed(self._versions))
 
     def _short(self, task: Task) -> tuple[str, ...]:
         """Notes on classes that had fewer rows than were to be drawn."""

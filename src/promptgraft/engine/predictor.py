@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import overload
 
@@ -14,9 +14,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptgraft.engine.familiar import Familiar
-from promptgraft.engine.given import WHERE, examples_of
+from promptgraft.engine.given import examples_of
 from promptgraft.engine.risk import Threshold, check_abstention, check_risk, threshold
 from promptgraft.engine.store import tuned_of
+from promptgraft.engine.unread import first_place, unread_note
 from promptgraft.engine.windows import windows as cut_into_windows
 from promptgraft.engine.writer import MOST, decoding_of, longest_read, write
 from promptgraft.errors import TO_READ, RunError, UsageError, within_memory
@@ -48,7 +49,8 @@ class Predictions:
             task has no classes.
         cut: how many inputs were longer than the model reads and were cut.
         blank: the numbers of the rows that contain no text, so that their answers mean nothing.
-        unread: the numbers of the rows without a word that the model knows, whose answers mean nothing either.
+        unread: name of a model -> the numbers of the rows with few or no words that it knows, whose answers mean
+            little; several models may answer together.
         windows: how many parts were read; 0 if texts were read as they are.
         unlike: which texts are unlike the labelled rows; None if the artefact has no features of these.
         given: which answers are sure enough for the given risk, `[rows]`; with several labels a row, which labels are,
@@ -59,7 +61,7 @@ class Predictions:
     probabilities: np.ndarray | None
     cut: int = 0
     blank: tuple[int, ...] = ()
-    unread: tuple[int, ...] = ()
+    unread: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     windows: int = 0
     unlike: np.ndarray | None = None
     given: np.ndarray | None = None
@@ -117,7 +119,8 @@ class Predictor:
             raise other_backbone(artefact.card, backbone.fingerprint, backbone.name, where)
         self.artefact = artefact
         self.backbone = backbone
-        self._cut_was_logged = self._blank_was_logged = self._unread_was_logged = False
+        self._cut_was_logged = self._blank_was_logged = False
+        self._unread_logged: set[str] = set()
 
     def __repr__(self) -> str:
         task, members = self.task, len(self.tuned.members)
@@ -247,7 +250,9 @@ class Predictor:
         model = self.backbone if weights is None else self.backbone.with_weights(weights)
         forked.check(self.backbone.device)
         looks = []
-        for question in self._questions(examples, tokens):
+        questions = self._questions(examples, tokens)
+        self._log_unread(self.unread(examples, questions), len(examples))
+        for question in questions:
             member, shown = question.tuned, question.tokens
             states = pooled(member.model or model, member.prompt, shown, member.read)
             with torch.no_grad():
@@ -268,16 +273,17 @@ class Predictor:
             return Predictions([], np.zeros((0, len(self.classes))) if classes else None)
         if self.tuned.readout.writes:
             return self._texts(examples)
-        tokens = self._tokens(examples)
-        scores, unlike = self._scores(examples, tokens)
+        questions = self.questions(examples)
+        tokens = questions[0].tokens
+        scores, unlike = self._scores(questions)
         predictions = list(self.tuned.readout.predict(scores, tokens, examples, self.task))
-        shares, unread = self._shares(scores) if classes else None, tuple(self.backbone.unread(examples, tokens))
+        shares, unread = self._shares(scores) if classes else None, self.unread(examples, questions)
         return Predictions(predictions, shares, tokens.cut, unread=unread, unlike=unlike)
 
     def _texts(self, examples: Sequence[Example]) -> Predictions:
         """Write a text for each example."""
         question = self.to_write(examples)
-        unread = tuple(self.backbone.unread(examples, question.tokens))
+        unread = self.unread(examples, [question])
         return Predictions([*self.written(question)], None, question.tokens.cut, unread=unread)
 
     def to_write(self, examples: Sequence[Example]) -> Question:
@@ -305,8 +311,7 @@ class Predictor:
     def _pooled(self, parts: Sequence[Example], owners: Sequence[int], rows: int) -> Predictions:
         """Predict all parts of the rows and take the mean over the parts of each row."""
         answers = self._answers(parts)
-        known = {owners[part] for part in range(len(parts)) if part not in set(answers.unread)}
-        unread = tuple(row for row in range(rows) if row not in known)
+        unread = {model: _whole(numbers, owners, rows) for model, numbers in answers.unread.items()}
         shares = answers.probabilities
         if shares is None:
             numbers = _means(np.array(answers.predictions, dtype=float)[:, None], owners, rows)
@@ -331,11 +336,28 @@ class Predictor:
         if answers.blank and not self._blank_was_logged:
             LOG.warning("%s: %s", self.task.name, blank_note(answers.blank, len(answers.predictions)))
             self._blank_was_logged = True
-        if answers.unread and not self._unread_was_logged:
-            note = unread_note(answers.unread, len(answers.predictions), self.backbone.name)
-            LOG.warning("%s: %s", self.task.name, note)
-            self._unread_was_logged = True
+        self._log_unread(answers.unread, len(answers.predictions))
         return answers
+
+    def _log_unread(self, unread: Mapping[str, Sequence[int]], rows: int) -> None:
+        """Log once for each model that rows hold few or no words that it knows."""
+        for model, numbers in unread.items():
+            if numbers and model not in self._unread_logged:
+                LOG.warning("%s: %s", self.task.name, unread_note(numbers, rows, model))
+                self._unread_logged.add(model)
+
+    def unread(self, examples: Sequence[Example], questions: Sequence[Question]) -> dict[str, tuple[int, ...]]:
+        """Name of a model -> the numbers of the rows with few or no words that it knows, where there are any.
+
+        Args:
+            questions: of the members, whose tokens are these rows'.
+        """
+        unread: dict[str, tuple[int, ...]] = {}
+        for question in questions:
+            model = question.tuned.model or self.backbone
+            if model.name not in unread:
+                unread[model.name] = tuple(model.unread(examples, question.tokens))
+        return {name: numbers for name, numbers in unread.items() if numbers}
 
     def _tokens(self, examples: Sequence[Example], member: Tuned | None = None) -> Tokens:
         """The rows as a member of the model is shown them; by default the first."""
@@ -370,10 +392,10 @@ class Predictor:
         width = width_of(self.backbone, reads, self.artefact.card.encoding)  # the first member's part of a memory
         return Familiar.of(rows[:, :width])
 
-    def _scores(self, examples: Sequence[Example], tokens: Tokens) -> tuple[Tensor, np.ndarray | None]:
+    def _scores(self, questions: Sequence[Question]) -> tuple[Tensor, np.ndarray | None]:
         """Scores of all rows, and which of them are unlike the rows that the artefact knows."""
         forked.check(self.backbone.device)
-        questions = self._questions(examples, tokens)
+        tokens = questions[0].tokens
         if self.familiar is None:
             return add_scores(answer(self.backbone, questions)), None
         first, others = self.tuned.members[0], questions[1:]
@@ -390,6 +412,13 @@ def _means(values: np.ndarray, owners: Sequence[int], rows: int) -> np.ndarray:
     total = np.zeros((rows, values.shape[1]))
     np.add.at(total, list(owners), values)
     return total / np.bincount(list(owners), minlength=rows)[:, None]
+
+
+def _whole(parts: Sequence[int], owners: Sequence[int], rows: int) -> tuple[int, ...]:
+    """The rows all of whose parts are among some."""
+    chosen = set(parts)
+    others = {owner for part, owner in enumerate(owners) if part not in chosen}
+    return tuple(row for row in range(rows) if row not in others)
 
 
 def _names(predictions: Sequence[Label | str]) -> list[tuple[str, ...]]:
@@ -409,18 +438,8 @@ def blank_note(numbers: Sequence[int], rows: int, places: Sequence[str] | None =
         numbers: of these rows, out of so many.
         places: what each of all rows is called; default: by its number.
     """
-    first = _first(numbers, places)
+    first = first_place(numbers, places)
     return f"{len(numbers):,} of {rows:,} rows hold no text (first: {first}): their answers say nothing"
-
-
-def unread_note(numbers: Sequence[int], rows: int, model: str, places: Sequence[str] | None = None) -> str:
-    """A note that rows hold no word that the model knows; the arguments are those of `blank_note`."""
-    what = f"hold no word that {model} knows (first: {_first(numbers, places)})"
-    return f"{len(numbers):,} of {rows:,} rows {what}: their answers say nothing"
-
-
-def _first(numbers: Sequence[int], places: Sequence[str] | None) -> str:
-    return f"{WHERE} {numbers[0]}" if places is None else places[numbers[0]]
 
 
 def cut_note(count: int, kind: Kind, remedy: str | None = "windows=True") -> str:

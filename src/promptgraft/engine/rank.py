@@ -50,6 +50,7 @@ class Ranking:
         left_out: prompts that are not candidates, and why.
         skipped: measure -> why it could not judge this task.
         graft: which prompts graft would keep and what each would count, in words; empty where it cannot weigh them.
+        notes: what was inferred, cut or drawn, and which rows the model can hardly read.
     """
 
     rows: tuple[Ranked, ...]
@@ -59,6 +60,7 @@ class Ranking:
     left_out: tuple[str, ...]
     skipped: Mapping[str, str]
     graft: str = ""
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return self._sheet().text()

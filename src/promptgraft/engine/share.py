@@ -14,6 +14,7 @@ from torch import Tensor
 
 from promptgraft.engine.cache import Cache, EntryKind, key_of, open_cache
 from promptgraft.engine.identity import FORWARD, code, machine
+from promptgraft.engine.unread import unread_rows
 from promptgraft.model.backbone import Backbone, Read
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.card import card_of
@@ -48,7 +49,7 @@ class Shared:
 
     Attributes:
         cut: task name -> how many inputs were longer than allowed.
-        unread: task name -> the rows that hold no word that the model knows.
+        unread: task name -> the rows that hold few or no words that the model knows.
         part: entered with words for what is computed, while it is.
     """
 
@@ -57,10 +58,13 @@ class Shared:
         backbone: Backbone,
         cache: Cache | None = None,
         part: Callable[[str], AbstractContextManager[None]] = quiet,
+        *,
+        is_beside: bool = False,
     ) -> None:
         self.backbone = backbone
         self.part = part
         self.cache = open_cache() if cache is None else cache
+        self._is_beside = is_beside
         self.cut: dict[str, int] = {}
         self.unread: dict[str, set[Example]] = {}
         self._saved = 0.0
@@ -100,8 +104,19 @@ class Shared:
     def beside(self, backbone: Backbone) -> Shared:
         """The work of another backbone, which shares this one's cache and reports."""
         if backbone.fingerprint not in self._beside:
-            self._beside[backbone.fingerprint] = Shared(backbone, self.cache, self.part)
+            self._beside[backbone.fingerprint] = Shared(backbone, self.cache, self.part, is_beside=True)
         return self._beside[backbone.fingerprint]
+
+    def notes(self) -> Iterator[str]:
+        """Notes on what was cut, and on rows of unknown words, of this backbone and of those beside it."""
+        for name, count in sorted(self.cut.items()):
+            for_model = f" for {self.backbone.name}" if self._is_beside else ""
+            yield f"{name}: {count} inputs were longer than allowed and were cut{for_model}"
+        for name, rows in sorted(self.unread.items()):
+            if rows:
+                yield f"{name}: {unread_rows(len(rows), self.backbone.name)}"
+        for other in self._beside.values():
+            yield from other.notes()
 
     def states(self, tokens: Tokens, prompt: Prompt | None, read: Read) -> Float[Tensor, "N H"]:
         """Frozen hidden states under a prompt, computed once."""

@@ -50,6 +50,12 @@ class Suggested:
     notes: tuple[str, ...]
 
 
+def check_count(count: int) -> None:
+    """Raises a UsageError where rows cannot be that many."""
+    if count < 1 or count != int(count):
+        raise UsageError(f"--count {count}", do="ask for one row or more")
+
+
 def suggest(predictor: Predictor, examples: Sequence[Example], count: int, seed: int = 0) -> Suggested:
     """Choose rows to label next: those that stand for many of which the artefact is unsure.
 
@@ -65,8 +71,7 @@ def suggest(predictor: Predictor, examples: Sequence[Example], count: int, seed:
         what = f"rows are chosen by how sure of their classes it is, and a {card.task.kind} task's have none"
         kinds = [kind for kind, other in KINDS.items() if other.has_classes]
         raise RunError(what, where=card.task.name, do=f"suggest is for {listed(kinds)} tasks")
-    if count < 1 or count != int(count):
-        raise UsageError(f"--count {count}", do="ask for one row or more")
+    check_count(count)
     places, notes = _open(examples)
     if len(places) > MOST:
         places = np.sort(np.random.default_rng(seed).permutation(places)[:MOST])

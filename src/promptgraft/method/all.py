@@ -23,6 +23,7 @@ from promptgraft.plugins import load
 
 __all__ = [
     "check",
+    "check_needs",
     "distil",
     "find",
     "frozen_source",
@@ -62,14 +63,25 @@ def check(job: Job, *, learns: bool = True) -> None:
     """
     method = find(job.method)
     method.options.read(job.method, job.options)
-    if "source" in method.needs and job.source is None:
-        raise RunError(f"{job.method} needs a source prompt", do="pass --source NAME or --source auto with a bank")
+    check_needs(job.method, job.shots, has_source=job.source is not None)
     if "gradients" in method.needs and not learns:
         raise RunError(f"{job.method} needs gradients, and int8 has none", do="use --arithmetic auto, fp32 or bf16")
     if "labels" in method.needs and not job.task.train:
         do = "label some rows, or use transfer, whose graft reads descriptions of the labels"
         raise RunError(f"{job.method} needs labelled rows", where=job.task.name, do=do)
-    if "labels" in method.needs and job.shots == 0:
-        raise RunError(
-            f"{job.method} needs labelled rows", do="use --shots 1 or more, or --readout label-text with pot"
-        )
+
+
+def check_needs(name: str, shots: int | None, *, has_source: bool) -> None:
+    """Check what a method needs, as far as it is known before a task or a model is opened.
+
+    Args:
+        shots: labelled rows a class; None: all.
+        has_source: whether it gets a source, or may choose one.
+    Raises:
+        RunError: something is missing.
+    """
+    needs = find(name).needs
+    if "source" in needs and not has_source:
+        raise RunError(f"{name} needs a source prompt", do="pass --source NAME or --source auto with a bank")
+    if "labels" in needs and shots == 0:
+        raise RunError(f"{name} needs labelled rows", do="use --shots 1 or more, or --readout label-text with pot")

@@ -114,7 +114,7 @@ class Backbone(Protocol):
         ...
 
     def unread(self, examples: Sequence[Example], tokens: Tokens) -> list[int]:
-        """The numbers of the rows whose texts have no word that the model knows; `tokens` are these rows'."""
+        """The numbers of the rows whose texts have few or no words that the model knows; `tokens` are these rows'."""
         ...
 
     def slots(self, template: str) -> tuple[int | None, ...]:

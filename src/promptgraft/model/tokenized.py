@@ -117,7 +117,7 @@ class Tokenizing:
             return []
         counts = torch.nn.functional.pad((tokens.ids == unknown).long().cumsum(0), (1, 0))
         rows = (counts[tokens.row_tokens].diff() > 0).nonzero().flatten().tolist()
-        marks = self._tokenizer.all_unknown([examples[row].every_text for row in rows], self.max_length)
+        marks = self._tokenizer.little_known([examples[row].every_text for row in rows], self.max_length)
         return [row for row, is_unread in zip(rows, marks, strict=True) if is_unread]
 
     def lone_words(self) -> Mapping[str, int]:

@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from promptgraft.api import Outcome, open_model, transfer, tune
+from promptgraft.api.checking import check_given
 from promptgraft.engine.predictor import Predictor
 from promptgraft.engine.progress import Event
 from promptgraft.method.all import find
@@ -157,7 +158,6 @@ class PromptEstimator(BaseEstimator):
         return "graft" if self._grafts(task) else "pot"
 
     def _tuned(self, task: Task, method: str, seed: int, silent_names: bool) -> Outcome:
-        backbone = backbone_of(self.model, self.device, self.arithmetic)
         source = None if self.bank is None else self.source
         readout = self.readout
         worded, options = self._in_words()
@@ -170,6 +170,11 @@ class PromptEstimator(BaseEstimator):
             "readout_rate": self.rate,
             "length": self.length,
         }
+        check_given(
+            self.model, recipe=recipe | {"arithmetic": self.arithmetic}, methods=[(method, options)],
+            bank=None if source is None else self.bank, seeds=(seed,), device=self.device,
+        )  # fmt: skip
+        backbone = backbone_of(self.model, self.device, self.arithmetic)
         if self.bank is None or source is None or not {"source", "bank"} & find(method).needs:
             return tune(
                 task, backbone, method=method, options=options, seeds=(seed,), progress=_silent,

@@ -16,6 +16,24 @@ VALIDATION_ROWS = 500
 """No more are held out, or read, for validation."""
 
 
+def check_shots(shots: int | None) -> None:
+    """Check a number of shots; None: all rows.
+
+    Raises: UsageError for negative shots.
+    """
+    if shots is not None and shots < 0:
+        raise UsageError(f"{shots} shots", do="give 0 or more")
+
+
+def check_cap(rows: int | None) -> None:
+    """Check a cap on rows; None: none.
+
+    Raises: UsageError for fewer than one row.
+    """
+    if rows is not None and rows < 1:
+        raise UsageError(f"a cap of {rows} rows", do="give 1 or more")
+
+
 def few_shot(task: Task, shots: int, seed: int) -> Task:
     """The task with `shots` train rows a class, and a validation split of the same size; test stays whole.
 
@@ -28,8 +46,7 @@ def few_shot(task: Task, shots: int, seed: int) -> Task:
 
     Raises: UsageError for negative shots.
     """
-    if shots < 0:
-        raise UsageError(f"{shots} shots", do="give 0 or more")
+    check_shots(shots)
     has_validation = bool(task.validation)
     size = "a label" if task.facts.several else "a class"
     train, remaining, short = draw(task, "train", shots, seed)
@@ -59,8 +76,7 @@ def within(task: Task, shots: int | None, seed: int, *, validated: bool) -> Task
     if shots is None:
         rows = cap(task, "validation", VALIDATION_ROWS, seed) if validated else _joined(task)
     else:
-        if shots < 0:
-            raise UsageError(f"{shots} shots", do="give 0 or more")
+        check_shots(shots)
         train, _, short = draw(task, "train", shots, seed)
         note = f"{shots} shots by seed {seed}: {len(train)} labelled rows"
         rows = task.replace(splits={**task.splits, "train": train, "validation": ()}).noted(note, *short)
@@ -152,8 +168,7 @@ def cap(task: Task, split: str, rows: int, seed: int) -> Task:
 
     Raises: UsageError for fewer than one row.
     """
-    if rows < 1:
-        raise UsageError(f"a cap of {rows} rows", do="give 1 or more")
+    check_cap(rows)
     examples = task.splits.get(split, ())
     if len(examples) <= rows:
         return task
