@@ -174,10 +174,12 @@ def section(rows: Sequence[Row]) -> list[str]:
         "",
         f"One label is held out in tasks with several labels a row: {', '.join(tasks)} (minilm for English tasks,"
         f" e5-small for Chinese ones; [what they are](multilabel.md)). The others are grafted on"
-        f" {' or '.join(map(str, counts))} rows in all, which do not say whether they have the label that comes later. `extend` then adds"
+        f" {' or '.join(map(str, counts))} rows in all, which do not say whether they have the"
+        " label that comes later. `extend` then adds"
         f" it by its description, and by {ROWS[1]} or {ROWS[2]} further rows, half of which have it. For comparison,"
         " `transfer` is run on all rows, as someone would who has labelled the old ones by the new label too: it is"
-        f" told more. {len(held_out)} held-out labels, {seeds} seed{'s' * (seeds > 1)}; figures are in percent, on at most {TEST_ROWS}"
+        f" told more. {len(held_out)} held-out labels, {seeds} seed{'s' * (seeds > 1)}; figures are in percent, on at"
+        f" most {TEST_ROWS}"
         " test rows, the mean over tasks with 95 % intervals (Student's t). Every result is a row of"
         " [extend-multilabel.csv](extend-multilabel.csv). Nothing was chosen on these figures. To remake it,",
         "",
