@@ -125,6 +125,13 @@ def test_words_of_labels_name_the_labels_that_texts_lack(
         assert set(distilled.outcome.predictor.predict(["w3 w4"])) <= {"positive", "negative"}
 
 
+def test_a_head_may_be_narrower_than_the_states(albert_tiny_zh: Path) -> None:
+    """A task without one of its splits: the states of no rows are as wide as those of some."""
+    task = toy_task(train=8, validation=0, test=2)
+    distilled = api.distil(LONG, albert_tiny_zh, task, length=3, steps=2, evaluations=1, verbalizer=WORDS)
+    assert distilled.rows == 2
+
+
 def test_what_cannot_be_distilled_is_refused(models: dict[str, Backbone], tmp_path: Path) -> None:
     task = toy_task(train=8, validation=2, test=2)
     with pytest.raises(UsageError, match="no instruction or demonstrations"):

@@ -14,7 +14,7 @@ from promptgraft.model.device import tokens_at_once
 from promptgraft.model.tokens import Tokens, concatenate, gather
 from promptgraft.prompt.prompt import Prompt, PromptStack, stack
 from promptgraft.prompt.reading import ANSWERED
-from promptgraft.readout.features import features
+from promptgraft.readout.features import features, width_of
 from promptgraft.readout.readout import device_of
 from promptgraft.train.run import Tuned
 from promptgraft.train.together import Readers, readers, score_together
@@ -55,7 +55,8 @@ def hidden_states(
             parts.append(backbone.forward(batch, prompts, read).cpu())
             places.append(places_of(tokens, sequences, read))
     if not parts:
-        return torch.zeros(0, 1 if read in ANSWERED else backbone.hidden)
+        width = 1 if read in ANSWERED else width_of(backbone, "mark" if read == "mark" else "pooled", "cross")
+        return torch.zeros(0, width)
     states = torch.cat(parts)
     result = torch.empty_like(states)
     result[torch.cat(places)] = states
