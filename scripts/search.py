@@ -37,6 +37,8 @@ PROPOSERS = {"proposals": {"en": "smollm2-135m"}, "lm-bff": {"en": "flan-t5-smal
 BUDGETS = (1_000, 5_000, 20_000)
 SEEDS = (0, 1, 2, 3, 4)
 SHOTS, REPORT, LENGTH = 16, 400, 96
+FEWEST_TASKS = 6
+"""Below which nothing is said of a difference."""
 RESULTS = Path("docs/results")
 KEY = ("task", "language", "model", "algorithm", "passes", "seed")
 COLUMNS = (*KEY, "choosing_score", "report_score", "seconds", "prompt")
@@ -147,9 +149,20 @@ def page(rows: Sequence[Row]) -> str:
     lines += [verdict(rows, budgets), "", *method(rows), ""]
     for budget in budgets:
         own = [row for row in rows if int(row["passes"]) == budget]
-        seeds = len({row["seed"] for row in own})
-        lines += [f"## {budget:,} passes, {seeds} seed{'s' * (seeds > 1)}", "", *table(own), ""]
+        lines += [f"## {budget:,} passes", "", f"{seeds_said(own)}.", "", *table(own), ""]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def seeds_said(rows: Sequence[Row]) -> str:
+    """How many seeds were searched with on each task, the tasks of equal counts together."""
+    counts: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for row in rows:
+        counts[row["task"], row["model"]].add(row["seed"])
+    groups: dict[int, list[str]] = defaultdict(list)
+    for (task, _), seeds in sorted(counts.items()):
+        groups[len(seeds)].append(task)
+    said = [f"{count} seed{'s' * (count > 1)} on {', '.join(tasks)}" for count, tasks in sorted(groups.items())]
+    return "; ".join(reversed(said))
 
 
 def method(rows: Sequence[Row]) -> list[str]:
@@ -167,7 +180,8 @@ def method(rows: Sequence[Row]) -> list[str]:
         "```",
         "",
         "Differences are in points of the tasks' metrics on the report rows, paired by task, model and seed. "
-        "Intervals are 95 % intervals (Student's t) over tasks with their models. `lost` is the score on the "
+        "Intervals are 95 % intervals (Student's t) over tasks with their models; of twenty such intervals one misses "
+        f"by chance, and what is called certain is so on at least {FEWEST_TASKS} tasks. `lost` is the score on the "
         "choosing rows minus the score on the report rows.",
     ]
 
@@ -179,8 +193,10 @@ def verdict(rows: Sequence[Row], budgets: Sequence[int]) -> str:
         better = []
         for budget in budgets:
             own = [row for row in rows if int(row["passes"]) == budget]
-            names = [name for name in searched(own) if (gain := over(own, name, against)) and is_above(gain)]
-            better.append(f"at {budget:,} passes {', '.join(names) if names else 'none'}")
+            names = [name for name in searched(own) if is_certain(own, name, against)]
+            enough = len({(row["task"], row["model"]) for row in own}) >= FEWEST_TASKS
+            none = "none" if enough else "too few tasks were run"
+            better.append(f"at {budget:,} passes {', '.join(names) or none}")
         lines.append(f"**Certainly better than {title}:** {'; '.join(better) if better else 'nothing yet'}.")
     return "\n\n".join(lines)
 
@@ -196,8 +212,13 @@ def over(rows: Sequence[Row], algorithm: str, against: str) -> Mean | None:
     return mean(values) if values else None
 
 
-def is_above(gain: Mean) -> bool:
-    return gain.low is not None and gain.low > 0
+def is_certain(rows: Sequence[Row], algorithm: str, against: str) -> bool:
+    """Whether the interval of the difference, over tasks enough for one, lies above zero."""
+    values = differences(rows, algorithm, against)
+    if len(values) < FEWEST_TASKS:
+        return False
+    low = mean(values).low
+    return low is not None and low > 0
 
 
 def table(rows: Sequence[Row]) -> list[str]:
