@@ -105,6 +105,7 @@ def test_python_refuses_a_name_before_a_model_is_loaded(
         getattr(api, verb)(*(splade_tiny if argument == "MODEL" else argument for argument in arguments), **named)
 
 
+OUT = "the name of the folder for results (out) is empty; name one, or give none"
 SEED = "seed -1; give whole numbers from 0 to 2,147,483,647"
 VALUES: dict[str, tuple[str, tuple[object, ...], dict[str, object], str]] = {
     "tune, seeds": ("tune", ("none.csv", "MODEL"), {"seeds": (0, -1)}, SEED),
@@ -116,6 +117,21 @@ VALUES: dict[str, tuple[str, tuple[object, ...], dict[str, object], str]] = {
     "tune, name": ("tune", ("none.csv", "MODEL"), {"bank": "b", "name": "a/b"}, "'a/b' cannot be a name in a bank"),
     "tune, source": ("tune", ("none.csv", "MODEL"), {"method": "pot"}, "pot needs a source prompt"),
     "tune, labels": ("tune", ("none.csv", "MODEL"), {"method": "linear-probe", "shots": 0}, "needs labelled rows"),
+    "tune, model": ("tune", ("none.csv", ""), {}, "the name of the model is empty"),
+    "tune, out": ("tune", ("none.csv", "MODEL"), {"out": ""}, OUT),
+    "transfer, out": ("transfer", ("none.csv", "MODEL", "starter"), {"out": ""}, OUT),
+    "compare, out": ("compare", ("none.csv", "MODEL"), {"out": ""}, OUT),
+    "rank, out": ("rank", ("none.csv", "MODEL", "starter"), {"out": ""}, OUT),
+    "estimate, out": ("estimate", ("tune", "none.csv", "MODEL"), {"out": ""}, OUT),
+    "search, out": ("search", ("none.csv", "MODEL"), {"out": ""}, OUT),
+    "distil, out": ("distil", ("{text}:{mask}", "MODEL", "none.csv"), {"out": ""}, OUT),
+    "extend, out": ("extend", ("no-run", ["a"]), {"out": ""}, OUT),
+    "suggest, column": (
+        "suggest",
+        ("no-run", "none.csv"),
+        {"columns": {"text": ""}},
+        "name of the text column is empty",
+    ),
     "transfer": ("transfer", ("none.csv", "MODEL", "starter"), {"seeds": (-1,)}, SEED),
     "transfer, name": ("transfer", ("none.csv", "MODEL", "starter"), {"name": "a/b"}, "'a/b' cannot be a name"),
     "compare": ("compare", ("none.csv", "MODEL"), {"seeds": (-1,)}, SEED),

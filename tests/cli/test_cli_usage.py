@@ -51,6 +51,11 @@ LINES = {
     "predict x --text": "option '--text' has no value; give one, or see promptgraft predict --help",
     "templates list --language": "option '--language' has no value; give one, or see promptgraft templates list --help",
     "bank record b x --model": "option '--model' has no value; give one, or see promptgraft bank record --help",
+    "tune x -m y --out --steps 3": "option '--out' has no value; give one, or see promptgraft tune --help",
+    "tune x -m --steps 3": "option '-m' has no value; give one, or see promptgraft tune --help",
+    "tune x -m y --out=": "option '--out' has no value; give one, or see promptgraft tune --help",
+    "predict x --text --file y": "option '--text' has no value; give one, or see promptgraft predict --help",
+    "bank add b x --name --replace": "option '--name' has no value; give one, or see promptgraft bank add --help",
     "tune x --model y --depth deeep": "unknown value of --depth 'deeep'; did you mean 'deep'?",
     "predict x --format xml": "unknown value of --format 'xml'; known: csv, json, jsonl, parquet, tsv, txt",
     "tune x --model y --rate abc": "--rate 'abc': should be a valid number; see promptgraft tune --help",
@@ -64,6 +69,18 @@ LINES = {
 def test_wrong_usage_is_one_line_that_says_what_to_do(words: str, pg: Command) -> None:
     said = pg(*words.split())
     assert (said.status, said.out, said.err) == (2, "", f"promptgraft: {LINES[words]}\n")
+
+
+@pytest.mark.parametrize("option", ["--out", "-o", "--model", "--bank", "--name", "--text-column", "--template"])
+def test_an_empty_value_is_none(option: str, pg: Command) -> None:
+    said = pg("tune", "x", "--model", "y", option, "")
+    line = f"promptgraft: option '{option}' has no value; give one, or see promptgraft tune --help\n"
+    assert (said.status, said.out, said.err) == (2, "", line)
+
+
+def test_a_text_may_be_empty_or_look_like_an_option(pg: Command) -> None:
+    for words in (["--text", ""], ["--text=--file"], ["--text", "x", "--abstain-as", ""]):
+        assert "no value" not in pg("predict", "nowhere", *words).err
 
 
 def test_these_are_all_verbs() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from promptgraft.errors import UsageError
 from promptgraft.task.compare import overlap
 from promptgraft.task.load import load_task, read_texts
 from promptgraft.task.task import Answers, Example, Task
@@ -249,3 +250,9 @@ def test_importing_the_room_brings_in_nothing_heavy() -> None:
         "print([m for m in ('torch', 'sklearn', 'scipy', 'numpy', 'pyarrow', 'datasets') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("role", ["text", "pair", "label"])
+def test_the_name_of_a_column_is_not_empty(role: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"the name of the {role} column is empty; name a column, or leave it out"):
+        load_task(write(tmp_path / "reviews.jsonl", reviews(8)), **{role: ""})

@@ -48,6 +48,7 @@ def check_given(
     bank: object = None,
     name: str | None = None,
     columns: Mapping[str, str] | None = None,
+    out: object = None,
     seeds: Sequence[int] | int = 1,
     shots: int | None = None,
     test_rows: int | None = None,
@@ -64,6 +65,7 @@ def check_given(
         bank: its folder or name; `auto` and what is no text are not looked up.
         name: of an artefact in a bank that it is kept in.
         columns: what a column holds -> its name.
+        out: the folder for results; it need not exist.
         validation_from: one of `ValidationFrom`.
     Raises:
         UsageError, ModelError, BankError: the first name that does not exist, and the nearest that does; or the first
@@ -74,6 +76,8 @@ def check_given(
     check_shots(shots)
     check_cap(test_rows)
     check_roles(columns)
+    if out == "":
+        raise UsageError("the name of the folder for results (out) is empty", do="name one, or give none")
     if name is not None:
         check_name(name)
     if validation_from not in get_args(ValidationFrom):
@@ -89,7 +93,7 @@ def check_given(
         make(measure)
     _check_recipe(recipe)
     others = (value for _, options in methods for name, value in options.items() if hyphened(name) == "words-model")
-    for model in filter(None, (*models, *others)):
+    for model in (*models, *filter(None, others)):
         if isinstance(model, str | Path):
             resolve(model)
     if isinstance(bank, str | Path) and bank != "auto":
@@ -129,14 +133,16 @@ def changed_recipe(recipe: Recipe, given: Mapping[str, object]) -> Recipe:
 
 
 def check_roles(columns: Mapping[str, str] | None) -> None:
-    """Check that columns are said to hold what rows have.
+    """Check that columns are said to hold what rows have, and have names.
 
     Raises:
-        UsageError: one is not.
+        UsageError: one is not, or has none.
     """
-    for role in columns or {}:
+    for role, name in (columns or {}).items():
         if role not in ROLES:
             raise unknown("role of a column", role, ROLES)
+        if name == "":
+            raise UsageError(f"the name of the {role} column is empty", do="name a column, or leave it out")
 
 
 def known_arithmetic(arithmetic: object, device: object) -> DType:

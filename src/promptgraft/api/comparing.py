@@ -87,8 +87,8 @@ def rank(
     `Ranking.graft` says which prompts `transfer` would use; these are more than the first one.
     """
     check_given(
-        model, recipe=recipe, measures=[measures] if isinstance(measures, str) else measures, bank=bank, seeds=(seed,),
-        shots=shots, device=device,
+        model, recipe=recipe, measures=[measures] if isinstance(measures, str) else measures, bank=bank, out=out,
+        seeds=(seed,), shots=shots, device=device,
     )  # fmt: skip
     context = opened(task, model, recipe, shots, out=out, device=device, progress=progress)
     _need_labels(context, "rank orders prompts")
@@ -137,7 +137,7 @@ def compare(
             labelled rows and have no validation score.
     """
     check_given(
-        model, recipe=recipe, methods=rows or (), bank=bank, seeds=seeds, shots=shots, test_rows=test_rows,
+        model, recipe=recipe, methods=rows or (), bank=bank, out=out, seeds=seeds, shots=shots, test_rows=test_rows,
         validation_from=validation_from, device=device,
     )  # fmt: skip
     context = opened(

@@ -128,8 +128,8 @@ def distil(
         UsageError: something that is no template, or a template with nothing to leave out.
     """
     check_given(
-        model, recipe={**recipe, "length": length}, name=name, columns=columns, seeds=(seed,), shots=shots,
-        device=device,
+        model, recipe={**recipe, "length": length}, name=name, columns=columns, out=out, seeds=(seed,),
+        shots=shots, device=device,
     )  # fmt: skip
     known, found = opened_template(template)
     long = known.template

@@ -73,8 +73,9 @@ def estimate(
     check_estimated(verb, model, bank, source, method, options, rows, recipe)
     seed_list = seeds_of(range(5 if verb == "compare" else 1) if seeds is None else seeds)
     check_given(
-        seeds=seed_list, shots=shots, test_rows=test_rows, validation_from=validation_from or "extra", device=device
-    )
+        out=out, seeds=seed_list, shots=shots, test_rows=test_rows, validation_from=validation_from or "extra",
+        device=device,
+    )  # fmt: skip
     context = opened(
         task, model, recipe, shots, out=out, test_rows=test_rows, device=device,
         validation_from=validation_from or ("within" if verb == "transfer" else "extra"),

@@ -97,7 +97,7 @@ def extend(
     Raises:
         UsageError, TaskError, RunError, ArtefactError: one line that says what is wrong and what to do.
     """
-    check_given(model, columns=columns, device=device)
+    check_given(model, columns=columns, out=out, device=device)
     described = given_labels(labels)
     folder = None if out is None else _free(Path(out), replace=replace)
     predictor, name = as_predictor(run, model, device)

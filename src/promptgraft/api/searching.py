@@ -100,6 +100,7 @@ def search(
         UsageError: an unknown name, or a budget that is too small for any candidate.
         RunError: a task that cannot be searched with the model, or a model without a head over words.
     """
+    check_given(out=out)
     kinds = _kinds(algorithms, bank)
     setting, notes = setting_for(
         task, model, passes=passes, shots=shots, seed=seed, template=template, verbalizer=verbalizer,

@@ -114,8 +114,8 @@ def tune(
         recipe: values of `Recipe` that differ from the defaults.
     """
     check_given(
-        model, recipe=recipe, methods=[(method, options or {})], name=name, seeds=seeds, shots=shots,
-        test_rows=test_rows, validation_from=validation_from, device=device,
+        model, recipe=recipe, methods=[(method, options or {})], name=name, out=out, seeds=seeds,
+        shots=shots, test_rows=test_rows, validation_from=validation_from, device=device,
     )  # fmt: skip
     check_needs(method, shots, has_source=False)
     context = opened(
@@ -168,8 +168,8 @@ def transfer(
     """
     asked = method or usual_method(source, options)
     check_given(
-        model, recipe=recipe, methods=[(asked, options or {})], bank=bank, name=name, seeds=seeds, shots=shots,
-        test_rows=test_rows, validation_from=validation_from, device=device,
+        model, recipe=recipe, methods=[(asked, options or {})], bank=bank, name=name, out=out, seeds=seeds,
+        shots=shots, test_rows=test_rows, validation_from=validation_from, device=device,
     )  # fmt: skip
     check_needs(asked, shots, has_source=True)
     context = opened(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import typer
@@ -17,6 +18,8 @@ WRONG_USAGE = 2
 TYPERS_ERROR: Any = typer.BadParameter.__base__
 """What typer raises for every kind of wrong usage; it has no public name."""
 NAME = re.compile("'([^']*)'")
+MAY_BE_EMPTY = ("--text", "--pair", "--abstain-as", "--among", "--stop")
+"""Options whose value is a text: an empty one is read, or its verb says what is wrong with it."""
 
 
 class VerbGroup(typer.core.TyperGroup):
@@ -32,7 +35,10 @@ class VerbGroup(typer.core.TyperGroup):
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             group = "" if ctx.parent is None else f" of {ctx.info_name}"
             raise unknown(f"verb{group}", args[0], self.commands)
-        return super().resolve_command(ctx, args)
+        name, verb, words = super().resolve_command(ctx, args)
+        if not isinstance(verb, VerbGroup):
+            check_values(verb, words, f"{ctx.command_path} {name}")
+        return name, verb, words
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -54,6 +60,36 @@ class VerbGroup(typer.core.TyperGroup):
         if ends_process:
             sys.exit(status or 0)
         return status
+
+
+def check_values(verb: Any, words: Sequence[str], path: str) -> None:
+    """Check that every option of a verb has a value that is neither empty nor the name of the next option.
+
+    Args:
+        words: what follows the verb.
+        path: the words before that, for where the help is.
+    Raises:
+        UsageError: the first option that has none.
+    """
+    options = [parameter for parameter in verb.params if parameter.param_type_name == "option"]
+    names = {name for option in options for name in (*option.opts, *option.secondary_opts)}
+    valued = {name: option.opts[0] for option in options if not option.is_flag for name in option.opts}
+    words = words[: words.index("--")] if "--" in words else words
+    for name, value, is_joined in _values(words, valued):
+        is_empty = not value and valued[name] not in MAY_BE_EMPTY
+        if is_empty or (value in names and not is_joined):
+            raise UsageError(f"option {quoted(name)} has no value", do=f"give one, or see {path} --help")
+
+
+def _values(words: Sequence[str], valued: Collection[str]) -> Iterator[tuple[str, str, bool]]:
+    """The options that take a value, with the value of each and whether it is joined to the name by =."""
+    left = iter(words)
+    for word in left:
+        name, joint, value = word.partition("=")
+        if name in valued and joint:
+            yield name, value, True
+        elif word in valued:
+            yield from ((word, value, False) for value in islice(left, 1))
 
 
 def usage_line(error: Any) -> str:

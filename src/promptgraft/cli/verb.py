@@ -20,6 +20,7 @@ import typer
 import typer.core
 
 from promptgraft.cli.say import Output, Say
+from promptgraft.cli.usage import check_values
 from promptgraft.errors import TO_TRAIN, PromptgraftError, UsageError, is_lack_of_memory
 
 COULD_NOT, WRONG_USAGE, STOPPED = 1, 2, 130
@@ -73,6 +74,7 @@ def add(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
                 print("promptgraft: stopped", file=sys.stderr)
                 raise typer.Exit(STOPPED) from None
             command = typer.main.get_command(single)
+            check_values(command, arguments, context.command_path)
             inner = command.make_context(context.info_name, list(arguments), parent=context.parent)
             context.params, context.args = inner.params, []
             context.meta[name] = command, inner

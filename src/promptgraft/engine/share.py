@@ -111,7 +111,8 @@ class Shared:
         """Notes on what was cut, and on rows of unknown words, of this backbone and of those beside it."""
         for name, count in sorted(self.cut.items()):
             for_model = f" for {self.backbone.name}" if self._is_beside else ""
-            yield f"{name}: {count} inputs were longer than allowed and were cut{for_model}"
+            inputs = "1 input was" if count == 1 else f"{count:,} inputs were"
+            yield f"{name}: {inputs} longer than allowed and cut{for_model}"
         for name, rows in sorted(self.unread.items()):
             if rows:
                 yield f"{name}: {unread_rows(len(rows), self.backbone.name)}"

@@ -106,6 +106,8 @@ def resolve(name_or_path: str | Path) -> Resolved:
     entry = entries().get(str(name_or_path))
     if entry:
         return _from_entry(entry)
+    if not str(name_or_path):
+        raise ModelError("the name of the model is empty", do="promptgraft models list shows the models known by name")
     folder = at_home(name_or_path)
     if folder.is_dir():
         return _from_folder(folder, folder.resolve().name)

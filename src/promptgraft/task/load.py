@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from promptgraft.errors import TaskError, quoted
+from promptgraft.errors import TaskError, UsageError, quoted
 from promptgraft.task.compare import count_rows, repeat_notes
 from promptgraft.task.examples import make_examples
 from promptgraft.task.frames import NAME, TaskData, as_table, features_of, is_table, rows_of
@@ -329,8 +329,14 @@ def read_folder_file(path: TaskData) -> TaskFile:
 
 
 def given_columns(file: TaskFile, text: str | None, pair: str | None, label: str | None) -> Columns:
-    """The columns that task.toml or the caller names; the caller wins."""
+    """The columns that task.toml or the caller names; the caller wins.
+
+    Raises: UsageError, where the caller gives an empty name.
+    """
     columns = file.columns
+    for role, name in (("text", text), ("pair", pair), ("label", label)):
+        if name == "":
+            raise UsageError(f"the name of the {role} column is empty", do="name a column, or leave it out")
     return Columns(
         text or columns.text, pair or columns.pair, columns.question, columns.choices, label or columns.label
     )
