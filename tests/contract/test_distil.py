@@ -123,6 +123,17 @@ def test_words_of_labels_name_the_labels_that_texts_lack(
         assert distilled.accuracy is None
         assert distilled.outcome.best.result.readout == "verbalizer"
         assert set(distilled.outcome.predictor.predict(["w3 w4"])) <= {"positive", "negative"}
+        assert not any("no description" in note for note in distilled.outcome.notes), "words stand for the labels"
+
+
+@pytest.mark.parametrize("verbalizer", ["", "auto"])
+def test_a_model_that_writes_nothing_asks_for_the_words_of_labels_of_texts_alone(
+    verbalizer: str, splade_tiny: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "texts.txt"
+    path.write_text("\n".join(f"w{n} w{n + 3}" for n in range(20)), encoding="utf-8")
+    with pytest.raises(RunError, match="or name the labels by their words: verbalizer label=word,label=word"):
+        api.distil(LONG, splade_tiny, path, length=3, steps=2, evaluations=1, verbalizer=verbalizer)
 
 
 def test_a_head_may_be_narrower_than_the_states(albert_tiny_zh: Path) -> None:

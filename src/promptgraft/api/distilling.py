@@ -193,8 +193,13 @@ def texts_of(data: Task | TaskData, columns: Mapping[str, str] | None = None, ve
     try:
         return open_task(data, **named)
     except TaskError as problem:
-        labels = {} if verbalizer == AUTO else {label: label for label in words_given(verbalizer)}
+        labels = {} if verbalizer == AUTO else _as_described(verbalizer)
         return open_task(data, labels=labels, **named) if labels else texts_alone(data, named, problem)
+
+
+def _as_described(verbalizer: str) -> dict[str, str]:
+    """Label -> its words, which say what it means."""
+    return {label: ", ".join(words) for label, words in words_given(verbalizer).items()}
 
 
 def _judged(outcome: Outcome, view: JobView, long: str, short: str) -> Distilled:

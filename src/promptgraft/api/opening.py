@@ -28,7 +28,7 @@ from promptgraft.task.frames import TaskData
 from promptgraft.task.load import load_task, read_texts
 from promptgraft.task.readers import file_format
 from promptgraft.task.sampling import cap, rows_of
-from promptgraft.task.task import Example, Task
+from promptgraft.task.task import Example, References, Task
 from promptgraft.train.recipe import Recipe, default_recipe
 
 LOG = logging.getLogger("promptgraft")
@@ -117,7 +117,15 @@ def check_writes(backbone: Backbone, task: Task) -> None:
     generates = "mark" in backbone.reads and isinstance(backbone, Speaks) and backbone.mask is None
     if task.facts.written and not generates:
         what = f"a {task.kind} task needs a model that generates, and {backbone.name} does not"
-        raise RunError(what, where=task.name, do="use a causal or a sequence-to-sequence model")
+        others = "use a causal or a sequence-to-sequence model"
+        by_words = ", or name the labels by their words: --verbalizer label=word,label=word"
+        raise RunError(what, where=task.name, do=others + by_words if _is_texts_alone(task) else others)
+
+
+def _is_texts_alone(task: Task) -> bool:
+    """Whether a task has rows, and no row has an answer."""
+    rows = [row for split in task.splits.values() for row in split]
+    return bool(rows) and not any(isinstance(row.label, References) for row in rows)
 
 
 def log_notes(notes: Iterable[str]) -> None:
