@@ -546,6 +546,8 @@ def test_text_unlike_the_rows_is_marked_and_said(
     said = done(*words, "--mark-unlike", "--json")
     assert [row["unlike"] for row in said.json] == [False, True] * 2
     assert "note: 2 of 4 texts are unlike the labelled rows (5 in 100 would be by chance)" in said.err
+    assert "; the column 'unlike' says which" in said.err
+    assert "; --mark-unlike says which" in done(*words).err
     assert [row["prediction"] for row in done(*words, "--risk", "0.9", "--json").json][1] is None
     shutil.copytree(held / "artefact", tmp_path / "old")
     forget_rows(tmp_path / "old")

@@ -136,7 +136,7 @@ def predict(
             quick = api.load(path, model, device=device, arithmetic=arithmetic)
             predictor = quickened(predictor, quick, examples, say, windows=windows)
         answers = list(answered(predictor, examples, callback, windows=windows, risk=risk))
-    note_answers(answers, given.places, predictor, say)
+    note_answers(answers, given.places, predictor, say, unlike_in=names.get(UNLIKE))
     note_given(answers, limit, predictor.task, say)
     answer_rows = [row for batch in answers for row in as_rows(batch, predictor.task, names, abstain_as)]
     if not holds_lists(out, say):
@@ -145,11 +145,17 @@ def predict(
     hand_out(labelled, list(answer_rows[0]), "labelled", out, say, safe_cells=safe_cells)
 
 
-def note_answers(answers: Sequence[Predictions], places: Sequence[str], predictor: Predictor, say: Say) -> None:
-    """What was cut, is blank, holds few known words, or is unlike the labelled rows."""
+def note_answers(
+    answers: Sequence[Predictions], places: Sequence[str], predictor: Predictor, say: Say, unlike_in: str | None
+) -> None:
+    """What was cut, is blank, holds few known words, or is unlike the labelled rows.
+
+    Args:
+        unlike_in: the column that says which rows these are, where there is one.
+    """
     note_cut(answers, predictor, say)
     note_silent(answers, places, say)
-    note_unlike(answers, say)
+    note_unlike(answers, say, unlike_in)
 
 
 def hand_out(
@@ -270,7 +276,7 @@ def note_silent(answers: Sequence[Predictions], places: Sequence[str], say: Say)
     say.note(*(unread_note(numbers, len(places), model, places) for model, numbers in unread.items()))
 
 
-def note_unlike(answers: Sequence[Predictions], say: Say) -> None:
+def note_unlike(answers: Sequence[Predictions], say: Say, column: str | None) -> None:
     """Note how many texts are unlike the labelled rows, where they are more than chance makes."""
     from promptgraft.engine.familiar import CHANCE, more_than_chance
 
@@ -278,7 +284,8 @@ def note_unlike(answers: Sequence[Predictions], say: Say) -> None:
     if more_than_chance(sum(marks), len(marks)):
         count = f"{sum(marks):,} of {len(marks):,} texts are unlike the labelled rows"
         chance = f"{100 * CHANCE:.0f} in 100 would be by chance"
-        say.note(f"{count} ({chance}): their answers may be wrong however sure they are; --mark-unlike says which")
+        which = "--mark-unlike" if column is None else f"the column {column!r}"
+        say.note(f"{count} ({chance}): their answers may be wrong however sure they are; {which} says which")
 
 
 def note_given(answers: Sequence[Predictions], limit: Threshold | None, task: Task, say: Say) -> None:
