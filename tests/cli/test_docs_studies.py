@@ -1,7 +1,8 @@
-"""The pages on extending and on choosing rows say what their tables of results hold."""
+"""The pages on extending and on choosing rows say what their tables of results hold; no study trains on its targets."""
 
 from __future__ import annotations
 
+import csv
 import importlib
 from pathlib import Path
 
@@ -15,3 +16,13 @@ def test_the_page_is_made_of_the_figures(name: str, root: Path, monkeypatch: pyt
     study = importlib.import_module(f"{name}_study")
     kept = (root / "docs" / "results" / f"{name}.md").read_text(encoding="utf-8")
     assert kept == study.page(study.read_rows()), f"remake it: python scripts/{name}_study.py write"
+
+
+def test_no_banked_prompt_has_seen_what_is_searched_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(root / "scripts")
+    targets, sources = (importlib.import_module(name) for name in ("search", "search_bank_page"))
+    assert len(sources.SOURCES) >= 10
+    assert not set(targets.ENGLISH) & set(sources.SOURCES)
+    with (root / "scripts" / "labels_left_out.csv").open(newline="", encoding="utf-8") as file:
+        left_out = {(row["task"], row["source"]) for row in csv.DictReader(file)}
+    assert not left_out & {(target, source) for target in targets.ENGLISH for source in sources.SOURCES}
