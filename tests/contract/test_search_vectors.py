@@ -51,12 +51,13 @@ def task() -> Task:
 
 @pytest.fixture(scope="module")
 def bank(backbone: Backbone, task: Task, tmp_path_factory: pytest.TempPathFactory) -> Bank:
-    """Four prompts of other tasks, one of another length, one in every layer, and one of the task itself."""
+    """Four prompts of other tasks, one of another length, in every layer, or laid out by PEFT, and the task's own."""
     made = pg.open_bank(tmp_path_factory.mktemp("bank") / "bank", create=True)
     for seed in range(1, 5):
         other = toy_task(seed=seed).replace(name=f"other {seed}")
         made.add(pg.tune(other, backbone, shots=4, **FEW).artefact, f"t{seed}")
-    for name, own in (("long", {"length": 5}), ("deep", {"depth": "deep"})):
+    others = {"long": {"length": 5}, "deep": {"depth": "deep"}, "first": {"placement": "peft"}}
+    for name, own in others.items():
         other = toy_task(seed=9).replace(name=name)
         made.add(pg.tune(other, backbone, shots=4, **{**FEW, **own}).artefact, name)
     made.add(pg.tune(task, backbone, shots=4, **FEW).artefact, "own")
@@ -108,7 +109,7 @@ def test_all_that_is_proposed_lies_in_the_span(
 ) -> None:
     setting, notes = setting_for(task, backbone, bank=bank, **SEARCH)
     assert any("in the span of 4 prompts of the bank, which has 3 dimensions" in note for note in notes)
-    assert any("another length, or in every layer are left out" in note for note in notes)
+    assert any("in every layer, or before the first token are left out" in note for note in notes)
     result, proposed = found(setting, kind, monkeypatch)
     assert len(proposed) > 2
     own = values_of(bank).double().flatten(1)
@@ -191,6 +192,8 @@ def test_what_cannot_be_begun_with_has_its_line(backbone: Backbone, task: Task, 
         setting_for(task, backbone, bank=bank, start="own", **SEARCH)
     with pytest.raises(PromptgraftError, match="vectors in every layer"):
         setting_for(task, backbone, bank=bank, start="deep", **SEARCH)
+    with pytest.raises(PromptgraftError, match="before the first token, where no template has a place"):
+        setting_for(task, backbone, bank=bank, start="first", **SEARCH)
     with pytest.raises(PromptgraftError, match="no bank was given"):
         setting_for(task, backbone, start="t1", **SEARCH)
     with pytest.raises(PromptgraftError, match="none is named; add cma-es"):

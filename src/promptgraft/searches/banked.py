@@ -60,8 +60,8 @@ def banked_span(
         raise unknown("prompt of the bank for this model", start, [source.name for source in sources])
     usable = [source for source in sources if _stands(source, backbone) and not is_of(task, source.artefact.card)]
     if start and start not in [source.name for source in usable]:
-        own = any(source.name == start and is_of(task, source.artefact.card) for source in sources)
-        why = "it was tuned on this task" if own else "it has vectors in every layer, and not among the words"
+        chosen = next(source for source in sources if source.name == start)
+        why = "it was tuned on this task" if is_of(task, chosen.artefact.card) else _why_not(chosen)
         raise UsageError(f"a search cannot begin with {start!r}: {why}", do="name another prompt of the bank")
     form = next((_form(source) for source in usable if source.name == start), None) or _usual_form(usable)
     members = [source for source in usable if _form(source) == form]
@@ -97,7 +97,20 @@ def principal_axes(values: Float[Array, "K N"]) -> Float[Array, "D N"] | None:
 def _stands(source: Source, backbone: Backbone) -> bool:
     """Whether a prompt's vectors can stand among a template's words."""
     prompt = source.artefact.prompt
-    return prompt is not None and prompt.depth == "shallow" and prompt.values.shape[1] == backbone.embedding_width
+    return (
+        prompt is not None
+        and prompt.depth == "shallow"
+        and prompt.placement != "peft"
+        and prompt.values.shape[1] == backbone.embedding_width
+    )
+
+
+def _why_not(source: Source) -> str:
+    """Why a prompt's vectors cannot stand among a template's words."""
+    prompt = source.artefact.prompt
+    if prompt is not None and prompt.depth == "shallow" and prompt.placement == "peft":
+        return "its vectors stand before the first token, where no template has a place"
+    return "it has vectors in every layer, and not among the words"
 
 
 def _form(source: Source) -> tuple[int, bool]:
@@ -134,5 +147,6 @@ def _notes(span: BankedSpan, members: Sequence[Source], sources: Sequence[Source
     notes = [f"vectors are searched {where}, {begin}"]
     rest = [source.name for source in sources if source not in members]
     if rest:
-        notes.append(f"prompts of this task, of another length, or in every layer are left out: {listed(rest)}")
+        what = "prompts of this task, of another length, in every layer, or before the first token"
+        notes.append(f"{what} are left out: {listed(rest)}")
     return tuple(notes)
