@@ -215,10 +215,11 @@ def over(rows: Sequence[Row], algorithm: str, against: str) -> Mean | None:
 def is_certain(rows: Sequence[Row], algorithm: str, against: str) -> bool:
     """Whether the interval of the difference, over tasks enough for one, lies above zero."""
     values = differences(rows, algorithm, against)
-    if len(values) < FEWEST_TASKS:
-        return False
-    low = mean(values).low
-    return low is not None and low > 0
+    return len(values) >= FEWEST_TASKS and is_above(mean(values))
+
+
+def is_above(gain: Mean) -> bool:
+    return gain.low is not None and gain.low > 0
 
 
 def table(rows: Sequence[Row]) -> list[str]:
