@@ -33,8 +33,6 @@ from promptgraft.train.run import Run, Tuned
 from promptgraft.train.terms import Term
 from promptgraft.train.weights import Weights
 
-OTHER_WORD = "give the label another word"
-
 
 def generator(job: Job, salt: int = 0) -> torch.Generator:
     """The random numbers of a job; each salt gives a stream of its own."""
@@ -131,16 +129,11 @@ def columns_of(backbone: Speaks, words: Sequence[str]) -> tuple[Float[Tensor, "M
 
     Of a word of several tokens a masked model is asked for their mean, since it fills one mask; others for the first,
     which is what they say next.
-
-    Raises:
-        RunError: a word without a token, or of nothing but the token that stands for what the model does not know.
     """
     ids = backbone.word_ids(words)
     for word, tokens in zip(words, ids, strict=True):
         if not tokens:
-            raise RunError(f"the model has no token for the word {word!r}", do=OTHER_WORD)
-        if set(tokens) == {backbone.unknown_token}:
-            raise RunError(f"the model does not know the word {word!r}", do=OTHER_WORD)
+            raise RunError(f"the model has no token for the word {word!r}", do="give the label another word")
     groups = [tokens if backbone.mask is not None else tokens[:1] for tokens in ids]
     weights, biases = backbone.columns(torch.tensor([token for group in groups for token in group]))
     owner = torch.arange(len(groups)).repeat_interleave(torch.tensor([len(group) for group in groups]))

@@ -92,10 +92,6 @@ class Tokenizing:
         return ()
 
     @property
-    def unknown_token(self) -> int | None:
-        return self._tokenizer.unknown_token
-
-    @property
     def reading(self) -> str:
         return self._tokenizer.identity
 

@@ -121,7 +121,9 @@ def label_columns(task: Task, given: Given) -> tuple[Float[Tensor, "C E"], Float
     for later, label in enumerate(task.classes):
         for earlier, other in enumerate(task.classes[:later]):
             if torch.equal(columns[later], columns[earlier]):
-                what = f"the words of {other!r} and {label!r} begin alike, so that the model cannot tell them apart"
+                what = (
+                    f"the words of {other!r} and {label!r} begin alike, so that the model's next word cannot tell them"
+                )
                 raise RunError(what, where=task.name, do="give them other words, or use --readout completion")
     return columns, torch.stack(biases)
 
