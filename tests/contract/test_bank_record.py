@@ -13,7 +13,7 @@ from promptgraft.bank.bank import Bank, open_bank
 from promptgraft.bank.record import FILE, Record, Service
 from promptgraft.engine.keep import make_artefact
 from promptgraft.engine.local import LocalEngine
-from promptgraft.errors import ArtefactError, BankError, PromptgraftError, RunError
+from promptgraft.errors import ArtefactError, BankError, PromptgraftError, RunError, UsageError
 from promptgraft.method.job import Job, Source
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.load import load_backbone
@@ -172,7 +172,7 @@ def test_a_damaged_record_is_one_line(text: str, problem: str, bank: Bank) -> No
     assert "record.json: : " not in str(caught.value)
     assert str(caught.value).endswith("delete it, and make it anew with `promptgraft bank record`")
     with pytest.raises(ArtefactError):  # what it says of prompts of other models is not thrown away
-        api.record(bank, "no model is opened", [])
+        api.record(bank, "minilm", ["no task is opened"])
 
 
 def test_what_is_known_of_other_prompts_stays(bank: Bank) -> None:
@@ -198,8 +198,8 @@ def test_a_bank_without_a_prompt_of_the_model_has_no_record(backbone: Backbone, 
         api.record(api.as_bank(tmp_path / "empty", create=True), backbone, [toy_task()])
 
 
-def test_tasks_that_say_nothing_of_any_prompt_are_one_line(bank: Bank, backbone: Backbone) -> None:
-    with pytest.raises(RunError, match="every prompt was tuned on the data of these tasks"):
+def test_no_tasks_are_one_line(bank: Bank, backbone: Backbone) -> None:
+    with pytest.raises(UsageError, match="no task was given"):
         api.record(bank, backbone, [])
 
 

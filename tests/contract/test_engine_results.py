@@ -112,7 +112,7 @@ def test_a_source_is_chosen_on_the_rows_that_its_method_trains_on(backbone: Back
     pot = context.job("pot", 3, source=source)
     assert context.engine.task(choosing_job(context, 3)) is context.engine.task(pot)
     with pytest.raises(UsageError, match="unknown place for validation rows 'withn'; did you mean 'within'"):
-        opened(toy_task(), backbone, {}, 4, validation_from="withn")  # type: ignore[arg-type]
+        api.compare(toy_task(), backbone, validation_from="withn")  # type: ignore[arg-type]
 
 
 def test_transfer_takes_validation_out_of_the_labelled_rows_and_compare_adds_it(

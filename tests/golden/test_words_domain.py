@@ -123,8 +123,7 @@ def test_options_are_scored_by_what_the_row_adds(
         wanted = [log_p("the film was so it is", f" {text}") - log_p("so it is", f" {text}") for text in options]
         row = Example("the film was", choices=options)
         assert again.predict([row]) == [options[int(np.argmax(wanted))]]
-        tokens = speaker.tokenize([row], "choice", kept.reading, max_length=80)
-        scores = again._scores([row], tokens)[0]
+        scores = again._scores(again.questions([row]))[0]
         np.testing.assert_allclose(scores[0].numpy(), wanted, atol=1e-3)
 
 

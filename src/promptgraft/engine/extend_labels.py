@@ -81,9 +81,9 @@ def extended_labels(
         notes = [f"every row has {listed(everywhere)}: rows without it would tell where it ends"]
     moved = refit_labels(readouts, memory, seen)
     unseen = unseen_labels(readouts, moved, memory, seen, len(predictor.classes))
-    settled, said = settled_anew(moved, unseen, macro=task.metric == "macro_f1")
+    settled, note = settled_anew(moved, unseen, macro=task.metric == "macro_f1")
     kept = remembered_labels(memory, seen, None if memory.odds is None else unseen.odds)
-    return settled, kept, [*notes, said]
+    return settled, kept, [*notes, note]
 
 
 def _memory(predictor: Predictor, name: str) -> LabelMemory:

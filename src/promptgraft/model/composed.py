@@ -25,7 +25,7 @@ from promptgraft.template.template import Template, content
 
 Contents = Callable[[int], Sequence[str]]
 """Gives a row's contents of the fields of a template."""
-Answers = Sequence[Sequence[str]]
+RowAnswers = Sequence[Sequence[str]]
 """The possible answers of each row."""
 
 
@@ -41,7 +41,7 @@ class PlannedRows:
     plan: TemplatePlan
     rows: Int[Array, "N"]
     places: Int[Array, "N"]
-    answers: Answers
+    answers: RowAnswers
 
 
 class TemplateTokenizer:
@@ -99,7 +99,7 @@ class TemplateTokenizer:
         return bool(body) and self._joint is not None and self._joint(body[-1], text[len(body) :][:1] or " ")
 
     def tokens(
-        self, asked: Sequence[tuple[str, Sequence[int]]], answers: Sequence[Answers] | None = None
+        self, asked: Sequence[tuple[str, Sequence[int]]], answers: Sequence[RowAnswers] | None = None
     ) -> list[Tokens | UsageError]:
         """The tokens of each template with some of the rows; an error where it cannot be read.
 
@@ -118,7 +118,7 @@ class TemplateTokenizer:
             for entry in laid
         ]
 
-    def _planned(self, template: str, rows: Sequence[int], answers: Answers) -> list[PlannedRows] | UsageError:
+    def _planned(self, template: str, rows: Sequence[int], answers: RowAnswers) -> list[PlannedRows] | UsageError:
         """Rows of a template, apart where other contents are empty."""
         numbers = np.array(rows, np.int64)
         result = []

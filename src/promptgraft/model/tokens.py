@@ -161,10 +161,10 @@ def with_answers(
         inside: of each row the token in whose place its answers stand; None: they stand behind all.
         kind: the segment id of answers.
     """
-    told = [answer for own in answers for answer in own or ((),)]
-    distinct = {answer: place for place, answer in enumerate(dict.fromkeys(told))}
+    options = [answer for own in answers for answer in own or ((),)]
+    distinct = {answer: place for place, answer in enumerate(dict.fromkeys(options))}
     own = torch.tensor([token for answer in distinct for token in answer], dtype=torch.long)
-    which, sizes = torch.tensor([distinct[answer] for answer in told]), torch.tensor(list(map(len, distinct)))
+    which, sizes = torch.tensor([distinct[answer] for answer in options]), torch.tensor(list(map(len, distinct)))
     counts = torch.tensor([max(1, len(own)) for own in answers])
     before = tokens.lengths if inside is None else inside
     replaced = torch.tensor([inside is not None and len(own) > 0 for own in answers]).long()

@@ -85,15 +85,15 @@ def settled_anew(readouts: Sequence[Multilabel], unseen: Unseen, *, macro: bool)
     is_guess = float(first.threshold) == float(first.threshold.new_tensor(UNJUDGED))
     untold = [first.labels[place] for place in np.flatnonzero(~(has & lacks)[: unseen.answers.shape[1]])]
     if untold and (is_guess or not unseen.kept):
-        said = "as before, since no rows are remembered that it was set by: rows with and rows without each of"
-        said += f" {listed(untold)} would set it"
+        reason = "as before, since no rows are remembered that it was set by: rows with and rows without each of"
+        reason += f" {listed(untold)} would set it"
     else:
         gold = np.where(lacks | (unseen.gold != UNKNOWN).all(0), unseen.gold, UNKNOWN)
         threshold = best_threshold(unseen.odds, gold, macro=macro, least=float(first.least) > 0)
-        said = f"(before: {_share(first)}), set by {unseen.kept} remembered and {len(gold) - unseen.kept} given rows"
+        reason = f"(before: {_share(first)}), set by {unseen.kept} remembered and {len(gold) - unseen.kept} given rows"
         first = replace(first, threshold=first.threshold.new_tensor(threshold))
     compared = _compared(first, unseen, macro=macro)
-    return [first, *others], f"labels are given from a probability of {_share(first)} on {said}{compared}"
+    return [first, *others], f"labels are given from a probability of {_share(first)} on {reason}{compared}"
 
 
 def _compared(readout: Multilabel, unseen: Unseen, *, macro: bool) -> str:
