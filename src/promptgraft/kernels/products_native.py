@@ -18,8 +18,7 @@ from promptgraft.kernels.native.library import TILED, ProductCall, address, load
 BLOCK = 32
 """Widths are multiples of it."""
 FEW_ROWS = 256
-"""Rows in fp32 up to which torch spends a good part of its time on packing the weight; with more it is as fast (on AVX2,
-where it was measured)."""
+"""Rows in fp32 up to which torch spends a good part of its time on packing the weight (measured on AVX2)."""
 REASONS = {1: "not enough memory", 2: "sizes that do not fit", 3: "the system does not let this process use its tiles"}
 
 
