@@ -207,6 +207,21 @@ def test_a_wrong_template_or_verbalizer_is_one_line(masked: Backbone, changes: d
     assert "\n" not in str(caught.value)
 
 
+def test_label_words_that_the_model_does_not_know_are_said(
+    masked: Backbone, encoder: Backbone, splade_tiny: Path, tmp_path: Path
+) -> None:
+    words = {**SHORT, "verbalizer": "negative=terrible|坏,positive=great|妙极"}
+    note = "does not know the label words '坏', '妙极', and reads any unknown word instead"
+    alone = pg.tune(toy_task(), masked, method="zero-shot", shots=0, **words)
+    bank = as_bank(tmp_path / "bank", create=True)
+    masked_words = {"words-model": str(splade_tiny)}
+    beside = pg.transfer(toy_task(), encoder, bank=bank, shots=4, method="graft", options=masked_words, **words)
+    for outcome in (alone, beside):
+        assert [found for found in outcome.best.result.notes if "does not know" in found] == [f"{masked.name} {note}"]
+    known = pg.tune(toy_task(), masked, method="zero-shot", shots=0, **SHORT)
+    assert not any("does not know" in found for found in known.best.result.notes)
+
+
 def test_a_model_without_a_head_over_words_says_so(encoder: Backbone, tmp_path: Path) -> None:
     for arguments in ({"method": "zero-shot", "shots": 0}, {"shots": 4}):
         with pytest.raises(PromptgraftError, match="no head over words"):

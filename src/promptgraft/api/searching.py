@@ -19,7 +19,7 @@ from promptgraft.bank.bank import Bank
 from promptgraft.engine.progress import Event, Progress
 from promptgraft.engine.rank import banked as bank_sources
 from promptgraft.engine.store import ARTEFACT, Store
-from promptgraft.engine.unread import unread_rows
+from promptgraft.engine.unread import unknown_words_note, unread_rows
 from promptgraft.errors import MissingExtraError, RunError, UsageError, within_memory
 from promptgraft.model.backbone import Backbone, Writes
 from promptgraft.model.device import DeviceName
@@ -190,6 +190,7 @@ def setting_for(
     limit = min(max_length or opened.facts.max_length, backbone.max_length)
     scorer = Scorer(backbone, opened, split.search, limit)
     scorer.answers, more = _whole_answers(scorer, space.start.words)
+    more = (*more, *unknown_words_note(backbone, dict(space.start.words)))
     asked = backbone if proposer is None else open_model(proposer, "auto", device)
     setting = Setting(space, split, scorer, asked, passes, seed, shots)
     if passes < setting.least:

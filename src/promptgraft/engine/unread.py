@@ -1,10 +1,12 @@
-"""What is said of rows that hold few or no words that a model knows, such as text in another language."""
+"""What is said of rows and of labels' words that a model does not know, such as those of another language."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from promptgraft.engine.given import WHERE
+from promptgraft.errors import listed_quoted
+from promptgraft.model.backbone import Backbone, Speaks
 
 
 def unread_rows(count: int, model: str) -> str:
@@ -17,6 +19,19 @@ def unread_note(numbers: Sequence[int], rows: int, model: str, places: Sequence[
     first = first_place(numbers, places)
     what = f"{len(numbers):,} of {rows:,} rows hold {_few_words(model)} (first: {first})"
     return f"{what}: what it says of them means little"
+
+
+def unknown_words_note(backbone: Backbone, words: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """A note on the words of labels that hold the token for unknown words; none where the model knows all of them."""
+    if not isinstance(backbone, Speaks) or backbone.unknown_token is None:
+        return ()
+    every = list(dict.fromkeys(word for own in words.values() for word in own))
+    tokens = backbone.word_ids(every)
+    unknown = [word for word, own in zip(every, tokens, strict=True) if backbone.unknown_token in own]
+    if not unknown:
+        return ()
+    which = "label word" if len(unknown) == 1 else "label words"
+    return (f"{backbone.name} does not know the {which} {listed_quoted(unknown)}, and reads any unknown word instead",)
 
 
 def first_place(numbers: Sequence[int], places: Sequence[str] | None) -> str:

@@ -16,6 +16,7 @@ from promptgraft.engine.choose import choose_encoding, choose_pooling
 from promptgraft.engine.near import make_pool, pool_note
 from promptgraft.engine.others import other_backbone
 from promptgraft.engine.share import Shared
+from promptgraft.engine.unread import unknown_words_note
 from promptgraft.engine.worded import AUTO, Worded, in_plain_words, in_words
 from promptgraft.engine.writer import decoding_of, longest_read, write
 from promptgraft.errors import RunError, listed
@@ -102,8 +103,14 @@ class JobView:
         template, carried = ("", None) if card is None else (card.template or "", card.words)
         worded = in_words(recipe.template or template, recipe.verbalizer, self.task, self.job.seed, carried)
         worded = self._found(worded) if recipe.verbalizer == AUTO else worded
-        self.notes += worded.notes
+        self.notes += [*worded.notes, *unknown_words_note(self._words_backbone, worded.words)]
         return worded
+
+    @property
+    def _words_backbone(self) -> Backbone:
+        """What reads the words of labels: the backbone, unless the job names another."""
+        name = self.job.options.get("words-model", "")
+        return self.other(name) if name else self.backbone
 
     def _found(self, worded: Worded) -> Worded:
         """The same with words of labels that are found from the labelled rows.
@@ -111,14 +118,13 @@ class JobView:
         Raises:
             RunError: there are none, or the model has no head over words.
         """
-        name, limit = self.job.options.get("words-model", ""), self.job.recipe.max_length
-        backbone = self.other(name) if name else self.backbone
+        backbone, limit = self._words_backbone, self.job.recipe.max_length
         if not isinstance(backbone, Speaks) or not says_words(backbone):
             what = speechless(backbone, "words of labels cannot be found with it").what
             raise RunError(what, where=self.task.name, do=GIVE_WORDS)
         if not self.task.classes:
             raise RunError("a task without classes has no words of labels", where=self.task.name, do="leave them out")
-        shared = self.shared.beside(backbone) if name else self.shared
+        shared = self.shared if backbone is self.backbone else self.shared.beside(backbone)
         reading = Reading("mark", template=in_plain_words(worded), pool=self._pool(worded, backbone, limit))
         rows = tuple(row for row in self.task.train if isinstance(row.label, str))
         if not rows:

@@ -170,6 +170,11 @@ class Speaks(Protocol):
 
     mask: int | None
 
+    @property
+    def unknown_token(self) -> int | None:
+        """The token that stands for what the vocabulary lacks; None where it lacks nothing."""
+        ...
+
     def word_ids(self, words: Sequence[str]) -> list[list[int]]:
         """The tokens of each word as it stands inside a sentence."""
         ...

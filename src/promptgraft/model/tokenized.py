@@ -92,6 +92,10 @@ class Tokenizing:
         return ()
 
     @property
+    def unknown_token(self) -> int | None:
+        return self._tokenizer.unknown_token
+
+    @property
     def reading(self) -> str:
         return self._tokenizer.identity
 

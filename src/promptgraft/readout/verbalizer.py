@@ -121,10 +121,9 @@ def label_columns(task: Task, given: Given) -> tuple[Float[Tensor, "C E"], Float
     for later, label in enumerate(task.classes):
         for earlier, other in enumerate(task.classes[:later]):
             if torch.equal(columns[later], columns[earlier]):
-                what = (
-                    f"the words of {other!r} and {label!r} begin alike, so that the model's next word cannot tell them"
-                )
-                raise RunError(what, where=task.name, do="give them other words, or use --readout completion")
+                what = f"to the model the words of {other!r} and {label!r} begin alike, so that it cannot tell them apart"
+                do = "give them other words that it knows, or use --readout completion"
+                raise RunError(what, where=task.name, do=do)
     return columns, torch.stack(biases)
 
 
