@@ -76,6 +76,7 @@ def test_rows_of_unknown_words_are_said_once(
     assert len(notes) == 1, said.err
     beginning = re.escape(f"note: {VERBS[words]} few or no words that {model} knows").replace("N", r"\d+", 1)
     assert re.match(beginning, notes[0])
+    assert "first: row" not in notes[0], "a number among the rows that are left of a file names none of its lines"
 
 
 def test_a_search_says_which_rows_its_model_does_not_know(splade_tiny: Path, files: dict[str, Path]) -> None:

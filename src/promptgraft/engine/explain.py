@@ -12,7 +12,7 @@ from promptgraft.engine.changed import Changes, changed
 from promptgraft.engine.left_out import LeftOut, left_out
 from promptgraft.engine.near_words import NearWords, near_words
 from promptgraft.engine.predictor import Predictor
-from promptgraft.engine.unread import unread_note
+from promptgraft.engine.unread import texts_as_places, unread_note
 from promptgraft.prompt.card import Card, PromptCard
 from promptgraft.task.task import Example
 from promptgraft.train.predict import Question, answer
@@ -130,7 +130,8 @@ def _asked(predictor: Predictor, examples: Sequence[Example]) -> tuple[Explained
     rows = tuple(labelled or examples)
     questions = predictor.questions(rows)
     unread = predictor.unread(rows, questions)
-    notes += [unread_note(numbers, len(rows), model) for model, numbers in unread.items()]
+    places = texts_as_places(rows)
+    notes += [unread_note(numbers, len(rows), model, places) for model, numbers in unread.items()]
     scored = bool(labelled) or not predictor.tuned.readout.writes
     scores = answer(predictor.backbone, questions) if scored else []
     return ExplainedRows(rows, len(labelled), tuple(questions), tuple(scores)), notes

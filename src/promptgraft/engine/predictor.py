@@ -17,7 +17,7 @@ from promptgraft.engine.familiar import Familiar
 from promptgraft.engine.given import examples_of
 from promptgraft.engine.risk import Threshold, check_abstention, check_risk, threshold
 from promptgraft.engine.store import tuned_of
-from promptgraft.engine.unread import first_place, unread_note
+from promptgraft.engine.unread import first_place, texts_as_places, unread_note
 from promptgraft.engine.windows import windows as cut_into_windows
 from promptgraft.engine.writer import MOST, decoding_of, longest_read, write
 from promptgraft.errors import TO_READ, RunError, UsageError, within_memory
@@ -251,7 +251,7 @@ class Predictor:
         forked.check(self.backbone.device)
         looks = []
         questions = self._questions(examples, tokens)
-        self._log_unread(self.unread(examples, questions), len(examples))
+        self._log_unread(self.unread(examples, questions), len(examples), texts_as_places(examples))
         for question in questions:
             member, shown = question.tuned, question.tokens
             states = pooled(member.model or model, member.prompt, shown, member.read)
@@ -339,11 +339,13 @@ class Predictor:
         self._log_unread(answers.unread, len(answers.predictions))
         return answers
 
-    def _log_unread(self, unread: Mapping[str, Sequence[int]], rows: int) -> None:
+    def _log_unread(
+        self, unread: Mapping[str, Sequence[int]], rows: int, places: Sequence[str] | None = None
+    ) -> None:
         """Log once for each model that rows hold few or no words that it knows."""
         for model, numbers in unread.items():
             if numbers and model not in self._unread_logged:
-                LOG.warning("%s: %s", self.task.name, unread_note(numbers, rows, model))
+                LOG.warning("%s: %s", self.task.name, unread_note(numbers, rows, model, places))
                 self._unread_logged.add(model)
 
     def unread(self, examples: Sequence[Example], questions: Sequence[Question]) -> dict[str, tuple[int, ...]]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from promptgraft.engine.given import WHERE
-from promptgraft.errors import listed_quoted
+from promptgraft.errors import listed_quoted, quoted
 from promptgraft.model.backbone import Backbone, Speaks
+from promptgraft.task.task import Example
 
 
 def unread_rows(count: int, model: str) -> str:
@@ -32,6 +33,11 @@ def unknown_words_note(backbone: Backbone, words: Mapping[str, Sequence[str]]) -
         return ()
     which = "label word" if len(unknown) == 1 else "label words"
     return (f"{backbone.name} does not know the {which} {listed_quoted(unknown)}, and reads any unknown word instead",)
+
+
+def texts_as_places(examples: Sequence[Example]) -> list[str]:
+    """What rows are called that are some of those that were given, so that their numbers would mislead."""
+    return [quoted(example.text) for example in examples]
 
 
 def first_place(numbers: Sequence[int], places: Sequence[str] | None) -> str:
