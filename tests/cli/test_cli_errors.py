@@ -191,8 +191,7 @@ DOORS = {
     "should be a valid integer; write probe:repeats=VALUE",
     "search {}/rows.csv -m MODEL -a random --shots 2 --out RUN": "RUN: a run that is no search is kept there; name "
     "another folder, or pass --replace",
-    "tune  -m MODEL": "the name of the task is empty; give a file, a folder with task.toml, or hub:DATASET",
-    "bank list ": "the name of the bank is empty; give the folder of a bank, or 'starter' for the one that ships",
+    "tune  -m MODEL": "TASK is empty; give one, or see promptgraft tune --help",
     "bank import {}/new {}/runs --task {}/rows.csv": "--task is for PEFT adapters; add --model, or leave it out",
     "bank export BANK shop_questions_zh {}/new --differing": "--differing is for PEFT adapters; add --peft, or leave",
     "bank export BANK shop_questions_zh {}/rows.csv/x": "{}/rows.csv/x: could not be written (File exists); choose",

@@ -71,6 +71,28 @@ def test_wrong_usage_is_one_line_that_says_what_to_do(words: str, pg: Command) -
     assert (said.status, said.out, said.err) == (2, "", f"promptgraft: {LINES[words]}\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "argument"),
+    [
+        ("predict  --text x", "RUN"),
+        ("predict -- ", "RUN"),
+        ("tune  --model y", "TASK"),
+        ("bank list ", "BANK"),
+        ("bank import bank ", "PATH"),
+        ("models pull ", "NAME"),
+    ],
+)
+def test_an_empty_argument_is_said_to_be_so(words: str, argument: str, pg: Command) -> None:
+    said = pg(*words.split(" "))
+    verb = " ".join(words.split(" ")[: 2 if words.startswith(("bank", "models")) else 1])
+    line = f"promptgraft: {argument} is empty; give one, or see promptgraft {verb} --help\n"
+    assert (said.status, said.out, said.err) == (2, "", line)
+
+
+def test_an_empty_text_is_a_value(pg: Command) -> None:
+    assert "empty" not in pg("predict", "x", "--text", "").err
+
+
 @pytest.mark.parametrize("option", ["--out", "-o", "--model", "--bank", "--name", "--text-column", "--template"])
 def test_an_empty_value_is_none(option: str, pg: Command) -> None:
     said = pg("tune", "x", "--model", "y", option, "")

@@ -36,7 +36,7 @@ class VerbGroup(typer.core.TyperGroup):
             group = "" if ctx.parent is None else f" of {ctx.info_name}"
             raise unknown(f"verb{group}", args[0], self.commands)
         name, verb, words = super().resolve_command(ctx, args)
-        if not isinstance(verb, VerbGroup):
+        if not isinstance(verb, VerbGroup) and not getattr(verb, "checks_values", False):
             check_values(verb, words, f"{ctx.command_path} {name}")
         return name, verb, words
 
@@ -63,22 +63,27 @@ class VerbGroup(typer.core.TyperGroup):
 
 
 def check_values(verb: Any, words: Sequence[str], path: str) -> None:
-    """Check that every option of a verb has a value that is neither empty nor the name of the next option.
+    """Check that no argument of a verb is empty, and that every option has a value, not the name of the next option.
 
     Args:
         words: what follows the verb.
         path: the words before that, for where the help is.
     Raises:
-        UsageError: the first option that has none.
+        UsageError: the first option that has none, or an empty argument.
     """
     options = [parameter for parameter in verb.params if parameter.param_type_name == "option"]
     names = {name for option in options for name in (*option.opts, *option.secondary_opts)}
     valued = {name: option.opts[0] for option in options if not option.is_flag for name in option.opts}
-    words = words[: words.index("--")] if "--" in words else words
+    words, behind = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, ())
     for name, value, is_joined in _values(words, valued):
         is_empty = not value and valued[name] not in MAY_BE_EMPTY
         if is_empty or (value in names and not is_joined):
             raise UsageError(f"option {quoted(name)} has no value", do=f"give one, or see {path} --help")
+    arguments = [_argument_name(own) for own in verb.params if own.param_type_name == "argument"]
+    given = [*_arguments(words, valued), *behind]
+    if arguments and "" in given:
+        name = arguments[min(given.index(""), len(arguments) - 1)]
+        raise UsageError(f"{name} is empty", do=f"give one, or see {path} --help")
 
 
 def _values(words: Sequence[str], valued: Collection[str]) -> Iterator[tuple[str, str, bool]]:
@@ -90,6 +95,21 @@ def _values(words: Sequence[str], valued: Collection[str]) -> Iterator[tuple[str
             yield name, value, True
         elif word in valued:
             yield from ((word, value, False) for value in islice(left, 1))
+
+
+def _arguments(words: Sequence[str], valued: Collection[str]) -> Iterator[str]:
+    """The words that are neither options nor their values."""
+    left = iter(words)
+    for word in left:
+        if word in valued:
+            next(left, None)
+        elif not word.startswith("-"):
+            yield word
+
+
+def _argument_name(argument: Any) -> str:
+    """What the help calls an argument."""
+    return str(argument.metavar or argument.name.upper())
 
 
 def usage_line(error: Any) -> str:
@@ -127,7 +147,7 @@ def _value_given(error: Any) -> str | None:
 
 def _bad_value(error: Any, value: str, do: str) -> PromptgraftError:
     """The error for a value that an option does not take."""
-    name = error.param.opts[0] if error.param.opts[0].startswith("-") else error.param.human_readable_name
+    name = error.param.opts[0] if error.param.opts[0].startswith("-") else _argument_name(error.param)
     message = error.message.removeprefix("Value error, ").removeprefix("Input ").partition(", unable to parse")[0]
     if " is not one of " in message:
         return unknown(f"value of {name}", value, NAME.findall(message.partition(" is not one of ")[2]))

@@ -66,6 +66,8 @@ def add(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
     class Verb(typer.core.TyperCommand):
         """Parses and runs as the command that the verb is once it is expanded."""
 
+        checks_values = True
+
         def parse_args(self, context: Any, arguments: list[str]) -> list[str]:
             single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings=HELP_OPTIONS)
             try:

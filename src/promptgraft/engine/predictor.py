@@ -339,9 +339,7 @@ class Predictor:
         self._log_unread(answers.unread, len(answers.predictions))
         return answers
 
-    def _log_unread(
-        self, unread: Mapping[str, Sequence[int]], rows: int, places: Sequence[str] | None = None
-    ) -> None:
+    def _log_unread(self, unread: Mapping[str, Sequence[int]], rows: int, places: Sequence[str] | None = None) -> None:
         """Log once for each model that rows hold few or no words that it knows."""
         for model, numbers in unread.items():
             if numbers and model not in self._unread_logged:

@@ -121,7 +121,7 @@ def label_columns(task: Task, given: Given) -> tuple[Float[Tensor, "C E"], Float
     for later, label in enumerate(task.classes):
         for earlier, other in enumerate(task.classes[:later]):
             if torch.equal(columns[later], columns[earlier]):
-                what = f"to the model the words of {other!r} and {label!r} begin alike, so that it cannot tell them apart"
+                what = f"the words of {other!r} and {label!r} begin alike to the model, which cannot tell them apart"
                 do = "give them other words that it knows, or use --readout completion"
                 raise RunError(what, where=task.name, do=do)
     return columns, torch.stack(biases)
