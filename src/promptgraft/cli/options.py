@@ -136,7 +136,7 @@ class ColumnOptions:
         typer.Option(
             metavar="NAME=DESCRIPTION",
             rich_help_panel="Data",
-            help="A label and its description; once for each label. The file may then hold texts without labels.",
+            help="A label and its description; once for each label. With them, transfer needs no labelled rows.",
         ),
     ] = None
 
