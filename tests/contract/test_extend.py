@@ -130,6 +130,33 @@ def test_later_rows_teach_more_and_nothing_is_forgotten(grafted: Predictor) -> N
     assert memory.counts.sum() == len(task.train) + len(MUSIC) + 6
 
 
+def test_rows_that_are_remembered_count_once(grafted: Predictor) -> None:
+    """A file that has grown holds the rows it was tuned on; a row with another label is a correction."""
+    train, alone = toy_task().train, extend(grafted, {"music": "music"}, MUSIC)
+    grown = extend(grafted, {"music": "music"}, (*train, *MUSIC))
+    assert f"left out: {len(train)} rows that it was tuned on" in grown.notes
+    for one, other in zip(grown.artefact.readout.values(), alone.artefact.readout.values(), strict=True):
+        assert torch.equal(one, other)
+    changed = replace(train[0], label="music")
+    corrected = extend(grafted, {"music": "music"}, (changed, *MUSIC))
+    assert "1 row that it was tuned on: the new labels replace the remembered ones" in corrected.notes
+    memory, before = corrected.artefact.memory, grafted.artefact.memory
+    assert isinstance(memory, Memory)
+    assert isinstance(before, Memory)
+    assert memory.counts.sum() == len(train) + len(MUSIC)
+    assert memory.counts[-1] == 1 + len(MUSIC)
+    old = [place for place in range(2) if memory.counts[place] < before.counts[place]]
+    kept = memory.sample[memory.labels == old[0]].double().mean(0)
+    np.testing.assert_allclose(memory.centroids[old[0]].double(), kept, atol=5e-3)
+
+
+def test_nothing_but_remembered_rows_changes_nothing(grafted: Predictor) -> None:
+    result = extend(grafted, {}, toy_task().train)
+    assert any("left out" in note for note in result.notes)
+    for one, other in zip(result.artefact.readout.values(), grafted.artefact.readout.values(), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_the_artefact_says_what_it_was_extended_from(grafted: Predictor) -> None:
     result = extend(grafted, {"music": "a scene with music"})
     old, new = grafted.artefact.card, result.artefact.card

@@ -152,6 +152,22 @@ def test_rows_set_the_threshold_anew(grafted: Predictor) -> None:
     assert f"set by 24 remembered and {len(rows)} given rows; micro F1 of the old labels on rows left out: " in said
 
 
+def test_rows_that_are_remembered_count_once(grafted: Predictor) -> None:
+    grown = extend(grafted, (), (*TASK.train, *TASK.test))
+    alone = extend(grafted, (), TASK.test)
+    assert f"left out: {len(TASK.train)} rows that it was tuned on" in grown.notes
+    for one, other in zip(grown.artefact.readout.values(), alone.artefact.readout.values(), strict=True):
+        assert torch.equal(one, other)
+    same = extend(grafted, (), TASK.train)
+    assert threshold_of(same.predictor) == threshold_of(grafted)
+    named = extend(grafted, {"music": "music"}, (*TASK.train, *MUSIC))
+    assert f"{len(TASK.train)} rows that it was tuned on: the new labels replace the remembered ones" in named.notes
+    memory = named.artefact.memory
+    assert isinstance(memory, LabelMemory)
+    assert len(memory.labels) == len(TASK.train) + len(MUSIC)
+    assert (memory.labels != UNKNOWN).all(), "what the rows say of the new label is known now"
+
+
 def test_a_description_leaves_the_threshold(grafted: Predictor) -> None:
     result = extend(grafted, {"music": "music"})
     assert threshold_of(result.predictor) == threshold_of(grafted)

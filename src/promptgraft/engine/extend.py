@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 
 from promptgraft.engine.class_change import ClassChange
 from promptgraft.engine.extend_labels import extended_labels, judged_labels, linear_maps
 from promptgraft.engine.interval import interval
+from promptgraft.engine.known_rows import given_again, known_places
 from promptgraft.engine.predictor import Predictor
 from promptgraft.engine.share import Shared
 from promptgraft.errors import RunError, UsageError, listed, quoted
@@ -73,7 +75,8 @@ def extend(
         extended = Predictor(_artefact(old, name, several, kept, task, rows), predictor.backbone)
         changes, judged_on = judged_labels(predictor, extended, several, test)
     else:
-        readouts, memory = _extended_classes(predictor, name, task, list(added), rows)
+        readouts, memory, more_notes = _extended_classes(predictor, name, task, list(added), rows)
+        notes += more_notes
         extended = Predictor(_artefact(old, name, readouts, memory, task, rows), predictor.backbone)
         changes, judged_on = _judged(predictor, extended, readouts, test)
     artefact, scores = extended.artefact, None
@@ -142,8 +145,8 @@ def _refuse_kind(predictor: Predictor) -> None:
 
 def _extended_classes(
     predictor: Predictor, name: str, task: Task, added: Sequence[str], rows: Sequence[Example]
-) -> tuple[list[Linear], Memory | None]:
-    """The members' readouts with new classes and fitted to rows, and what is remembered then.
+) -> tuple[list[Linear], Memory | None, list[str]]:
+    """The members' readouts with new classes and fitted to rows, what is remembered then, and notes.
 
     Raises:
         RunError: a readout that takes no classes, or rows that are missing.
@@ -156,11 +159,18 @@ def _extended_classes(
     if rows:
         seen = LabelledRows(_side_by_side(predictor, rows), np.array(class_indices((row.label for row in rows), task)))
         wide = _widened(memory, seen, task, len(predictor.classes), name)
-        return refit(readouts, wide, seen), remembered(wide, seen, len(task.classes))
+        widths = [readout.weight.shape[1] for readout in readouts]
+        again = known_places(seen.features, wide.sample, widths)
+        says_same = (again >= 0) & (wide.labels.numpy()[again] == seen.y) if len(wide.labels) else again >= 0
+        notes = given_again(again, says_same)
+        wide = wide.without(torch.from_numpy(np.unique(again[(again >= 0) & ~says_same])))
+        fresh = LabelledRows(seen.features[~says_same], seen.y[~says_same])
+        moved = refit(readouts, wide, fresh) if len(fresh.y) else readouts
+        return moved, remembered(wide, fresh, len(task.classes)), notes
     if memory is not None:
         nothing = LabelledRows(np.zeros((0, memory.sample.shape[1])), np.zeros(0, dtype=np.int64))
         memory = remembered(memory, nothing, len(task.classes))
-    return readouts, memory
+    return readouts, memory, []
 
 
 def _with_classes(

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from promptgraft.engine.class_change import ClassChange
+from promptgraft.engine.known_rows import given_again, known_places
 from promptgraft.engine.predictor import Predictor
 from promptgraft.engine.share import Shared
 from promptgraft.errors import RunError, listed
@@ -75,10 +76,16 @@ def extended_labels(
     if not rows:
         return readouts, memory, []
     seen = SeveralRows(_side_by_side(predictor, rows), indicators([row.label for row in rows], task))
+    again = known_places(seen.features, memory.sample, [readout.weight.shape[1] for readout in readouts])
+    says_same = (again >= 0) & (memory.labels.numpy()[again] == seen.y).all(1) if len(memory.labels) else again >= 0
+    notes = given_again(again, says_same)
+    memory = memory.without(torch.from_numpy(np.unique(again[(again >= 0) & ~says_same])))
+    seen = SeveralRows(seen.features[~says_same], seen.y[~says_same])
+    if not len(seen.y):
+        return readouts, memory, notes
     everywhere = [label for label, has in zip(task.classes, seen.y.T, strict=True) if has.all() and label in added]
-    notes = []
     if everywhere and len(memory.labels):
-        notes = [f"every row has {listed(everywhere)}: rows without it would tell where it ends"]
+        notes.append(f"every row has {listed(everywhere)}: rows without it would tell where it ends")
     moved = refit_labels(readouts, memory, seen)
     unseen = unseen_labels(readouts, moved, memory, seen, len(predictor.classes))
     settled, note = settled_anew(moved, unseen, macro=task.metric == "macro_f1")

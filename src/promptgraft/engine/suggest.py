@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from promptgraft.engine.known_rows import known_places, side_by_side
 from promptgraft.engine.predictor import Look, Predictor
 from promptgraft.errors import RunError, UsageError, listed
 from promptgraft.readout.by_class import ByLabel
 from promptgraft.readout.classes import labels_given
-from promptgraft.readout.evidence import directions
 from promptgraft.readout.fit import fitting_threads
 from promptgraft.task.compare import count_rows
 from promptgraft.task.draws import Array
@@ -29,8 +29,6 @@ STARTS = 3
 """Of k-means, the best of which is taken."""
 LEAST = 1e-6
 """What a row weighs of which the artefact is certain."""
-SAME = 1e-4
-"""Squared distance, at most, of a row's features from those that are remembered of it in half precision."""
 
 
 @dataclass(frozen=True)
@@ -168,8 +166,8 @@ def _open(examples: Sequence[Example]) -> tuple[Int[Array, "N"], list[str]]:
 
 def _features(looks: Sequence[Look]) -> Float[Array, "U D"]:
     """The directions of all members' features side by side, at unit length."""
-    parts = [directions(look.features.double().numpy()) for look in looks]
-    return np.asarray(np.concatenate(parts, axis=1) / np.sqrt(len(parts)))
+    features = np.concatenate([look.features.double().numpy() for look in looks], axis=1)
+    return side_by_side(features, [look.features.shape[1] for look in looks])
 
 
 def _fresh(predictor: Predictor, looks: Sequence[Look]) -> Bool[Array, "U"]:
@@ -181,15 +179,7 @@ def _fresh(predictor: Predictor, looks: Sequence[Look]) -> Bool[Array, "U"]:
     memory = predictor.artefact.memory
     if memory is None or not len(memory.sample):
         return np.ones(len(looks[0].features), dtype=bool)
-    ends = np.cumsum([look.features.shape[1] for look in looks])
-    count = int(np.searchsorted(ends, memory.sample.shape[1])) + 1
-    parts = [directions(part) for part in np.split(memory.sample.double().numpy(), ends[: count - 1], axis=1)]
-    known = np.concatenate(parts, axis=1) / np.sqrt(count)
-    return np.asarray(_distances(_features(looks[:count]), known) > SAME)
-
-
-def _distances(features: Float[Array, "U D"], known: Float[Array, "N D"]) -> Float[Array, "U"]:
-    """Squared distance of each row to the nearest that is known."""
-    products = features @ known.T
-    squares = (features**2).sum(1)[:, None] + (known**2).sum(1) - 2 * products
-    return np.asarray(np.maximum(squares, 0.0).min(1))
+    widths = [look.features.shape[1] for look in looks]
+    count = int(np.searchsorted(np.cumsum(widths), memory.sample.shape[1])) + 1
+    features = np.concatenate([look.features.double().numpy() for look in looks[:count]], axis=1)
+    return known_places(features, memory.sample, widths[:count]) < 0

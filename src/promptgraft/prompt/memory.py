@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import torch
@@ -38,6 +38,19 @@ class Memory:
     def state(self) -> dict[str, Tensor]:
         """Its tensors by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def without(self, rows: Int[Tensor, "M"]) -> Self:
+        """The memory without some rows of its sample, given by number."""
+        kept = torch.ones(len(self.labels), dtype=torch.bool)
+        kept[rows] = False
+        counts, classes = self.counts.clone(), self.labels[rows].long()
+        total = self.centroids.double() * counts[:, None]
+        total.index_add_(0, classes, -self.sample[rows].double())
+        counts -= torch.bincount(classes, minlength=len(counts)).int()
+        centroids = torch.where(counts[:, None] > 0, total / counts.clamp(min=1)[:, None], 0.0)
+        return replace(
+            self, centroids=centroids.half(), counts=counts, sample=self.sample[kept], labels=self.labels[kept]
+        )
 
     @classmethod
     def load(cls, state: Mapping[str, Tensor], classes: int, where: str) -> Self:
@@ -87,6 +100,13 @@ class LabelMemory:
     sample: Float[Tensor, "N D"]
     labels: Int[Tensor, "N C"]
     odds: Float[Tensor, "N C"] | None = None
+
+    def without(self, rows: Int[Tensor, "M"]) -> Self:
+        """The memory without some of its rows, given by number."""
+        kept = torch.ones(len(self.labels), dtype=torch.bool)
+        kept[rows] = False
+        odds = None if self.odds is None else self.odds[kept]
+        return replace(self, sample=self.sample[kept], labels=self.labels[kept], odds=odds)
 
     @classmethod
     def empty(cls, width: int, labels: int) -> Self:
