@@ -13,6 +13,7 @@ from promptgraft.engine import calibration
 from promptgraft.engine.calibration import Calibration, CostLine, calibrated, passes
 from promptgraft.engine.estimate import estimate
 from promptgraft.engine.local import LocalEngine
+from promptgraft.engine.progress import cost
 from promptgraft.engine.store import Store
 from promptgraft.errors import UsageError
 from promptgraft.method.job import Job
@@ -76,6 +77,18 @@ def test_runs_that_share_their_steps_cost_less_than_apart(backbone: Backbone) ->
     together = estimate(LocalEngine(backbone), jobs(backbone, ["prompt-tuning"], seeds=8)).seconds
     alone = estimate(LocalEngine(backbone), jobs(backbone, ["prompt-tuning"], seeds=1)).seconds
     assert alone < together < 8 * alone
+
+
+@pytest.mark.usefixtures("known")
+def test_a_graft_costs_what_it_reads_of_many_rows(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("promptgraft.method.graft.JUDGED", 30)
+    monkeypatch.setattr("promptgraft.method.graft.FITTED", 60)
+    tasks = [toy_task(train=rows) for rows in (60, 600)]
+    grafts = [Job(task, backbone.fingerprint, "graft", 0, RECIPE) for task in tasks]
+    few, many = (estimate(LocalEngine(backbone), [job]).seconds for job in grafts)
+    assert many == pytest.approx(few, rel=0.05)
+    few, many = (cost(job, task) for job, task in zip(grafts, tasks, strict=True))
+    assert many == pytest.approx(few, rel=0.05)
 
 
 @pytest.mark.usefixtures("known")

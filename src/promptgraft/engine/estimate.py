@@ -159,7 +159,7 @@ def _alone(engine: LocalEngine, calibration: Calibration, job: Job, work: Work, 
             total += calibration.forward(1, rows.tokens, rows.length) + (
                 calibration.swap if work.trains == "weights" else 0.0
             )
-    total += work.probes * calibration.forward(1, train.tokens, train.length)
+    total += calibration.forward(1, round(work.passes(train.count) * train.tokens), train.length)
     step = train.length * min(job.recipe.batch, train.count)
     teacher = calibration.forward(runs, runs * step, train.length) / runs
     total += job.recipe.steps * (work.terms * calibration.term + work.teachers * teacher)

@@ -115,7 +115,7 @@ def cost(job: Job, task: Task) -> float:
     """
     work = find(job.method).work(job)
     train, validation, test = (_tokens(task.splits.get(split, ())) for split in ("train", "validation", "test"))
-    total = OVERHEAD + validation + test + work.probes * (OVERHEAD + train)
+    total = OVERHEAD + validation + test + work.probes * OVERHEAD + work.passes(len(task.train)) * train
     if work.trains is None:
         return total
     rows = max(1, len(task.train))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from typing import ClassVar, Literal
 
@@ -30,6 +31,7 @@ from promptgraft.method.members import (
 )
 from promptgraft.method.method import Method, Need, View, Work, register
 from promptgraft.method.options import Options
+from promptgraft.method.race import finalists, rows_read
 from promptgraft.method.setup import encoding_for, new_readout, reading_for
 from promptgraft.method.spoken import beside_descriptions, spoken, words_alone
 from promptgraft.prompt.reading import AT_WORDS, Encoding, Pooling, Reading, at_mark
@@ -103,8 +105,10 @@ class Graft(Method):
         return tuple(part for way in _ways(job, self.options.read(self.name, job.options)) for part in way)
 
     def work(self, job: Job) -> Work:
-        words = self.options.read(self.name, job.options).words_model if job.recipe.template else None
-        return Work(None, probes=1 + len(job.bank), words=words)
+        options = self.options.read(self.name, job.options)
+        words = options.words_model if job.recipe.template else None
+        reads = partial(_rows_read, job.task, 1 + len(job.bank), options.members)
+        return Work(None, probes=1 + len(job.bank), reads=reads, words=words)
 
     def setup(self, job: Job, view: View) -> Fit:
         if not view.task.facts.probe:
@@ -127,6 +131,14 @@ class Graft(Method):
             what = f"--effort full trains readouts of classes, and {view.task.name} is a {view.task.kind} task"
             raise RunError(what, do="leave it out")
         return (_of_labels if view.task.facts.several else _of_probes)(job, view, options.members)
+
+
+def _rows_read(task: Task, prompts: int, members: int, rows: int) -> int:
+    """How many rows are read under prompts, of so many for training: to judge them, and to fit those that are kept."""
+    sample, judged = min(rows, FITTED), min(rows, JUDGED)
+    if not task.facts.one_class and not task.facts.several:
+        return rows_read(prompts, judged, sample, members)
+    return prompts * judged + (members * sample if rows > judged else 0)
 
 
 def _ways(job: Job, options: GraftOptions) -> list[list[Job]]:
@@ -377,11 +389,19 @@ def _of_probes(job: Job, view: View, members: int) -> Fit:
     rows, examples = tuple(sample.tolist()), [task.train[row] for row in sample]
     tokens = view.tokens("train", sources[0].reading, rows)
 
-    def judged(own: Tensor) -> Float[Array, "_"]:
-        total = cross_validate(task, examples, own, tokens, job.seed).likelihood.sum() if len(examples) > 1 else 0.0
-        return np.array([total])
+    def likelihood(own: Tensor, places: Int[Array, "F"]) -> float:
+        if len(places) < 2:
+            return 0.0
+        some = view.tokens("train", sources[0].reading, tuple(sample[places].tolist()))
+        return float(cross_validate(task, [examples[place] for place in places], own, some, job.seed).likelihood.sum())
 
-    seen = ((own, judged(own)) for own in _features(view, sources, rows))
+    def judge(group: Sequence[SourceRead], first: Int[Array, "F"]) -> Iterator[float]:
+        return (likelihood(own, first) for own in _features(view, group, tuple(sample[first].tolist())))
+
+    first = balanced(np.zeros_like(sample), JUDGED, job.seed)
+    sources = finalists(sources, first, len(sample), members, judge)
+    every = np.arange(len(sample))
+    seen = ((own, np.array([likelihood(own, every)])) for own in _features(view, sources, rows))
     found = strongest(seen, lambda prompt: strength(prompt[1]), lambda prompt: (prompt[0][:0], prompt[1]), members)
     models, names = [], []
     for place, share in weigh([evidence for _, evidence in found], members).items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
@@ -32,6 +32,7 @@ class Work:
         terms: loss terms beyond that of the labels.
         teachers: models that are run over the batch at every step.
         probes: probes that are fitted, each over frozen features of the training rows.
+        reads: of so many training rows, how many are read under prompts, all in all; None: all by every probe.
         epochs: how often its steps go over the training rows; None: as the recipe's number of steps has it.
         words: the model that reads a template's words of every row beside all else, empty for the job's own; None: none
             does.
@@ -41,8 +42,13 @@ class Work:
     terms: int = 0
     teachers: int = 0
     probes: int = 0
+    reads: Callable[[int], int] | None = None
     epochs: int | None = None
     words: str | None = None
+
+    def passes(self, rows: int) -> float:
+        """How often the training rows pass the backbone for probes, of so many."""
+        return self.probes if self.reads is None or not rows else self.reads(rows) / rows
 
 
 def steps_of(job: Job, work: Work, rows: int) -> int:
