@@ -514,6 +514,15 @@ def test_equal_scores_of_seeds_have_no_interval() -> None:
     assert noise(Mean(5.0, 1.0, 9.0, 3)) == "clear of noise"
 
 
+@pytest.mark.parametrize(
+    ("seeds", "said"), [((0, 1), "By two seeds no difference is called"), ((0, 1, 2), "leaves out 0")]
+)
+def test_what_is_clear_of_noise_is_said_as_it_is_judged(seeds: tuple[int, ...], said: str) -> None:
+    text = intervals(made_comparison(seeds))
+    assert said in text
+    assert ("leaves out 0" in text) == (len(seeds) > 2)
+
+
 @pytest.mark.parametrize(("name", "near"), [("shot", "shots"), ("methods", "method"), ("step", "steps")])
 def test_an_argument_that_is_none_is_met_with_the_nearest(name: str, near: str, backbone: Backbone) -> None:
     with pytest.raises(UsageError, match=rf"unknown argument '{name}'; did you mean '{near}'\?"):

@@ -246,9 +246,9 @@ def test_every_member_of_a_graft_is_explained(masked: Backbone, tmp_path: Path) 
         others=tuple(member.card for member in joined.others), lineage=(Origin(role="source", name="first", hash="0"),),
     ))  # fmt: skip
     explained = pg.explain(joined, task, model=masked)
-    weights = [member.weight for member in explained.members if member.weight is not None]
-    assert len(weights) == len(explained.members) == 3
-    assert sum(weights) == pytest.approx(1)
+    shares = [member.share for member in explained.members if member.share is not None]
+    assert len(shares) == len(explained.members) == 3
+    assert sum(shares) == pytest.approx(1)
     assert [member.template for member in explained.members] == [None, None, "{text} {mask} ."]
     for member in explained.members:
         assert (member.prompt is None) == (member.words is None) == (member.left_out is None)

@@ -14,6 +14,7 @@ from rich.console import Console
 from promptgraft.report import words
 from promptgraft.report.compare import rows
 from promptgraft.report.table import comparison_table, plain, rich_table
+from promptgraft.report.words import plus_minus
 from promptgraft.study.compare import BASELINE, CSV_COLUMNS, ROWS
 from promptgraft.study.judge import Mean
 from report_samples import SEEDS, made_comparison
@@ -53,6 +54,12 @@ def test_one_seed_has_no_interval() -> None:
     assert {line["test_low"] for line in comparison_table(made)} == {None}
     assert "±" not in plain(made)
     assert "±" not in shown(made, 80)
+
+
+def test_an_interval_that_is_cut_is_as_wide_as_its_other_side() -> None:
+    assert plus_minus("81.2", Mean(81.2, 1.8, 100.0, 2)) == "81.2 ±79.4"
+    assert plus_minus("6.0", Mean(6.0, 0.0, 30.0, 2)) == "6.0 ±24.0"
+    assert plus_minus("6.0", Mean(6.0, None, None, 1)) == "6.0"
 
 
 def test_a_terminal_of_80_columns_shows_all() -> None:

@@ -20,7 +20,7 @@ from promptgraft.model.load import load_backbone
 from promptgraft.prompt import artefact as artefacts
 from promptgraft.readout.evidence import log_softmax
 from promptgraft.readout.platt import fitted_scale, scaled_evidence
-from promptgraft.task.task import Example
+from promptgraft.task.task import Example, Kind
 from toys import masked_model, tiny_model, toy_task
 
 TEMPLATE = "{text} it was {mask}."
@@ -325,3 +325,37 @@ def test_a_model_for_words_without_a_template_is_refused(encoder: Backbone, spla
             options={"words-model": str(splade_tiny)},
             max_length=48,
         )
+
+
+@pytest.fixture(scope="module")
+def worded_bank(masked: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bank of one prompt that was tuned in a template, and one that was not."""
+    folder = tmp_path_factory.mktemp("banks") / "bank"
+    pg.tune(toy_task(seed=9).replace(name="donor"), masked, bank=folder, name="worded", shots=4, **{**SHORT, **FEW})
+    pg.tune(toy_task(seed=8).replace(name="other"), masked, bank=folder, name="plain", shots=4, max_length=48, **FEW)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["classification", "multilabel", "pair", "regression", "choice", "tagging"])
+def test_a_prompt_that_was_tuned_in_a_template_joins_grafts_of_all_kinds(
+    kind: Kind, masked: Backbone, worded_bank: Path
+) -> None:
+    task = toy_task(kind)
+    outcome = pg.transfer(task, masked, worded_bank, method="graft", baselines=False, max_length=48)
+    assert len(outcome.predictor.predict(task.test)) == len(task.test)
+
+
+def test_a_graft_of_prompts_that_were_tuned_in_templates_is_extended_and_recorded(
+    masked: Backbone, worded_bank: Path
+) -> None:
+    task = toy_task()
+    grafted = pg.transfer(task, masked, worded_bank, method="graft", baselines=False, max_length=48).predictor
+    assert any(member.reading.template for member in grafted.tuned.members)
+    assert any(member.reading.template is None for member in grafted.tuned.members)
+    named = pg.extend(grafted, {"music": "a scene with music"})
+    assert named.predictor.classes[-1] == "music"
+    taught = pg.extend(grafted, {"music": "music"}, [("music and music", "music"), ("loud music", "music")])
+    assert taught.predictor.predict(["music and loud music"]) == ["music"]
+    pg.record(worded_bank, masked, [task], max_length=48)
+    known = as_bank(worded_bank).record().prompts
+    assert {entry.name for entry in as_bank(worded_bank).list() if entry.hash in known} == {"plain"}

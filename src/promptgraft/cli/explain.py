@@ -97,8 +97,8 @@ def show(say: Say, explanation: Explanation, files: dict[str, Path]) -> None:
 
     many = len(explanation.members) > 1
     for number, member in enumerate(explanation.members, 1):
-        weight = "" if member.weight is None else f" (weight {member.weight:.2f})"
-        title = f"member {number}: {member.name}{weight}" if many else member.name
+        share = "" if member.share is None else f" ({100 * member.share:.0f} % of the spread of all scores)"
+        title = f"member {number}: {member.name}{share}" if many else member.name
         if member.prompt is None:
             say.line(f"{title}{'' if member.template is None else f': {member.template}'}")
             continue

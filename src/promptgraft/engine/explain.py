@@ -28,14 +28,14 @@ class ExplainedMember:
 
     Attributes:
         name: what it is.
-        weight: its part of the spread of all members' scores over the answers; None of one alone.
+        share: its part of the spread of all members' scores over the answers; None of one alone.
         prompt: the form of its prompt; None where it has none.
         template: the words that it reads rows in.
         words, attention, left_out: None where there are none; the notes say why.
     """
 
     name: str
-    weight: float | None
+    share: float | None
     prompt: PromptCard | None
     template: str | None
     words: NearWords | None = None
@@ -141,9 +141,9 @@ def _member(predictor: Predictor, asked: ExplainedRows, number: int) -> tuple[Ex
     """Explain one member, with notes on what cannot be told of it."""
     member = predictor.tuned.members[number]
     backbone, template = member.model or predictor.backbone, member.reading.template
-    weight = _weight(asked.scores, number) if len(asked.scores) > 1 else None
+    share = _share(asked.scores, number) if len(asked.scores) > 1 else None
     if member.prompt is None:
-        return ExplainedMember(_name(member), weight, None, template), []
+        return ExplainedMember(_name(member), share, None, template), []
     notes = []
     words = near_words(backbone, member.prompt)
     if words is None:
@@ -155,10 +155,10 @@ def _member(predictor: Predictor, asked: ExplainedRows, number: int) -> tuple[Ex
     if asked.labelled:
         left = left_out(predictor.backbone, asked.questions, asked.scores, number, asked.examples, predictor.task)
     form = PromptCard.of(member.prompt)
-    return ExplainedMember(_name(member), weight, form, template, words, attention, left), notes
+    return ExplainedMember(_name(member), share, form, template, words, attention, left), notes
 
 
-def _weight(members: Sequence[Tensor], number: int) -> float:
+def _share(members: Sequence[Tensor], number: int) -> float:
     """A member's part of the spread of all members' scores over the answers."""
     spreads = []
     for scores in members:

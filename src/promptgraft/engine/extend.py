@@ -20,6 +20,7 @@ from promptgraft.errors import RunError, UsageError, listed, quoted
 from promptgraft.prompt.artefact import Artefact, Member, halved
 from promptgraft.prompt.card import Origin, SplitScore, TaskCard
 from promptgraft.prompt.memory import LabelMemory, Memory
+from promptgraft.prompt.reading import AT_WORDS
 from promptgraft.readout.classes import class_indices
 from promptgraft.readout.extend import LabelledRows, as_linear, as_read, best_classes, refit, remembered, with_classes
 from promptgraft.readout.linear import Linear
@@ -181,18 +182,23 @@ def _with_classes(
     Raises:
         RunError: a class that neither a description nor a row tells.
     """
-    is_described = task.kind == "classification" and predictor.tuned.reading.encoding == "cross"
-    if not is_described:
+    members = predictor.tuned.members
+    is_described = [
+        task.kind == "classification" and member.reading.encoding == "cross" and member.reading.pooling not in AT_WORDS
+        for member in members
+    ]
+    if not any(is_described):
         unknown = [name for name in names if all(row.label != name for row in rows)]
         if unknown:
-            what = f"what describes a class tells nothing of {task.kind} rows, and {listed(unknown)} has no row"
+            rows_read = f"{task.kind} rows" if task.kind != "classification" else "rows that are read in a template"
+            what = f"what describes a class tells nothing of {rows_read}, and {listed(unknown)} has no row"
             raise RunError(what, where=task.name, do="give labelled rows of every new class")
     shared, texts = Shared(predictor.backbone), list(task.labels.values())
     return [
         with_classes(
-            readout, names, shared.describe(texts, member.reading.pooling).double().numpy() if is_described else None
+            readout, names, shared.describe(texts, member.reading.pooling).double().numpy() if has_description else None
         )
-        for readout, member in zip(readouts, predictor.tuned.members, strict=True)
+        for readout, member, has_description in zip(readouts, members, is_described, strict=True)
     ]
 
 

@@ -44,7 +44,7 @@ def make_record(shared: Shared, sources: Sequence[Source], tasks: Sequence[Task]
         base, _ = _recall(shared, task, shared.states(tokens, None, pooling), y)
         for source in sources:
             card = source.artefact.card
-            if not _shares_data(task, card):
+            if card.template is None and not _shares_data(task, card):
                 states = shared.states(tokens, source.artefact.prompt, card.reading.pooling)
                 recall, centre = _recall(shared, task, states, y)
                 family = gains[source.artefact.hash].setdefault(task.family or task.name, {})

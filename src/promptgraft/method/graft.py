@@ -170,12 +170,19 @@ def _trained(view: View, way: Sequence[Job], rows: JudgedRows) -> TrainedPrompt:
 
 
 def _sources(job: Job, view: View, encoding: Encoding) -> list[SourceRead]:
-    """What features are read under: no prompt, then every banked one with its own reading, those alike together."""
-    banked = [
-        SourceRead(source.name, source, replace(at_mark(source.reading), encoding=encoding))
-        for source in neighbours(job.bank)
-    ]
-    return [SourceRead(BACKBONE, None, Reading(view.pooling, encoding)), *banked]
+    """What features are read under: no prompt, then every banked one with its own reading, those alike together.
+
+    A template is left out where not the row is scored but its words or options, which have no place in it.
+    """
+    plain = Reading(view.pooling, encoding)
+
+    def reading(source: Source) -> Reading:
+        if source.reading.template is not None and view.task.facts.scored != "row":
+            return plain
+        return replace(at_mark(source.reading), encoding=encoding)
+
+    banked = [SourceRead(source.name, source, reading(source)) for source in neighbours(job.bank)]
+    return [SourceRead(BACKBONE, None, plain), *banked]
 
 
 def _features(view: View, sources: Sequence[SourceRead], rows: tuple[int, ...]) -> Iterator[Float[Tensor, "N F"]]:

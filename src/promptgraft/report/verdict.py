@@ -91,7 +91,12 @@ def intervals(comparison: Comparison) -> str:
     else:
         text = (
             f"Intervals: 95 %, Student's t over {count} seeds, cut to what the metric can be; a seed draws the "
-            "training rows and starts the run. Clear of noise is a difference whose interval leaves out 0."
+            "training rows and starts the run. "
+        )
+        text += (
+            "By two seeds no difference is called clear of noise."
+            if count == 2
+            else "Clear of noise is a difference whose interval leaves out 0."
         )
     if count in (2, 3):
         text += (

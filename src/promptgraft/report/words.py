@@ -44,10 +44,13 @@ def difference_with_interval(value: Mean | None) -> str:
 
 
 def plus_minus(text: str, value: Mean | None) -> str:
-    """A mean's text with half its interval, as `81.4 ±1.5`, where a line has little room."""
-    if value is None or value.high is None:
+    """A mean's text with half its interval, as `81.4 ±1.5`, where a line has little room.
+
+    An interval that ends where the metric does is cut on that side, and the other one tells how wide it is.
+    """
+    if value is None or value.low is None or value.high is None:
         return text
-    return f"{text} ±{value.high - value.value:.1f}"
+    return f"{text} ±{max(value.high - value.value, value.value - value.low):.1f}"
 
 
 def signed(value: float) -> str:
