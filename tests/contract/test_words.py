@@ -341,7 +341,12 @@ def test_a_prompt_that_was_tuned_in_a_template_joins_grafts_of_all_kinds(
     kind: Kind, masked: Backbone, worded_bank: Path
 ) -> None:
     task = toy_task(kind)
-    outcome = pg.transfer(task, masked, worded_bank, method="graft", baselines=False, max_length=48)
+    short: dict[str, object] = {"baselines": False, "max_length": 48}
+    outcome = pg.transfer(task, masked, worded_bank, method="graft", **short)
+    assert len(outcome.predictor.predict(task.test)) == len(task.test)
+    ranked = pg.rank(task, masked, worded_bank, max_length=48)
+    assert {row.source.name for row in ranked.rows} == {"plain", "worded"}
+    outcome = pg.transfer(task, masked, worded_bank, source="worded", method="frozen-source", **FEW, **short)
     assert len(outcome.predictor.predict(task.test)) == len(task.test)
 
 

@@ -15,7 +15,7 @@ from promptgraft.errors import RunError, UsageError
 from promptgraft.measure.measure import Measure, MeasureNeed, MeasureView, Score, SeenSource, Target, register
 from promptgraft.model.backbone import Read
 from promptgraft.model.tokens import Tokens
-from promptgraft.prompt.reading import at_mark
+from promptgraft.prompt.reading import for_task
 from promptgraft.readout.features import features
 from promptgraft.readout.probe import cross_validate
 from promptgraft.task.task import Example
@@ -81,13 +81,12 @@ class ProbeScore(Measure):
 
 
 def shown_to(source: SeenSource, target: Target) -> Target:
-    """The target with its rows in the words of the source's template, where it was tuned in one."""
-    if source.reading.template is None:
-        return target
-    reading = replace(target.reading, pooling="mark", template=source.reading.template, pool=source.reading.pool)
-    return replace(target, reading=reading)
+    """The target with its rows in the words of the source's template, where it was tuned in one that has them."""
+    reading = for_task(source.reading, target.reading, target.task.facts.scored)
+    return target if reading.template is None else replace(target, reading=replace(reading, pooling="mark"))
 
 
 def read_of(source: SeenSource, target: Target) -> Read:
     """The hidden states that a probe of the target reads under the source's prompt."""
-    return "tokens" if target.task.facts.reads == "tokens" else at_mark(source.reading).pooling
+    facts = target.task.facts
+    return "tokens" if facts.reads == "tokens" else for_task(source.reading, target.reading, facts.scored).pooling

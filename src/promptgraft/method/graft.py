@@ -34,7 +34,7 @@ from promptgraft.method.options import Options
 from promptgraft.method.race import finalists, rows_read
 from promptgraft.method.setup import encoding_for, new_readout, reading_for
 from promptgraft.method.spoken import beside_descriptions, spoken, words_alone
-from promptgraft.prompt.reading import AT_WORDS, Encoding, Pooling, Reading, at_mark
+from promptgraft.prompt.reading import AT_WORDS, Encoding, Pooling, Reading, for_task
 from promptgraft.readout.by_class import ByLabel, of_labels
 from promptgraft.readout.classes import indicators, labels_given
 from promptgraft.readout.direction import Directional
@@ -170,18 +170,11 @@ def _trained(view: View, way: Sequence[Job], rows: JudgedRows) -> TrainedPrompt:
 
 
 def _sources(job: Job, view: View, encoding: Encoding) -> list[SourceRead]:
-    """What features are read under: no prompt, then every banked one with its own reading, those alike together.
-
-    A template is left out where not the row is scored but its words or options, which have no place in it.
-    """
-    plain = Reading(view.pooling, encoding)
-
-    def reading(source: Source) -> Reading:
-        if source.reading.template is not None and view.task.facts.scored != "row":
-            return plain
-        return replace(at_mark(source.reading), encoding=encoding)
-
-    banked = [SourceRead(source.name, source, reading(source)) for source in neighbours(job.bank)]
+    """What features are read under: no prompt, then every banked one with its own reading, those alike together."""
+    plain, scored = Reading(view.pooling, encoding), view.task.facts.scored
+    banked = [
+        SourceRead(source.name, source, for_task(source.reading, plain, scored)) for source in neighbours(job.bank)
+    ]
     return [SourceRead(BACKBONE, None, plain), *banked]
 
 

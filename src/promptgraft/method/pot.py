@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import ClassVar
 
 from pydantic import Field, field_validator
@@ -22,6 +21,7 @@ from promptgraft.method.setup import (
     readout_name,
     source_tuned,
 )
+from promptgraft.prompt.reading import Reading, for_task
 from promptgraft.train.run import Fit, Run, Tuned
 
 
@@ -79,5 +79,6 @@ def pot_start(job: Job, view: View, options: PoTOptions) -> Tuned:
         return label_text_on(job, view, options.label_map)
     source = source_tuned(job.source)
     name = readout_name(job, view, options.readout, view.task.facts.readout)
-    reading = replace(source.reading, encoding=encoding_for(view, name))
+    plain = Reading(view.pooling, encoding_for(view, name))
+    reading = for_task(source.reading, plain, view.task.facts.scored)
     return Tuned(source.prompt, new_readout(job, view, name, reading), reading)

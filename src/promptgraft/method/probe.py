@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from promptgraft.method.job import Job
 from promptgraft.method.method import View
 from promptgraft.method.setup import encoding_for
 from promptgraft.prompt.prompt import Prompt
-from promptgraft.prompt.reading import Reading
+from promptgraft.prompt.reading import Reading, for_task
 from promptgraft.readout.features import features
 from promptgraft.readout.probe import fit_probe
 from promptgraft.train.run import Fit, Tuned
@@ -21,7 +19,7 @@ def probe(job: Job, view: View, prompt: Prompt | None, reading: Reading) -> Fit:
         RunError: a kind no probe is made for.
     """
     encoding = encoding_for(view, "linear") if view.task.kind == "pair" else encoding_for(view, "regression")
-    reading = replace(reading, encoding=encoding)
+    reading = for_task(reading, Reading(view.pooling, encoding), view.task.facts.scored)
     tokens = view.tokens("train", reading)
     states = features(view.states("train", prompt, reading), tokens, encoding)
     fitted = fit_probe(view.task, view.task.train, states, tokens, job.seed)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:  # cards are listed without loading torch
     from promptgraft.prompt.pool import LabelledPool
+    from promptgraft.task.kinds import ScoredUnit
 
 Pooling = Literal["cls", "mean", "pooler", "mark", "answer", "original"]
 """What of a sequence is read: the first state, the mean over its tokens, the first through a dense layer, the state at
@@ -53,3 +54,18 @@ class Reading:
 def at_mark(reading: Reading) -> Reading:
     """The same rows read by states: those of whole answers, which differ by class, at the answer's place."""
     return replace(reading, pooling="mark", answers=()) if reading.pooling in ANSWERED else reading
+
+
+def for_task(reading: Reading, plain: Reading, scored: ScoredUnit) -> Reading:
+    """How a task's rows are read under a source's prompt.
+
+    A template is left out where words or options are scored, or two texts are read apart: it has no place for them.
+
+    Args:
+        reading: of the source.
+        plain: of the task's rows where there is no source.
+        scored: what gets a score in the task.
+    """
+    if reading.template is not None and (scored != "row" or plain.encoding != "cross"):
+        return plain
+    return replace(at_mark(reading), encoding=plain.encoding)
