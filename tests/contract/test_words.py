@@ -167,7 +167,7 @@ def test_a_classifier_of_scikit_learn_reads_in_words(
         pg.PromptClassifier(masked, template="sentiment-clozeen").fit(texts, labels)
 
 
-@pytest.mark.parametrize("unlabelled", [0, 40])
+@pytest.mark.parametrize("unlabelled", [0, 1, 40])
 def test_without_labels_words_join_descriptions_without_their_preference_and_no_louder(
     encoder: Backbone, splade_tiny: Path, tmp_path: Path, unlabelled: int
 ) -> None:

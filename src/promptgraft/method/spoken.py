@@ -37,6 +37,7 @@ QUIET = 0.25
 HEARD = 256
 """Rows without labels, about, that say it."""
 EPSILON = 1e-6
+"""A spread of scores that is no larger is rounding."""
 
 
 @dataclass(frozen=True)
@@ -125,10 +126,16 @@ def beside_descriptions(words: Tuned, described: Tuned, view: View) -> tuple[Tun
     rows = view.task.splits.get("unlabelled", ())
     rows = rows[:: max(1, len(rows) // HEARD)]
     preferred = view.scores(words, rows or (Example(),))
-    scale = _spread(view.scores(described, rows)) / max(_spread(preferred), EPSILON) if rows else QUIET
+    scale = _as_loud(preferred, view.scores(described, rows)) if rows else QUIET
     balanced = readout.calibrated(preferred).moved(scale, torch.zeros(len(view.task.classes)))
     seen = f"{len(rows)} rows without labels show on average" if rows else "an empty row shows"
     return replace(words, readout=balanced), f"less the preference for some classes that {seen}"
+
+
+def _as_loud(words: Float[Tensor, "N C"], described: Float[Tensor, "N C"]) -> float:
+    """What makes words as loud as descriptions over rows; QUIET where the rows are all alike and do not say it."""
+    own, wanted = _spread(words), _spread(described)
+    return wanted / own if min(own, wanted) > EPSILON else QUIET
 
 
 def _spread(scores: Float[Tensor, "N C"]) -> float:
