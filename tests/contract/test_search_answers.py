@@ -131,6 +131,18 @@ def test_a_texts_score_is_the_mean_probability_of_its_tokens(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_single_row_to_report_on_says_little_and_is_reported(kind: Kind, causal: Backbone, tmp_path: Path) -> None:
+    task = toy_task(kind)
+    few = task.replace(splits={name: rows[: 1 if name == "test" else 3] for name, rows in task.splits.items()})
+    outcome = pg.search(few, causal, [], passes=PASSES, out=tmp_path / "run")
+    best, gain = outcome.best, outcome.gain(outcome.found[0], outcome.found[-1])
+    assert 0 <= best.report.low <= best.report.score <= best.report.high <= 100
+    assert -100 <= gain.low <= gain.value <= gain.high <= 100
+    assert not gain.is_sure
+    json.loads((tmp_path / "run" / best.algorithm / "found.json").read_text(), parse_constant=pytest.fail)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_rows_with_their_own_answers_are_read_together_as_each_candidate_alone(
     kind: Kind, causal: Backbone, filling: Backbone
 ) -> None:

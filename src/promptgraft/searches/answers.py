@@ -76,9 +76,15 @@ def margin_of(share: Float[Tensor, "B C"], gold: Sequence[int]) -> Float[Tensor,
     return share.gather(1, places)[:, 0] - others
 
 
-def mean_with_ends(values: Sequence[float] | Float[Array, "B"]) -> tuple[float, float, float]:
-    """The mean of a share a row, in percent, with the ends of its 95 % interval over rows."""
+def mean_with_ends(values: Sequence[float] | Float[Array, "B"], least: float = 0.0) -> tuple[float, float, float]:
+    """The mean of a share a row, in percent, with the ends of its 95 % interval over rows.
+
+    Args:
+        least: the lowest mean there can be, in percent; a single row bounds the mean by nothing but it and 100.
+    """
     percents = 100 * np.asarray(values)
     middle = float(percents.mean())
-    error = float(percents.std(ddof=1)) / math.sqrt(len(percents)) if len(percents) > 1 else math.inf
+    if len(percents) == 1:
+        return middle, least, 100.0
+    error = float(percents.std(ddof=1)) / math.sqrt(len(percents))
     return middle, middle - Z * error, middle + Z * error

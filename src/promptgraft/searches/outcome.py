@@ -60,7 +60,7 @@ class SearchOutcome:
     def gain(self, found: FoundPrompt, over: FoundPrompt) -> Gain:
         """How much better one find is than another on the report rows."""
         mine, other = (np.array(entry.report.merits) for entry in (found, over))
-        return Gain(*mean_with_ends(mine - other))
+        return Gain(*mean_with_ends(mine - other, least=-100.0))
 
     @property
     def verdict(self) -> str:
