@@ -191,8 +191,16 @@ def test_a_journal_refuses_another_search_and_says_where_it_is_damaged(tmp_path:
     assert entry.answer == [1]
     with pytest.raises(PromptgraftError, match="another search"):
         journal.recall("x")
-    path.write_text('nonsense\n["b",1,2,0.1,[2]]\n')
-    with pytest.raises(PromptgraftError, match=r"journal.jsonl:1: is damaged"):
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["nonsense", "5", "null", "[1, 2]", '{"a": 1}', '["a", "1", 2, 0.1, []]', '["a", 1, 2, "0.1", []]', "[" * 100_000],
+)
+def test_a_line_of_a_journal_that_is_no_answer_is_damage(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_text(f'["b",1,2,0.1,[2]]\n{line}\n')
+    with pytest.raises(PromptgraftError, match=r"journal.jsonl:2: is damaged"):
         Journal(path)
 
 

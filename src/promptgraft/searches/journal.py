@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from promptgraft.errors import RunError
 from promptgraft.prompt.atomic import naming
+from promptgraft.untrusted import read_json
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,19 @@ def _whole(path: Path) -> Iterator[KeptAnswer]:
         with path.open("r+b") as file:
             file.truncate(end)
     for number, line in enumerate(content[:end].splitlines(), 1):
+        damaged = RunError("is damaged", where=f"{path}:{number}", do="remove it, or pass --replace")
         try:
-            question, passes, tokens, seconds, answer = json.loads(line)
-        except ValueError:
-            raise RunError("is damaged", where=f"{path}:{number}", do="remove it, or pass --replace") from None
-        yield KeptAnswer(question, passes, tokens, seconds, answer)
+            entry = read_json(line, None, RunError)
+        except RunError:
+            raise damaged from None
+        if not _is_answer(entry):
+            raise damaged
+        yield KeptAnswer(*entry)
+
+
+def _is_answer(entry: Any) -> bool:
+    """Whether a line has the fields of a kept answer."""
+    if not isinstance(entry, list) or len(entry) != len(fields(KeptAnswer)):
+        return False
+    question, passes, tokens, seconds, _ = entry
+    return isinstance(question, str) and all(isinstance(value, int | float) for value in (passes, tokens, seconds))
