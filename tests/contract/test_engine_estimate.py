@@ -116,6 +116,7 @@ def test_a_calibration_is_measured_once_a_machine(backbone: Backbone, monkeypatc
     cache = LocalEngine(backbone).shared.cache
     assert calibrated(backbone, cache) == calibrated(backbone, cache) == KNOWN
     assert len(measured) == 1
+    assert cache.saved == 0, "a calibration is no part of what a job takes"
     monkeypatch.setattr(calibration, "machine", lambda device: "another")
     calibrated(backbone, cache)
     assert len(measured) == 2

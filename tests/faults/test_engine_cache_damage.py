@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from cache_writers import COUNT, value_of, write_without_end
@@ -45,6 +46,21 @@ def test_a_damaged_entry_is_a_miss_and_is_made_again(damage: str, cache: Cache) 
         path.rmdir()
     made = cache.get("states", "a", lambda: {"states": torch.arange(500)})
     assert torch.equal(made["states"], torch.arange(500))
+
+
+@pytest.mark.parametrize(
+    "digest",
+    [
+        torch.tensor([0.5]),
+        torch.tensor([300]),
+        torch.tensor([-1, 3]),
+        torch.tensor(7),
+        torch.zeros(32).to(torch.float8_e4m3fn),
+    ],
+)
+def test_a_digest_of_other_numbers_is_a_miss(digest: torch.Tensor, cache: Cache) -> None:
+    cache._path("states", "a").write_bytes(safetensors.torch.save({cache_room.DIGEST: digest}))
+    assert cache.read("states", "a") is None
 
 
 def test_every_flipped_bit_is_noticed(cache: Cache) -> None:

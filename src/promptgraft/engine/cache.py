@@ -91,7 +91,7 @@ class Cache:
         except (SafetensorError, ValueError, KeyError):
             tensors = {}
         digest = tensors.pop(DIGEST, None)
-        if digest is None or bytes(digest.tolist()) != _digest(tensors):
+        if digest is None or digest.dtype != torch.uint8 or not torch.equal(digest, _digest_tensor(tensors)):
             with suppress(OSError):
                 path.unlink()
             return None
@@ -102,17 +102,21 @@ class Cache:
             self.saved += float(seconds)
         return tensors
 
-    def keep(self, kind: EntryKind, key: str, tensors: Tensors, seconds: float) -> None:
+    def keep(self, kind: EntryKind, key: str, tensors: Tensors, seconds: float | None) -> None:
         """Write an entry that took `seconds` to make, if it is worth a file; then delete what exceeds the limit.
 
         A disk that is full or cannot be written to gives one warning, and the entry is used all the same.
+
+        Args:
+            seconds: None keeps it however short that was, and counts nothing as saved when it is read.
         """
         size = sum(value.nbytes for value in tensors.values())
-        if size > self.limit or seconds < max(LEAST_SECONDS, size / READ_BYTES):
+        if size > self.limit or (seconds is not None and seconds < max(LEAST_SECONDS, size / READ_BYTES)):
             return
         entry = {name: value.detach().contiguous() for name, value in tensors.items()}
-        entry[SECONDS] = torch.tensor(seconds)
-        entry[DIGEST] = torch.tensor(list(_digest(entry)), dtype=torch.uint8)
+        if seconds is not None:
+            entry[SECONDS] = torch.tensor(seconds)
+        entry[DIGEST] = _digest_tensor(entry)
         path = self._path(kind, key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -203,6 +207,11 @@ def key_of(parts: Sequence[object], tensors: Tensors | None = None) -> str:
 
 def _digest(tensors: Tensors) -> bytes:
     return bytes.fromhex(fingerprint(tensors))
+
+
+def _digest_tensor(tensors: Tensors) -> Tensor:
+    """The digest as it stands in an entry."""
+    return torch.tensor(list(_digest(tensors)), dtype=torch.uint8)
 
 
 def _count_hit(path: Path) -> None:

@@ -107,7 +107,7 @@ def calibrated(backbone: Backbone, cache: Cache) -> Calibration:
     if entry is not None:
         return Calibration.of(entry["numbers"])
     calibration = measure(backbone)
-    cache.keep("calibration", key, {"numbers": calibration.numbers()}, seconds=torch.inf)
+    cache.keep("calibration", key, {"numbers": calibration.numbers()}, seconds=None)
     return calibration
 
 
@@ -121,7 +121,7 @@ def passes(backbone: Backbone, cache: Cache) -> CostLine:
     sample = _SampleWork(backbone)
     sample.warm()
     line = sample.forward_line()
-    cache.keep("calibration", key, {"numbers": torch.tensor(astuple(line), dtype=torch.float64)}, seconds=torch.inf)
+    cache.keep("calibration", key, {"numbers": torch.tensor(astuple(line), dtype=torch.float64)}, seconds=None)
     return line
 
 
