@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Self
 
+import pytest
+from pydantic import Field, model_validator
+
+from promptgraft.errors import UsageError
 from promptgraft.method.all import find
-from promptgraft.method.options import hyphened
+from promptgraft.method.job import Job
+from promptgraft.method.options import Options, hyphened
 from promptgraft.study.compare import BASELINE, CSV_COLUMNS, ROWS, csv_row, plan
 from report_samples import LEVEL, RECIPE, SEEDS, made_comparison, made_task
 
@@ -16,6 +21,30 @@ def test_every_row_is_of_a_method_that_takes_its_options() -> None:
     for method, options in ROWS:
         read = find(method).options.read(method, options)
         assert {hyphened(name) for name in read.model_fields_set} == set(options)
+
+
+class ToyOptions(Options):
+    rate: float = Field(description="A number that has to be given.")
+    most: float | None = Field(5.0, description="A number, or none.")
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.most is not None and self.rate > self.most:
+            raise ValueError("rate is more than most")
+        return self
+
+
+def test_an_option_that_is_missing_or_does_not_fit_another_is_one_line() -> None:
+    with pytest.raises(UsageError, match="option rate of toy is missing"):
+        ToyOptions.read("toy", {})
+    with pytest.raises(UsageError, match="options of toy: rate is more than most"):
+        ToyOptions.read("toy", {"rate": 7})
+
+
+@pytest.mark.parametrize("value", [None, 5, 0.1, 0.1 + 0.2, 1e-17, 1 / 3])
+def test_an_option_of_a_job_reads_back_as_it_was_given(value: float | None) -> None:
+    job = Job(made_task(), "f" * 16, "toy", 0, RECIPE, options={"rate": 0, "most": value})
+    assert ToyOptions.read("toy", job.options).most == value
 
 
 def test_without_a_source_what_needs_one_is_left_out() -> None:

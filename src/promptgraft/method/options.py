@@ -7,9 +7,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from types import NoneType
 from typing import Annotated, Any, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 
 from promptgraft.errors import PromptgraftError, UsageError, unknown
@@ -43,8 +52,20 @@ class Options(BaseModel):
             return cls.model_validate(dict(given))
         except ValidationError as error:
             first = error.errors()[0]
+            message = str(first["msg"]).removeprefix("Value error, ")
+            if not first["loc"]:
+                raise UsageError(f"options of {method}: {message}") from None
             name = hyphened(str(first["loc"][0]))
-            raise wrong_value(method, name, names[name], given, str(first["msg"])) from None
+            if first["type"] == "missing":
+                raise UsageError(f"option {name} of {method} is missing", do=f"give {name} a value") from None
+            raise wrong_value(method, name, names[name], given, message) from None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _read_none(cls, value: object, info: ValidationInfo) -> object:
+        """None, where an option may be that, from its text."""
+        field = cls.model_fields[str(info.field_name)]
+        return None if value == str(None) and NoneType in get_args(field.annotation) else value
 
     def placebo(self) -> str:
         """What a placebo run lacks, in words; empty for a run that is no placebo."""
@@ -58,7 +79,7 @@ def wrong_value(
     value = next(value for key, value in given.items() if hyphened(key) == name)
     if allowed := choices(field):
         return unknown(f"value of {method}'s {name}", str(value), allowed)
-    return UsageError(f"option {name}={value!r} of {method}: {message.removeprefix('Value error, ')}")
+    return UsageError(f"option {name}={value!r} of {method}: {message}")
 
 
 def choices(field: FieldInfo) -> tuple[str, ...]:
@@ -77,7 +98,10 @@ def text_of(value: object) -> str:
     """The text of a value in a job's id: the shortest that reads back as the value."""
     if isinstance(value, Mapping):
         return json.dumps(dict(sorted(value.items())), ensure_ascii=False)
-    return format(value, ".15g") if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    text = format(value, ".15g")
+    return text if float(text) == value else repr(value)
 
 
 def read_label_map(value: object) -> object:
