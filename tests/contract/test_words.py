@@ -12,15 +12,19 @@ from sklearn.base import clone
 
 import promptgraft as pg
 from promptgraft.api.opening import as_bank
+from promptgraft.engine.keep import make_artefact
+from promptgraft.engine.local import LocalEngine
 from promptgraft.engine.predictor import Predictor
 from promptgraft.engine.suggest import suggest
 from promptgraft.errors import PromptgraftError, RunError
+from promptgraft.method.job import Job, Source
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.load import load_backbone
 from promptgraft.prompt import artefact as artefacts
 from promptgraft.readout.evidence import log_softmax
 from promptgraft.readout.platt import fitted_scale, scaled_evidence
 from promptgraft.task.task import Example, Kind
+from promptgraft.train.recipe import Recipe
 from toys import masked_model, tiny_model, toy_task
 
 TEMPLATE = "{text} it was {mask}."
@@ -234,6 +238,30 @@ def test_calibration_takes_off_what_an_empty_row_gets(masked: Backbone) -> None:
     options = {"calibration": "empty"}
     kept = pg.tune(toy_task(), masked, method="zero-shot", shots=0, options=options, **SHORT).artefact
     np.testing.assert_allclose(Predictor(kept, masked).predict_proba([Example()]), [[0.5, 0.5]], atol=1e-5)
+
+
+def test_a_sources_prompt_is_read_as_it_was_tuned_or_as_was_asked(masked: Backbone) -> None:
+    """What is asked for and cannot be had is refused, not passed over."""
+    donor = pg.tune(toy_task(seed=1).replace(name="donor"), masked, shots=4, **SHORT, **FEW).artefact
+    reused = Job(toy_task(), masked.fingerprint, "zero-shot", 0, Recipe(max_length=48), 0, Source("donor", donor))
+
+    def kept(**options: str) -> Predictor:
+        engine = LocalEngine(masked)
+        [finished] = engine.run([reused.replace(options={"prompt": "source", **options})])
+        return Predictor(make_artefact(finished, engine.view(finished.job)), masked)
+
+    plain, same = kept(), kept(readout="verbalizer")
+    assert plain.artefact.card.readout == "verbalizer"
+    texts = [row.text for row in toy_task().test]
+    np.testing.assert_array_equal(plain.predict_proba(texts), same.predict_proba(texts))
+    even = kept(calibration="empty").predict_proba([Example()])
+    np.testing.assert_allclose(even, [[0.5, 0.5]], atol=1e-5)
+    with pytest.raises(RunError, match="its readout is 'verbalizer', not 'prototype'"):
+        kept(readout="prototype")
+    with pytest.raises(RunError, match="only words of classes are calibrated"):
+        kept(readout="label-text", calibration="empty")
+    with pytest.raises(RunError, match="keeps a source's readout with its prompt alone"):
+        kept(prompt="none", readout="keep")
 
 
 def test_a_scale_is_fitted_to_the_rows_and_stays_near_one_without_any() -> None:

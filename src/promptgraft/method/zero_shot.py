@@ -47,11 +47,11 @@ class ZeroShot(Method):
     def setup(self, job: Job, view: View) -> Fit:
         options = self.options.read(self.name, job.options)
         if options.prompt == "source":
-            if job.source is None:
-                raise RunError("zero-shot with prompt=source needs a source prompt", do="pass --source NAME")
-            carried = label_text_on if options.readout in ("auto", "label-text") else carried_readout
-            return Fit(job.id, carried(job, view, options.label_map))
+            return Fit(job.id, _calibrated(_reused(job, view, options), view, options.calibration))
         name: str = options.readout
+        if name == "keep":
+            what = "zero-shot keeps a source's readout with its prompt alone"
+            raise RunError(what, where=view.task.name, do="add --prompt source and --source NAME")
         if name == "auto":
             name = in_words(view) if job.recipe.template or view.task.facts.written else "label-text"
         if name == "label-text" and view.task.facts.in_words is None:
@@ -60,6 +60,26 @@ class ZeroShot(Method):
         reading = reading_for(view, name)
         tuned = Tuned(None, new_readout(job, view, name, reading), reading)
         return Fit(job.id, _calibrated(tuned, view, options.calibration))
+
+
+def _reused(job: Job, view: View, options: ZeroShotOptions) -> Tuned:
+    """The source's prompt with label text; where it was tuned in a template, with its own readout of words.
+
+    Raises:
+        RunError: there is no source, or another readout than its own is asked for.
+    """
+    if job.source is None:
+        raise RunError("zero-shot with prompt=source needs a source prompt", do="pass --source NAME")
+    readout = options.readout
+    if readout == "auto":
+        readout = "label-text" if job.source.card.template is None else "keep"
+    if readout == "label-text":
+        return label_text_on(job, view, options.label_map)
+    tuned = carried_readout(job, view, options.label_map)
+    if readout not in ("keep", tuned.readout.name):
+        message = f"its readout is {tuned.readout.name!r}, not {readout!r}"
+        raise RunError(message, where=job.source.name, do="use --readout keep, or --prompt none")
+    return tuned
 
 
 def _calibrated(tuned: Tuned, view: View, calibration: str) -> Tuned:
