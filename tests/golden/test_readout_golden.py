@@ -125,6 +125,9 @@ def test_regression_learns_in_standard_units_and_answers_in_label_units() -> Non
 def test_regression_of_one_value_only_stays_finite() -> None:
     readout = Regression.create(task("regression", (), 2.0, 2.0), 1, torch.Generator(), no_description)
     assert readout.gold([Example("t", label=2.0)], rows_of(1), task("regression")).tolist() == [0.0]
+    thirds = Regression.create(task("regression", (), 0.1, 0.1, 0.1), 1, torch.Generator(), no_description)
+    assert float(thirds.moments[1]) == 1, "what three tenths deviate from their mean is rounding"
+    assert thirds.gold([Example("t", label=0.2)], rows_of(1), task("regression")).tolist() == pytest.approx([0.1])
 
 
 def test_regression_carries_to_the_scale_of_the_target_where_it_has_labels() -> None:

@@ -135,6 +135,15 @@ def test_choices_are_told_apart_by_what_right_ones_share() -> None:
     assert cross_validate(toy, examples, features, tokens, seed=0).value == pytest.approx(chance, abs=0.12)
 
 
+def test_numbers_that_are_all_one_are_foretold_as_it() -> None:
+    """What three times 0.1 deviates from its mean is rounding."""
+    examples, features, toy = labelled([0.1] * 6), noise(6, 4), task("regression")
+    readout = fit_probe(toy, examples, features, rows_of(6), seed=0).readout
+    assert readout.state()["moments"].tolist() == pytest.approx([0.1, 1.0])
+    assert readout.predict(readout.scores(features, rows_of(6)), rows_of(6), examples, toy) == pytest.approx([0.1] * 6)
+    assert cross_validate(toy, examples, features, rows_of(6), seed=0).value == pytest.approx(1.0)
+
+
 def test_words_are_read_at_their_first_tokens() -> None:
     words = torch.tensor([-1, 0, 1, -1] * 30)
     tokens = Tokens(torch.arange(120), torch.zeros(120).long(), torch.arange(0, 121, 4), torch.arange(31), words=words)

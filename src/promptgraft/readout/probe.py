@@ -20,7 +20,7 @@ from promptgraft.readout.linear import Linear
 from promptgraft.readout.multilabel import Multilabel
 from promptgraft.readout.problem import Judged, Problem, judge, pose
 from promptgraft.readout.readout import Readout
-from promptgraft.readout.regression import Regression
+from promptgraft.readout.regression import Regression, differ
 from promptgraft.readout.tagging import Tagging
 from promptgraft.task.draws import Array
 from promptgraft.task.task import Example, Task
@@ -101,7 +101,7 @@ def as_readout(task: Task, problem: Problem, fit: ProbeFit) -> Readout:
     if task.kind == "choice":
         return Choice.load({"weight": weight[0]})
     if task.kind == "regression":
-        mean, sd = float(problem.y.mean()), float(problem.y.std()) or 1.0
+        mean, sd = float(problem.y.mean()), float(problem.y.std()) if differ(problem.y) else 1.0
         moments = torch.tensor([mean, sd])
         return Regression.load({"weight": weight[0] / sd, "bias": (bias[0] - mean) / sd, "moments": moments})
     if task.kind == "multilabel":
@@ -195,7 +195,7 @@ def out_of_fold(reduced: Reduced, strengths: Sequence[float], seeds: Sequence[in
     training_rows = [
         fold != held for fold in (deal_folds(problem, seed) for seed in seeds) for held in range(fold.max() + 1)
     ]
-    variance = float(problem.y.var())
+    variance = float(problem.y.var()) if differ(problem.y) else 1.0
     judged = []
     for rows, scores in zip(training_rows, unseen_scores(reduced, np.array(training_rows), strengths), strict=True):
         part = problem.part(~rows[problem.row])

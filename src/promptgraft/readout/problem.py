@@ -124,11 +124,11 @@ def judge(scores: Float[Array, "U C"], part: Problem, variance: float) -> Judged
     """Judge rows by their scores: hits and likelihoods.
 
     Args:
-        variance: of all labels (regression).
+        variance: of all labels, 1 where they are the same (regression).
     """
     rows, place = np.unique(part.row, return_inverse=True)
     if part.kind == "regression":
-        error = (scores[:, 0] - part.y) ** 2 / (variance or 1.0)
+        error = (scores[:, 0] - part.y) ** 2 / variance
         return Judged(rows, 1 - error, -error)
     if part.kind == "multilabel":
         odds = np.where(part.y > 0, scores, -scores)

@@ -14,6 +14,7 @@ from promptgraft.errors import TaskError
 from promptgraft.model.tokens import Tokens
 from promptgraft.readout import classes
 from promptgraft.readout.readout import Given, Readout, register
+from promptgraft.task.draws import Array
 from promptgraft.task.task import Example, Kind, Label, Task
 
 INIT_SD = 0.02
@@ -79,8 +80,12 @@ def label_moments(task: Task) -> Float[Tensor, "2"] | None:
     if not labels:
         return None
     values = torch.tensor(labels, dtype=torch.float64)
-    sd = float(values.std(correction=0))
-    return torch.tensor([float(values.mean()), sd if sd > 0 else 1.0])
+    return torch.tensor([float(values.mean()), float(values.std(correction=0)) if differ(values) else 1.0])
+
+
+def differ(values: Tensor | Array) -> bool:
+    """Whether numbers are not all the same; where they are, what they deviate from their mean is rounding."""
+    return bool((values != values[:1]).any())
 
 
 def number(label: Label, task: Task) -> float:
