@@ -40,7 +40,13 @@ from promptgraft.readout.evidence import (
     weigh,
 )
 from promptgraft.readout.label_evidence import MANY as LABELS_MANY
-from promptgraft.readout.label_evidence import fitted_labels, label_blend, label_candidates, label_temperature
+from promptgraft.readout.label_evidence import (
+    PRIOR_LENGTH,
+    fitted_labels,
+    label_blend,
+    label_candidates,
+    label_temperature,
+)
 from promptgraft.readout.probe import deal_labels, rarest_label
 from promptgraft.task.task import Example, Kind, Task
 from promptgraft.train.predict import answer_one
@@ -331,6 +337,15 @@ def test_descriptions_tell_labels_that_no_row_has() -> None:
     probes, _ = fitted_labels(features, held, every, None)
     assert np.abs(probes[:, 0, 2]).max() < 1e-6, "rows alone say nothing of it"
     assert len(label_candidates(features, y, fold, described).weights) > len(probes)
+
+
+def test_rows_that_are_all_one_leave_what_descriptions_say() -> None:
+    """Their mean differs from them by rounding, which is no direction that a label could lie in."""
+    stream = np.random.default_rng(0)
+    features, described = np.stack([stream.normal(size=384)] * 3), stream.normal(size=(2, 384))
+    weights, biases = fitted_labels(features, np.eye(3, 2, dtype=np.int64), np.ones((1, 3), dtype=bool), described)
+    assert np.linalg.norm(weights, axis=-1).max() <= PRIOR_LENGTH + 1e-6
+    assert np.abs(biases).max() < 20
 
 
 @pytest.mark.parametrize("labels", [LABELS_MANY, LABELS_MANY + 1])

@@ -160,6 +160,17 @@ def test_features_that_say_nothing_are_no_trouble() -> None:
     np.testing.assert_allclose(fit.bias, 0, atol=1e-12)
 
 
+@pytest.mark.parametrize("kind", ["classification", "regression", "multilabel"])
+def test_rows_that_are_all_one_say_nothing_of_another(kind: Kind) -> None:
+    """Their mean differs from them by rounding, which is no direction that a fit could go in."""
+    generator = np.random.default_rng(0)
+    rows = np.stack([generator.normal(size=384)] * 7)
+    y = {"multilabel": np.eye(7, 2, dtype=np.int64), "regression": np.arange(7) / 7}.get(kind, np.arange(7) % 2)
+    reduced = reduce(Problem(kind, rows, y, np.arange(7), 1 if kind == "regression" else 2))
+    (fit,) = solve(reduced, [1.0])
+    np.testing.assert_allclose(fit.weight, 0, atol=1e-9)
+
+
 @pytest.mark.parametrize("classes", [2, 5])
 def test_an_offset_is_the_prior_mean_of_the_weights(classes: int) -> None:
     """Weights held towards M are M and weights held towards zero, over scores that M gives already: by scipy."""

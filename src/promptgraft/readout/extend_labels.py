@@ -21,7 +21,7 @@ from promptgraft.prompt.memory import UNKNOWN, LabelMemory
 from promptgraft.readout.classes import leaf
 from promptgraft.readout.evidence import balanced, directions, principal
 from promptgraft.readout.extend import SAMPLED, STRENGTH
-from promptgraft.readout.fit import fitting_threads
+from promptgraft.readout.fit import fitting_threads, typical_distance
 from promptgraft.readout.logistic import logistic
 from promptgraft.readout.multilabel import Multilabel, MultilabelDirection, MultilabelText
 from promptgraft.readout.probe import rarest_label
@@ -85,7 +85,7 @@ def refit_labels(readouts: Sequence[Multilabel], memory: LabelMemory, rows: Seve
     centre = everything.mean(0)
     anchored = np.concatenate([known, centre[None]])
     inputs = np.concatenate([anchored, anchored, rows.features])
-    scale = float(np.sqrt(((everything - centre) ** 2).sum(1).mean())) or 1.0
+    scale = typical_distance(everything, centre)
     axes, basis = principal((inputs - centre) / scale)
     odds = label_odds(readouts, inputs)
     y = np.concatenate([np.ones(odds[: len(anchored)].shape), np.zeros(odds[: len(anchored)].shape), rows.y])

@@ -105,13 +105,18 @@ def reduce(problem: Problem) -> Reduced:
     else:
         centre = x.mean(0)
     with fitting_threads(x.size):
-        inputs, basis = principal(x - centre)
+        inputs, basis = principal(x - centre, typical_distance(x, centre))
     return Reduced(problem, inputs, basis, centre, y, row, outputs)
 
 
-def principal(x: Float[Array, "N F"]) -> tuple[Float[Array, "N R"], Float[Array, "R F"]]:
-    """Rotate units to their principal axes, divided by their root-mean-square length; return them and the axes."""
-    length = float(np.sqrt((x**2).sum(1).mean())) or 1.0
+def typical_distance(x: Float[Array, "N F"], centre: Float[Array, "F"]) -> float:
+    """The root-mean-square distance of units from their centre; 1 where they are all one, and it is rounding."""
+    square = ((x - centre) ** 2).sum(1).mean()
+    return float(np.sqrt(square)) if square > SAME * (x**2).sum(1).mean() else 1.0
+
+
+def principal(x: Float[Array, "N F"], length: float) -> tuple[Float[Array, "N R"], Float[Array, "R F"]]:
+    """Rotate units to their principal axes, divided by their length (`typical_distance`); return them and the axes."""
     x = x / length
     if len(x) >= x.shape[1]:
         axes = np.linalg.eigh(x.T @ x)[1].T

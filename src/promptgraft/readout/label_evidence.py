@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from promptgraft.readout.evidence import FLOOR, Blend, directions, weigh
-from promptgraft.readout.fit import fitting_threads, principal
+from promptgraft.readout.fit import fitting_threads, principal, typical_distance
 from promptgraft.readout.logistic import logistic
 from promptgraft.task.draws import Array
 
@@ -97,12 +97,12 @@ def fitted_labels(
     strengths, priors = strengths_for(classes, described is not None)
     inputs = directions(features)
     centre = inputs.mean(0)
+    scale = typical_distance(inputs, centre)
     with fitting_threads(inputs.size):
-        axes, basis = principal(inputs - centre)
+        axes, basis = principal(inputs - centre, scale)
     pointed = np.zeros((classes, features.shape[1]))
     if described is not None:
         pointed = PRIOR_LENGTH * directions(described - described.mean(0))
-    scale = float(np.sqrt(((inputs - centre) ** 2).sum(1).mean())) or 1.0
     moved = _solved(axes, (inputs - centre) / scale @ pointed.T, y, parts, (*strengths, *priors), len(strengths))
     held = np.repeat([0.0, 1.0], [len(strengths), len(priors)])[:, None, None, None]
     weights = moved[..., :-1] @ basis + held * pointed / scale
