@@ -320,6 +320,18 @@ def test_carried_to_its_own_task_it_is_the_same(name: str, kind: Kind) -> None:
     assert all(not torch.equal(value, readout.parameters()[name]) for name, value in carried.parameters().items())
 
 
+@pytest.mark.parametrize("name", [name for name, kind in CASES if kind == "multilabel"])
+def test_carried_to_rows_without_a_label_it_may_give_none(name: str) -> None:
+    """Where all rows of the source have a label every row gets one; the target's rows say whether that holds of it."""
+    world = make_world(name, "multilabel")
+    always, never = (Example("t", label=names) for names in (("good",), ()))
+    source, target = (world.task.replace(splits={"train": rows}) for rows in ((always,), (always, never)))
+    readout = find(name).create(source, WIDTH, torch.Generator(), GIVEN)
+    assert readout.state()["least"] == 1
+    assert readout.carry(target, GIVEN, {}).state()["least"] == 0
+    assert find(name).create(target, WIDTH, torch.Generator(), GIVEN).carry(source, GIVEN, {}).state()["least"] == 1
+
+
 @pytest.mark.parametrize("name", readouts())
 def test_a_task_of_another_kind_is_refused_in_one_line(name: str) -> None:
     readout = readouts()[name]

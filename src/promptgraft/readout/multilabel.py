@@ -41,6 +41,14 @@ class Multilabel(Affine, ByLabel):
     def scores(self, features: Float[Tensor, "*K B F"], tokens: Tokens) -> Float[Tensor, "*K B C 2"]:
         return of_labels(features.to(self.weight.dtype) @ self.weight.mT + self.bias.unsqueeze(-2))
 
+    def carry(self, task: Task, given: Given, label_map: Mapping[str, str]) -> Self:
+        """Carry the weights over; whether every row gets a label is said by the new task's rows, where it has any."""
+        carried = super().carry(task, given, label_map)
+        if all(row.label is None for row in task.train):
+            return carried
+        _, least = label_rates(task)
+        return replace(carried, least=least.to(carried.least))
+
 
 @register
 @dataclass(frozen=True, eq=False)
