@@ -401,6 +401,23 @@ def test_mappings_are_sorted_by_their_sum_and_use_no_word_twice() -> None:
     assert mappings(found, 9) == [("b", "a"), ("a", "c"), ("b", "c")]
 
 
+@pytest.mark.parametrize("classes", [3, 6, 20])
+def test_classes_whose_likeliest_words_are_the_same_share_them_out(classes: int) -> None:
+    """Before a task is seen a model finds much the same words likely for all of its classes."""
+    alike = [(word, -float(place)) for place, word in enumerate("abcdefghijklmnopqrst")]
+    found = mappings([alike] * classes, 64)
+    assert len(found) == min(64, len(found)) >= 6
+    assert set(found[0]) == set("abcdefghijklmnopqrst"[:classes])
+    assert all(len(set(words)) == classes for words in found)
+
+
+def test_the_likeliest_mapping_of_many_classes_comes_first() -> None:
+    found = [[(f"{number} {word}", -float(word)) for word in range(20)] for number in range(30)]
+    first, second, *_ = mappings(found, 4)
+    assert first == tuple(f"{number} 0" for number in range(30))
+    assert sum(word.endswith(" 1") for word in second) == 1
+
+
 def test_label_words_are_what_the_model_finds_likely_for_the_rows_of_a_class(
     setting: Setting, masked: Backbone, masked_folder: Path
 ) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice, product
 from typing import ClassVar
 
 from promptgraft.searches.algorithm import Algorithm, Skill, register
@@ -16,8 +14,8 @@ from promptgraft.searches.space import Space
 
 OF_A_CLASS = 20
 """Likeliest words of a class that are kept (the paper's k is 30 to 100)."""
-MOST_MAPPINGS = 10_000
-"""Combinations of words that are looked at."""
+BEAM = 500
+"""Combinations of the words of the first classes that the next class's are joined to."""
 AT_ONCE = 16
 
 
@@ -63,13 +61,12 @@ class LabelWordSearch(Algorithm):
 
 
 def mappings(found: Sequence[Sequence[tuple[str, float]]], most: int) -> list[tuple[str, ...]]:
-    """The combinations of one word a class, no word twice, with the highest sum of log-probabilities first."""
-    depth = max(1, min(OF_A_CLASS, int(MOST_MAPPINGS ** (1 / max(1, len(found))) + 1e-9)))
-    cut = [words[: max(2, depth)] for words in found]
-    combined = islice(product(*cut), MOST_MAPPINGS)
-    sums = [
-        (math.fsum(total for _, total in entry), tuple(word for word, _ in entry))
-        for entry in combined
-        if len({word for word, _ in entry}) == len(entry)
-    ]
-    return [words for _, words in sorted(sums, key=lambda pair: -pair[0])[:most]]
+    """The combinations of one word a class, no word twice, with the highest sum of log-probabilities first.
+
+    Class after class gets its words, and of what there is for the classes so far the best go on (a beam).
+    """
+    beam: list[tuple[float, tuple[str, ...]]] = [(0.0, ())]
+    for words in found:
+        longer = [(total + own, (*chosen, word)) for total, chosen in beam for word, own in words if word not in chosen]
+        beam = sorted(longer, key=lambda pair: -pair[0])[:BEAM]
+    return [words for _, words in beam[:most]]
