@@ -79,6 +79,15 @@ def test_a_gain_leaves_the_target_out() -> None:
     assert Service(gains={"x": {"a": 1.0}}, centre=(0.0,)).gain("a") is None
 
 
+def test_a_task_that_the_record_has_is_another_job_than_one_of_its_rows_by_another_name(bank: Bank) -> None:
+    """What a prompt gained on a task of that name does not count, so that the result is another."""
+    service = Service(gains={"x": {"a": 10.0}, "y": {"b": -2.0}}, centre=(0.0,))
+    sources = (Source("donor", bank.load(bank.names()[0]), service),)
+    jobs = {name: Job(toy_task().replace(name=name), "f", "graft", 0, RECIPE, bank=sources) for name in "abcd"}
+    assert len({jobs[name].id for name in "abc"}) == 3
+    assert jobs["c"].id == jobs["d"].id, "names that the record does not have decide nothing"
+
+
 def test_a_family_of_tasks_counts_once() -> None:
     service = Service(gains={"question": {"a": 30.0, "b": 36.0}, "topic": {"c": -3.0}}, centre=(0.0,))
     assert service.gain("c") == 33.0

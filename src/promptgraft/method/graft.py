@@ -258,7 +258,7 @@ def _of_descriptions(job: Job, view: View, members: int) -> Fit:
         raise RunError(what, where=task.name, do="use --shots 1 or more, or --source NAME")
     free = view.task.splits.get("unlabelled", ())
     models, gains = [], []
-    for source, gain in _helpers(job, view, members):
+    for source, gain in _helpers(job, members):
         prompt = None if source is None else source.artefact.prompt
         pooling = view.pooling if source is None else source.card.pooling
         service = None if source is None else source.service
@@ -313,10 +313,10 @@ def _refuse_equal(described: Float[Array, "K H"], task: Task) -> None:
                 raise RunError(what, where=task.name, do=do)
 
 
-def _helpers(job: Job, view: View, members: int) -> list[tuple[Source | None, float | None]]:
+def _helpers(job: Job, members: int) -> list[tuple[Source | None, float | None]]:
     """The prompts that have helped tasks of other names most, with what they gained; else the backbone alone."""
     known = [
-        (source, source.service.gain(view.task.name))
+        (source, source.service.gain(job.task.name))
         for source in job.bank
         if source.service is not None and source.card.template is None
     ]

@@ -170,12 +170,18 @@ class Job:
             **({"validation_from": self.validation_from} if self.validation_from != "extra" else {}),
             **({"part": self.part} if self.part is not None else {}),
             **({"record": self._record()} if any(source.service for source in self.bank) else {}),
+            **({"name": self.task.name} if self._is_recorded else {}),
         }
 
     def _record(self) -> str:
         """A hash of what is known of the bank's prompts."""
         known = {source.hash: source.service.model_dump_json() for source in self.bank if source.service}
         return content_hash([json.dumps(known, sort_keys=True)])
+
+    @property
+    def _is_recorded(self) -> bool:
+        """Whether the bank's record has a task of this name, whose gains do not count for the job."""
+        return any(self.task.name in source.service.tasks for source in self.bank if source.service)
 
     @property
     def label(self) -> str:
