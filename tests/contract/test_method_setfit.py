@@ -48,6 +48,15 @@ def test_without_the_extra_the_line_says_what_to_install(backbone: Backbone, mon
         list(LocalEngine(backbone).run([job(backbone)]))
 
 
+def test_rows_of_one_class_are_refused(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setfit, "installed", lambda: True)
+    task = toy_task()
+    rows = tuple(row for row in task.train if row.label == "positive")
+    alike = job(backbone).replace(task=task.replace(splits={**task.splits, "train": rows}), shots=None)
+    with pytest.raises(RunError, match="setfit needs rows of two classes"):
+        list(LocalEngine(backbone).run([alike]))
+
+
 @here
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")

@@ -67,6 +67,9 @@ class SetFit(Method):
         if view.backbone.device.type == "cpu" and torch.cuda.is_available():
             message = f"setfit's library trains on the GPU, and {view.backbone.name} was loaded on the processor"
             raise RunError(message, where=view.task.name, do="load it with --device cuda, or hide the GPU")
+        if len({row.label for row in view.task.train}) < 2:
+            what = "setfit needs rows of two classes, of which it makes its pairs"
+            raise RunError(what, where=view.task.name, do="label rows of another class")
         passes = -(-ROWS_A_ROW * len(view.task.train) // BATCH)  # of a batch of pairs there are two, a side each
         tokens = view.tokens("train", Reading(view.pooling))
         weights = Weights.of(view.backbone, tokens)
