@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+import torch
+
 from promptgraft.engine.calibration import Calibration, calibrated, passes
 from promptgraft.engine.local import LocalEngine, by_dependence, pack_size, packs, unique
 from promptgraft.engine.near import tokens_shown
@@ -16,6 +18,7 @@ from promptgraft.method.all import check, find
 from promptgraft.method.job import Job
 from promptgraft.method.method import Split, Trains, Work, steps_of
 from promptgraft.model.backbone import Backbone
+from promptgraft.model.memory import held_bytes
 from promptgraft.prompt.reading import Reading
 from promptgraft.task.task import Task
 from promptgraft.template.parts import Wording
@@ -78,7 +81,7 @@ def estimate(engine: LocalEngine, jobs: Sequence[Job], *, rankings: Sequence[tup
     Args:
         rankings: whose rows sources are ranked on, and how many sources.
     """
-    peak = _Peak(_resident())  # before a calibration, which the job itself does not need
+    peak = _Peak(held_bytes(torch.device("cpu")) / 2**20)  # before a calibration, which the job itself does not need
     calibration = calibrated(engine.backbone, engine.shared.cache)
     seconds: dict[str, float] = {}
     counts: dict[str, int] = {}
@@ -262,14 +265,3 @@ class _Peak:
         table = backbone.weights[backbone.words].numel()
         weights = (24 + 3 * width) * (numbers - table) + (8 + width) * numbers + 4 * table
         return self.resident + (activations + (weights if self.trains_weights else 0)) / 2**20
-
-
-def _resident() -> float:
-    """MiB of memory this process holds now."""
-    import resource
-    from pathlib import Path
-
-    status = Path("/proc/self/statm")
-    if status.exists():
-        return int(status.read_text().split()[1]) * resource.getpagesize() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
