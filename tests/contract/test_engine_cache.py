@@ -10,17 +10,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from promptgraft.engine import cache as cache_room
 from promptgraft.engine import share
 from promptgraft.engine.cache import Cache, key_of
 from promptgraft.engine.keep import make_artefact
 from promptgraft.engine.local import LocalEngine
+from promptgraft.engine.share import Shared
 from promptgraft.errors import UsageError
 from promptgraft.method.job import Job
 from promptgraft.model.load import load_backbone
+from promptgraft.prompt.reading import Reading
 from promptgraft.train.recipe import Recipe
-from toys import tiny_model, toy_task
+from toys import masked_model, tiny_model, toy_task
 
 METHODS = ("linear-probe", "zero-shot", "prompt-tuning")
 
@@ -42,6 +45,25 @@ def fill(cache: Cache, key: str, size: int = 1000) -> torch.Tensor:
     value = torch.arange(size, dtype=torch.uint8)
     cache.keep("states", key, {"states": value}, 1.0)
     return value
+
+
+def test_states_under_another_head_over_words_are_others(tmp_path: Path) -> None:
+    """Models whose layers are the same have one fingerprint, whatever their heads are."""
+    folders = [masked_model(tmp_path / name) for name in ("one", "other") if not (tmp_path / name).mkdir()]
+    path = folders[1] / "model.safetensors"
+    tensors = load_file(path)
+    tensors["cls.predictions.transform.dense.bias"] += 1.0
+    save_file(tensors, path, {"format": "pt"})
+    backbones, cache = [load_backbone(folder) for folder in folders], Cache(tmp_path / "cache", 10**7)
+    assert backbones[0].fingerprint == backbones[1].fingerprint
+    reading = Reading("mark", template="{text} was {mask}")
+    states = []
+    for backbone in backbones:
+        shared = Shared(backbone, cache)
+        tokens = shared.tokens(toy_task().test, "classification", reading, 32, "toy")
+        states.append({read: shared.states(tokens, None, read) for read in ("mark", "mean")})
+    assert not torch.equal(states[0]["mark"], states[1]["mark"])
+    assert torch.equal(states[0]["mean"], states[1]["mean"])
 
 
 def digests(folder: Path) -> list[str]:

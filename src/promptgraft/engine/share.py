@@ -16,10 +16,11 @@ from promptgraft.engine.cache import Cache, EntryKind, key_of, open_cache
 from promptgraft.engine.identity import FORWARD, code, machine
 from promptgraft.engine.unread import unread_rows
 from promptgraft.model.backbone import Backbone, Read
+from promptgraft.model.head import Head
 from promptgraft.model.tokens import Tokens
 from promptgraft.prompt.card import card_of
 from promptgraft.prompt.prompt import Prompt, stack
-from promptgraft.prompt.reading import ANSWERED, Pooling, Reading
+from promptgraft.prompt.reading import ANSWERED, AT_WORDS, Pooling, Reading
 from promptgraft.task.task import Example, Kind, References
 from promptgraft.train.predict import pooled_each
 
@@ -172,7 +173,9 @@ class Shared:
         placement = prompts[0].placement if prompts else None
         # The machine is part of it: another processor or GPU, or another number of threads, gives other last bits.
         model = (backbone.fingerprint, backbone.family, backbone.heads, backbone.arithmetic)
-        key = key_of([model, machine(backbone.device), code(*FORWARD), placement, read], content)
+        key = key_of(
+            [model, machine(backbone.device), code(*FORWARD), placement, read, *_head(backbone, read)], content
+        )
         under = f" under {len(prompts)} prompts" if len(prompts) > 1 else ""
         with self.part(f"passing {tokens.count:,} rows{under} through the model"):
             return self.cache.get(kind, key, lambda: {"states": pooled_each(backbone, prompts, tokens, read)})["states"]
@@ -189,6 +192,12 @@ class Shared:
         while total > KEPT_BYTES and len(self._states) > 1:
             total -= self._states.popitem(last=False)[1][1].nbytes
         return value
+
+
+def _head(backbone: Backbone, read: Read) -> tuple[str, ...]:
+    """The identity of the head over words where states are read through one, which its backbone's does not hold."""
+    head = getattr(backbone, "head", None)
+    return (head.fingerprint,) if isinstance(head, Head) and read in AT_WORDS else ()
 
 
 def companies(prompts: Iterable[Prompt], tokens: int) -> Iterator[list[Prompt]]:

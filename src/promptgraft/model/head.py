@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from promptgraft import kernels
 from promptgraft.model.encoder import Dense, Norm, Take
+from promptgraft.model.fingerprint import fingerprint
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,14 @@ class Head:
     stored: Float[Tensor, "V E"] | None
     bias: Float[Tensor, "V"]
     detects: bool
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of what decides its states and columns, which are no part of the model's fingerprint."""
+        tensors = {"weight": self.dense.weight, "bias": self.dense.bias, "biases": self.bias}
+        tensors |= {} if self.norm is None else {"norm.weight": self.norm.weight, "norm.bias": self.norm.bias}
+        tensors |= {} if self.stored is None else {"stored": self.stored}
+        return f"{fingerprint(tensors)} {self.activation} {self.epsilon}"
 
     @property
     def width(self) -> int:
