@@ -158,6 +158,23 @@ def test_words_are_read_at_their_first_tokens() -> None:
     assert cross_validate(toy, examples, features, tokens, seed=0).value > 0.95
 
 
+def test_rows_without_a_word_are_left_out() -> None:
+    """A part of the rows in which no word is could be fitted to nothing."""
+    toy, words = task("tagging", ("O", "B-X")), torch.tensor([0, 1, 0, 1])
+    examples = [
+        Example(tokens=("v", "w"), label=("O", "B-X")),
+        Example(label=()),
+        Example(tokens=("v", "w"), label=("O", "B-X")),
+    ]
+    tokens = rows_of(4, words=words, rows=torch.tensor([0, 2, 2, 4]))
+    problem = pose(toy, examples, noise(4, 3), tokens)
+    assert problem.rows == 2
+    assert problem.row.tolist() == [0, 0, 1, 1]
+    assert np.isfinite(cross_validate(toy, examples, noise(4, 3), tokens, seed=0).likelihood).all()
+    with pytest.raises(RunError, match="needs rows with labels"):
+        pose(toy, examples[1:2], noise(0, 3), rows_of(0, words=words[:0], rows=torch.tensor([0, 0])))
+
+
 def test_a_span_task_has_no_probe_and_says_so() -> None:
     with pytest.raises(RunError, match="no probe reads a span task"):
         fit_probe(task("span"), [Example("q", "c")], noise(1, 2), rows_of(1), seed=0)

@@ -32,7 +32,7 @@ class Problem:
     Attributes:
         y: class of each unit; the number (regression); 1 at the right choice, else 0; of several labels 1 at each that
             the row has, else 0.
-        row: of each unit, counted from 0 over the rows that have a label.
+        row: of each unit, counted from 0 over the rows that have a label, and a word where words are tagged.
         outputs: C; 1 for regression and choice.
     """
 
@@ -71,11 +71,11 @@ def pose(task: Task, examples: Sequence[Example], features: Float[Tensor, "N F"]
     else:
         row = np.arange(tokens.count)
     labelled = np.array([example.label is not None for example in examples], dtype=bool)
-    if not labelled.any():
-        raise RunError("a probe needs rows with labels, and there are none", where=task.name)
     keep = labelled[row]
+    if not keep.any():
+        raise RunError("a probe needs rows with labels, and there are none", where=task.name)
     x = features.detach().cpu().double().numpy()[keep]
-    counted = (np.cumsum(labelled) - 1)[row[keep]]
+    _, counted = np.unique(row[keep], return_inverse=True)
     outputs = len(task.classes) if task.facts.named_labels else 1
     return Problem(task.kind, x, labels_of_units(task, examples, tokens)[keep], counted, outputs)
 
