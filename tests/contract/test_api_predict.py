@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow
 import pytest
+import torch
 
 import promptgraft as pg
 from promptgraft import api
@@ -280,6 +281,14 @@ def test_a_window_is_a_mean_over_parts_that_are_the_text(predictors: dict[str, P
     nospace = Example(text="好" * 500)
     parts, _ = windows([nospace], predictor._tokens)
     assert "".join(part.text for part in parts) == nospace.text
+
+
+def test_windows_of_texts_of_which_a_label_is_certain(predictors: dict[str, Predictor]) -> None:
+    """Odds of which a probability in fp32 is 0 or 1; warnings are errors here."""
+    artefact = predictors["multilabel"].artefact
+    certain = {"weight": torch.zeros_like(artefact.readout["weight"]), "bias": torch.tensor([-200.0, 200.0])}
+    predictor = Predictor(artefact.replace(readout=artefact.readout | certain), predictors["multilabel"].backbone)
+    assert predictor.predict([LONG], windows=True) == [(predictor.classes[1],)]
 
 
 def test_windows_are_for_single_texts(predictors: dict[str, Predictor]) -> None:

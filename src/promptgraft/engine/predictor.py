@@ -323,7 +323,9 @@ class Predictor:
         if self.task.facts.several:
             readout = self.tuned.readout
             assert isinstance(readout, ByLabel), "labels are read one by one"
-            labels: Sequence[Label | str] = readout.chosen(torch.from_numpy(np.log(shares) - np.log1p(-shares)))
+            with np.errstate(divide="ignore"):  # a label may be certain
+                odds = np.log(shares) - np.log1p(-shares)
+            labels: Sequence[Label | str] = readout.chosen(torch.from_numpy(odds))
         else:
             labels = [self.classes[best] for best in shares.argmax(1)]
         return Predictions(list(labels), shares, unread=unread, windows=len(parts), unlike=unlike)
