@@ -47,6 +47,15 @@ def test_an_option_of_a_job_reads_back_as_it_was_given(value: float | None) -> N
     assert ToyOptions.read("toy", job.options).most == value
 
 
+def test_a_language_decides_a_job_where_words_are_read() -> None:
+    """Which words stand for a label is a matter of the language: its name or its description."""
+    task = made_task()
+    tasks = [task.replace(language=language) for language in (None, "zh")]
+    worded = RECIPE.changed(template="{text} {mask}")
+    assert len({Job(task, "f" * 16, "prompt-tuning", 0, worded).id for task in tasks}) == 2
+    assert len({Job(task, "f" * 16, "prompt-tuning", 0, RECIPE).id for task in tasks}) == 1
+
+
 def test_without_a_source_what_needs_one_is_left_out() -> None:
     jobs = plan(made_task(), "f" * 16, dict.fromkeys(SEEDS), RECIPE, 8)
     labels = {job.label for job in jobs}

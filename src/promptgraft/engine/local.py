@@ -136,7 +136,8 @@ class LocalEngine:
 
     def task(self, job: Job) -> Task:
         """The job's task with its splits drawn; jobs that draw the same rows get the same object."""
-        key = (job.task.fingerprint, job.shots, seed_of_rows(job), hash(job.unlabelled), _held_out(job))
+        task = (job.task.fingerprint, job.task.name, job.task.language)
+        key = (task, job.shots, seed_of_rows(job), hash(job.unlabelled), _held_out(job))
         if job.part is not None:
             return self._parts.setdefault((key, job.part, job.seed), draw(job))
         if key not in self._tasks:

@@ -171,12 +171,18 @@ class Job:
             **({"part": self.part} if self.part is not None else {}),
             **({"record": self._record()} if any(source.service for source in self.bank) else {}),
             **({"name": self.task.name} if self._is_recorded else {}),
+            **({"language": self.task.language} if self.task.language and self._reads_words else {}),
         }
 
     def _record(self) -> str:
         """A hash of what is known of the bank's prompts."""
         known = {source.hash: source.service.model_dump_json() for source in self.bank if source.service}
         return content_hash([json.dumps(known, sort_keys=True)])
+
+    @property
+    def _reads_words(self) -> bool:
+        """Whether words stand for labels, which ones depending on the task's language."""
+        return bool(self.recipe.template or (self.source is not None and self.source.card.template))
 
     @property
     def _is_recorded(self) -> bool:
