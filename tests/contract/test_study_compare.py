@@ -47,6 +47,12 @@ def test_an_option_of_a_job_reads_back_as_it_was_given(value: float | None) -> N
     assert ToyOptions.read("toy", job.options).most == value
 
 
+@pytest.mark.parametrize("label_map", ["a=b,a=c", "a=b, a =b"])
+def test_a_label_map_that_names_a_label_twice_is_refused(label_map: str) -> None:
+    with pytest.raises(UsageError, match="names the label 'a' twice"):
+        find("pot").options.read("pot", {"label-map": label_map})
+
+
 def test_a_language_decides_a_job_where_words_are_read() -> None:
     """Which words stand for a label is a matter of the language: its name or its description."""
     task = made_task()

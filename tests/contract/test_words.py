@@ -201,6 +201,7 @@ def test_without_labels_words_join_descriptions_without_their_preference_and_no_
         ({"verbalizer": "negative=,positive=great"}, "no word"),
         ({"verbalizer": "negativ=terrible,positive=great"}, "did you mean 'negative'"),
         ({"verbalizer": "negative=terrible"}, "no words for .positive"),
+        ({"verbalizer": "negative=terrible,positive=great,negative=bad"}, "gives 'negative' words twice"),
         ({"verbalizer": "negative=great,positive=great"}, "begin alike"),
         ({"template": "{text} {mask} " + "word " * 80}, "template alone"),
     ],

@@ -147,11 +147,13 @@ def words_given(given: str) -> dict[str, tuple[str, ...]]:
     """Label -> its words, of a text such as `good=great|fine,bad=terrible`.
 
     Raises:
-        UsageError: an entry without a word.
+        UsageError: an entry without a word, or a label that comes twice.
     """
     words: dict[str, tuple[str, ...]] = {}
     for entry in filter(str.strip, given.split(",")):
         label, _, text = (part.strip() for part in entry.partition("="))
+        if label in words:
+            raise UsageError(f"the verbalizer gives {quoted(label)} words twice", do="write label=word|word once")
         words[label] = tuple(word.strip() for word in text.split(BETWEEN_WORDS) if word.strip())
         if not words[label]:
             raise UsageError(f"the verbalizer gives {quoted(label)} no word", do="write label=word|word,label=word")

@@ -114,7 +114,12 @@ def read_label_map(value: object) -> object:
     for target, sign, source in entries:
         if not (sign and target.strip() and source.strip()):
             raise ValueError(f"label map entry {target.strip()!r} has no '='; write target=source,target=source")
-    return {target.strip(): source.strip() for target, _, source in entries}
+    labels: dict[str, str] = {}
+    for target, _, source in entries:
+        if target.strip() in labels:
+            raise ValueError(f"the map names the label {target.strip()!r} twice; write each label once")
+        labels[target.strip()] = source.strip()
+    return labels
 
 
 LabelMap = Annotated[
