@@ -19,11 +19,10 @@ from promptgraft.method.method import View
 from promptgraft.method.setup import columns_of, generator
 from promptgraft.model.backbone import Speaks, Writes
 from promptgraft.readout.all import find
-from promptgraft.readout.completion import Completion
+from promptgraft.readout.by_class import ByWords
 from promptgraft.readout.evidence import Evidence
 from promptgraft.readout.platt import scaled_evidence
 from promptgraft.readout.readout import Given
-from promptgraft.readout.verbalizer import Verbalizer
 from promptgraft.task.draws import Array
 from promptgraft.task.task import Example
 from promptgraft.train.run import Tuned
@@ -59,7 +58,7 @@ class Spoken:
         """The model whose scores are a share of both, over the temperature."""
         total = share @ self.scales / temperature
         readout = self.tuned.readout
-        assert isinstance(readout, Verbalizer | Completion), "words are read by these"
+        assert isinstance(readout, ByWords), "words are read by these"
         return replace(self.tuned, readout=readout.moved(float(total[0]), torch.from_numpy(total[1:]).float()))
 
 
@@ -122,7 +121,7 @@ def beside_descriptions(words: Tuned, described: Tuned, view: View) -> tuple[Tun
     latter took 12 points from descriptions alone.
     """
     readout = words.readout
-    assert isinstance(readout, Verbalizer | Completion), "words are read by these"
+    assert isinstance(readout, ByWords), "words are read by these"
     rows = view.task.splits.get("unlabelled", ())
     rows = rows[:: max(1, len(rows) // HEARD)]
     preferred = view.scores(words, rows or (Example(),))

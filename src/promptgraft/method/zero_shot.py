@@ -13,9 +13,9 @@ from promptgraft.method.job import Job
 from promptgraft.method.method import Method, Need, View, register
 from promptgraft.method.options import LabelMap, Options
 from promptgraft.method.setup import carried_readout, in_words, label_text_on, new_readout, reading_for, readout_name
+from promptgraft.readout.by_class import ByWords
 from promptgraft.readout.completion import Completion, OptionCompletion
 from promptgraft.readout.option_prior import OptionPrior
-from promptgraft.readout.verbalizer import Verbalizer
 from promptgraft.task.task import Example
 from promptgraft.train.run import Fit, Tuned
 
@@ -88,7 +88,7 @@ def _calibrated(tuned: Tuned, view: View, calibration: str) -> Tuned:
         return tuned
     if calibration == "domain":
         return _beyond_domain(tuned, view)
-    if not isinstance(tuned.readout, Verbalizer | Completion) or not view.task.classes:
+    if not isinstance(tuned.readout, ByWords) or not view.task.classes:
         raise RunError("only words of classes are calibrated", where=view.task.name, do="pass a template")
     rows = (Example(),) if calibration == "empty" else view.task.splits.get("unlabelled", ())
     if not rows:
@@ -107,7 +107,7 @@ def _beyond_domain(tuned: Tuned, view: View) -> Tuned:
     if isinstance(readout, OptionCompletion):
         prior = OptionPrior(readout.raw_scale.detach().clone(), torch.zeros_like(readout.power))
         return replace(tuned, readout=readout.summed(), others=(Tuned(None, prior, view.premise(tuned.reading)),))
-    if not isinstance(readout, Verbalizer | Completion):
+    if not isinstance(readout, ByWords):
         raise RunError("only words of classes or options are calibrated", where=view.task.name, do="pass a template")
     readout = readout.summed() if isinstance(readout, Completion) else readout
     asked = replace(tuned, readout=readout, reading=view.premise(tuned.reading))

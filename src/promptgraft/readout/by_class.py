@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
@@ -16,8 +17,6 @@ from promptgraft.readout import classes
 from promptgraft.readout.readout import Given, Readout
 from promptgraft.readout.threshold import best_threshold
 from promptgraft.task.task import Example, Label, Task
-
-INIT_SD = 0.02
 
 
 class ByRow(Readout):
@@ -36,6 +35,32 @@ class ByRow(Readout):
         self, scores: Float[Tensor, "B C"], tokens: Tokens, examples: Sequence[Example], task: Task
     ) -> list[Label | str]:
         return [self.labels[best] for best in scores.argmax(-1).tolist()]
+
+
+class ByWords(ByRow):
+    """A readout of the words of classes: scores times a scale, plus a bias a class.
+
+    Attributes:
+        raw_scale: the logarithm of the scale.
+    """
+
+    raw_scale: Float[Tensor, "*K"]
+    bias: Float[Tensor, "*K C"]
+
+    def moved(self, scale: float, bias: Float[Tensor, "C"]) -> Self:
+        """The readout whose scores are these times a scale, plus biases."""
+        raw_scale = classes.leaf(self.raw_scale + math.log(scale))
+        moved_bias = classes.leaf(scale * self.bias.detach() + bias)
+        return replace(self, raw_scale=raw_scale, bias=moved_bias)  # type: ignore[type-var]
+
+    def calibrated(self, scores: Float[Tensor, "N C"]) -> Self:
+        """The readout without the preference that rows without a label (or an empty one) show for some classes.
+
+        The mean log-probability of each class over such rows is taken off (Zhao et al. 2021, contextual calibration;
+        Fei et al. 2023, domain context).
+        """
+        bias = classes.leaf(self.bias.detach() - scores.log_softmax(-1).mean(0))
+        return replace(self, bias=bias)  # type: ignore[type-var]
 
 
 class ByLabel(Readout):
@@ -111,7 +136,7 @@ class Affine(Readout):
     def start(cls, task: Task, width: int, generator: torch.Generator) -> Float[Tensor, "C F"]:
         """Untrained weights."""
         classes.check_kind(cls.name, cls.kinds, task)
-        return INIT_SD * torch.randn(len(task.classes), width, generator=generator, device=generator.device)
+        return classes.INIT_SD * torch.randn(len(task.classes), width, generator=generator, device=generator.device)
 
     @classmethod
     def create(cls, task: Task, width: int, generator: torch.Generator, given: Given) -> Self:

@@ -16,33 +16,15 @@ from promptgraft.readout import classes
 from promptgraft.readout.readout import Given, Readout, register
 from promptgraft.task.task import Example, Kind, Label, Task
 
-INIT_SD = 0.02
 
+class ByOption(Readout):
+    """A readout that gives every row one of its own options."""
 
-@register
-@dataclass(frozen=True, eq=False)
-class Choice(Readout):
-    """A linear score of each choice, w . f; no bias, since a softmax over choices would not see it."""
-
-    name: ClassVar[str] = "choice"
     kinds: ClassVar[frozenset[Kind]] = frozenset({"choice"})
-    form: ClassVar[Mapping[str, tuple[int | str, ...]]] = {"weight": ("width",)}
-    trained: ClassVar[tuple[str, ...]] = ("weight",)
-
-    weight: Float[Tensor, "F"]
-
-    @classmethod
-    def create(cls, task: Task, width: int, generator: torch.Generator, given: Given) -> Self:
-        classes.check_kind(cls.name, cls.kinds, task)
-        return cls(classes.leaf(INIT_SD * torch.randn(width, generator=generator, device=generator.device)))
 
     def gold(self, examples: Sequence[Example], tokens: Tokens, task: Task) -> Int[Tensor, "B"]:
         places = [right_choice(example, task) for example in examples]
         return torch.tensor(places, dtype=torch.long, device=tokens.ids.device)
-
-    def scores(self, features: Float[Tensor, "S F"], tokens: Tokens) -> Float[Tensor, "B C"]:
-        """Scores of each row's choices; -inf where a row has fewer choices than the longest."""
-        return scatter(features.to(self.weight.dtype) @ self.weight, tokens.rows)
 
     def loss(self, scores: Float[Tensor, "B C"], gold: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
         return classes.cross_entropy(scores, gold)
@@ -55,6 +37,27 @@ class Choice(Readout):
     def carry(self, task: Task, given: Given, label_map: Mapping[str, str]) -> Self:
         classes.check_kind(self.name, self.kinds, task)
         return self.load(self.state())
+
+
+@register
+@dataclass(frozen=True, eq=False)
+class Choice(ByOption):
+    """A linear score of each choice, w . f; no bias, since a softmax over choices would not see it."""
+
+    name: ClassVar[str] = "choice"
+    form: ClassVar[Mapping[str, tuple[int | str, ...]]] = {"weight": ("width",)}
+    trained: ClassVar[tuple[str, ...]] = ("weight",)
+
+    weight: Float[Tensor, "F"]
+
+    @classmethod
+    def create(cls, task: Task, width: int, generator: torch.Generator, given: Given) -> Self:
+        classes.check_kind(cls.name, cls.kinds, task)
+        return cls(classes.leaf(classes.INIT_SD * torch.randn(width, generator=generator, device=generator.device)))
+
+    def scores(self, features: Float[Tensor, "S F"], tokens: Tokens) -> Float[Tensor, "B C"]:
+        """Scores of each row's choices; -inf where a row has fewer choices than the longest."""
+        return scatter(features.to(self.weight.dtype) @ self.weight, tokens.rows)
 
 
 def right_choice(example: Example, task: Task) -> int:

@@ -16,6 +16,8 @@ from promptgraft.task.kinds import KINDS
 from promptgraft.task.task import Kind, Label, Task
 
 UNLABELLED = -100
+INIT_SD = 0.02
+"""The standard deviation of untrained weights, which are normal numbers."""
 
 
 def check_kind(readout: str, kinds: frozenset[Kind], task: Task) -> None:

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from jaxtyping import Float
-from torch import Tensor
-
-from promptgraft.model.tokens import Tokens
-from promptgraft.readout.choice import scatter
-from promptgraft.readout.completion import OptionCompletion, answer_sums
+from promptgraft.readout.completion import OptionCompletion
 from promptgraft.readout.readout import register
 
 
@@ -25,9 +19,5 @@ class OptionPrior(OptionCompletion):
     """
 
     name: ClassVar[str] = "option-prior"
-    form: ClassVar[Mapping[str, tuple[int | str, ...]]] = {"raw_scale": (), "power": ()}
     trained: ClassVar[tuple[str, ...]] = ()
-
-    def scores(self, features: Float[Tensor, "N 1"], tokens: Tokens) -> Float[Tensor, "B C"]:
-        totals, lengths = answer_sums(features.to(self.power.dtype), tokens)
-        return scatter(-self.raw_scale.exp() * totals / lengths.clamp_min(1) ** self.power, tokens.rows)
+    sign: ClassVar[float] = -1.0

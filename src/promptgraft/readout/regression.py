@@ -17,8 +17,6 @@ from promptgraft.readout.readout import Given, Readout, register
 from promptgraft.task.draws import Array
 from promptgraft.task.task import Example, Kind, Label, Task
 
-INIT_SD = 0.02
-
 
 @register
 @dataclass(frozen=True, eq=False)
@@ -43,7 +41,7 @@ class Regression(Readout):
     @classmethod
     def create(cls, task: Task, width: int, generator: torch.Generator, given: Given) -> Self:
         classes.check_kind(cls.name, cls.kinds, task)
-        weight = INIT_SD * torch.randn(width, generator=generator, device=generator.device)
+        weight = classes.INIT_SD * torch.randn(width, generator=generator, device=generator.device)
         moments = label_moments(task)
         moments = torch.tensor([0.0, 1.0]) if moments is None else moments
         return cls(classes.leaf(weight), classes.leaf(weight.new_zeros(())), moments.to(weight))

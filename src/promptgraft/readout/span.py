@@ -18,7 +18,6 @@ from promptgraft.readout.choice import scatter
 from promptgraft.readout.readout import Given, Readout, register
 from promptgraft.task.task import Answers, Example, Kind, Label, Task
 
-INIT_SD = 0.02
 LONGEST_ANSWER = 30
 
 
@@ -42,7 +41,7 @@ class Span(Readout):
     @classmethod
     def create(cls, task: Task, width: int, generator: torch.Generator, given: Given) -> Self:
         classes.check_kind(cls.name, cls.kinds, task)
-        return cls(classes.leaf(INIT_SD * torch.randn(2, width, generator=generator, device=generator.device)))
+        return cls(classes.leaf(classes.INIT_SD * torch.randn(2, width, generator=generator, device=generator.device)))
 
     def gold(self, examples: Sequence[Example], tokens: Tokens, task: Task) -> Int[Tensor, "B 2"]:
         """The first and last token of the first answer that was not cut off; -100 where there is none."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
@@ -14,14 +13,14 @@ from torch import Tensor
 from promptgraft.errors import RunError
 from promptgraft.model.tokens import Tokens
 from promptgraft.readout import classes
-from promptgraft.readout.by_class import ByRow
+from promptgraft.readout.by_class import ByWords
 from promptgraft.readout.readout import Given, register
 from promptgraft.task.task import Kind, Task
 
 
 @register
 @dataclass(frozen=True, eq=False)
-class Verbalizer(ByRow):
+class Verbalizer(ByWords):
     """The mean logit of each label's words (Schick and Schutze 2021, PET), which training moves.
 
     Scores are scale * (f . (w + delta) + b) + bias: with delta and bias at 0 and scale at 1 they are the model's own,
@@ -69,19 +68,6 @@ class Verbalizer(ByRow):
     def scores(self, features: Float[Tensor, "*K B E"], tokens: Tokens) -> Float[Tensor, "*K B C"]:
         logits = features.to(self.delta.dtype) @ (self.columns + self.delta).mT + self.offset.unsqueeze(-2)
         return self.raw_scale.exp()[..., None, None] * logits + self.bias.unsqueeze(-2)
-
-    def moved(self, scale: float, bias: Float[Tensor, "C"]) -> Self:
-        """The readout whose scores are these times a scale, plus biases."""
-        raw_scale = classes.leaf(self.raw_scale + math.log(scale))
-        return replace(self, raw_scale=raw_scale, bias=classes.leaf(scale * self.bias.detach() + bias))
-
-    def calibrated(self, scores: Float[Tensor, "N C"]) -> Self:
-        """The readout without the preference that rows without a label (or an empty one) show for some classes.
-
-        The mean log-probability of each class over such rows is taken off (Zhao et al. 2021, contextual calibration;
-        Fei et al. 2023, domain context).
-        """
-        return replace(self, bias=classes.leaf(self.bias.detach() - scores.log_softmax(-1).mean(0)))
 
     def linear(self) -> tuple[Float[Tensor, "C E"], Float[Tensor, "C"]]:
         """Weights and biases of the same scores."""
