@@ -175,7 +175,7 @@ def fitted(
         means += [PRIOR_LENGTH * directions(described - described.mean(0))] * len(priors)
     prior_weights = np.stack(means)
     has_prior = np.arange(len(means)) >= len(probes)
-    axes, basis = principal(inputs)
+    axes, basis = spanned(inputs)
     present = np.stack([np.bincount(y[part], minlength=classes) > 0 for part in parts])
     present |= ~present.any(1, keepdims=True)  # without a row nothing is known, and no class is ruled out
     allowed = present[None] | has_prior[:, None, None]
@@ -323,7 +323,7 @@ def directions(vectors: Float[Array, "N H"]) -> Float[Array, "N H"]:
     return np.asarray(vectors / np.where(length > 0, length, 1.0))
 
 
-def principal(inputs: Float[Array, "U H"]) -> tuple[Float[Array, "U R"], Float[Array, "R H"]]:
+def spanned(inputs: Float[Array, "U H"]) -> tuple[Float[Array, "U R"], Float[Array, "R H"]]:
     """Rows along axes that span them, and these axes: a fit that is held never leaves their span."""
     if len(inputs) >= inputs.shape[1]:
         return inputs, np.eye(inputs.shape[1])

@@ -20,7 +20,7 @@ from torch.nn import functional
 from promptgraft.prompt.memory import Memory
 from promptgraft.readout.classes import leaf
 from promptgraft.readout.direction import Directional
-from promptgraft.readout.evidence import balanced, directions, principal
+from promptgraft.readout.evidence import balanced, directions, spanned
 from promptgraft.readout.fit import fitting_threads
 from promptgraft.readout.label_text import LabelText
 from promptgraft.readout.linear import Linear
@@ -97,7 +97,7 @@ def refit(readouts: Sequence[Linear], memory: Memory, rows: LabelledRows) -> lis
     scale = np.repeat(scales, np.diff(widths, prepend=0))
     weight = np.concatenate([readout.weight.detach().double().numpy() for readout in readouts], axis=1)
     biases = np.stack([_allowing(readout, (earlier == 0) & (count > 0), earlier > 0) for readout in readouts])
-    axes, basis = principal(inputs / scale)
+    axes, basis = spanned(inputs / scale)
     before = inputs @ weight.T + biases.sum(0)
     with fitting_threads(inputs.size):
         moved = logistic(

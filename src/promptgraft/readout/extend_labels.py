@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from promptgraft.prompt.memory import UNKNOWN, LabelMemory
 from promptgraft.readout.classes import leaf
-from promptgraft.readout.evidence import balanced, directions, principal
+from promptgraft.readout.evidence import balanced, directions, spanned
 from promptgraft.readout.extend import SAMPLED, STRENGTH
 from promptgraft.readout.fit import fitting_threads, typical_distance
 from promptgraft.readout.logistic import logistic
@@ -86,7 +86,7 @@ def refit_labels(readouts: Sequence[Multilabel], memory: LabelMemory, rows: Seve
     anchored = np.concatenate([known, centre[None]])
     inputs = np.concatenate([anchored, anchored, rows.features])
     scale = typical_distance(everything, centre)
-    axes, basis = principal((inputs - centre) / scale)
+    axes, basis = spanned((inputs - centre) / scale)
     odds = label_odds(readouts, inputs)
     y = np.concatenate([np.ones(odds[: len(anchored)].shape), np.zeros(odds[: len(anchored)].shape), rows.y])
     counted = np.concatenate([*_earlier(memory, odds[: len(anchored)], rows.y), np.ones(rows.y.shape)])
