@@ -1,4 +1,4 @@
-"""What the loss of labelled rows becomes when a prompt's vectors are left out one at a time, all of them at once."""
+"""How the loss of labelled rows changes when each vector of a prompt, or the whole prompt, is left out (ablation)."""
 
 from __future__ import annotations
 

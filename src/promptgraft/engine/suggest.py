@@ -1,4 +1,4 @@
-"""Unlabelled rows are put in the order in which labelling them should help most."""
+"""Orders unlabelled rows by how much labelling them should help (active learning)."""
 
 from __future__ import annotations
 

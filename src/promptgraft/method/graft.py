@@ -1,4 +1,4 @@
-"""Graft: everything a bank knows, weighed by the few labelled rows, with nothing trained."""
+"""Graft combines readouts of frozen features under banked prompts, weighted by cross-validation; it trains nothing."""
 
 from __future__ import annotations
 

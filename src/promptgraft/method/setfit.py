@@ -1,4 +1,4 @@
-"""SetFit tunes all weights on pairs, then fits a logistic head (Tunstall et al. 2022): the honest few-shot rival."""
+"""SetFit tunes all weights on pairs, then fits a logistic head (Tunstall et al. 2022): a few-shot baseline."""
 
 from __future__ import annotations
 

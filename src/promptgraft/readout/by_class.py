@@ -1,4 +1,4 @@
-"""Readouts of classes share a weight and a bias for each class, and rows that each get one class, or any number."""
+"""What readouts of classes share: how rows get one class or several labels, words of classes, and a linear map."""
 
 from __future__ import annotations
 

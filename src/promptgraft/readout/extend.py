@@ -1,4 +1,4 @@
-"""Linear readouts get classes they were not fitted to: from a description, and from rows without the old ones.
+"""Linear readouts get new classes from descriptions and from new rows, without the rows that they were fitted to.
 
 A new class's weights point where its description does, away from those of the other classes, and are as long as the
 weights of old classes are. Rows then move all weights at once: a logistic regression that is held to the present ones,

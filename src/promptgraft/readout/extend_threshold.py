@@ -1,4 +1,4 @@
-"""Rows that move the readouts of labels set anew from which log odds on labels are given, by the rule of `threshold`.
+"""Rows that extend readouts of labels also choose the threshold of log odds anew, by the rule of `threshold`.
 
 The rule looks at rows by fits that have not seen them. Of remembered rows these odds are kept, and move as the readouts
 do; of given rows they are those of readouts that were moved by other given rows.

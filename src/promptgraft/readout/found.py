@@ -1,4 +1,4 @@
-"""Finds the words of labels: those that a model says at the answer's place of a label's rows more than of others'."""
+"""Finds words for labels: those that a model predicts for the rows of one label more than for the rows of others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""While a prompt is distilled, this readout holds what a model says over all words to what it says in other words."""
+"""While a prompt is distilled, this readout compares the model's distribution over all words with the teacher's."""
 
 from __future__ import annotations
 

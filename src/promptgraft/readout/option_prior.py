@@ -1,4 +1,4 @@
-"""The readout `option-prior` takes off what the options of a row say by themselves, without the row."""
+"""The readout `option-prior` subtracts the log-probability that a row's options have without the row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Class scores of a model that was fitted to none of the rows are given a scale and a bias by a few of them."""
+"""A few labelled rows fit a scale and class biases to another model's class scores (Platt scaling, with a prior)."""
 
 from __future__ import annotations
 

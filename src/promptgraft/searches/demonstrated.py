@@ -1,4 +1,4 @@
-"""Which labelled rows are shown as demonstrations, and in which order."""
+"""Searches for the labelled rows that a template shows as demonstrations, and for their order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gradient of a candidate's loss at the words of its template."""
+"""The gradient of a candidate's loss at the embeddings of its template's words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The only door from an algorithm to the models: what is asked is counted, answered once and kept."""
+"""Algorithms reach models through an oracle alone, which counts what they ask, answers it once and keeps the answer."""
 
 from __future__ import annotations
 
