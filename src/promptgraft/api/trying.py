@@ -123,7 +123,7 @@ def _words_found(found: FoundWords, known: KnownTemplate, task: Task) -> LabelWo
     if not found.verbalizer:
         usual = words_for(known, task)
         return LabelWords(usual.words, (*found.notes, *usual.notes))
-    return LabelWords(labels_words(found.verbalizer, task)[0], found.notes)
+    return LabelWords(labels_words(found.verbalizer, task), found.notes)
 
 
 def _written_out(

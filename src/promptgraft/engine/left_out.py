@@ -14,12 +14,10 @@ from torch import Tensor
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.tokens import A_TOKEN, SOFT, Tokens
 from promptgraft.prompt.prompt import Prompt
+from promptgraft.readout.classes import UNLABELLED
 from promptgraft.task.task import Example, Task
 from promptgraft.train.predict import Question, add_scores, answer
 from promptgraft.train.run import Tuned
-
-UNKNOWN = -100
-"""Of a unit without a label."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +146,7 @@ class RowLosses:
             loss = readout.loss(scores.to(gold.device), gold).double().cpu()
         if readout.unit == "row":
             return loss
-        known = (gold != UNKNOWN).double()
+        known = (gold != UNLABELLED).double()
         return by_row(loss * known, tokens) / by_row(known, tokens).clamp_min(1)
 
     def answers(self, scores: Tensor) -> list[object] | None:

@@ -69,7 +69,8 @@ def in_words(
         known = open_template(usual_template)
         known = known if known.language else replace(known, language=task.language or "")
         known.template.check(task)
-        words, notes = labels_words("" if verbalizer == AUTO else verbalizer, task)
+        words = labels_words("" if verbalizer == AUTO else verbalizer, task)
+        notes: tuple[str, ...] = ()
         if not words and task.labels and carried and carried.keys() >= task.labels.keys():
             words, notes = {label: carried[label] for label in task.classes}, ("words of the source's labels",)
         if not words and task.labels:
@@ -127,7 +128,7 @@ def wording(template: str) -> str:
     return " ".join(part.text.strip() for part in parts if isinstance(part, Wording)).strip()
 
 
-def labels_words(given: str, task: Task) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
+def labels_words(given: str, task: Task) -> dict[str, tuple[str, ...]]:
     """The words of each label as a user gives them: `good=great|fine,bad=terrible`; nothing where none are given.
 
     Raises:
@@ -140,7 +141,7 @@ def labels_words(given: str, task: Task) -> tuple[dict[str, tuple[str, ...]], tu
     missing = [label for label in task.classes if words and label not in words]
     if missing:
         raise UsageError(f"the verbalizer has no words for {quoted(missing[0])}", do="give every label its words")
-    return {label: words[label] for label in task.classes if label in words}, ()
+    return {label: words[label] for label in task.classes if label in words}
 
 
 def words_given(given: str) -> dict[str, tuple[str, ...]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import ClassVar
 
 from promptgraft.searches.algorithm import Algorithm, register
@@ -47,8 +46,7 @@ def random_edits(candidate: Candidate, space: Space, generator: random.Random) -
     vocabulary = list(space.vocabulary)
     for _ in range(generator.randint(1, MOST_EDITS)):
         phrases = _edit(phrases, vocabulary, space.left_to_right, generator)
-    result = edited(candidate, phrases, "random words")
-    return None if result is None else replace(result)
+    return edited(candidate, phrases, "random words")
 
 
 def _edit(phrases: Phrases, vocabulary: Sequence[str], left_to_right: bool, generator: random.Random) -> Phrases:

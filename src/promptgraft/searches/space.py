@@ -68,7 +68,8 @@ def make_space(
     language = task.language or ("zh" if any(CHINESE.search(row.text) for row in rows[:20]) else "en")
     left_to_right = getattr(backbone, "speech", "masked") == "causal"
     fitting = _fitting(task, language, left_to_right)
-    given, notes = _given_words(verbalizer, task)
+    given = _given_words(verbalizer, task)
+    notes: tuple[str, ...] = ()
     library = [_candidate(known, task, given, f"the library's {known.name}") for known in fitting]
     if template:
         known = _with_language(open_template(template), language)
@@ -78,14 +79,14 @@ def make_space(
         start = _candidate(known, task, given, f"given: {known.name or 'a template'}")
     else:
         start = library[0] if library else _candidate(_plain(task, language), task, given, "no template")
-        notes = (*notes, f"edits begin with {start.origin}: {start.template!r}")
+        notes = (f"edits begin with {start.origin}: {start.template!r}",)
     plain = replace(_candidate(_plain(task, language), task, given, "no template"), words=start.words)
     words = backbone.lone_words() if hasattr(backbone, "lone_words") else {}
     space = Space(task, rows, start, tuple(library), plain, language, left_to_right, bool(given), words)
     return space, notes
 
 
-def _given_words(verbalizer: str, task: Task) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
+def _given_words(verbalizer: str, task: Task) -> dict[str, tuple[str, ...]]:
     if verbalizer and not task.facts.one_class:
         do = "leave --verbalizer out"
         raise UsageError(f"the rows of a task of kind {task.kind} have no labels that words stand for", do=do)
