@@ -37,9 +37,6 @@ class Distil(Method):
     needs: ClassVar[frozenset[Need]] = frozenset({"gradients", "validation"})
     options: ClassVar[type[DistilOptions]] = DistilOptions
 
-    def requires(self, job: Job) -> tuple[Job, ...]:
-        return ()
-
     def setup(self, job: Job, view: View) -> Run:
         options = self.options.read(self.name, job.options)
         if not options.long or not job.recipe.template:

@@ -17,9 +17,6 @@ class FrozenSource(Method):
     summary: ClassVar[str] = "the source's prompt frozen, a linear probe on the features under it"
     needs: ClassVar[frozenset[Need]] = frozenset({"source", "labels"})
 
-    def requires(self, job: Job) -> tuple[Job, ...]:
-        return ()
-
     def work(self, job: Job) -> Work:
         return Work(None, probes=1)
 

@@ -17,9 +17,6 @@ class LinearProbe(Method):
     summary: ClassVar[str] = "a linear model on frozen features, regularisation by cross-validation"
     needs: ClassVar[frozenset[Need]] = frozenset({"labels"})
 
-    def requires(self, job: Job) -> tuple[Job, ...]:
-        return ()
-
     def work(self, job: Job) -> Work:
         return Work(None, probes=1)
 

@@ -180,8 +180,8 @@ class Method(Protocol):
     options: ClassVar[type[Options]] = Options
 
     def requires(self, job: Job) -> tuple[Job, ...]:
-        """Jobs whose finished models `setup` will read."""
-        ...
+        """Jobs whose finished models `setup` will read; by default none."""
+        return ()
 
     def work(self, job: Job) -> Work:
         """Roughly what the job will do; by default it trains a prompt, or nothing."""

@@ -20,9 +20,6 @@ class ModelTuning(Method):
     summary: ClassVar[str] = "all the weights of the backbone (full fine-tuning)"
     needs: ClassVar[frozenset[Need]] = frozenset({"labels", "gradients", "validation"})
 
-    def requires(self, job: Job) -> tuple[Job, ...]:
-        return ()
-
     def work(self, job: Job) -> Work:
         return Work("weights")
 

@@ -53,9 +53,6 @@ class PoT(Method):
     needs: ClassVar[frozenset[Need]] = frozenset({"source", "gradients", "validation"})
     options: ClassVar[type[PoTOptions]] = PoTOptions
 
-    def requires(self, job: Job) -> tuple[Job, ...]:
-        return ()
-
     def setup(self, job: Job, view: View) -> Run | Fit:
         assert job.source is not None
         options = self.options.read(self.name, job.options)

@@ -32,9 +32,6 @@ class PromptTuning(Method):
     needs: ClassVar[frozenset[Need]] = frozenset({"labels", "gradients", "validation"})
     options: ClassVar[type[PromptTuningOptions]] = PromptTuningOptions
 
-    def requires(self, job: Job) -> tuple[Job, ...]:
-        return ()
-
     def setup(self, job: Job, view: View) -> Run:
         options = self.options.read(self.name, job.options)
         name = readout_name(job, view, options.readout, view.task.facts.carried)

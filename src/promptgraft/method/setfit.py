@@ -53,9 +53,6 @@ class SetFit(Method):
     summary: ClassVar[str] = "contrastive tuning of all weights, then a logistic head (extra setfit)"
     needs: ClassVar[frozenset[Need]] = frozenset({"labels", "gradients"})
 
-    def requires(self, job: Job) -> tuple[Job, ...]:
-        return ()
-
     def work(self, job: Job) -> Work:
         return Work("weights", epochs=ROWS_A_ROW)
 

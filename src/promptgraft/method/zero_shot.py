@@ -41,9 +41,6 @@ class ZeroShot(Method):
     needs: ClassVar[frozenset[Need]] = frozenset()
     options: ClassVar[type[ZeroShotOptions]] = ZeroShotOptions
 
-    def requires(self, job: Job) -> tuple[Job, ...]:
-        return ()
-
     def setup(self, job: Job, view: View) -> Fit:
         options = self.options.read(self.name, job.options)
         if options.prompt == "source":
