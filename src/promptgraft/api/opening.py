@@ -24,6 +24,7 @@ from promptgraft.model.load import DType
 from promptgraft.model.load import load_backbone as load_model
 from promptgraft.prompt.card import SearchCard
 from promptgraft.readout.restore import check_artefact
+from promptgraft.task.check import check_task
 from promptgraft.task.frames import TaskData
 from promptgraft.task.load import load_task, read_texts
 from promptgraft.task.readers import file_format
@@ -173,6 +174,8 @@ def texts_alone(path: TaskData, columns: Mapping[str, str], problem: TaskError) 
 
 def open_task(task: Task | TaskData, *, test_rows: int | None = None, seed: int = 13, **columns: Any) -> Task:
     """Load a task unless it is one already; `test_rows` caps its test split."""
+    if isinstance(task, Task):
+        check_task(task)
     loaded = task if isinstance(task, Task) else load_task(task, seed=seed, **columns)
     return loaded if test_rows is None else cap(loaded, "test", test_rows, seed)
 
