@@ -392,8 +392,8 @@ def _of_probes(job: Job, view: View, members: int) -> Fit:
     def likelihood(own: Tensor, places: Int[Array, "F"]) -> float:
         if len(places) < 2:
             return 0.0
-        some = view.tokens("train", sources[0].reading, tuple(sample[places].tolist()))
-        return float(cross_validate(task, [examples[place] for place in places], own, some, job.seed).likelihood.sum())
+        shown = view.tokens("train", sources[0].reading, tuple(sample[places].tolist()))
+        return float(cross_validate(task, [examples[place] for place in places], own, shown, job.seed).likelihood.sum())
 
     def judge(group: Sequence[SourceRead], first: Int[Array, "F"]) -> Iterator[float]:
         return (likelihood(own, first) for own in _features(view, group, tuple(sample[first].tolist())))
