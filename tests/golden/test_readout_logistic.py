@@ -171,6 +171,17 @@ def test_rows_that_are_all_one_say_nothing_of_another(kind: Kind) -> None:
     np.testing.assert_allclose(fit.weight, 0, atol=1e-9)
 
 
+def test_rows_that_differ_by_rounding_alone_are_solved_at_every_strength() -> None:
+    """Single precision leaves a ten millionth of a feature, which is no direction either."""
+    generator = np.random.default_rng(0)
+    side = np.where(np.arange(16) % 2, 1, -1)[:, None]
+    rows = generator.normal(size=32) + 1e-8 * side * generator.normal(size=32)
+    reduced = reduce(Problem("classification", rows, np.arange(16) % 2, np.arange(16), 2))
+    with np.errstate(divide="raise", invalid="raise"):
+        for fit in solve(reduced, STRENGTHS):
+            np.testing.assert_allclose(fit.weight, 0, atol=1e-9)
+
+
 @pytest.mark.parametrize("classes", [2, 5])
 def test_an_offset_is_the_prior_mean_of_the_weights(classes: int) -> None:
     """Weights held towards M are M and weights held towards zero, over scores that M gives already: by scipy."""

@@ -104,15 +104,20 @@ def reduce(problem: Problem) -> Reduced:
         y, centre = np.ones(len(x), dtype=np.int64), np.zeros(x.shape[1])
     else:
         centre = x.mean(0)
+    apart = x - centre if is_apart(x, centre) else np.zeros_like(x)
     with fitting_threads(x.size):
-        inputs, basis = principal(x - centre, typical_distance(x, centre))
+        inputs, basis = principal(apart, typical_distance(x, centre))
     return Reduced(problem, inputs, basis, centre, y, row, outputs)
 
 
+def is_apart(x: Float[Array, "N F"], centre: Float[Array, "F"]) -> bool:
+    """Whether units lie further from their centre than rounding moves them."""
+    return bool(((x - centre) ** 2).sum(1).mean() > SAME * (x**2).sum(1).mean())
+
+
 def typical_distance(x: Float[Array, "N F"], centre: Float[Array, "F"]) -> float:
-    """The root-mean-square distance of units from their centre; 1 where they are all one, and it is rounding."""
-    square = ((x - centre) ** 2).sum(1).mean()
-    return float(np.sqrt(square)) if square > SAME * (x**2).sum(1).mean() else 1.0
+    """The root-mean-square distance of units from their centre; 1 where they are all one."""
+    return float(np.sqrt(((x - centre) ** 2).sum(1).mean())) if is_apart(x, centre) else 1.0
 
 
 def principal(x: Float[Array, "N F"], length: float) -> tuple[Float[Array, "N R"], Float[Array, "R F"]]:
