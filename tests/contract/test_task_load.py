@@ -158,9 +158,23 @@ def test_repeats_and_empty_texts_are_notes(tmp_path: Path) -> None:
     write(tmp_path / "t" / "train.jsonl", train)
     write(tmp_path / "t" / "test.jsonl", [*reviews(3), {"review": "new", "sentiment": "good"}])
     notes = load_task(tmp_path / "t").notes
-    assert "train: 1 row with the input of an earlier row (1 of them under different labels)" in notes
+    assert "train: 1 row with the input of an earlier row (1 input has different labels)" in notes
     assert "3 of 4 rows of test also in train" in notes
     assert f"train: 1 row with an empty text (first: {tmp_path}/t/train.jsonl:22)" in notes
+
+
+@pytest.mark.parametrize(
+    ("inputs", "note"),
+    [
+        (1, "train: 39 rows with the input of an earlier row (1 input has different labels)"),
+        (2, "train: 38 rows with the input of an earlier row (2 inputs have different labels)"),
+    ],
+)
+def test_inputs_with_different_labels_are_counted_as_inputs(inputs: int, note: str, tmp_path: Path) -> None:
+    rows = [{"text": f"text {n // 2 % inputs}", "label": "xy"[n % 2]} for n in range(40)]
+    write(tmp_path / "t" / "train.jsonl", rows)
+    write(tmp_path / "t" / "test.jsonl", [{"text": "another", "label": "x"}])
+    assert note in load_task(tmp_path / "t").notes
 
 
 def test_rows_that_are_not_as_many_as_declared_are_a_note(tmp_path: Path) -> None:

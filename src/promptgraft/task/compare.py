@@ -56,16 +56,19 @@ def whole_input(example: Example) -> str:
 
 
 def repeats_within(split: str, inputs: Sequence[str], examples: Sequence[Example]) -> str:
-    """A note on repeated rows, and how many of them contradict; empty where there are none."""
+    """A note on repeated rows, and on how many inputs have different labels; empty where no row is repeated."""
     repeated = len(inputs) - len(set(inputs))
     if not repeated:
         return ""
+    note = f"{split}: {count_rows(repeated)} with the input of an earlier row"
     if any(isinstance(example.label, References) for example in examples):
-        return f"{split}: {count_rows(repeated)} with the input of an earlier row"
+        return note
     labels = Counter(text for text, _ in {(text, str(e.label)) for text, e in zip(inputs, examples, strict=True)})
     contradicting = sum(count > 1 for count in labels.values())
-    note = f"{split}: {count_rows(repeated)} with the input of an earlier row"
-    return f"{note} ({contradicting} of them under different labels)" if contradicting else note
+    if not contradicting:
+        return note
+    whose = "1 input has" if contradicting == 1 else f"{contradicting} inputs have"
+    return f"{note} ({whose} different labels)"
 
 
 def repeats_between(a: str, b: str, in_a: Sequence[str], in_b: Sequence[str]) -> str:
