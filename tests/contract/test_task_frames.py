@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,18 @@ def test_numbers_of_numpy_are_numbers() -> None:
     assert rows(task)[3].label == pytest.approx(3 / 7)
     whole = load_task(pd.DataFrame({"text": frame["text"], "label": [n % 3 for n in range(24)]}))
     assert (whole.kind, whole.classes) == ("classification", ("0", "1", "2"))
+
+
+@pytest.mark.parametrize("name", ["list", "pandas", "pandas on arrow", "polars", "pyarrow", "datasets"])
+def test_days_are_the_labels_that_a_file_has(name: str) -> None:
+    days = [datetime(2024, 1, 1 + n % 2) for n in range(24)]
+    table = TABLES[name]([{"text": f"text {n:02}", "label": day} for n, day in enumerate(days)])
+    assert load_task(table).classes == ("2024-01-01", "2024-01-02")
+
+
+def test_a_time_of_a_day_stays_in_its_label() -> None:
+    rows = [{"text": f"text {n:02}", "label": datetime(2024, 1, 1, n % 2)} for n in range(24)]
+    assert load_task(rows).classes == ("2024-01-01", "2024-01-01 01:00:00")
 
 
 def test_names_of_class_labels() -> None:

@@ -190,6 +190,24 @@ def test_numbers_and_true_false_are_names_where_they_are_classes(tmp_path: Path)
     assert load_task(write(tmp_path / "b.jsonl", rows)).classes == tuple(map(str, range(12)))
 
 
+@pytest.mark.parametrize(
+    ("labels", "count", "classes"),
+    [
+        (("007", "7"), 2, ("007", "7")),
+        (("1", "1.0", "2", "2.00"), 4, ("1", "1.0", "2", "2.00")),
+        ((1, 1.0, "1", 2), 2, ("1", "2")),
+        (("good", "good ", "bad"), 2, ("bad", "good")),
+    ],
+)
+def test_labels_are_counted_as_the_classes_that_they_become(
+    labels: tuple[Any, ...], count: int, classes: tuple[str, ...], tmp_path: Path
+) -> None:
+    rows = [{"text": f"text {n}", "label": labels[n % len(labels)]} for n in range(40)]
+    task = load_task(write(tmp_path / "t.jsonl", rows))
+    assert set(task.classes) == set(classes)
+    assert any(note.startswith(f"kind inferred: classification ({count} different labels") for note in task.notes)
+
+
 def test_texts_to_predict(tmp_path: Path) -> None:
     task = load_task(write(tmp_path / "train.jsonl", reviews(20)))
     (tmp_path / "new.csv").write_text("id,review,sentiment\n1,fine thing,good\n2,unknown,\n")

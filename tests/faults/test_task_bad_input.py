@@ -85,6 +85,10 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
         {"a.jsonl": row('{"text": "x", "label": NaN}')},
         "{}/a.jsonl:3: the label (column 'label') is NaN, which stands for none; label the row or take it out",
     ),
+    "null label": (
+        {"a.jsonl": row('{"text": "x", "label": null}')},
+        "{}/a.jsonl:3: the label (column 'label') is null; label the row or take it out",
+    ),
     "mixed labels": (
         {"a.csv": TWO + "c,3\n"},
         "{}/a.csv:10: labels are mixed, numbers (3) and words (x); here '3';"

@@ -7,12 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from promptgraft.errors import UsageError
-from promptgraft.task.examples import label_name, make_examples
+from promptgraft.task.examples import make_examples
 from promptgraft.task.kinds import KINDS
 from promptgraft.task.labelled import check_class, marked, with_lists
 from promptgraft.task.load import columns_of
 from promptgraft.task.table import Table, TableRow
 from promptgraft.task.task import Example, Kind, Label, Task
+from promptgraft.task.values import label_name
 
 WHERE = "row"
 """What an error about a row of a table begins with, before the row's number."""

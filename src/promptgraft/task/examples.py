@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from promptgraft.errors import TaskError, listed_quoted, quoted
-from promptgraft.task.infer import missing, no_column
+from promptgraft.task.infer import no_column
 from promptgraft.task.names import REFERENCES, pick
 from promptgraft.task.table import TableRow
 from promptgraft.task.task import Answers, Example, Kind, References
+from promptgraft.task.values import label_name, missing
 from promptgraft.untrusted import read_json
 
 LARGEST = 1e18
@@ -81,22 +82,13 @@ class Cells:
             return None
         value = self.value("label")
         if missing(value):
-            found = "is NaN, which stands for none" if str(value).strip() else "is empty"
-            raise self.error(f"the label (column {quoted(name)}) {found}", "label the row or take it out")
+            found = "null" if value is None else "NaN, which stands for none" if str(value).strip() else "empty"
+            raise self.error(f"the label (column {quoted(name)}) is {found}", "label the row or take it out")
         return value
 
     def error(self, what: str, do: str) -> TaskError:
         """An error at this row."""
         return TaskError(what, where=self.where, do=do)
-
-
-def label_name(value: Any) -> str:
-    """A class label as its name: 1, 1.0 and "1" are the same class, true and false are names."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value).strip()
 
 
 def classified(cells: Cells) -> Example:

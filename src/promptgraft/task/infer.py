@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from decimal import Decimal
 from typing import Any
 
 from promptgraft.errors import TaskError, listed, listed_quoted, nearest, quoted
@@ -31,23 +28,17 @@ from promptgraft.task.names import (
 )
 from promptgraft.task.table import Columns, TableRow
 from promptgraft.task.task import Kind
+from promptgraft.task.values import as_float, is_number, label_name, missing
 
 ROLES = ("text", "pair", "label")
 """What a column may be said to hold."""
-NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 COMPARED = 1000
 """How many column names a misspelt name is compared with."""
-NAN = ("nan", "NaN", "NAN")
 NO_LABEL = "\0"
 MOST_NUMBERED_CLASSES = 100
 """Up to so many whole numbers are classes if each occurs twice on average; more only if they occur more often."""
 MANY_ROWS = 5
 """Rows a number, on average, from which whole numbers are classes however many there are."""
-
-
-def missing(value: Any) -> bool:
-    """Whether a label is missing: None, empty, or not a number (NaN)."""
-    return value is None or value != value or (isinstance(value, str) and (not value.strip() or value.strip() in NAN))
 
 
 def no_column(name: str, columns: Iterable[str], where: str, *, why: str = "", do: str = "") -> TaskError:
@@ -156,14 +147,15 @@ def infer_kind(columns: Columns, rows: Sequence[TableRow], declared: bool) -> tu
     values = [row[columns.label] for row, _ in rows if columns.label in row and not missing(row[columns.label])]
     if kind == "classification" and (why := several(values)):
         return "multilabel", f"kind inferred: multilabel ({why}; if each is a class of its own: --kind classification)"
+    classes = len(set(map(label_name, values)))
     if not values or declared or not all(is_number(value) for value in values):
-        return kind, f"kind inferred: {kind} ({len(set(map(str, values)))} different labels)"
+        return kind, f"kind inferred: {kind} ({classes} different labels)"
     numbers = {as_float(value) for value in values}
     if not are_classes(numbers, len(values), columns.label or ""):
         other = "if they are classes: --kind classification"
         return "regression", f"kind inferred: regression (the labels are {len(numbers)} different numbers; {other})"
     other = "if they are amounts: --kind regression"
-    return kind, f"kind inferred: {kind} ({len(numbers)} different labels, whole numbers; {other})"
+    return kind, f"kind inferred: {kind} ({classes} different labels, whole numbers; {other})"
 
 
 def are_classes(numbers: set[float], rows: int, column: str) -> bool:
@@ -176,21 +168,6 @@ def are_classes(numbers: set[float], rows: int, column: str) -> bool:
     if len(numbers) <= min(MOST_NUMBERED_CLASSES, rows // 2) or len(numbers) * MANY_ROWS <= rows:
         return True
     return column.strip().lower() in CLASSES and max(numbers) - min(numbers) < 2 * len(numbers)
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value is a number, or a text that writes one; true and false are names."""
-    if isinstance(value, str):
-        return NUMBER.fullmatch(value.strip()) is not None
-    return isinstance(value, int | float | Decimal) and not isinstance(value, bool)
-
-
-def as_float(value: Any) -> float:
-    """A number, infinite where it is beyond what a float holds."""
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
 
 
 def find_single(given: Columns, rows: Sequence[TableRow], where: str) -> Columns:

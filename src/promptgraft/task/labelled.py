@@ -10,7 +10,7 @@ from typing import Any
 from promptgraft.errors import TaskError, listed, quoted, unknown
 from promptgraft.task.compare import count_rows
 from promptgraft.task.examples import make_examples
-from promptgraft.task.infer import infer_columns, missing
+from promptgraft.task.infer import infer_columns
 from promptgraft.task.kinds import KINDS
 from promptgraft.task.load import TaskLike, columns_of, read_inputs
 from promptgraft.task.multilabel import as_list, chosen_separator, gathered_row
@@ -18,6 +18,7 @@ from promptgraft.task.multilabel import listed as labels_listed
 from promptgraft.task.names import LABELS
 from promptgraft.task.table import Columns, TableRow
 from promptgraft.task.task import Example
+from promptgraft.task.values import missing
 
 
 def read_labelled(

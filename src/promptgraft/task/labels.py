@@ -6,10 +6,10 @@ import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from promptgraft.errors import TaskError, UsageError, listed, quoted, shortened
-from promptgraft.task.infer import NUMBER
 from promptgraft.task.kinds import KINDS
 from promptgraft.task.table import TableRow
 from promptgraft.task.task import Example, Kind
+from promptgraft.task.values import NUMBER
 
 OUTSIDE = "O"
 Splits = Mapping[str, Sequence[Example]]

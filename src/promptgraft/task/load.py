@@ -14,7 +14,7 @@ from promptgraft.task.compare import count_rows, repeat_notes
 from promptgraft.task.examples import make_examples
 from promptgraft.task.frames import NAME, TaskData, as_table, features_of, is_table, rows_of
 from promptgraft.task.hub import PREFIX
-from promptgraft.task.infer import infer_columns, infer_kind, infer_text_columns, missing, naming, no_column
+from promptgraft.task.infer import infer_columns, infer_kind, infer_text_columns, naming, no_column
 from promptgraft.task.kinds import KINDS
 from promptgraft.task.labels import given_labels, settle_labels
 from promptgraft.task.metrics import METRICS
@@ -26,6 +26,7 @@ from promptgraft.task.table import Columns, Table
 from promptgraft.task.tables import read_tables
 from promptgraft.task.task import Example, Kind, References, Task
 from promptgraft.task.taskfile import FILE_NAME, TaskFile, read_task_file, unknown_at
+from promptgraft.task.values import missing
 
 OTHER_NAMES = {"text2text": "text", "rouge": "rougeL"}
 """What files also call a kind or a metric."""

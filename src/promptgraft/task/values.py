@@ -1,0 +1,43 @@
+"""Tells what a single label is: missing, a number, and which name it has as a class."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import datetime, time
+from decimal import Decimal
+from typing import Any
+
+NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+NAN = ("nan", "NaN", "NAN")
+
+
+def missing(value: Any) -> bool:
+    """Whether a label is missing: None, empty, or not a number (NaN)."""
+    return value is None or value != value or (isinstance(value, str) and (not value.strip() or value.strip() in NAN))
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number, or a text that writes one; true and false are names."""
+    if isinstance(value, str):
+        return NUMBER.fullmatch(value.strip()) is not None
+    return isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+
+
+def as_float(value: Any) -> float:
+    """A number, infinite where it is beyond what a float holds."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def label_name(value: Any) -> str:
+    """A class label as its name: 1, 1.0 and "1" are the same class, true and false are names, a day has no time."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, datetime) and value.timetz() == time():
+        return value.date().isoformat()
+    return str(value).strip()
