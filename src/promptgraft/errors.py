@@ -137,6 +137,11 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.5)), None)
 
 
+def either(do: str, other: str) -> str:
+    """Advice with another way: `did you mean 'a'? Or name ...`, `known: a, b; or name ...`."""
+    return f"{do}{' Or' if do.endswith('?') else '; or'} {other}"
+
+
 def listed(names: Sequence[str]) -> str:
     """Names joined by commas: the first dozen of many, each shortened to what fits on a line."""
     remainder = f" ... and {len(names) - SHOWN} more" if len(names) > SHOWN else ""

@@ -117,6 +117,11 @@ def test_mistakes_are_value_errors(y: Any, more: Kwargs, message: str, quick: Kw
         PromptClassifier(**quick, **more).fit(X, y)
 
 
+@pytest.mark.parametrize("y", [["good", "Good"] * 20, [["good"], ["bad", "Good"]] * 20])
+def test_labels_that_differ_in_case_only_are_said(y: Any, quick: Kwargs) -> None:
+    assert "labels that differ in case only: 'Good', 'good'" in PromptClassifier(**quick).fit(X, y).notes_
+
+
 def test_one_class_a_row_is_no_set() -> None:
     for y in (["a", "b"], np.array([[1], [0]]), [1.5, 2.0], np.array(["x", "y"]), None, "text", FRAME["label"]):
         assert label_sets(y) is None

@@ -49,6 +49,11 @@ def test_labels_without_a_description_mean_their_names_which_is_said(labels: Any
     assert "no description of 'praise', 'complaint': read is the name" in task.notes
 
 
+def test_declared_labels_that_differ_in_case_only_are_said() -> None:
+    task = load_task([{"text": "good"}], labels={"praise": "good", "Praise": "very good"})
+    assert "labels that differ in case only: 'praise', 'Praise'" in task.notes
+
+
 def test_labels_that_are_numbers_are_declared_as_numbers() -> None:
     rows = [{"text": f"good {n}", "label": n % 2} for n in range(20)]
     assert dict(load_task(rows, labels={0: "bad", 1: "good"}).labels) == {"0": "bad", "1": "good"}  # type: ignore[dict-item]

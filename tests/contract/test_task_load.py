@@ -208,6 +208,26 @@ def test_labels_are_counted_as_the_classes_that_they_become(
     assert any(note.startswith(f"kind inferred: classification ({count} different labels") for note in task.notes)
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ("Good", "good ", "bad"),
+        (["Good"], ["good", "bad"], ["bad", "Good"]),
+        ("Good|bad", "good", "bad|good", "Good"),
+    ],
+)
+def test_labels_that_differ_in_case_only_are_said(labels: tuple[Any, ...], tmp_path: Path) -> None:
+    rows = [{"text": f"text {n}", "label": labels[n % len(labels)]} for n in range(40)]
+    assert "labels that differ in case only: 'Good', 'good'" in load_task(write(tmp_path / "t.jsonl", rows)).notes
+    declared = load_task(tmp_path / "t.jsonl", labels=["good", "bad", "Good"])
+    assert "labels that differ in case only: 'good', 'Good'" in declared.notes
+
+
+def test_tags_that_differ_in_case_only_are_said(tmp_path: Path) -> None:
+    rows = [{"tokens": ["a", "b"], "tags": ["O", ("B-Loc", "B-LOC")[n % 2]]} for n in range(9)]
+    assert "labels that differ in case only: 'B-LOC', 'B-Loc'" in load_task(write(tmp_path / "t.jsonl", rows)).notes
+
+
 def test_texts_to_predict(tmp_path: Path) -> None:
     task = load_task(write(tmp_path / "train.jsonl", reviews(20)))
     (tmp_path / "new.csv").write_text("id,review,sentiment\n1,fine thing,good\n2,unknown,\n")

@@ -22,6 +22,7 @@ from promptgraft.model.load import DType
 from promptgraft.sklearn.estimator import PromptEstimator
 from promptgraft.sklearn.inputs import targets, texts
 from promptgraft.task.frames import is_frame, rows_of
+from promptgraft.task.labels import case_notes
 from promptgraft.task.labelsets import LabelSets, label_sets
 from promptgraft.task.sampling import WITHIN
 from promptgraft.task.task import Example, Kind, Task
@@ -118,7 +119,7 @@ class PromptClassifier(ClassifierMixin, PromptEstimator):
         names = [str(label) for label in self.classes_.tolist()]
         kind: Kind = "pair" if len(rows[0]) == 2 else "classification"
         metric = "macro_recall" if self.class_weight == "balanced" else "accuracy"
-        task = Task("data", kind, metric, self._descriptions(names), {})
+        task = Task("data", kind, metric, self._descriptions(names), {}, notes=(*case_notes(names),))
         silent = self.labels is None and not any(letter.isalpha() for name in names for letter in name)
         self._fit(rows, [names[n] for n in index], task, silent)
         return self
@@ -137,7 +138,8 @@ class PromptClassifier(ClassifierMixin, PromptEstimator):
         if self.class_weight is not None:
             raise ValueError("class_weight is for one class a row: several labels have thresholds instead")
         self.classes_, self.label_form_ = sets.classes, "matrix" if sets.is_matrix else "sets"
-        task = Task("data", "multilabel", "micro_f1", self._descriptions(sets.names), {})
+        notes = (*case_notes(sets.names),)
+        task = Task("data", "multilabel", "micro_f1", self._descriptions(sets.names), {}, notes=notes)
         silent = self.labels is None and not any(letter.isalpha() for name in sets.names for letter in name)
         self._fit(rows, sets.rows, task, silent)
         return self

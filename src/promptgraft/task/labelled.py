@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from promptgraft.errors import TaskError, listed, quoted, unknown
+from promptgraft.errors import TaskError, either, quoted, unknown
 from promptgraft.task.compare import count_rows
 from promptgraft.task.examples import make_examples
 from promptgraft.task.infer import infer_columns
@@ -89,8 +89,7 @@ def read_rows(
     for example, (_, line) in zip(examples, table.rows, strict=True):
         if KINDS[task.kind].one_class and example.label is not None and example.label not in classes:
             error = unknown("class", str(example.label), classes, TaskError)
-            hint = str(error.do)
-            do = f"{hint}{' Or' if hint.endswith('?') else '; or'} name another --label-column"
+            do = either(str(error.do), "name another --label-column")
             raise TaskError(error.what, where=f"{table.where}:{line}", do=do)
     return examples, tuple(table.notes)
 
@@ -126,7 +125,10 @@ def marked(example: Example, row: Mapping[str, Any], label: str | None) -> Examp
 
 def check_class(label: str, classes: Collection[str], where: str) -> None:
     """Raises a TaskError where a label is none of the classes, with the nearest that is one."""
-    if label not in classes:
-        hint = unknown("class", label, classes, TaskError).do or f"classes: {listed(list(classes))}"
-        do = f"{hint}, or add the class with --label {label}=DESCRIPTION"
-        raise TaskError(f"the label {quoted(label)} is none of the classes", where=where, do=do)
+    if label in classes:
+        return
+    twin = next((known for known in classes if known.casefold() == label.casefold()), None)
+    hint = str(unknown("class", label, classes, TaskError).do)
+    add = f"add the class with --label {label}=DESCRIPTION"
+    do = either(hint, add) if twin is None else f"did you mean {quoted(twin)}?"
+    raise TaskError(f"the label {quoted(label)} is none of the classes", where=where, do=do)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from promptgraft.errors import TaskError, UsageError, listed, quoted, shortened
+from promptgraft.errors import TaskError, UsageError, listed, listed_quoted, quoted, shortened
 from promptgraft.task.kinds import KINDS
 from promptgraft.task.table import TableRow
 from promptgraft.task.task import Example, Kind
@@ -93,6 +93,15 @@ def refuse_one_class(seen: Mapping[str, Mapping[str, int]], lines: Lines, declar
     if len(seen["train"]) == 1 and len(declared) < 2:
         what = f"train has one class only ({quoted(next(iter(seen['train'])))})"
         raise TaskError(what, where=lines["train"][0], do="give examples of two classes or more")
+
+
+def case_notes(labels: Iterable[str]) -> list[str]:
+    """A note on labels that differ in case only, each of which is a label of its own."""
+    alike: dict[str, list[str]] = {}
+    for label in labels:
+        alike.setdefault(label.casefold(), []).append(label)
+    several = [label for group in alike.values() if len(group) > 1 for label in group]
+    return [f"labels that differ in case only: {listed_quoted(several)}"] if several else []
 
 
 def refuse_undeclared(seen: Mapping[str, Mapping[str, int]], lines: Lines, declared: Mapping[str, str]) -> None:

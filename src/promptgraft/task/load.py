@@ -16,7 +16,7 @@ from promptgraft.task.frames import NAME, TaskData, as_table, features_of, is_ta
 from promptgraft.task.hub import PREFIX
 from promptgraft.task.infer import infer_columns, infer_kind, infer_text_columns, naming, no_column
 from promptgraft.task.kinds import KINDS
-from promptgraft.task.labels import given_labels, settle_labels
+from promptgraft.task.labels import case_notes, given_labels, settle_labels
 from promptgraft.task.metrics import METRICS
 from promptgraft.task.multilabel import gather_flags, list_labels, multilabel_notes
 from promptgraft.task.naming import settle_name
@@ -136,7 +136,8 @@ def _labels_of(found: Understood, splits: Mapping[str, tuple[Example, ...]]) -> 
     """Labels with their descriptions, and notes on which they are and how they stand in rows."""
     lines = {split: (table.where, table.rows) for split, table in found.labelled.items()}
     described, notes = settle_labels(found.kind, splits, lines, found.labels)
-    return described, notes + multilabel_notes(found.kind, found.columns, found.tables["train"], described, splits)
+    several = multilabel_notes(found.kind, found.columns, found.tables["train"], described, splits)
+    return described, [*notes, *case_notes(described), *several]
 
 
 def _notes_on_rows(
@@ -227,7 +228,7 @@ def _texts_alone(
         metric="accuracy",
         labels={label: words or label for label, words in labels.items()},
         splits={"unlabelled": examples},
-        notes=(*name_notes, *table.notes, note, *([unsaid] if silent else [])),
+        notes=(*name_notes, *table.notes, note, *([unsaid] if silent else []), *case_notes(labels)),
         columns=columns,
     )
 
