@@ -325,6 +325,24 @@ def test_keys_and_values_of_words_read_alike_are_nearest_to_these(backbone: Back
     assert all(key.word == value.word for layers in near.by_layer for key, value in layers)
 
 
+@pytest.mark.parametrize("form", ["memory", "file", "task"])
+def test_labels_that_are_truth_values_are_read_however_they_are_written(
+    form: str, backbone: Backbone, tmp_path: Path
+) -> None:
+    task = toy_task()
+    names = dict(zip(task.classes, ("False", "True"), strict=True))
+    splits = {
+        split: tuple(replace(row, label=names[str(row.label)]) for row in rows) for split, rows in task.splits.items()
+    }
+    true_or_false = task.replace(labels={names[label]: text for label, text in task.labels.items()}, splits=splits)
+    predictor = predictor_of(backbone, true_or_false)
+    records = [{"text": row.text, "label": row.label == "True"} for row in true_or_false.test]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in records))
+    loaded = pg.load_task({"train": records, "test": records})
+    rows: Any = {"memory": records, "file": tmp_path / "rows.jsonl", "task": loaded}[form]
+    assert pg.explain(predictor, rows).changes == pg.explain(predictor, true_or_false).changes
+
+
 def test_rows_without_labels_and_no_rows(backbone: Backbone) -> None:
     task = toy_task()
     predictor = predictor_of(backbone, task)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -277,6 +278,32 @@ def test_rows_come_as_tables_and_examples_too(grafted: Predictor) -> None:
     ways = [MUSIC, [(text, "music") for text in texts], frame, frame.to_dict("records")]
     hashes = {extend(grafted, {"music": "music"}, rows).artefact.hash for rows in ways}
     assert len(hashes) == 1
+
+
+@pytest.mark.parametrize("spelling", [("False", "True"), ("false", "true")])
+def test_truth_values_meet_however_they_are_written(
+    spelling: tuple[str, str], backbone: Backbone, tmp_path: Path
+) -> None:
+    toy = toy_task()
+
+    def named(names: dict[str, object]) -> dict[str, tuple[Example, ...]]:
+        return {
+            split: tuple(replace(row, label=names[str(row.label)]) for row in rows)  # type: ignore[arg-type]
+            for split, rows in toy.splits.items()
+        }
+
+    names: dict[str, object] = dict(zip(toy.classes, spelling, strict=True))
+    task = toy.replace(labels={str(names[label]): text for label, text in toy.labels.items()}, splits=named(names))
+    before = predictor_of(backbone, "linear-probe", task)
+    values = [(row.text, row.label == spelling[1]) for row in task.test]
+    (tmp_path / "rows.csv").write_text("text,label\n" + "".join(f"{text},{value}\n" for text, value in values))
+    records = [{"text": text, "label": value} for text, value in values]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in records))
+    ways: list[object] = [tmp_path / "rows.csv", tmp_path / "rows.jsonl", records, pd.DataFrame(records), values]
+    assert len({extend(before, (), rows).artefact.hash for rows in ways}) == 1
+    assert not extend(before, {True: "yes"}, values).added  # type: ignore[dict-item]
+    other = dict(zip(toy.classes, ("FALSE", "TRUE"), strict=True))
+    assert before.evaluate(named(dict(other))["test"]) == before.evaluate(task.test)
 
 
 def test_columns_of_another_name_are_named(grafted: Predictor, tmp_path: Path) -> None:

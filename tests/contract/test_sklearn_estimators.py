@@ -122,6 +122,12 @@ def test_descriptions_reach_the_readout(quick: Kwargs) -> None:
         PromptClassifier(**quick, labels={"neutral": "so so"}).fit(X, Y)
 
 
+def test_truth_values_are_described_however_they_are_written(quick: Kwargs) -> None:
+    for labels in ({True: "good", False: "poor"}, {"true": "good", "False": "poor"}):
+        fitted = PromptClassifier(**quick, labels=labels).fit(X, [label == Y[0] for label in Y])
+        assert fitted.artefact_.card.task.labels == {"False": "poor", "True": "good"}
+
+
 def test_starts_from_a_bank(quick: Kwargs, tmp_path: Path) -> None:
     backbone = backbone_of(quick["model"])
     tune(toy_task(seed=3), backbone, bank=tmp_path / "bank", name="near", steps=10, length=2)

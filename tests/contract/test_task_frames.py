@@ -95,6 +95,31 @@ def test_numbers_of_numpy_are_numbers() -> None:
     assert (whole.kind, whole.classes) == ("classification", ("0", "1", "2"))
 
 
+BOOLEANS = [{"text": f"text {n:02}", "label": n % 2 == 0} for n in range(24)]
+
+
+@pytest.mark.parametrize("labels", [{True: "yes", False: "no"}, {"True": "yes", "False": "no"}, {"true": "yes"}])
+@pytest.mark.parametrize("form", ["csv", "jsonl", "pandas", "list"])
+def test_truth_values_meet_however_they_are_written(labels: dict[Any, str], form: str, tmp_path: Path) -> None:
+    labels = labels if len(labels) == 2 else {**labels, "false": "no"}
+    frame, path = pd.DataFrame(BOOLEANS), tmp_path / f"t.{form}"
+    frame.to_csv(path, index=False) if form == "csv" else frame.to_json(path, orient="records", lines=True)
+    data = {"csv": path, "jsonl": path, "pandas": frame, "list": BOOLEANS}[form]
+    task = load_task(data, labels=labels)
+    assert list(task.labels.values()) == ["yes", "no"]
+    assert {row.label for row in rows(task)} == set(task.labels)
+
+
+def test_splits_of_two_spellings_meet() -> None:
+    texts = [{"text": row["text"], "label": str(row["label"])} for row in BOOLEANS]
+    task = load_task({"train": texts, "test": BOOLEANS})
+    assert task.classes == ("False", "True")
+    assert {row.label for row in task.test} == {"False", "True"}
+    numbers = [{"text": row["text"], "label": f"{int(row['label'])}.0"} for row in BOOLEANS]
+    halves = [{"text": row["text"], "label": float(row["label"])} for row in BOOLEANS]
+    assert {row.label for row in load_task({"train": numbers, "test": halves}).test} == {"0.0", "1.0"}
+
+
 @pytest.mark.parametrize("name", ["list", "pandas", "pandas on arrow", "polars", "pyarrow", "datasets"])
 def test_days_are_the_labels_that_a_file_has(name: str) -> None:
     days = [datetime(2024, 1, 1 + n % 2) for n in range(24)]

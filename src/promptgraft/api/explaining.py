@@ -22,8 +22,10 @@ from promptgraft.prompt.artefact import Artefact
 from promptgraft.report import explain as report
 from promptgraft.sheet import Sheet
 from promptgraft.task.labelled import read_rows
+from promptgraft.task.labels import in_classes
 from promptgraft.task.sampling import cap
 from promptgraft.task.task import SPLITS, Example, Task
+from promptgraft.task.values import as_class
 
 ROWS = 64
 """Rows that are asked where nothing else is said."""
@@ -111,7 +113,7 @@ def _rows(rows: object, task: Task, named: Mapping[str, str], most: int) -> tupl
     elif isinstance(rows, str | Path):
         examples, notes = read_rows(rows, task, task.classes, named)
     else:
-        examples, notes = unlabelled_of(rows, task, named)[1], ()
+        examples, notes = in_classes(task.kind, unlabelled_of(rows, task, named)[1], task.classes), ()
         if not task.facts.one_class:  # what a cell's text says of other labels is not read here
             examples = tuple(
                 dataclasses.replace(row, label=None) if isinstance(row.label, str) and not row.choices else row
@@ -137,9 +139,10 @@ def _of_task(given: Task, task: Task) -> tuple[tuple[Example, ...], str, tuple[s
     if given.kind != task.kind:
         do = "give rows of the task that it was tuned on"
         raise RunError(f"the artefact answers {task.kind} tasks, and {given.name} is {given.kind}", do=do)
-    foreign = [label for label in given.classes if label not in task.classes]
+    foreign = [label for label in given.classes if as_class(label, task.classes) not in task.classes]
     if foreign and task.facts.named_labels:
         what = f"{given.name} has the class {foreign[0]!r}, which the artefact does not know"
         raise RunError(what, do="give rows of the task that it was tuned on")
     split = next((name for name in reversed(SPLITS) if given.splits.get(name)), "test")
-    return given.splits.get(split, ()), split, (f"asked are {split} rows of {given.name}",)
+    examples = in_classes(task.kind, given.splits.get(split, ()), task.classes)
+    return examples, split, (f"asked are {split} rows of {given.name}",)

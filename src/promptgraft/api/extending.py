@@ -21,6 +21,7 @@ from promptgraft.sheet import Sheet
 from promptgraft.task.labelled import read_labelled
 from promptgraft.task.labels import given_labels
 from promptgraft.task.task import Example, Task
+from promptgraft.task.values import as_class
 
 COLUMNS = ("class", "rows", "right before", "right after", "changed", "now a new class")
 
@@ -101,6 +102,7 @@ def extend(
     described = given_labels(labels)
     folder = None if out is None else _free(Path(out), replace=replace)
     predictor, name = as_predictor(run, model, device)
+    described = {as_class(label, predictor.classes): text for label, text in described.items()}
     classes = [*predictor.classes, *described]
     task = with_columns(predictor.task, columns)
     added, notes = labelled(rows, task, classes, columns or ())

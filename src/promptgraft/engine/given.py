@@ -13,7 +13,7 @@ from promptgraft.task.labelled import check_class, marked, with_lists
 from promptgraft.task.load import columns_of
 from promptgraft.task.table import Table, TableRow
 from promptgraft.task.task import Example, Kind, Label, Task
-from promptgraft.task.values import label_name
+from promptgraft.task.values import as_class, label_name
 
 WHERE = "row"
 """What an error about a row of a table begins with, before the row's number."""
@@ -58,12 +58,15 @@ def labelled_of(rows: object, task: Task, classes: Collection[str], named: Colle
 
 
 def _one(labels: Sequence[object], classes: Collection[str]) -> list[str]:
-    """The name of each row's class."""
+    """Each row's class."""
+    given = []
     for number, label in enumerate(labels):
         if _absent(label) or not str(label).strip():
             raise UsageError("has no label", where=f"{WHERE} {number}", do="label the row or take it out")
-        check_class(label_name(label), classes, f"{WHERE} {number}")
-    return [label_name(label) for label in labels]
+        name = as_class(label_name(label), classes)
+        check_class(name, classes, f"{WHERE} {number}")
+        given.append(name)
+    return given
 
 
 def _several(labels: Sequence[object], classes: Collection[str]) -> list[tuple[str, ...]]:
@@ -74,7 +77,7 @@ def _several(labels: Sequence[object], classes: Collection[str]) -> list[tuple[s
         if not isinstance(row["label"], list):
             do = "label the row or take it out; a row that no label fits has the list []"
             raise UsageError("has no labels", where=f"{WHERE} {number}", do=do)
-        names = tuple(sorted({label_name(label) for label in row["label"]}))
+        names = tuple(sorted({as_class(label_name(label), classes) for label in row["label"]}))
         for name in names:
             check_class(name, classes, f"{WHERE} {number}")
         given.append(names)

@@ -31,6 +31,7 @@ from promptgraft.readout.classes import labels_given
 from promptgraft.readout.features import features, width_of
 from promptgraft.sheet import LONG, short
 from promptgraft.task.kinds import KINDS
+from promptgraft.task.labels import in_classes
 from promptgraft.task.metrics import score as metric_score
 from promptgraft.task.task import Example, Kind, Label, Task
 from promptgraft.train.predict import Question, add_scores, answer, pooled, score
@@ -263,6 +264,7 @@ class Predictor:
 
     def evaluate(self, examples: Sequence[Example]) -> dict[str, float]:
         """Metrics on labelled examples, in percent."""
+        examples = in_classes(self.task.kind, examples, self.classes)
         answers = self._logged(self.answers(examples))
         return metric_score(self.task, answers.predictions, examples, answers.probabilities)
 

@@ -26,6 +26,7 @@ from promptgraft.task.labels import case_notes
 from promptgraft.task.labelsets import LabelSets, label_sets
 from promptgraft.task.sampling import WITHIN
 from promptgraft.task.task import Example, Kind, Task
+from promptgraft.task.values import as_class
 
 MOST_COPIES = 50
 """The most times a row is repeated for a row of the lightest class; larger weights are cut."""
@@ -258,7 +259,7 @@ class PromptClassifier(ClassifierMixin, PromptEstimator):
         Raises:
             ValueError: a description of a class that y does not have.
         """
-        descriptions = {str(name): text for name, text in (self.labels or {}).items()}
+        descriptions = {as_class(str(name), names): text for name, text in (self.labels or {}).items()}
         if unknown := descriptions.keys() - set(names):
             raise ValueError(f"labels describes {sorted(unknown)}, which y does not have; y has {list(names)}")
         return {name: descriptions.get(name, name) for name in names}

@@ -12,13 +12,14 @@ from promptgraft.task.compare import count_rows
 from promptgraft.task.examples import make_examples
 from promptgraft.task.infer import infer_columns
 from promptgraft.task.kinds import KINDS
+from promptgraft.task.labels import in_classes
 from promptgraft.task.load import TaskLike, columns_of, read_inputs
 from promptgraft.task.multilabel import as_list, chosen_separator, gathered_row
 from promptgraft.task.multilabel import listed as labels_listed
 from promptgraft.task.names import LABELS
 from promptgraft.task.table import Columns, TableRow
 from promptgraft.task.task import Example
-from promptgraft.task.values import missing
+from promptgraft.task.values import label_name, missing
 
 
 def read_labelled(
@@ -47,6 +48,7 @@ def read_labelled(
     if not kept:
         raise TaskError(f"no row has a label (column {quoted(label)})", where=table.where, do="label some rows")
     examples = make_examples(task.kind, columns, kept, table.where, labelled=True)
+    examples = in_classes(task.kind, examples, classes)
     for example, (_, line) in zip(examples, kept, strict=True):
         for name in example.label if isinstance(example.label, tuple) else (str(example.label),):
             check_class(name, classes, f"{table.where}:{line}")
@@ -86,6 +88,7 @@ def read_rows(
     if label is not None and label not in columns.values():
         columns["label"] = str(label)
     examples = make_examples(task.kind, columns, table.rows, table.where, labelled=False)
+    examples = in_classes(task.kind, examples, classes)
     for example, (_, line) in zip(examples, table.rows, strict=True):
         if KINDS[task.kind].one_class and example.label is not None and example.label not in classes:
             error = unknown("class", str(example.label), classes, TaskError)
@@ -120,7 +123,7 @@ def read_unlabelled(
 def marked(example: Example, row: Mapping[str, Any], label: str | None) -> Example:
     """The example with what stands in its row's column of labels, if anything does."""
     value = None if label is None else row.get(label)
-    return example if missing(value) else replace(example, label=str(value))
+    return example if missing(value) else replace(example, label=label_name(value))
 
 
 def check_class(label: str, classes: Collection[str], where: str) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 from promptgraft.errors import TaskError, UsageError, listed, listed_quoted, quoted, shortened
 from promptgraft.task.kinds import KINDS
 from promptgraft.task.table import TableRow
 from promptgraft.task.task import Example, Kind
-from promptgraft.task.values import NUMBER
+from promptgraft.task.values import NUMBER, as_class, label_name
 
 OUTSIDE = "O"
 Splits = Mapping[str, Sequence[Example]]
@@ -56,13 +58,27 @@ def given_labels(labels: object) -> dict[str, str | None]:
     pairs = labels.items() if isinstance(labels, Mapping) else ((label, None) for label in labels)
     described: dict[str, str | None] = {}
     for label, text in pairs:
-        name = str(label).strip()
+        name = label_name(label)
         if not name:
             raise UsageError("a label has no name", do="write NAME=DESCRIPTION")
         if name in described:
             raise UsageError(f"the label {quoted(name)} is given twice", do="keep one of them")
         described[name] = (str(text).strip() or None) if text is not None else None
     return described
+
+
+def in_classes(kind: Kind, examples: Sequence[Example], classes: Collection[str]) -> tuple[Example, ...]:
+    """Examples whose labels are written as the classes that they stand for; as they are where a kind has none."""
+    return tuple(map(partial(_in_classes, classes=classes), examples)) if KINDS[kind].has_classes else tuple(examples)
+
+
+def _in_classes(example: Example, classes: Collection[str]) -> Example:
+    label = example.label
+    if isinstance(label, str):
+        return replace(example, label=as_class(label, classes))
+    if isinstance(label, tuple):
+        return replace(example, label=tuple(sorted({as_class(name, classes) for name in label})))
+    return example
 
 
 def first_seen(examples: Sequence[Example]) -> dict[str, int]:

@@ -16,7 +16,7 @@ from promptgraft.task.frames import NAME, TaskData, as_table, features_of, is_ta
 from promptgraft.task.hub import PREFIX
 from promptgraft.task.infer import infer_columns, infer_kind, infer_text_columns, naming, no_column
 from promptgraft.task.kinds import KINDS
-from promptgraft.task.labels import case_notes, given_labels, settle_labels
+from promptgraft.task.labels import case_notes, first_seen, given_labels, in_classes, settle_labels
 from promptgraft.task.metrics import METRICS
 from promptgraft.task.multilabel import gather_flags, list_labels, multilabel_notes
 from promptgraft.task.naming import settle_name
@@ -26,7 +26,7 @@ from promptgraft.task.table import Columns, Table
 from promptgraft.task.tables import read_tables
 from promptgraft.task.task import Example, Kind, References, Task
 from promptgraft.task.taskfile import FILE_NAME, TaskFile, read_task_file, unknown_at
-from promptgraft.task.values import missing
+from promptgraft.task.values import as_class, missing
 
 OTHER_NAMES = {"text2text": "text", "rouge": "rougeL"}
 """What files also call a kind or a metric."""
@@ -123,13 +123,15 @@ def load_task(
 
 
 def _examples_of(found: Understood, declared: Columns) -> dict[str, tuple[Example, ...]]:
-    """The labelled rows of each split as examples."""
-    return {
+    """The labelled rows of each split as examples, their labels written as the declared classes are, or train's."""
+    examples = {
         split: make_examples(
             found.kind, found.columns.named() | table.columns.named() | declared.named(), table.rows, table.where, True
         )
         for split, table in found.labelled.items()
     }
+    classes = found.labels or first_seen(examples["train"])
+    return {split: in_classes(found.kind, rows, classes) for split, rows in examples.items()}
 
 
 def _labels_of(found: Understood, splits: Mapping[str, tuple[Example, ...]]) -> tuple[dict[str, str], list[str]]:
@@ -395,6 +397,7 @@ def usual_metric(kind: Kind, labels: Sequence[str], language: str | None) -> tup
 
 def settle_positive(positive: str | None, labels: Mapping[str, str], where: str) -> str | None:
     """The positive class, if it is one of the classes. Raises: TaskError where it is not."""
+    positive = None if positive is None else as_class(positive, labels)
     if positive is not None and positive not in labels:
         raise unknown_at("positive class", positive, labels, where)
     return positive

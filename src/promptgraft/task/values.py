@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 from datetime import datetime, time
 from decimal import Decimal
 from typing import Any
 
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+WHOLE = re.compile(r"([+-]?\d+)\.0+")
+"""A whole number as some write it: its digits are what others write."""
 NAN = ("nan", "NaN", "NAN")
+TRUTH = ("true", "false")
 
 
 def missing(value: Any) -> bool:
@@ -41,3 +45,21 @@ def label_name(value: Any) -> str:
     if isinstance(value, datetime) and value.timetz() == time():
         return value.date().isoformat()
     return str(value).strip()
+
+
+def as_class(name: str, classes: Collection[str]) -> str:
+    """The class that a label's name stands for: that of its name, else the only one that writes the same value.
+
+    Truth values are True in some files and true in others, and whole numbers are 1 or 1.0.
+    """
+    value = None if name in classes else _value(name)
+    same = {known for known in classes if _value(known) == value} if value is not None else set()
+    return same.pop() if len(same) == 1 else name
+
+
+def _value(name: str) -> str | None:
+    """The one spelling of a truth value or a whole number; None for any other name."""
+    if name.casefold() in TRUTH:
+        return name.casefold()
+    whole = WHOLE.fullmatch(name)
+    return whole[1] if whole else name if NUMBER.fullmatch(name) else None
