@@ -13,6 +13,7 @@ from promptgraft.model.load import load_backbone
 from promptgraft.task.load import load_task
 from toys import tiny_model
 
+WAY = "--label-column"
 LABELS = {"praise": "the film was good", "complaint": "the plot was poor"}
 
 
@@ -33,6 +34,68 @@ def test_a_file_of_texts_and_declared_labels_are_a_task(name: str, content: str,
     assert [row.text for row in task.splits["unlabelled"]] == ["good", "bad, bad", "fine"]
     assert (task.kind, dict(task.labels), set(task.splits)) == ("classification", LABELS, {"unlabelled"})
     assert f"no labels in {name}: 3 texts are unlabelled" in task.notes
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("channel", ("mail", "phone")),
+        ("note", ("", "", "", "seen")),
+        ("urgent", ("0", "1")),
+        ("page", ("1", "2", "3")),
+        ("kinds", ("a|b", "b", "a|c", "c")),
+    ],
+)
+def test_a_column_that_holds_no_declared_label_is_not_the_label(
+    column: str, values: tuple[str, ...], tmp_path: Path
+) -> None:
+    path, table = tmp_path / "t.csv", [(f"text number {n}", values[n % len(values)]) for n in range(20)]
+    path.write_text(f"id,text,{column}\n" + "".join(f"{n},{text},{value}\n" for n, (text, value) in enumerate(table)))
+    frame = [{"text": text, column: value} for text, value in table]
+    for task in (load_task(path, labels=LABELS), load_task(frame, labels=LABELS)):
+        assert [row.text for row in task.splits["unlabelled"]] == [text for text, _ in table]
+        assert f"column {column!r} holds no declared label and is not read; if it is the label: {WAY}" in task.notes
+
+
+def test_columns_of_0_and_1_are_labels_where_these_are_declared() -> None:
+    rows = [{"text": f"text {n}", "urgent": n % 2, "seen": n % 3 == 0} for n in range(20)]
+    assert set(load_task(rows, labels=LABELS).splits) == {"unlabelled"}
+    assert load_task(rows, labels={"urgent": "now", "seen": "known"}).kind == "multilabel"
+
+
+def test_a_column_of_declared_labels_is_not_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    verdicts = ("praise", "complaint", "Praise")
+    path.write_text("text,channel,verdict\n" + "".join(f"text {n},{n % 2},{verdicts[n % 3]}\n" for n in range(20)))
+    with pytest.raises(TaskError, match=r"the label '0' is not declared .*; or name another label than 'channel'"):
+        load_task(path, labels=LABELS)
+    with pytest.raises(TaskError, match="the label 'Praise' is not declared"):
+        load_task(path, labels=LABELS, label="verdict")
+
+
+def test_a_label_that_is_not_declared_is_said_with_its_column(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("text,rating\n" + "".join(f"text {n},{n % 5}\n" for n in range(20)))
+    with pytest.raises(TaskError) as caught:
+        load_task(path, labels=LABELS)
+    assert caught.value.line.endswith("; or name another --label-column than 'rating', or take that out")
+
+
+@pytest.mark.parametrize(
+    ("filled", "trained"), [({0: "praise"}, 0), ({3: "praise", 4: "praise"}, 0), ({0: "praise", 3: "complaint"}, 2)]
+)
+def test_rows_that_no_one_has_labelled_yet_are_unlabelled(filled: dict[int, str], trained: int, tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("text,label\n" + "".join(f"text {n},{filled.get(n, '')}\n" for n in range(20)))
+    frame = [{"text": f"text {n}", "label": filled.get(n)} for n in range(20)]
+    for task in (load_task(path, labels=LABELS), load_task(frame, labels=LABELS)):
+        if trained:
+            assert len(task.train) == trained
+            assert f"train: {20 - trained} rows without a label, left out" in task.notes
+        else:
+            assert len(task.splits["unlabelled"]) == 20
+            count = "1 row" if len(filled) == 1 else "2 rows"
+            assert f"{count} labelled 'praise' (column 'label') not used: no row has another label" in task.notes
 
 
 def test_a_table_of_texts_and_declared_labels_are_a_task() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from promptgraft.errors import TaskError, UsageError, listed, listed_quoted, quoted, shortened
+from promptgraft.errors import TaskError, UsageError, either, listed, listed_quoted, quoted, shortened
 from promptgraft.task.kinds import KINDS
 from promptgraft.task.table import TableRow
 from promptgraft.task.task import Example, Kind
@@ -20,11 +20,14 @@ Lines = Mapping[str, tuple[str, Sequence[TableRow]]]
 
 
 def settle_labels(
-    kind: Kind, splits: Splits, lines: Lines, declared: Mapping[str, str]
+    kind: Kind, splits: Splits, lines: Lines, declared: Mapping[str, str], guessed: str | None = None
 ) -> tuple[dict[str, str], list[str]]:
     """Labels with descriptions in class order, and notes; empty for kinds without classes.
 
     Declared labels (task.toml) keep their order; else names are sorted, numbers by value.
+
+    Args:
+        guessed: the column of labels, where no one named it.
     Raises: TaskError for a label that is not declared, one that train lacks, one class only, numbers among words.
     """
     facts = KINDS[kind]
@@ -36,7 +39,7 @@ def settle_labels(
     seen = {split: first_seen(examples) for split, examples in splits.items()}
     refuse_one_class(seen, lines, declared if facts.several else ())
     if declared:
-        refuse_undeclared(seen, lines, declared)
+        refuse_undeclared(seen, lines, declared, guessed)
         return dict(declared), absent_from_train(seen, declared)
     if not facts.several:
         refuse_mixed(seen["train"], lines)
@@ -120,13 +123,17 @@ def case_notes(labels: Iterable[str]) -> list[str]:
     return [f"labels that differ in case only: {listed_quoted(several)}"] if several else []
 
 
-def refuse_undeclared(seen: Mapping[str, Mapping[str, int]], lines: Lines, declared: Mapping[str, str]) -> None:
+def refuse_undeclared(
+    seen: Mapping[str, Mapping[str, int]], lines: Lines, declared: Mapping[str, str], guessed: str | None
+) -> None:
     """Raises an error for a label that was not declared."""
     for split, label, row in each(seen):
         if label not in declared:
             near = difflib.get_close_matches(label, declared, n=1, cutoff=0.5)
             do = f"did you mean {quoted(near[0])}?" if near else f"declared: {listed(list(declared))}"
             what = f"the label {quoted(label)} is not declared (--label, or task.toml)"
+            if guessed is not None and not near:
+                do = either(do, f"name another --label-column than {quoted(guessed)}, or take that out")
             raise TaskError(what, where=place(lines, split, row), do=do)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -14,11 +14,12 @@ from promptgraft.task.compare import count_rows, repeat_notes
 from promptgraft.task.examples import make_examples
 from promptgraft.task.frames import NAME, TaskData, as_table, features_of, is_table, rows_of
 from promptgraft.task.hub import PREFIX
-from promptgraft.task.infer import infer_columns, infer_kind, infer_text_columns, naming, no_column
+from promptgraft.task.infer import infer_columns, infer_kind, infer_text_columns, naming, no_column, structure
 from promptgraft.task.kinds import KINDS
 from promptgraft.task.labels import case_notes, first_seen, given_labels, in_classes, settle_labels
 from promptgraft.task.metrics import METRICS
-from promptgraft.task.multilabel import gather_flags, list_labels, multilabel_notes
+from promptgraft.task.multilabel import JOINTS, as_list, gather_flags, list_labels, multilabel_notes, parts_of
+from promptgraft.task.names import LABELS, pick
 from promptgraft.task.naming import settle_name
 from promptgraft.task.readers import file_format, read_lines, read_table
 from promptgraft.task.sampling import cut
@@ -26,7 +27,7 @@ from promptgraft.task.table import Columns, Table
 from promptgraft.task.tables import read_tables
 from promptgraft.task.task import Example, Kind, References, Task
 from promptgraft.task.taskfile import FILE_NAME, TaskFile, read_task_file, unknown_at
-from promptgraft.task.values import as_class, missing
+from promptgraft.task.values import as_class, label_name, missing
 
 OTHER_NAMES = {"text2text": "text", "rouge": "rougeL"}
 """What files also call a kind or a metric."""
@@ -94,9 +95,9 @@ def load_task(
                 return texts
     declared = given_columns(file, text, pair, label)
     declared_kind = settle_kind(kind or file.kind, "text" if file.target_column else None, address)
-    found = _understood(path, file, declared, declared_kind, header=header)
+    found = _understood(path, file, declared, declared_kind, header=header, partly=labels is not None)
     splits, unanswered = answered(_examples_of(found, declared))
-    described, label_notes = _labels_of(found, splits)
+    described, label_notes = _labels_of(found, splits, declared)
     task_metric, metric_notes = settle_metric(
         metric or file.metric, found.kind, list(described), address, language=file.language, of_file=metric is None
     )
@@ -134,10 +135,14 @@ def _examples_of(found: Understood, declared: Columns) -> dict[str, tuple[Exampl
     return {split: in_classes(found.kind, rows, classes) for split, rows in examples.items()}
 
 
-def _labels_of(found: Understood, splits: Mapping[str, tuple[Example, ...]]) -> tuple[dict[str, str], list[str]]:
+def _labels_of(
+    found: Understood, splits: Mapping[str, tuple[Example, ...]], declared: Columns
+) -> tuple[dict[str, str], list[str]]:
     """Labels with their descriptions, and notes on which they are and how they stand in rows."""
     lines = {split: (table.where, table.rows) for split, table in found.labelled.items()}
-    described, notes = settle_labels(found.kind, splits, lines, found.labels)
+    is_guessed = declared.label is None and found.tables["train"].columns.label is None
+    guessed = found.columns.label if is_guessed else None
+    described, notes = settle_labels(found.kind, splits, lines, found.labels, guessed)
     several = multilabel_notes(found.kind, found.columns, found.tables["train"], described, splits)
     return described, [*notes, *case_notes(described), *several]
 
@@ -176,10 +181,16 @@ class Understood:
 
 
 def _understood(
-    path: TaskData, file: TaskFile, declared: Columns, declared_kind: Kind | None, *, header: bool
+    path: TaskData, file: TaskFile, declared: Columns, declared_kind: Kind | None, *, header: bool, partly: bool
 ) -> Understood:
-    """Read the tables and settle the kind, the columns and how labels stand in them."""
+    """Read the tables and settle the kind, the columns and how labels stand in them.
+
+    Args:
+        partly: whether some rows may have no label in any format.
+    """
     tables, notes = read_tables(path, header=header, kind=declared_kind, named=declared.named().values())
+    if partly:
+        tables = {split: dataclasses.replace(table, unlabelled=True) for split, table in tables.items()}
     tables, flags, flag_notes = gather_flags(tables, declared, declared_kind)
     train = tables["train"]
     kind = declared_kind or train.kind or ("multilabel" if flags else None)
@@ -210,10 +221,11 @@ def _texts_alone(
             table = read_inputs(path, wanted, header=header)
         if table.kind is not None:
             return None
-        if set(table.rows[0][0]) - {text} and _has_label(table):
-            return None
         columns = columns_of(wanted, table, wanted.columns)
     except TaskError:
+        return None
+    label = _label_column(table)
+    if _has_labels(table, label, columns["text"], labels):
         return None
     if len(labels) < 2:
         what = "one label only is declared" if labels else "no label is declared"
@@ -223,6 +235,7 @@ def _texts_alone(
     count = "1 text is" if len(examples) == 1 else f"{len(examples):,} texts are"
     note = f"no labels in {Path(table.where).name}: {count} unlabelled"
     silent = [quoted(label) for label, words in labels.items() if words is None or words == label]
+    passed_over = [] if label in (None, columns["text"]) else _unread_labels(table, str(label))
     unsaid = f"no description of {', '.join(silent)}: read is the name"
     return Task(
         name=task_name,
@@ -230,7 +243,7 @@ def _texts_alone(
         metric="accuracy",
         labels={label: words or label for label, words in labels.items()},
         splits={"unlabelled": examples},
-        notes=(*name_notes, *table.notes, note, *([unsaid] if silent else []), *case_notes(labels)),
+        notes=(*name_notes, *table.notes, note, *passed_over, *([unsaid] if silent else []), *case_notes(labels)),
         columns=columns,
     )
 
@@ -244,15 +257,59 @@ class _Wanted:
     columns: Mapping[str, str]
 
 
-def _has_label(table: Table) -> bool:
-    """Whether a column of the file can be told to hold labels, or columns to be labels themselves."""
-    if gather_flags({"train": table}, Columns(), None)[1]:
-        return True
+def _label_column(table: Table) -> str | None:
+    """The column of a file that would be read as the label; None where none can be told, or it is empty."""
     try:
         columns, _ = infer_columns(table.columns, None, table.rows, table.where)
     except TaskError:
-        return False
-    return columns.label is not None and not all(missing(row.get(columns.label)) for row, _ in table.rows)
+        return None
+    label = columns.label
+    return None if label is None or all(missing(row.get(label)) for row, _ in table.rows) else label
+
+
+def _has_labels(table: Table, label: str | None, text: str, declared: Collection[str]) -> bool:
+    """Whether the rows of a file have labels, of which it is known what they may be.
+
+    A column of the usual name of a label has some, unless it is filled in part and of one class so far. Another column,
+    or columns of 0 and 1, have some only where there is a declared one among them.
+
+    Args:
+        label, text: the columns that would be read as such.
+    """
+    if structure(table.columns, table.rows) in ("tagging", "choice", "span"):
+        return label is not None
+    if label is not None and label == pick(LABELS, {label: ""}):
+        present = [str(row.get(label)) for row, _ in table.rows if not missing(row.get(label))]
+        return len(present) == len(table.rows) or len(set(present)) > 1
+    _, flags, _ = gather_flags({"train": table}, Columns(), None)
+    if any(flag in declared for flag in flags):
+        return True
+    folded = {name.casefold() for name in declared}
+    return any(
+        as_class(name, declared).casefold() in folded
+        for row, _ in table.rows
+        for column, value in row.items()
+        if column != text
+        for name in _names(value)
+    )
+
+
+def _names(value: object) -> Iterator[str]:
+    """The names of labels that a cell may hold: its own, and those that it lists or joins."""
+    for part in [value] if (parts := as_list(value)) is None else parts:
+        name = label_name(part)
+        yield name
+        for joint in JOINTS:
+            yield from parts_of(name, joint)
+
+
+def _unread_labels(table: Table, label: str) -> list[str]:
+    """A note on a column that would be read as the label, were one of two classes or of a declared label in it."""
+    present = [label_name(row[label]) for row, _ in table.rows if not missing(row.get(label))]
+    if label == pick(LABELS, {label: ""}):
+        rows = f"{count_rows(len(present))} labelled {quoted(present[0])} (column {quoted(label)})"
+        return [f"{rows} not used: no row has another label"]
+    return [f"column {quoted(label)} holds no declared label and is not read; if it is the label: --label-column"]
 
 
 def read_texts(path: str | Path, task: TaskLike, named: Collection[str] = ()) -> list[Example]:
