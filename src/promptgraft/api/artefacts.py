@@ -6,6 +6,7 @@ from pathlib import Path
 
 from promptgraft.api.checking import check_given
 from promptgraft.api.opening import as_bank, open_model, open_task
+from promptgraft.arguments import checked
 from promptgraft.bank.bank import Bank
 from promptgraft.bank.names import DEFAULT
 from promptgraft.engine.predictor import Predictor
@@ -26,6 +27,7 @@ from promptgraft.task.task import Task
 from promptgraft.untrusted import file_name
 
 
+@checked
 def load(
     path: str | Path,
     model: Backbone | str | Path | None = None,
@@ -83,6 +85,7 @@ def _local_model(model: BackboneCard, where: str | Path) -> str | Path:
     return name
 
 
+@checked
 def artefact_folder(path: str | Path) -> Path:
     """The folder of the artefact at a path: the path itself, or the artefact's folder inside a run folder.
 
@@ -105,6 +108,7 @@ def artefact_folder(path: str | Path) -> Path:
     raise ArtefactError("no artefact here", where=path, do=do)
 
 
+@checked
 def export_to_peft(
     bank: Bank | str | Path,
     name: str,
@@ -138,6 +142,7 @@ def export_to_peft(
     )
 
 
+@checked
 def import_from_peft(
     bank: Bank | str | Path,
     folder: str | Path,

@@ -127,9 +127,8 @@ def changed_recipe(recipe: Recipe, given: Mapping[str, object]) -> Recipe:
         return recipe.changed(**given)
     except ValidationError as error:
         first = error.errors()[0]
-        raise UsageError(
-            f"{first['loc'][0]} {first['input']}: {first['msg']}", do="see promptgraft tune --help"
-        ) from None
+        what = f"{first['loc'][0]} {first['input']}: {first['msg'].removeprefix('Value error, ')}"
+        raise UsageError(what, do="see `promptgraft tune --help`") from None
 
 
 def check_roles(columns: Mapping[str, str] | None) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from promptgraft.api.checking import check_given, seeds_of
 from promptgraft.api.jobs import Chosen, choose_sources, compare_jobs
 from promptgraft.api.opening import Opened, as_bank, bank_for, free_text, log_notes, opened
+from promptgraft.arguments import checked
 from promptgraft.bank.bank import Bank
 from promptgraft.engine.progress import Progress
 from promptgraft.engine.rank import Ranking, candidates, rank_sources, weighed
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 class Compared(Comparison):
     """The result of `compare`, with its page and its figures as plain values."""
 
+    @checked
     def report(self, path: str | Path) -> dict[str, Path]:
         """Write report.html and results.csv into a folder; return the path of each file by its name."""
         return write(self, Path(path))
@@ -65,13 +67,14 @@ class Compared(Comparison):
 NO_BANK = "no banked prompts: methods that start from a source are left out, and graft reads the backbone alone"
 
 
+@checked
 @within_memory()
 def rank(
     task: Task | TaskData,
     model: Backbone | str | Path,
     bank: Bank | str | Path,
     *,
-    measures: Sequence[str] = ("probe",),
+    measures: str | Sequence[str] = ("probe",),
     shots: int | None = None,
     seed: int = 0,
     out: str | Path | None = None,
@@ -86,10 +89,8 @@ def rank(
 
     `Ranking.graft` says which prompts `transfer` would use; these are more than the first one.
     """
-    check_given(
-        model, recipe=recipe, measures=[measures] if isinstance(measures, str) else measures, bank=bank, out=out,
-        seeds=(seed,), shots=shots, device=device,
-    )  # fmt: skip
+    measures = [measures] if isinstance(measures, str) else measures
+    check_given(model, recipe=recipe, measures=measures, bank=bank, out=out, seeds=(seed,), shots=shots, device=device)
     context = opened(task, model, recipe, shots, out=out, device=device, progress=progress)
     _need_labels(context, "rank orders prompts")
     sources, left_out = candidates(as_bank(bank), context.backbone, context.task)
@@ -108,6 +109,7 @@ def _need_labels(context: Opened, what: str) -> None:
         raise RunError(f"{what} by labelled rows, and there are none", where=context.task.name, do=do)
 
 
+@checked
 @within_memory()
 def compare(
     task: Task | TaskData,

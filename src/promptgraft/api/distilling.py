@@ -15,6 +15,7 @@ from promptgraft.api.checking import check_given, check_roles
 from promptgraft.api.finding import FoundWords, fitting, opened_template
 from promptgraft.api.opening import open_task, texts_alone
 from promptgraft.api.tuning import Outcome, tune
+from promptgraft.arguments import checked
 from promptgraft.bank.bank import Bank
 from promptgraft.engine.local import LocalEngine
 from promptgraft.engine.progress import Progress
@@ -94,6 +95,7 @@ class Distilled:
             )
 
 
+@checked
 @within_memory()
 def distil(
     template: str,
@@ -178,6 +180,7 @@ def _verbalizer(known: KnownTemplate, task: Task) -> str:
     return ",".join(f"{label}={'|'.join(words)}" for label, words in words_for(known, task).words.items())
 
 
+@checked
 def texts_of(data: Task | TaskData, columns: Mapping[str, str] | None = None, verbalizer: str = "") -> Task:
     """The task, or one of the texts of a file without labels.
 

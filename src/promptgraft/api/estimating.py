@@ -19,6 +19,7 @@ from promptgraft.api.jobs import (
     usual_method,
 )
 from promptgraft.api.opening import Opened, as_bank, free_text, opened
+from promptgraft.arguments import checked
 from promptgraft.bank.bank import Bank
 from promptgraft.engine.estimate import Estimate
 from promptgraft.engine.estimate import estimate as estimate_jobs
@@ -36,6 +37,7 @@ from promptgraft.train.recipe import Recipe
 VERBS = ("tune", "transfer", "compare")
 
 
+@checked
 def estimate(
     verb: str,
     task: Task | TaskData,
@@ -119,6 +121,7 @@ def check_estimated(
     check_given(model, recipe=recipe, methods=methods, bank=None if verb == "tune" else bank)
 
 
+@checked
 def estimate_memory(model: str | Path, *, runs: int = 1, device: DeviceName = "auto", **recipe: object) -> ModelFit:
     """Estimate what a model would take before it is loaded, in every arithmetic; reads no weights.
 

@@ -11,6 +11,7 @@ from typing import Any
 from promptgraft.api.artefacts import as_predictor
 from promptgraft.api.checking import check_given
 from promptgraft.api.opening import log_notes, open_task, with_columns
+from promptgraft.arguments import checked
 from promptgraft.engine import explain as engine
 from promptgraft.engine.given import unlabelled_of
 from promptgraft.engine.predictor import Predictor
@@ -57,6 +58,7 @@ class Explanation(engine.Explained):
         return Sheet(f"Explanation of {self.card.task.name}", tuple(facts), tuple(columns), rows)
 
 
+@checked
 @within_memory(TO_READ)
 def explain(
     run: Artefact | Predictor | str | Path,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from promptgraft.api.artefacts import artefact_folder, as_predictor
 from promptgraft.api.checking import check_given
 from promptgraft.api.opening import log_notes, with_columns
+from promptgraft.arguments import checked
 from promptgraft.engine import extend as engine
 from promptgraft.engine.given import labelled_of
 from promptgraft.engine.predictor import Predictor
@@ -36,6 +38,7 @@ class Extension(engine.Extended):
     def _repr_html_(self) -> str:
         return self._sheet().html()
 
+    @checked
     def save(self, folder: str | Path) -> None:
         """Save the artefact; `promptgraft.load(folder)` loads it.
 
@@ -70,10 +73,11 @@ class Extension(engine.Extended):
         return Sheet(heading, tuple(facts), COLUMNS if self.changes else (), self.rows())
 
 
+@checked
 @within_memory(TO_READ)
 def extend(
     run: Artefact | Predictor | str | Path,
-    labels: Mapping[str, str | None] | Sequence[str] = (),
+    labels: Mapping[Any, str | None] | Iterable[Any] | str = (),
     rows: object = None,
     *,
     test: object = None,

@@ -14,6 +14,7 @@ from promptgraft.api.artefacts import artefact_folder, load
 from promptgraft.api.checking import check_given, seeds_of
 from promptgraft.api.finding import opened_template
 from promptgraft.api.opening import log_notes, open_model
+from promptgraft.arguments import checked
 from promptgraft.engine.given import examples_of
 from promptgraft.engine.predictor import blank_note, blank_rows, cut_note
 from promptgraft.engine.unread import unread_note
@@ -133,6 +134,7 @@ def check_decoding(most: int, temperature: float, seed: int, among: Sequence[str
         raise UsageError("a text to choose from (--among) is empty", do="leave it out")
 
 
+@checked
 def text_writer(
     source: Backbone | str | Path,
     *,
@@ -210,6 +212,7 @@ def _model(source: Backbone | str | Path, arithmetic: DType, device: DeviceName,
         raise ModelError(error.what, where=error.where, do=do) from error
 
 
+@checked
 def generate(
     source: Backbone | str | Path,
     rows: object,

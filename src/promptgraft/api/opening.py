@@ -11,6 +11,7 @@ from typing import Any
 from promptgraft.api.checking import changed_recipe, check_roles, known_arithmetic
 from promptgraft.api.finding import with_found
 from promptgraft.api.notebook import notebook_progress
+from promptgraft.arguments import checked
 from promptgraft.bank.bank import Bank, open_bank
 from promptgraft.engine.local import LocalEngine
 from promptgraft.engine.progress import Progress
@@ -135,6 +136,7 @@ def log_notes(notes: Iterable[str]) -> None:
         LOG.info("%s", note)
 
 
+@checked
 def load_backbone(
     name_or_path: str | Path, *, dtype: DType = "auto", device: DeviceName = "auto", memory: str | None = None
 ) -> Backbone:
@@ -172,6 +174,7 @@ def texts_alone(path: TaskData, columns: Mapping[str, str], problem: TaskError) 
     return Task(name, "text", "rougeL", {}, {"train": rows}, notes=(f"{name}: its texts alone are read ({why})",))
 
 
+@checked
 def open_task(task: Task | TaskData, *, test_rows: int | None = None, seed: int = 13, **columns: Any) -> Task:
     """Load a task unless it is one already; `test_rows` caps its test split."""
     if isinstance(task, Task):
@@ -180,6 +183,7 @@ def open_task(task: Task | TaskData, *, test_rows: int | None = None, seed: int 
     return loaded if test_rows is None else cap(loaded, "test", test_rows, seed)
 
 
+@checked
 @within_memory(TO_READ)
 def open_model(
     model: Backbone | str | Path, arithmetic: object = "auto", device: DeviceName = "auto", memory: str | None = None
@@ -204,6 +208,7 @@ def open_model(
     return model
 
 
+@checked
 def as_bank(bank: Bank | str | Path, *, create: bool = False) -> Bank:
     """Open a bank by its folder's path or its name (`starter`) unless it is one already."""
     return bank if isinstance(bank, Bank) else open_bank(bank, create=create, check=check_artefact)
@@ -235,6 +240,7 @@ def recipe_for(backbone: Backbone, task: Task, shots: int | None, given: Mapping
     return changed_recipe(default_recipe(backbone, rows, task.kind), {**given, "arithmetic": backbone.arithmetic})
 
 
+@checked
 def free_text(given: str | Path | Sequence[str] | None, task: Task) -> tuple[Example, ...]:
     """Read unlabelled target text from a file or a list."""
     if given is None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from promptgraft.api.checking import check_given
 from promptgraft.api.opening import LOG, as_bank, open_model, open_task
+from promptgraft.arguments import checked
 from promptgraft.bank.bank import Bank
 from promptgraft.bank.record import Record
 from promptgraft.engine.rank import banked
@@ -15,15 +16,17 @@ from promptgraft.engine.share import Shared
 from promptgraft.errors import BankError, RunError, UsageError
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.device import DeviceName
+from promptgraft.task.frames import TaskData
 from promptgraft.task.task import Task
 
 MAX_LENGTH = 128
 
 
+@checked
 def record(
     bank: Bank | str | Path,
     model: Backbone | str | Path,
-    tasks: Sequence[Task | str | Path],
+    tasks: Sequence[Task | TaskData],
     *,
     max_length: int = MAX_LENGTH,
     device: DeviceName = "auto",

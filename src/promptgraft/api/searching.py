@@ -15,6 +15,7 @@ from promptgraft.api.checking import check_given
 from promptgraft.api.finding import with_found
 from promptgraft.api.keeping import owner_of
 from promptgraft.api.opening import bank_for, log_notes, open_model, open_task
+from promptgraft.arguments import checked
 from promptgraft.bank.bank import Bank
 from promptgraft.engine.progress import Event, Progress
 from promptgraft.engine.rank import banked as bank_sources
@@ -61,6 +62,7 @@ class SearchCost:
     seconds: float
 
 
+@checked
 @within_memory()
 def search(
     task: Task | TaskData,
@@ -121,6 +123,7 @@ def search(
     return outcome
 
 
+@checked
 def estimate_search(
     task: Task | TaskData, model: Backbone | str | Path, algorithms: Sequence[str] = (), **values: Any
 ) -> SearchCost:
@@ -155,6 +158,7 @@ def _kinds(names: Sequence[str], bank: Bank | str | Path | None) -> list[type[Al
     return [find(name) for name in dict.fromkeys((*placebos, *names))]
 
 
+@checked
 def setting_for(
     task: Task | TaskData,
     model: Backbone | str | Path,

@@ -10,6 +10,7 @@ from typing import Any
 from promptgraft.api.artefacts import load
 from promptgraft.api.checking import check_given
 from promptgraft.api.opening import log_notes, with_columns
+from promptgraft.arguments import checked
 from promptgraft.engine.given import unlabelled_of
 from promptgraft.engine.predictor import Predictor
 from promptgraft.engine.suggest import check_count
@@ -82,6 +83,7 @@ class Suggestion:
         return Sheet(f"{len(rows)} rows to label next for {self.name}", facts, ("row", "now", "sure", "text"), rows)
 
 
+@checked
 @within_memory(TO_READ)
 def suggest(
     run: Predictor | str | Path,

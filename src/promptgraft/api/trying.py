@@ -8,6 +8,8 @@ from pathlib import Path
 
 from promptgraft.api.checking import check_given
 from promptgraft.api.finding import FoundWords, fitting, opened_template
+from promptgraft.api.opening import open_task
+from promptgraft.arguments import checked
 from promptgraft.engine.worded import labels_words
 from promptgraft.errors import TaskError, UsageError
 from promptgraft.model.filled import FilledReader
@@ -15,6 +17,7 @@ from promptgraft.model.speech import open_reader
 from promptgraft.model.stretches import contents, with_contents
 from promptgraft.model.tokens import SOFT
 from promptgraft.sheet import Sheet
+from promptgraft.task.frames import TaskData
 from promptgraft.task.kinds import KINDS
 from promptgraft.task.task import SPLITS, Example, Task
 from promptgraft.template.demonstrations import answer_of, beginning, demonstrations
@@ -73,8 +76,9 @@ class Tried:
         return Sheet(f"Template {self.template}", self.notes, ("answer", "text"), rows)
 
 
+@checked
 def try_template(
-    task: Task,
+    task: Task | TaskData,
     template: str | KnownTemplate,
     model: str | Path | None = None,
     *,
@@ -99,6 +103,7 @@ def try_template(
     if max_length is not None and max_length < 1:
         raise UsageError(f"--max-length {max_length}", do="give 1 or more")
     known, found = opened_template(template) if isinstance(template, str) else (template, None)
+    task = open_task(task)
     known.template.check(task)
     examples = next((task.splits[split] for split in reversed(SPLITS) if split in task.splits), ())[:rows]
     if not examples:

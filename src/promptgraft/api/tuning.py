@@ -11,6 +11,7 @@ from promptgraft.api.checking import check_given
 from promptgraft.api.jobs import choose_sources, graft_jobs, transfer_method, tune_jobs, usual_method
 from promptgraft.api.keeping import Keeper, keeper
 from promptgraft.api.opening import Opened, as_bank, free_text, log_notes, opened
+from promptgraft.arguments import checked
 from promptgraft.bank.bank import Bank
 from promptgraft.engine.keep import make_artefact
 from promptgraft.engine.predictor import Predictor
@@ -54,6 +55,7 @@ class Outcome:
     def _repr_html_(self) -> str:
         return self._sheet().html()
 
+    @checked
     def save(self, folder: str | Path) -> None:
         """Save the chosen model; `promptgraft.load(folder)` loads it.
 
@@ -82,6 +84,7 @@ def _shown(result: Result) -> tuple[str, ...]:
     return (result.label, str(result.seed), *scores, f"{result.seconds:.1f}", result.source or "")
 
 
+@checked
 @within_memory()
 def tune(
     task: Task | TaskData,
@@ -128,6 +131,7 @@ def tune(
     return _keep(context, jobs, (), keeper(context.task, out, bank, name, replace=replace))
 
 
+@checked
 @within_memory()
 def transfer(
     task: Task | TaskData,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import filelock
 
+from promptgraft.arguments import checked
 from promptgraft.bank import parcel
 from promptgraft.bank import record as records
 from promptgraft.bank.names import DEFAULT, check_name
@@ -126,6 +127,7 @@ class Bank:
         """Names of all entries, damaged ones too."""
         return tuple(self._folders())
 
+    @checked
     def load(self, name: str, *, fingerprint: str | None = None, backbone: str = "the backbone given") -> Artefact:
         """Load an artefact and check it as `artefact.load` does.
 
@@ -142,6 +144,7 @@ class Bank:
             self._check(artefact)
         return artefact
 
+    @checked
     def add(self, artefact: Artefact | str | Path, name: str | None = None, *, replace: bool = False) -> str:
         """Add an artefact, or the one in a folder, and return its name in this bank.
 
@@ -208,6 +211,7 @@ class Bank:
         except ArtefactError:
             return None
 
+    @checked
     def remove(self, name: str) -> None:
         """Remove an artefact for good.
 
@@ -254,6 +258,7 @@ class Bank:
                 raise BankError(f"cannot be written ({why(error)})", where=self.folder) from None
         return merged
 
+    @checked
     def export(self, name: str, path: str | Path) -> Path:
         """Copy an artefact out, as a folder or, where `path` ends in .zip, as a zip archive.
 
@@ -262,6 +267,7 @@ class Bank:
         """
         return parcel.pack(self.load(name), Path(path))
 
+    @checked
     def import_(self, path: str | Path, name: str | None = None, *, replace: bool = False) -> str:
         """Take in an artefact's folder or a zip archive of one, and return the name it has here.
 
@@ -337,6 +343,7 @@ class StarterBank(Bank):
         return folders[full[0]] if full else super()._place(name)
 
 
+@checked
 def open_bank(path: str | Path, *, create: bool = False, check: Check | None = None) -> Bank:
     """The bank in a folder, or the one that ships with promptgraft (`starter`, `builtin:`).
 

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from promptgraft.arguments import checked
 from promptgraft.engine.familiar import Familiar
 from promptgraft.engine.given import examples_of
 from promptgraft.engine.risk import Threshold, check_abstention, check_risk, threshold
@@ -156,6 +157,7 @@ class Predictor:
         """Label names in the order of `predict_proba`'s columns."""
         return self.task.classes
 
+    @checked
     def threshold(self, risk: float) -> Threshold:
         """The lowest probability at which an answer is given at a risk.
 
@@ -179,6 +181,7 @@ class Predictor:
         self, rows: object, *, windows: bool = False, risk: float | None, abstain_as: str | None = None
     ) -> list[Label | str | None]: ...
 
+    @checked
     def predict(
         self, rows: object, *, windows: bool = False, risk: float | None = None, abstain_as: str | None = None
     ) -> Sequence[Label | str | None]:
@@ -203,6 +206,7 @@ class Predictor:
         check_abstention(abstain_as, risk, self.classes)
         return self._logged(self.answers(rows, windows=windows, risk=risk)).held_to(self.classes, abstain_as)
 
+    @checked
     def predict_proba(self, rows: object, *, windows: bool = False) -> np.ndarray:
         """Probabilities of the classes, `[rows, classes]`; the arguments are those of `predict`.
 
@@ -217,6 +221,7 @@ class Predictor:
         assert answers.probabilities is not None, "there are classes"
         return answers.probabilities
 
+    @checked
     @within_memory(TO_READ)
     def answers(self, rows: object, *, windows: bool = False, risk: float | None = None) -> Predictions:
         """Predictions, their probabilities, which are given and how many inputs were cut; arguments as in `predict`."""

@@ -15,12 +15,13 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length
 
+from promptgraft.bank.bank import Bank
 from promptgraft.engine.risk import check_abstention
 from promptgraft.model.backbone import Backbone
 from promptgraft.model.device import DeviceName
 from promptgraft.model.load import DType
 from promptgraft.sklearn.estimator import PromptEstimator
-from promptgraft.sklearn.inputs import targets, texts
+from promptgraft.sklearn.inputs import sorted_classes, targets, texts
 from promptgraft.task.frames import is_frame, rows_of
 from promptgraft.task.labels import case_notes
 from promptgraft.task.labelsets import LabelSets, label_sets
@@ -59,7 +60,7 @@ class PromptClassifier(ClassifierMixin, PromptEstimator):
         self,
         model: Backbone | str | Path = "minilm",
         *,
-        bank: str | Path | None = None,
+        bank: Bank | str | Path | None = None,
         source: str | None = "auto",
         method: str = "auto",
         readout: str = "auto",
@@ -107,14 +108,15 @@ class PromptClassifier(ClassifierMixin, PromptEstimator):
         Raises:
             ValueError: there are no rows, X has no texts, lengths differ, or there is only one class.
         """
+        self._check_types()
         X, y = self._split(X, y)
         sets = label_sets(y)
         if sets is not None:
             return self._fit_sets(X, sets)
         self.label_form_ = "class"
         rows, y = texts(X), targets(self, X, y)
+        self.classes_, index = sorted_classes(y)
         check_classification_targets(y)
-        self.classes_, index = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"Classifier can't train when only one class is present: {self.classes_[0]!r}")
         names = [str(label) for label in self.classes_.tolist()]

@@ -15,6 +15,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from promptgraft.api import Outcome, open_model, transfer, tune
 from promptgraft.api.checking import check_given
+from promptgraft.arguments import check_arguments
+from promptgraft.bank.bank import Bank
 from promptgraft.engine.predictor import Predictor
 from promptgraft.engine.progress import Event
 from promptgraft.method.all import find
@@ -29,6 +31,9 @@ from promptgraft.task.infer import infer_columns, no_column
 from promptgraft.task.sampling import WITHIN, cut
 from promptgraft.task.table import Columns
 from promptgraft.task.task import Example, Label, Task
+
+JUDGED = ("validation", "class_weight")
+"""Parameters of which fit says with a ValueError what they must be."""
 
 
 def backbone_of(model: Backbone | str | Path, device: DeviceName = "auto", arithmetic: DType = "auto") -> Backbone:
@@ -53,7 +58,7 @@ class PromptEstimator(BaseEstimator):
     Args:
         model: backbone by catalog name, folder or hub name, or a loaded one (`promptgraft.load_backbone`), which clones
             share; a pickled estimator keeps its name or folder.
-        bank: folder of tuned prompts to start from; None starts from scratch.
+        bank: tuned prompts to start from: a bank's folder or name; None starts from scratch.
         source: name of a prompt in the bank; `auto` takes all for `graft`, else the best by a cross-validated probe;
             None starts from scratch.
         method: `auto` is `prompt-tuning` without a bank, else `graft`, or `pot` if a source or a readout is named.
@@ -70,7 +75,7 @@ class PromptEstimator(BaseEstimator):
         self,
         model: Backbone | str | Path = "minilm",
         *,
-        bank: str | Path | None = None,
+        bank: Bank | str | Path | None = None,
         source: str | None = "auto",
         method: str = "auto",
         readout: str = "auto",
@@ -133,6 +138,15 @@ class PromptEstimator(BaseEstimator):
         self.artefact_ = outcome.artefact
         self.source_ = outcome.best.result.source
         self.notes_ = outcome.notes
+
+    def _check_types(self) -> None:
+        """Check the types of the parameters whose values are not judged in fit.
+
+        Raises:
+            UsageError: one is of another type than it should be.
+        """
+        given = {name: value for name, value in self.get_params(deep=False).items() if name not in JUDGED}
+        check_arguments(type(self).__init__, given)
 
     def _validation_share(self) -> float:
         """The share of rows held out for validation.

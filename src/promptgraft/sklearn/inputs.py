@@ -49,9 +49,24 @@ def targets(estimator: BaseEstimator, X: object, y: object) -> npt.NDArray[Any]:
         name = type(estimator).__name__
         raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None.")
     column = column_or_1d(y, warn=True)
+    if gaps := [number for number, value in enumerate(column.tolist()) if value is None]:
+        raise ValueError(f"y has no label in row {gaps[0]} (None): label the row or take it out")
     assert_all_finite(column, input_name="y")
     check_consistent_length(X, column)
     return np.asarray(column)
+
+
+def sorted_classes(y: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """The classes in y, sorted, and the number of each row's.
+
+    Raises:
+        ValueError: they are of types that do not sort.
+    """
+    try:
+        return np.unique(y, return_inverse=True)
+    except TypeError as error:
+        names = ", ".join(sorted({type(value).__name__ for value in y.tolist()}))
+        raise ValueError(f"y mixes classes of types that do not sort ({names}): make all of them texts") from error
 
 
 def example_of(row: tuple[str, ...], label: Label | None) -> Example:

@@ -23,6 +23,7 @@ class PromptRegressor(RegressorMixin, PromptEstimator):
         Raises:
             ValueError: no rows, not texts, lengths that differ, or targets that are not finite numbers.
         """
+        self._check_types()
         X, y = self._split(X, y)
         rows, y = texts(X), targets(self, X, y)
         values = np.asarray(y, dtype=float)

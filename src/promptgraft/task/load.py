@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+from promptgraft.arguments import checked
 from promptgraft.errors import TaskError, UsageError, quoted
 from promptgraft.task.compare import count_rows, repeat_notes
 from promptgraft.task.examples import make_examples
@@ -49,6 +50,7 @@ class TaskLike(Protocol):
     def columns(self) -> Mapping[str, str]: ...
 
 
+@checked
 def load_task(
     path: TaskData,
     *,
@@ -59,7 +61,7 @@ def load_task(
     metric: str | None = None,
     positive: str | None = None,
     name: str | None = None,
-    labels: Mapping[str, str | None] | Sequence[str] | None = None,
+    labels: Mapping[Any, str | None] | Iterable[Any] | str | None = None,
     header: bool = True,
     seed: int = 13,
 ) -> Task:

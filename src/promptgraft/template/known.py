@@ -9,6 +9,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from promptgraft.arguments import checked
 from promptgraft.errors import UsageError, nearest, quoted, unknown
 from promptgraft.template.parts import Blank, Field
 from promptgraft.template.template import Template
@@ -78,6 +79,7 @@ def _read(path: Path) -> Iterator[KnownTemplate]:
         )
 
 
+@checked
 def templates(
     *, language: str | None = None, style: str | None = None, family: str | None = None, kind: str | None = None
 ) -> tuple[KnownTemplate, ...]:
@@ -107,6 +109,7 @@ def templates(
     )
 
 
+@checked
 def find_template(name: str) -> KnownTemplate:
     """A template of the library by its name.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from promptgraft.model.backbone import Arithmetic, Backbone
 from promptgraft.prompt.prompt import Depth, Placement
@@ -84,6 +84,15 @@ class Recipe(BaseModel):
         description="Arithmetic of the backbone's matrix products. fp32 and bf16 differ in the last digits; int8 of an "
         "encoder works only without gradients. Of a causal model, int8 and int4 are how its weights are stored.",
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _of_its_type(cls, value: object, info: ValidationInfo) -> object:
+        """A value as it is; pydantic would read True as 1, and a text as the number in it."""
+        is_number = cls.model_fields[str(info.field_name)].annotation in (int, float)
+        if isinstance(value, bool) or (is_number and isinstance(value, str)):
+            raise ValueError(f"this is no {'number' if is_number else 'text'}")
+        return value
 
     def plain(self) -> dict[str, Any]:
         """Its values, for a job's id; later fields are left out at their defaults, so that older ids stay valid."""
