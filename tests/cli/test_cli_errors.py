@@ -259,7 +259,7 @@ def test_a_starter_prompt_is_shown_by_its_model_and_name(pg: Command, tmp_path: 
 
 def test_the_starter_bank_is_not_written_to(pg: Command, tuned: Tuned) -> None:
     said = pg("bank", "add", "starter", tuned.run)
-    assert "cannot be changed; add to a bank of your own" in said.err
+    assert "cannot be changed; give the folder of a bank of your own" in said.err
     assert said.status == 1
 
 

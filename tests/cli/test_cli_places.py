@@ -81,7 +81,7 @@ def hold(path: Path) -> Path:
 
 
 REFUSED: dict[str, tuple[Callable[[Path], tuple[object, ...]], str]] = {
-    "starter": (lambda _: ("--bank", "starter"), "cannot be changed; add to a bank of your own (--bank FOLDER)"),
+    "starter": (lambda _: ("--bank", "starter"), "cannot be changed; give the folder of a bank of your own"),
     "unsafe": (lambda _: ("--bank", "mine", "--name", "a/b"), "'a/b' cannot be a name in a bank; 'a-b' could be"),
     "no place": (lambda at: ("--bank", hold(at / "file") / "x"), "file/x: cannot be created (not a directory)"),
     "a file": (lambda at: ("--bank", hold(at / "file")), "is a file, not a bank"),

@@ -155,7 +155,7 @@ def test_a_bank_that_must_not_be_written(bank: Bank) -> None:
     assert frozen.verify() == ()
     assert frozen.load("mood").hash == small_artefact(0).hash
     for change in (lambda: frozen.add(small_artefact(8), "x"), lambda: frozen.remove("mood")):
-        with pytest.raises(BankError, match="cannot be changed; add to a bank of your own"):
+        with pytest.raises(BankError, match="cannot be changed; give the folder of a bank of your own"):
             change()
     assert sorted(path.name for path in bank.folder.iterdir()) == before
 
@@ -204,7 +204,7 @@ def test_every_other_bank_serves_every_model(bank: Bank) -> None:
 
 def test_the_starter_bank_is_read_only(starter: Bank, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for shipped in (starter, starter.serving("f" * 64, "tiny")):
-        with pytest.raises(BankError, match="cannot be changed; add to a bank of your own"):
+        with pytest.raises(BankError, match="cannot be changed; give the folder of a bank of your own"):
             shipped.add(small_artefact(8), "x")
     monkeypatch.setattr(bank_room, "STARTER", tmp_path / "nowhere")
     with pytest.raises(BankError, match="this installation has no starter bank"):

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from promptgraft import api
-from promptgraft.bank.bank import Bank, open_bank
+from promptgraft.api import recording
+from promptgraft.bank.bank import LOCK, Bank, open_bank
 from promptgraft.bank.record import FILE, Record, Service
 from promptgraft.engine.keep import make_artefact
 from promptgraft.engine.local import LocalEngine
@@ -221,6 +222,21 @@ def test_what_cannot_be_recorded_is_one_line(bank: Bank, backbone: Backbone) -> 
     read_only = Bank(bank.folder, read_only=True)
     with pytest.raises(PromptgraftError):
         read_only.keep_record(Record(prompts={}))
+
+
+def test_a_bank_that_cannot_be_changed_is_refused_before_anything_is_measured(
+    bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(*_: object, **__: object) -> None:
+        raise AssertionError("the model was opened")
+
+    monkeypatch.setattr(recording, "open_model", measured)
+    with pytest.raises(BankError, match=r"starter: cannot be changed; give the folder of a bank of your own$"):
+        api.record("starter", "splade-tiny", [toy_task()])
+    (bank.folder / LOCK).unlink(missing_ok=True)
+    (bank.folder / LOCK).mkdir()
+    with pytest.raises(BankError, match="cannot be written"):
+        api.record(bank, "splade-tiny", [toy_task()])
 
 
 def test_a_record_of_another_width_is_one_line(bank: Bank, backbone: Backbone) -> None:

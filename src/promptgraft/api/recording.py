@@ -48,6 +48,7 @@ def record(
     if not tasks:
         raise UsageError("no task was given", do="give one or more labelled tasks")
     opened_bank = as_bank(bank)
+    opened_bank.check_writable()
     opened_bank.record()  # a damaged one is found before the work
     backbone = open_model(model, device=device)
     sources, left_out = banked(opened_bank, backbone)

@@ -243,6 +243,15 @@ class Bank:
         """
         return records.read_record(self.folder)
 
+    def check_writable(self) -> None:
+        """Check that the bank can be changed, before the work whose result it is to keep.
+
+        Raises:
+            BankError: the bank is locked, read-only or cannot be written.
+        """
+        with self._writing():
+            pass
+
     def keep_record(self, record: Record) -> Record:
         """Keep what a record says of its prompts, beside what was known of them; the whole record.
 
@@ -295,7 +304,7 @@ class Bank:
     def _writing(self) -> Iterator[None]:
         """A context in which no other process writes, after removing what killed writers left."""
         if self.read_only:
-            raise BankError("cannot be changed", where=self.folder, do="add to a bank of your own (--bank FOLDER)")
+            raise BankError("cannot be changed", where=self.folder, do="give the folder of a bank of your own")
         try:
             with filelock.FileLock(self.folder / LOCK, timeout=self._timeout):
                 atomic.tidy(self.folder)
