@@ -83,9 +83,11 @@ def test_what_is_left_out_is_said(predictor: Predictor) -> None:
     rows = pool()[:4]
     tuned_on = [replace(row, label=None) for row in toy_task().train[:2]]
     labelled = Example(text="a film with music", label="positive")
-    found = suggest(predictor, [labelled, rows[0], *rows, *tuned_on], 10)
+    silent = [Example(text=""), Example(text=" \n")]
+    found = suggest(predictor, [labelled, rows[0], *rows, *tuned_on, *silent], 10)
     assert sorted(found.places) == [1, 3, 4, 5]
     notes = " ".join(found.notes)
+    assert "left out: 2 rows without text" in notes
     assert "left out: 1 row with a label" in notes
     assert "left out: 1 row that came before" in notes
     assert "left out: 2 rows that it was tuned on" in notes

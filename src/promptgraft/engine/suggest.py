@@ -57,7 +57,7 @@ def check_count(count: int) -> None:
 def suggest(predictor: Predictor, examples: Sequence[Example], count: int, seed: int = 0) -> Suggested:
     """Choose rows to label next: those that stand for many of which the artefact is unsure.
 
-    Left out, with a note: rows with a label, rows that come again, rows that the artefact remembers.
+    Left out, with a note: rows with a label, rows without text, rows that come again, rows that the artefact remembers.
 
     Raises:
         UsageError: a count below 1.
@@ -75,7 +75,7 @@ def suggest(predictor: Predictor, examples: Sequence[Example], count: int, seed:
         places = np.sort(np.random.default_rng(seed).permutation(places)[:MOST])
         notes.append(f"{MOST:,} of the rows, drawn by seed {seed}, are looked at")
     if not len(places):
-        raise RunError("no row is left to label", where=card.task.name, do="give rows without a label")
+        raise RunError("no row is left to label", where=card.task.name, do="give rows with a text and without a label")
     looks = predictor.looks([examples[place] for place in places])
     features = _features(looks)
     fresh = _fresh(predictor, looks)
@@ -151,16 +151,19 @@ def margin(shares: Float[Array, "U C"]) -> Float[Array, "U"]:
 
 
 def _open(examples: Sequence[Example]) -> tuple[Int[Array, "N"], list[str]]:
-    """The numbers of rows without a label that do not come again, and notes on the others."""
+    """The numbers of rows with a text and without a label that do not come again, and notes on the others."""
     unlabelled = [number for number, example in enumerate(examples) if example.label is None]
+    written = [number for number in unlabelled if not examples[number].blank]
     first: dict[tuple[str, str | None], int] = {}
-    for number in unlabelled:
+    for number in written:
         first.setdefault((examples[number].text, examples[number].pair), number)
     notes = []
     if len(unlabelled) < len(examples):
         notes.append(f"left out: {count_rows(len(examples) - len(unlabelled))} with a label")
-    if len(first) < len(unlabelled):
-        notes.append(f"left out: {count_rows(len(unlabelled) - len(first))} that came before")
+    if len(written) < len(unlabelled):
+        notes.append(f"left out: {count_rows(len(unlabelled) - len(written))} without text")
+    if len(first) < len(written):
+        notes.append(f"left out: {count_rows(len(written) - len(first))} that came before")
     return np.array(list(first.values()), dtype=np.int64), notes
 
 
