@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from command import Command
-from promptgraft.engine.cache import Cache, open_cache
+from promptgraft.cli.cache import KINDS_HELP
+from promptgraft.engine.cache import KINDS, Cache, open_cache
 
 
 @pytest.fixture
@@ -36,6 +37,10 @@ def test_it_is_cleared_by_kind_and_whole(kept: Cache, done: Command, pg: Command
     said = pg("cache", "clear", "--kind", "state")
     assert said.status == 2
     assert "states" in said.err
+
+
+def test_the_help_names_every_kind() -> None:
+    assert [kind for kind in KINDS if kind not in KINDS_HELP] == []
 
 
 def test_doctor_names_it(kept: Cache, pg: Command, monkeypatch: pytest.MonkeyPatch) -> None:

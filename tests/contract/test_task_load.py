@@ -308,3 +308,15 @@ def test_importing_the_room_brings_in_nothing_heavy() -> None:
 def test_the_name_of_a_column_is_not_empty(role: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"the name of the {role} column is empty; name a column, or leave it out"):
         load_task(write(tmp_path / "reviews.jsonl", reviews(8)), **{role: ""})
+
+
+@pytest.mark.parametrize(
+    ("labels", "positive", "noted"),
+    [(("a", "b"), None, True), (("a", "b"), "a", False), (("a", "b", "c"), None, False)],
+)
+def test_which_f1_is_meant_is_said_where_it_could_be_either(
+    labels: tuple[str, ...], positive: str | None, noted: bool
+) -> None:
+    rows = [{"text": f"text {number}", "label": label} for number, label in enumerate(labels * 8)]
+    task = load_task(rows, metric="f1", positive=positive)
+    assert ("f1: the mean of both classes' F1, since no class is named the positive one" in task.notes) == noted

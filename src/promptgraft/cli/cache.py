@@ -10,7 +10,7 @@ from promptgraft.cli.say import Say
 from promptgraft.cli.usage import VerbGroup
 from promptgraft.cli.verb import verb
 
-KINDS_HELP = "Only entries of this kind: tokens, states or descriptions."
+KINDS_HELP = "Only entries of this kind: tokens, states, descriptions or calibration."
 
 cache = typer.Typer(cls=VerbGroup, invoke_without_command=True)
 
@@ -18,7 +18,7 @@ cache = typer.Typer(cls=VerbGroup, invoke_without_command=True)
 @cache.callback()
 @verb
 def show(context: typer.Context, say: Say) -> None:
-    """Show stored intermediate results: tokens of large splits, frozen states, descriptions.
+    """Show stored intermediate results: tokens of large splits, frozen states, descriptions, calibration.
 
     The cache is under PROMPTGRAFT_HOME, holds 2048 MB unless PROMPTGRAFT_CACHE_MB says otherwise (0 turns
     it off), drops the entries that were not used for longest, and may be deleted at any time.

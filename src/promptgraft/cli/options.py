@@ -162,7 +162,11 @@ class DataOptions(ColumnOptions):
     """Those, and the options for what a task is judged by."""
 
     metric: Annotated[
-        str | None, typer.Option(rich_help_panel="Data", help="The metric to report and to choose by.")
+        str | None,
+        typer.Option(
+            rich_help_panel="Data",
+            help="The metric to report and to choose by. f1 is the mean of all classes' F1 unless --positive is given.",
+        ),
     ] = None
     positive: Annotated[
         str | None, typer.Option(rich_help_panel="Data", help="The positive class for --metric f1.")

@@ -103,6 +103,8 @@ def load_task(
     task_metric, metric_notes = settle_metric(
         metric or file.metric, found.kind, list(described), address, language=file.language, of_file=metric is None
     )
+    class_of_f1 = settle_positive(positive or file.positive, described, address)
+    metric_notes += f1_notes(task_metric, class_of_f1, described)
     splits, split_notes = complete(splits, seed)
     task_name, name_notes = settle_name(name or file.name, path)
     return Task(
@@ -111,7 +113,7 @@ def load_task(
         metric=task_metric,
         labels=described,
         splits=splits,
-        positive=settle_positive(positive or file.positive, described, address),
+        positive=class_of_f1,
         language=file.language,
         family=file.family,
         licence=file.source.licence,
@@ -460,6 +462,13 @@ def settle_positive(positive: str | None, labels: Mapping[str, str], where: str)
     if positive is not None and positive not in labels:
         raise unknown_at("positive class", positive, labels, where)
     return positive
+
+
+def f1_notes(metric: str, positive: str | None, labels: Collection[str]) -> list[str]:
+    """A note on which F1 is meant, where there are two classes and none is named the positive one."""
+    if metric != "f1" or positive is not None or len(labels) != 2:
+        return []
+    return ["f1: the mean of both classes' F1, since no class is named the positive one"]
 
 
 def labelled_tables(tables: Mapping[str, Table], columns: Columns) -> tuple[dict[str, Table], list[str]]:
