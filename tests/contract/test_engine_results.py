@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -350,7 +353,10 @@ def test_without_test_rows_there_is_what_there_is(splits: tuple[str, ...], backb
 
 WRITER = """
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 from promptgraft.engine.keep import make_artefact
 from promptgraft.engine.local import LocalEngine
 from promptgraft.engine.store import Store
@@ -527,3 +533,45 @@ def test_what_is_clear_of_noise_is_said_as_it_is_judged(seeds: tuple[int, ...], 
 def test_an_argument_that_is_none_is_met_with_the_nearest(name: str, near: str, backbone: Backbone) -> None:
     with pytest.raises(UsageError, match=rf"unknown argument '{name}'; did you mean '{near}'\?"):
         pg.tune(toy_task(), backbone, **{name: 4})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("verb", "given", "line"),
+    [
+        (
+            pg.tune,
+            {"readout": "linear"},
+            r"'readout' is an option of prompt-tuning, .*; give options={'readout': ...}$",
+        ),
+        (
+            pg.tune,
+            {"label_map": {"a": "b"}},
+            r"'label_map' is an option of panda, pot, zero-shot, .*; "
+            r"give options={'label_map': ...}, with one of these methods$",
+        ),
+        (
+            pg.compare,
+            {"readout": "linear"},
+            r"'readout' is an option of .*; give rows=\[\('pot', {'readout': ...}\)\]$",
+        ),
+    ],
+)
+def test_an_argument_that_is_an_option_of_a_method_says_where_to_give_it(
+    verb: Callable[..., Any], given: dict[str, object], line: str, backbone: Backbone
+) -> None:
+    with pytest.raises(UsageError, match=line):
+        verb(toy_task(), backbone, **given)
+
+
+@pytest.mark.parametrize(("source", "method"), [("one", "pot"), ("auto", "pot, prompt-tuning, zero-shot")])
+def test_the_options_of_a_transfer_are_those_of_the_method_that_it_takes(
+    source: str, method: str, backbone: Backbone
+) -> None:
+    for verb in (pg.transfer, partial(pg.estimate, "transfer")):
+        with pytest.raises(UsageError, match=rf"^'readout' is an option of {method}, not an argument; give options="):
+            verb(toy_task(), backbone, "starter", source=source, readout="linear")
+
+
+def test_an_argument_of_another_verb_is_not_its_own_nearest(backbone: Backbone) -> None:
+    with pytest.raises(UsageError, match=r"unknown argument 'source'; (?!did you mean 'source')"):
+        pg.tune(toy_task(), backbone, source="one")

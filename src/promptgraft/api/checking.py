@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 from pydantic import ValidationError
 
@@ -13,10 +13,12 @@ from promptgraft.api.finding import found_words, is_search, opened_template
 from promptgraft.bank.bank import open_bank
 from promptgraft.bank.names import check_name
 from promptgraft.engine.worded import AUTO, words_given
-from promptgraft.errors import UsageError, unknown
+from promptgraft.errors import UsageError, listed, unknown
 from promptgraft.measure.all import make
 from promptgraft.method.all import find as find_method
+from promptgraft.method.all import methods as all_methods
 from promptgraft.method.job import ValidationFrom
+from promptgraft.method.method import Method
 from promptgraft.method.options import hyphened
 from promptgraft.model.catalog import resolve
 from promptgraft.model.device import DeviceName
@@ -36,6 +38,7 @@ ARGUMENTS = (
 ARITHMETICS: tuple[DType, ...] = ("auto", "fp32", "bf16", "int8", "int4")
 DEVICES: tuple[DeviceName, ...] = ("auto", "cpu", "cuda")
 LARGEST_SEED = 2**31
+OptionsIn = Literal["options", "rows"]
 Methods = Iterable[tuple[str, Mapping[str, object]]]
 
 
@@ -54,6 +57,7 @@ def check_given(
     test_rows: int | None = None,
     validation_from: str = "extra",
     device: object = "auto",
+    options_in: OptionsIn | None = None,
 ) -> None:
     """Check that everything exists that is named, and that numbers are within their bounds.
 
@@ -67,6 +71,7 @@ def check_given(
         columns: what a column holds -> its name.
         out: the folder for results; it need not exist.
         validation_from: one of `ValidationFrom`.
+        options_in: the argument in which the verb takes the options of methods, if it takes any.
     Raises:
         UsageError, ModelError, BankError: the first name that does not exist, and the nearest that does; or the first
             value that cannot be used.
@@ -91,6 +96,8 @@ def check_given(
         find_method(name).options.read(name, options)
     for measure in measures:
         make(measure)
+    if options_in is not None:
+        _check_no_option(recipe, methods, options_in)
     _check_recipe(recipe)
     others = (value for _, options in methods for name, value in options.items() if hyphened(name) == "words-model")
     for model in (*models, *filter(None, others)):
@@ -98,6 +105,23 @@ def check_given(
             resolve(model)
     if isinstance(bank, str | Path) and bank != "auto":
         open_bank(bank)
+
+
+def _check_no_option(given: Iterable[str], asked: Methods, options_in: OptionsIn) -> None:
+    """Raises a UsageError for an argument that is an option of a method; it says which, and where it is given."""
+    for name in given:
+        having = [method for method, known in all_methods().items() if _has_option(known, name)]
+        if name in Recipe.model_fields or not having:
+            continue
+        of_these = [method for method, _ in asked if method in having]
+        do = f"options={{{name!r}: ...}}" if options_in == "options" else f"rows=[({having[0]!r}, {{{name!r}: ...}})]"
+        which = "" if of_these or options_in == "rows" else ", with one of these methods"
+        what = f"{name!r} is an option of {listed(of_these[:1] or having)}, not an argument"
+        raise UsageError(what, do=f"give {do}{which}")
+
+
+def _has_option(method: Method, name: str) -> bool:
+    return hyphened(name) in map(hyphened, method.options.model_fields)
 
 
 def _check_recipe(given: Mapping[str, object]) -> None:
@@ -122,7 +146,7 @@ def changed_recipe(recipe: Recipe, given: Mapping[str, object]) -> Recipe:
     """
     for name in given:
         if name not in Recipe.model_fields:
-            raise unknown("argument", name, [*Recipe.model_fields, *ARGUMENTS])
+            raise unknown("argument", name, {*Recipe.model_fields, *ARGUMENTS} - {name})
     try:
         return recipe.changed(**given)
     except ValidationError as error:

@@ -133,6 +133,8 @@ def compare(
     The best is chosen by validation and reported on test.
 
     Args:
+        rows: the methods to compare, each with its options: `[("pot", {"readout": "linear"}), ...]`; None: every method
+            that can be run.
         bank: the bank whose prompts are transferred; `auto`: the starter bank if it serves the model; None: none.
         validation_from: `extra`: as many rows again as `shots` are for validation, on which every method is scored;
             `within`: methods that choose a step take validation rows from the labelled rows; the others train on all
@@ -140,7 +142,7 @@ def compare(
     """
     check_given(
         model, recipe=recipe, methods=rows or (), bank=bank, out=out, seeds=seeds, shots=shots, test_rows=test_rows,
-        validation_from=validation_from, device=device,
+        validation_from=validation_from, device=device, options_in="rows",
     )  # fmt: skip
     context = opened(
         task, model, recipe, shots, out=out, test_rows=test_rows, device=device, progress=progress, keep_weights=False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from promptgraft.api.checking import changed_recipe, check_given, known_arithmetic, seeds_of
+from promptgraft.api.checking import OptionsIn, changed_recipe, check_given, known_arithmetic, seeds_of
 from promptgraft.api.jobs import (
     Chosen,
     MethodRows,
@@ -66,6 +66,7 @@ def estimate(
     Args:
         verb: `tune`, `transfer` or `compare`.
         method, validation_from: default: those of the function.
+        options: of the method, for `tune` and `transfer`; rows: methods with their options, for `compare`.
         out: the run folder, whose finished jobs cost nothing.
     Raises:
         UsageError: another verb, or a transfer without a bank.
@@ -118,7 +119,8 @@ def check_estimated(
         raise unknown("verb to estimate", verb, VERBS)
     usual = "prompt-tuning" if verb == "tune" else usual_method(source, options)
     methods = (rows or ()) if verb == "compare" else [(method or usual, options or {})]
-    check_given(model, recipe=recipe, methods=methods, bank=None if verb == "tune" else bank)
+    options_in: OptionsIn = "rows" if verb == "compare" else "options"
+    check_given(model, recipe=recipe, methods=methods, bank=None if verb == "tune" else bank, options_in=options_in)
 
 
 @checked

@@ -108,6 +108,7 @@ def tune(
 
     Args:
         method: `prompt-tuning`, `linear-probe`, `model-tuning` or another that needs no source.
+        options: of the method, such as `{"readout": "linear"}`; the command's options of a method, by name.
         out: run folder; the same call continues where it stopped. None saves nothing on disk.
         bank: a bank to also save the artefact in, under `name` (default: the task's name).
         replace: replace results of other data in the run folder and the bank.
@@ -118,7 +119,7 @@ def tune(
     """
     check_given(
         model, recipe=recipe, methods=[(method, options or {})], name=name, out=out, seeds=seeds,
-        shots=shots, test_rows=test_rows, validation_from=validation_from, device=device,
+        shots=shots, test_rows=test_rows, validation_from=validation_from, device=device, options_in="options",
     )  # fmt: skip
     check_needs(method, shots, has_source=False)
     context = opened(
@@ -160,6 +161,8 @@ def transfer(
     Args:
         method: `graft` (the labelled rows give every prompt of the bank a weight, nothing is trained), `pot`, `panda`,
             ...; None: `graft`, but `pot` for a named source, for the kinds span and text, and with options of `pot`.
+        options: of the method, such as `{"readout": "keep", "label_map": {"good": "positive"}}`; the command's options
+            of a method, by name.
         source: a prompt of the bank, or `auto`: all for `graft`; for methods that start from one, the best by a
             cross-validated probe on each seed's training rows.
         validation_from: `within`: graft and probes train on all labelled rows, and methods that choose a step on
@@ -173,7 +176,7 @@ def transfer(
     asked = method or usual_method(source, options)
     check_given(
         model, recipe=recipe, methods=[(asked, options or {})], bank=bank, name=name, out=out, seeds=seeds,
-        shots=shots, test_rows=test_rows, validation_from=validation_from, device=device,
+        shots=shots, test_rows=test_rows, validation_from=validation_from, device=device, options_in="options",
     )  # fmt: skip
     check_needs(asked, shots, has_source=True)
     context = opened(
