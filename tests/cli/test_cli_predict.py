@@ -590,7 +590,14 @@ def test_a_second_text_that_would_not_be_read_is_refused(pg: Command, probe: Pat
     assert said.err.splitlines()[-1] == "promptgraft: a row of tickets is a text; leave --pair out"
 
 
-@pytest.mark.parametrize(("kind", "advice"), [("choice", "give file instead"), ("pair", "the second text of each")])
+@pytest.mark.parametrize(
+    ("kind", "advice"),
+    [
+        ("choice", "give file instead"),
+        ("tagging", "a row of .* is a list of words; give file instead"),
+        ("pair", "the second"),
+    ],
+)
 def test_a_text_alone_is_refused_where_a_row_is_more(kind: Kind, advice: str) -> None:
     with pytest.raises(UsageError, match=advice):
         check_typed(toy_task(kind), paired=False)

@@ -204,7 +204,7 @@ def check_typed(task: Task, *, paired: bool) -> None:
         UsageError: it needs more, or has no second text, which would be left unread.
     """
     needs, what = task.facts.needs, f"a row of {task.name} is {task.facts.row}"
-    if "choices" in needs:
+    if "choices" in needs or task.facts.label == "tags":
         raise UsageError(what, do="give --file instead of --text")
     if "pair" in needs and not paired:
         raise UsageError(what, do="give the second text of each --text with --pair")

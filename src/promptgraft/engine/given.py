@@ -158,8 +158,14 @@ def _example(value: object, task: Task, number: int) -> Example:
     example = value if isinstance(value, Example) else _from_values(value, task.kind, paired="pair" in task.columns)
     if example is None or not _is_complete(example, task.kind):
         shown = type(value).__name__ if not isinstance(value, list | tuple) else _shape(value)
-        raise UsageError(f"this is {shown}, not {task.facts.row}", where=f"{WHERE} {number}")
+        do = "split the text into its words" if task.kind == "tagging" and _is_text(value) else None
+        raise UsageError(f"this is {shown}, not {task.facts.row}", where=f"{WHERE} {number}", do=do)
     return example
+
+
+def _is_text(value: object) -> bool:
+    """Whether a row is a text and no words."""
+    return isinstance(value, str) or (isinstance(value, Example) and bool(value.text) and not value.tokens)
 
 
 def _from_values(value: object, kind: Kind, *, paired: bool) -> Example | None:
