@@ -105,7 +105,12 @@ class MissingExtraError(PromptgraftError):
     """A feature needs optional packages that are not installed."""
 
     def __init__(self, feature: str, extra: str) -> None:
-        super().__init__(f"{feature} needs the extra {extra!r}", do=f"pip install 'promptgraft[{extra}]'")
+        super().__init__(f"{feature} needs the extra {extra!r}", do=install(extra))
+
+
+def install(extra: str) -> str:
+    """How an extra is installed; no release is on the package index yet."""
+    return f"pip install '.[{extra}]' in a clone of promptgraft"
 
 
 @contextmanager

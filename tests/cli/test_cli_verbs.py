@@ -11,6 +11,7 @@ import pytest
 from causal_models import causal_folder
 from command import QUICK, Command, Tuned
 from paths import let_bf16_be
+from promptgraft.cli import doctor
 from promptgraft.study.compare import ROWS
 
 
@@ -293,6 +294,13 @@ def test_doctor_looks_at_what_is_needed(pg: Command, splade_tiny: Path) -> None:
     assert {"python", "torch", "transformers", "threads", "PROMPTGRAFT_HOME", "starter bank", "extra zh"} <= set(found)
     assert Path(found["model splade-tiny"]["state"]).samefile(splade_tiny)
     assert said.status == int(any(one["broken"] for one in found.values()))
+
+
+def test_doctor_says_how_an_extra_is_installed_from_a_clone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No release is on the package index yet."""
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda _: None)
+    states = {finding.what: finding.state for finding in doctor.extras()}
+    assert states["extra setfit"] == "no; pip install '.[setfit]' in a clone of promptgraft"
 
 
 def test_a_prompt_goes_to_peft_and_back(

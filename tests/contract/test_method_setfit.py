@@ -44,7 +44,7 @@ def test_compare_has_its_row_only_where_it_is_installed(monkeypatch: pytest.Monk
 
 def test_without_the_extra_the_line_says_what_to_install(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(setfit, "installed", lambda: False)
-    with pytest.raises(MissingExtraError, match=r"pip install 'promptgraft\[setfit\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install '\.\[setfit\]' in a clone of promptgraft"):
         list(LocalEngine(backbone).run([job(backbone)]))
 
 

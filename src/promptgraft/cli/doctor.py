@@ -14,7 +14,7 @@ import typer
 
 from promptgraft.cli.say import Say
 from promptgraft.cli.verb import COULD_NOT, line_of, verb
-from promptgraft.errors import PromptgraftError
+from promptgraft.errors import PromptgraftError, install
 
 EXTRAS = {"hub": "datasets", "zh": "opencc", "convert": "onnx", "setfit": "setfit", "ray": "ray", "serve": "fastapi"}
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "scikit-learn")
@@ -141,4 +141,4 @@ def extras() -> Iterator[Finding]:
     """The optional extras, and whether they are installed."""
     for extra, module in EXTRAS.items():
         installed = importlib.util.find_spec(module) is not None
-        yield Finding(f"extra {extra}", "yes" if installed else f"no; pip install 'promptgraft[{extra}]'")
+        yield Finding(f"extra {extra}", "yes" if installed else f"no; {install(extra)}")
