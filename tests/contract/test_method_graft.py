@@ -404,7 +404,20 @@ def test_descriptions_alone_give_labels(backbone: Backbone, bank: tuple[Source, 
     [finished] = LocalEngine(backbone).run([job])
     assert finished.tuned is not None
     assert finished.result.scores["test"]["score"] > 0
-    assert any("no labels: descriptions are read" in note for note in finished.result.notes)
+    assert any("no labelled rows are used: " in note for note in finished.result.notes)
+
+
+@pytest.mark.parametrize("kind", ["classification", "multilabel"])
+def test_names_that_are_read_for_want_of_descriptions_are_said(
+    kind: Kind, backbone: Backbone, bank: tuple[Source, ...]
+) -> None:
+    task = toy_task(kind)
+    bare = task.replace(labels={name: name for name in task.classes})
+    noted = bare.replace(notes=("no description of 'negative', 'positive': read is the name",))
+    for given, count in ((task, 0), (bare, 1), (noted, 0)):
+        [finished] = LocalEngine(backbone).run([job_of(backbone, given, bank).replace(shots=0)])
+        notes = [note for note in finished.result.notes if "read is the name" in note]
+        assert len(notes) == count
 
 
 def test_without_labels_several_a_row_are_what_label_text_says(backbone: Backbone, bank: tuple[Source, ...]) -> None:

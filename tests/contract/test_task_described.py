@@ -129,7 +129,7 @@ def test_labels_that_are_numbers_are_declared_as_numbers() -> None:
         ({}, "no label is declared"),
         ({"": "good", "complaint": "bad"}, "a label has no name"),
         (["praise", "praise "], "the label 'praise' is given twice"),
-        (3, "labels cannot be of type int"),
+        (3, "labels is 3; give a dictionary, a list, a text or None"),
     ],
 )
 def test_labels_that_cannot_be_are_one_line(labels: Any, problem: str) -> None:

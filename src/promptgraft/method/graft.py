@@ -65,6 +65,7 @@ from promptgraft.readout.label_evidence import (
 from promptgraft.readout.label_text import LabelText
 from promptgraft.readout.probe import cross_validate, deal_labels, fit_probe, rarest_label
 from promptgraft.task.draws import Array
+from promptgraft.task.labels import name_notes
 from promptgraft.task.task import Kind, Task
 from promptgraft.train.run import Fit, HeldOut, Tuned
 
@@ -276,8 +277,8 @@ def _of_descriptions(job: Job, view: View, members: int) -> Fit:
     helped = ", ".join(name if gain is None else f"{name} ({gain:+.1f} points)" for name, gain in gains)
     known = "" if gains[0][1] is None else ", and what reading under them gained on other tasks"
     unread = "" if free else "; unlabelled text of the task (--unlabelled) would tell what its texts have in common"
-    note = f"no labels: descriptions are read under {helped}{known}{unread}"
-    return Fit(job.id, _joined(shared), 0, (note,))
+    note = f"no labelled rows are used: descriptions are read under {helped}{known}{unread}"
+    return Fit(job.id, _joined(shared), 0, (note, *_undescribed(task)))
 
 
 def _of_label_text(job: Job, view: View) -> Fit:
@@ -291,9 +292,14 @@ def _of_label_text(job: Job, view: View) -> Fit:
     reading = reading_for(view, "multilabel-text")
     _refuse_equal(view.describe(list(view.task.labels.values()), reading.pooling).double().numpy(), view.task)
     readout = new_readout(job, view, "multilabel-text", reading)
-    note = "no labels: descriptions are read by the backbone alone, and a label is given from a probability of 25 % on"
+    note = "no labelled rows are used: the backbone alone reads descriptions, and labels are given from 25 % on"
     unread = "; unlabelled text is not read where a row may have several labels" if job.unlabelled else ""
-    return Fit(job.id, Tuned(None, readout, reading), 0, (note + unread,))
+    return Fit(job.id, Tuned(None, readout, reading), 0, (note + unread, *_undescribed(view.task)))
+
+
+def _undescribed(task: Task) -> list[str]:
+    """A note on labels whose names are read, unless the task's notes have it."""
+    return [note for note in name_notes(task.labels) if note not in task.notes]
 
 
 def _with_words(fit: Fit, job: Job, view: View, model: str) -> Fit:

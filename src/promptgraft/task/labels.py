@@ -114,6 +114,12 @@ def refuse_one_class(seen: Mapping[str, Mapping[str, int]], lines: Lines, declar
         raise TaskError(what, where=lines["train"][0], do="give examples of two classes or more")
 
 
+def name_notes(labels: Mapping[str, str | None]) -> list[str]:
+    """A note on labels that nothing describes, so that their names are read; none where all are described."""
+    silent = [label for label, words in labels.items() if words is None or words == label]
+    return [f"no description of {listed_quoted(silent)}: read is the name"] if silent else []
+
+
 def case_notes(labels: Iterable[str]) -> list[str]:
     """A note on labels that differ in case only, each of which is a label of its own."""
     alike: dict[str, list[str]] = {}

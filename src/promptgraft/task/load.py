@@ -17,7 +17,7 @@ from promptgraft.task.frames import NAME, TaskData, as_table, features_of, is_ta
 from promptgraft.task.hub import PREFIX
 from promptgraft.task.infer import infer_columns, infer_kind, infer_text_columns, naming, no_column, structure
 from promptgraft.task.kinds import KINDS
-from promptgraft.task.labels import case_notes, first_seen, given_labels, in_classes, settle_labels
+from promptgraft.task.labels import case_notes, first_seen, given_labels, in_classes, name_notes, settle_labels
 from promptgraft.task.metrics import METRICS
 from promptgraft.task.multilabel import JOINTS, as_list, gather_flags, list_labels, multilabel_notes, parts_of
 from promptgraft.task.names import LABELS, pick
@@ -235,19 +235,17 @@ def _texts_alone(
         what = "one label only is declared" if labels else "no label is declared"
         raise TaskError(what, where=table.where, do="declare two labels or more")
     examples = make_examples("classification", columns, table.rows, table.where, labelled=False)
-    task_name, name_notes = settle_name(name, path)
+    task_name, named = settle_name(name, path)
     count = "1 text is" if len(examples) == 1 else f"{len(examples):,} texts are"
     note = f"no labels in {Path(table.where).name}: {count} unlabelled"
-    silent = [quoted(label) for label, words in labels.items() if words is None or words == label]
     passed_over = [] if label in (None, columns["text"]) else _unread_labels(table, str(label))
-    unsaid = f"no description of {', '.join(silent)}: read is the name"
     return Task(
         name=task_name,
         kind="classification",
         metric="accuracy",
         labels={label: words or label for label, words in labels.items()},
         splits={"unlabelled": examples},
-        notes=(*name_notes, *table.notes, note, *passed_over, *([unsaid] if silent else []), *case_notes(labels)),
+        notes=(*named, *table.notes, note, *passed_over, *name_notes(labels), *case_notes(labels)),
         columns=columns,
     )
 
