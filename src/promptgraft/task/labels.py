@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from promptgraft.errors import TaskError, UsageError, either, listed, listed_quoted, quoted, shortened
 from promptgraft.task.kinds import KINDS
@@ -48,16 +49,13 @@ def settle_labels(
     return {name: name for name in names}, [f"labels inferred: {listed(names)}"]
 
 
-def given_labels(labels: object) -> dict[str, str | None]:
+def given_labels(labels: Mapping[Any, str | None] | Iterable[Any] | str) -> dict[str, str | None]:
     """Label -> description, None where there is none, of what a caller declares: a mapping, or names alone.
 
-    Raises: UsageError where it is neither, or a label has no name or stands twice.
+    Raises: UsageError where a label has no name or stands twice.
     """
     if isinstance(labels, str):
         labels = [labels]
-    if not isinstance(labels, Iterable):
-        what = f"labels cannot be of type {type(labels).__name__}"
-        raise UsageError(what, do="give a dictionary of labels and their descriptions")
     pairs = labels.items() if isinstance(labels, Mapping) else ((label, None) for label in labels)
     described: dict[str, str | None] = {}
     for label, text in pairs:

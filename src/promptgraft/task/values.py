@@ -61,5 +61,5 @@ def _value(name: str) -> str | None:
     """The one spelling of a truth value or a whole number; None for any other name."""
     if name.casefold() in TRUTH:
         return name.casefold()
-    whole = WHOLE.fullmatch(name)
-    return whole[1] if whole else name if NUMBER.fullmatch(name) else None
+    number = WHOLE.fullmatch(name)
+    return number[1] if number else name if NUMBER.fullmatch(name) else None
