@@ -119,6 +119,11 @@ class Part:
         differences = [found.value for found in both if found is not None]
         return mean(differences) if differences else None
 
+    def gaps(self, rival: str) -> dict[str, Mean]:
+        """How far graft is ahead of a rival by labels a class, where at least half of the tasks have both."""
+        found = {labels: self.difference("graft", rival, labels) for labels in LABELS[1:]}
+        return {labels: gap for labels, gap in found.items() if gap is not None and 2 * gap.count >= len(self.tasks)}
+
     def worse(self, method: str, labels: str) -> tuple[int, int]:
         """How many cells (task and seed) lie more than a point below the linear probe, and of how many."""
         mine, probe = self.cells(method, labels, "score"), self.cells(PROBE, labels, "score")
@@ -224,35 +229,30 @@ def advice(part: Part) -> list[str]:
     """From how many labels on a rival of graft is the better choice, by the differences of one part."""
     lines = []
     for rival in RIVALS:
-        gaps = {labels: part.difference("graft", rival, labels) for labels in LABELS[1:]}
-        known = {labels: gap for labels, gap in gaps.items() if gap is not None}
+        known = part.gaps(rival)
         if not known:
             continue
         ahead = [labels for labels, gap in known.items() if gap.high is not None and gap.high < 0]
         near = [labels for labels, gap in known.items() if gap.value <= 0]
         if ahead:
-            verdict = f"certainly better at {listed(ahead)} labels a class"
+            verdict = f"certainly better at {listed(ahead)}"
         elif near:
-            verdict = f"ahead in the mean at {listed(near)} labels a class, but not certainly better"
+            verdict = f"ahead in the mean at {listed(near)}, but not certainly better"
         else:
-            verdict = f"behind graft at every number of labels that was run ({listed(list(known))})"
+            verdict = f"behind graft at {listed(list(known))}"
         lines.append(f"- {METHODS[rival][0].upper()}{METHODS[rival][1:]}: {verdict}.")
     return lines
 
 
 def measured(rows: Sequence[Row]) -> str:
-    """`advice.json`, which `transfer` gives its advice by: graft against its rivals on the untouched half.
-
-    A number of labels that fewer than half of the tasks have says too little.
-    """
+    """`advice.json`, which `transfer` gives its advice by: graft against its rivals on the untouched half."""
     models = {}
     for language, model, name in GROUPS:
         part = part_of(rows, "untouched", language, model)
         gaps: dict[str, list[dict[str, object]]] = {}
         for rival in advising.RIVALS:
-            for labels in LABELS[1:]:
-                gap = part.difference("graft", rival, labels)
-                if gap is not None and gap.low is not None and 2 * gap.count >= len(part.tasks):
+            for labels, gap in part.gaps(rival).items():
+                if gap.low is not None and gap.high is not None:
                     figures = {"ahead": round(gap.value, 1), "low": round(gap.low, 1), "high": round(gap.high, 1)}
                     gaps.setdefault(rival, []).append({"labels": labels, **figures})
         if gaps:
@@ -260,17 +260,21 @@ def measured(rows: Sequence[Row]) -> str:
     return json.dumps(models, indent=1) + "\n"
 
 
-def listed(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+def listed(labels: Sequence[str]) -> str:
+    """Numbers of labels in words: "4, 8 and 16 labels a class and all labels"."""
+    numbers = [number for number in labels if number != "all"]
+    first = numbers[0] if len(numbers) == 1 else f"{', '.join(numbers[:-1])} and {numbers[-1]}" if numbers else ""
+    words = [f"{first} labels a class"] if numbers else []
+    return " and ".join([*words, "all labels"] if len(numbers) < len(labels) else words)
 
 
 def leaders(part: Part) -> list[str]:
-    """A table of the best mean at every number of labels, of the methods that have all tasks there."""
+    """A table of the best mean at every number of labels that graft has all tasks at, of the methods that have too."""
     lines = heading("labels a class", ("best mean", "next"))
     for labels in LABELS[1:]:
         means = {method: part.average(method, labels, "score") for method in METHODS}
         ranked = sorted(((value, method) for method, value in means.items() if value is not None), reverse=True)
-        if len(ranked) > 1:
+        if len(ranked) > 1 and means["graft"] is not None:
             first, second = (f"{METHODS[method]} {value:.1f}" for value, method in ranked[:2])
             lines.append(f"| {labels} | {first} | {second} |")
     return lines if len(lines) > 2 else []
@@ -282,7 +286,8 @@ def choice_section(rows: Sequence[Row]) -> list[str]:
         "## Which method from how many labels on",
         "",
         "By the untouched half alone. At its end, `promptgraft transfer` gives this advice for the model that it is"
-        " used with, if that model was measured.",
+        " used with, if that model was measured. A number of labels counts if graft and the other method have at least"
+        " half of the tasks there; the best means are given where graft has all of them.",
         "",
     ]
     for name, part in parts(rows, "untouched"):

@@ -113,7 +113,20 @@ def test_advice_goes_by_the_interval(two_tasks: ModuleType) -> None:
     (line,) = two_tasks.advice(part)
     assert line == "- Linear probe: certainly better at 250 labels a class."
     (line,) = two_tasks.advice(two_tasks.part_of(rows[:4], "untouched", "en", "minilm"))
-    assert line == "- Linear probe: behind graft at every number of labels that was run (8)."
+    assert line == "- Linear probe: behind graft at 8 labels a class."
+
+
+def test_a_number_of_labels_that_few_tasks_have_gives_no_advice(two_tasks: ModuleType) -> None:
+    rows = [row("cr", method, score, "8") for method, score in (("graft", 70), ("linear-probe", 80))]
+    part = two_tasks.part_of(rows, "untouched", "en", "minilm")
+    assert two_tasks.advice(part) == [
+        "- Linear probe: ahead in the mean at 8 labels a class, but not certainly better."
+    ]
+    wider = two_tasks.Part((*part.tasks, "imdb2", "imdb3"), part.figures)
+    assert two_tasks.advice(wider) == []
+    assert two_tasks.leaders(wider) == []
+    assert two_tasks.listed(["4", "8", "all"]) == "4 and 8 labels a class and all labels"
+    assert two_tasks.listed(["all"]) == "all labels"
 
 
 def test_what_was_not_run_is_said(two_tasks: ModuleType) -> None:
