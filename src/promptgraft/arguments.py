@@ -9,7 +9,7 @@ from inspect import signature
 from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, ParamSpec, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from promptgraft.errors import UsageError, shortened
 
@@ -83,7 +83,7 @@ def _fits(value: object, hint: Any) -> bool:
         return type(value).__name__ in FLAGS
     if hint in (int, float):
         return isinstance(value, Integral if hint is int else Real) and not isinstance(value, bool)
-    if getattr(hint, "_is_protocol", False):  # its properties would be computed if Python checked it
+    if Protocol in hint.__bases__:  # its properties would be computed if Python checked it
         methods = [name for name, member in vars(hint).items() if name[0] != "_" and callable(member)]
         return all(callable(getattr(type(value), name, None)) for name in methods)
     return isinstance(value, hint)

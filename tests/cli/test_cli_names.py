@@ -110,7 +110,7 @@ SEED = "seed -1; give whole numbers from 0 to 2,147,483,647"
 VALUES: dict[str, tuple[str, tuple[object, ...], dict[str, object], str]] = {
     "tune, seeds": ("tune", ("none.csv", "MODEL"), {"seeds": (0, -1)}, SEED),
     "tune, no seed": ("tune", ("none.csv", "MODEL"), {"seeds": 0}, "no seed was given"),
-    "tune, a seed in words": ("tune", ("none.csv", "MODEL"), {"seeds": ("one",)}, "seed one; give whole numbers"),
+    "tune, a seed in words": ("tune", ("none.csv", "MODEL"), {"seeds": ("one",)}, "seeds holds 'one'; give a list of"),
     "tune, shots": ("tune", ("none.csv", "MODEL"), {"shots": -1}, "-1 shots; give 0 or more"),
     "tune, test rows": ("tune", ("none.csv", "MODEL"), {"test_rows": 0}, "a cap of 0 rows; give 1 or more"),
     "tune, memory": ("tune", ("none.csv", "MODEL"), {"memory": "much"}, "memory 'much' is no size"),

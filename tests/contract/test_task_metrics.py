@@ -6,6 +6,7 @@ import warnings
 
 import pytest
 
+from promptgraft.errors import TaskError
 from promptgraft.task.answers import score_answers
 from promptgraft.task.figures import FIGURES
 from promptgraft.task.kinds import KINDS
@@ -92,5 +93,5 @@ def test_nothing_to_score_is_refused() -> None:
     with pytest.raises(ValueError, match="0 predictions for 0 examples"):
         scored("classification", "accuracy", [], [])
     task = Task("t", "classification", "accuracy", {}, {})
-    with pytest.raises(ValueError, match="without a label"):
+    with pytest.raises(TaskError, match="without a label"):
         score(task, ["a"], [Example("x")])

@@ -11,7 +11,8 @@ import pytest
 
 import promptgraft as pg
 from promptgraft.api.opening import open_task
-from promptgraft.errors import TaskError
+from promptgraft.bank.bank import open_bank
+from promptgraft.errors import PromptgraftError, TaskError
 from promptgraft.model.load import load_backbone
 from promptgraft.task.kinds import KINDS
 from promptgraft.task.task import SPLITS, Example, Kind, Task
@@ -54,6 +55,17 @@ def test_a_label_that_is_none_of_the_tasks_is_named(kind: Kind, changes: dict[st
         open_task(wrong)
     assert f"row {len(task.test)}: {message}" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["classification", "pair", "multilabel", "choice", "tagging"])
+def test_texts_alone_are_a_task_and_nothing_to_fit_to(kind: Kind, tmp_path: Path) -> None:
+    backbone, task = load_backbone(masked_model(tmp_path)), toy_task(kind)
+    texts = {split: tuple(replace(row, label=None) for row in rows) for split, rows in task.splits.items()}
+    bare = task.replace(splits=texts)
+    assert open_task(bare) is bare
+    for verb in (pg.tune, partial(pg.transfer, bank=open_bank(tmp_path / "bank", create=True))):
+        with pytest.raises(PromptgraftError, match="label"):
+            verb(bare, backbone)  # type: ignore[operator]
 
 
 def test_the_verbs_say_so(tmp_path: Path) -> None:

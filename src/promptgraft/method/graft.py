@@ -119,6 +119,9 @@ class Graft(Method):
         if options.words_model and not job.recipe.template:
             what = f"{options.words_model} is to read the words of a template, and there is none"
             raise RunError(what, where=view.task.name, do="add --template, or leave --words-model out")
+        if any(row.label is None for row in view.task.train):
+            what = "graft fits readouts to labelled rows, and the training rows have no labels"
+            raise RunError(what, where=view.task.name, do="put them into the split 'unlabelled'")
         if not view.task.train and options.effort == "full":
             what = "--effort full trains on labelled rows, and there are none"
             raise RunError(what, where=view.task.name, do="leave it out, or label some rows")

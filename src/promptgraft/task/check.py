@@ -9,12 +9,16 @@ from promptgraft.task.task import SPLITS, Example, Task
 def check_task(task: Task) -> None:
     """Check that every row has a label of the task's, and a choice something to choose from.
 
+    A task of texts alone has no label at all.
+
     Raises:
         TaskError: the first row that has not.
     """
-    for split in SPLITS:
-        for number, row in enumerate(task.splits.get(split, ())):
-            _check_row(row, task, f"{task.name}, {split}, row {number}")
+    rows = [(split, number, row) for split in SPLITS for number, row in enumerate(task.splits.get(split, ()))]
+    if all(row.label is None for _, _, row in rows):
+        return
+    for split, number, row in rows:
+        _check_row(row, task, f"{task.name}, {split}, row {number}")
 
 
 def _check_row(row: Example, task: Task, where: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from promptgraft.errors import TaskError
 from promptgraft.task.task import Example, Label, Task
 
 
@@ -41,13 +42,13 @@ def score(
             texts (text); in the order of
             `examples`, which must be labelled.
         probabilities: of each label, `[rows, labels]`; where a row has several, their ranking is judged as well.
-    Raises: ValueError where the lengths differ, there is nothing to score, or a label is missing.
+    Raises: TaskError where a label is missing; ValueError where the lengths differ, or there is nothing to score.
     """
     if len(predictions) != len(examples) or not examples:
         raise ValueError(f"{len(predictions)} predictions for {len(examples)} examples")
     labels = [example.label for example in examples]
     if any(label is None for label in labels):
-        raise ValueError("an example without a label cannot be scored")
+        raise TaskError("a row without a label cannot be scored", where=task.name, do="leave it out, or give it one")
     figures: dict[str, float] = {}
     for metric in METRICS.values():
         if metric.name in task.facts.metrics and metric.name not in figures:
