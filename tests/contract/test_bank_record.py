@@ -115,7 +115,7 @@ def test_without_labels_the_prompts_that_helped_most_are_read(bank: Bank, backbo
     engine, task = LocalEngine(backbone), toy_task().replace(name="toy")
     [finished] = engine.run([job_of(backbone, task, with_gains(bank, backbone, a=1.0, b=9.0, c=5.0))])
     assert finished.result.source == "b, c"
-    assert "no labels" in finished.result.notes[0]
+    assert "no labelled rows are used" in finished.result.notes[0]
     assert "b (+9.0 points)" in finished.result.notes[0]
     assert finished.result.rows["test"] == len(task.test)
 
