@@ -137,7 +137,7 @@ def test_rows_that_are_remembered_count_once(grafted: Predictor) -> None:
     grown = extend(grafted, {"music": "music"}, (*train, *MUSIC))
     assert f"left out: {len(train)} rows that it was tuned on" in grown.notes
     for one, other in zip(grown.artefact.readout.values(), alone.artefact.readout.values(), strict=True):
-        assert torch.equal(one, other)
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)  # features may differ by rounding in other company
     changed = replace(train[0], label="music")
     corrected = extend(grafted, {"music": "music"}, (changed, *MUSIC))
     assert "1 row that it was tuned on: the new labels replace the remembered ones" in corrected.notes

@@ -157,7 +157,7 @@ def test_rows_that_are_remembered_count_once(grafted: Predictor) -> None:
     alone = extend(grafted, (), TASK.test)
     assert f"left out: {len(TASK.train)} rows that it was tuned on" in grown.notes
     for one, other in zip(grown.artefact.readout.values(), alone.artefact.readout.values(), strict=True):
-        assert torch.equal(one, other)
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)  # features may differ by rounding in other company
     same = extend(grafted, (), TASK.train)
     assert threshold_of(same.predictor) == threshold_of(grafted)
     named = extend(grafted, {"music": "music"}, (*TASK.train, *MUSIC))
